@@ -1,0 +1,1 @@
+"""The small trained model that ships with the package: weights, tokenizer, card."""

@@ -1,0 +1,74 @@
+"""Columns, types and units of every table in a run folder, and the version stamped into each file."""
+
+from __future__ import annotations
+
+import polars as pl
+
+VERSION = 1
+"""Raised whenever a column changes its name, type, unit or meaning."""
+
+CELL: dict[str, pl.DataType] = {
+    "intervention": pl.String(),  # name in the spec
+    "control": pl.String(),  # "" for the intervention itself, else the control's name
+    "vector_task": pl.String(),  # whose vector: a task, "~"-suffixed for a random draw, "" where none
+    "op": pl.String(),  # several edits: joined with "+"
+    "site": pl.String(),
+    "layer": pl.Int32(),  # (earliest) edited block, from 0
+    "layers": pl.String(),  # all edited blocks, "3" or "3,5,6"
+    "head": pl.Int32(),  # -1 where none is meant
+    "position": pl.String(),
+    "strength": pl.Float64(),
+    "shots": pl.Int32(),  # demonstrations of the evaluated prompt
+    "seed": pl.Int64(),
+}
+"""What names a cell, beside the task; swept fields follow as columns named by their dotted path."""
+
+OUTCOMES = {
+    "task": pl.String(),
+    "query": pl.Int32(),  # row of prompts.parquet with role "evaluate", same task, shots and swept fields
+    **CELL,
+    "metric": pl.String(),
+    "clean": pl.Float64(),  # the metric's unit; NaN where the query is excluded
+    "patched": pl.Float64(),
+}
+
+MEASURED = {
+    "clean": pl.Float64(),  # mean over queries
+    "patched": pl.Float64(),
+    "effect": pl.Float64(),  # mean of patched - clean, paired by query
+    "ci_low": pl.Float64(),  # bootstrap over queries
+    "ci_high": pl.Float64(),
+    "n": pl.Int32(),  # queries in the mean
+    "excluded": pl.Int32(),  # queries left out, with the reason in prompts.parquet or undefined (conversion)
+}
+
+EFFECTS = {"task": pl.String(), **CELL, "metric": pl.String(), **MEASURED}
+
+CURVES = {**{k: v for k, v in CELL.items() if k != "vector_task"}, "metric": pl.String(), **MEASURED}
+"""Pooled over tasks (and random draws): every query of every task weighs the same."""
+
+DECODABILITY = {
+    "task": pl.String(),  # a label, or ALL
+    "layer": pl.Int32(),
+    "shots": pl.Int32(),
+    "k": pl.Int32(),
+    "n": pl.Int32(),  # points (prompts)
+    "cd": pl.Float64(),  # fraction of points whose neighbours vote for their own task
+    "ci_low": pl.Float64(),
+    "ci_high": pl.Float64(),
+    "chance": pl.Float64(),  # 1 / number of labels
+    "accuracy": pl.Float64(),  # exact match at that many shots on the same prompts, same at every layer
+}
+
+PROMPTS = {
+    "role": pl.String(),  # evaluate, fit, decodability
+    "task": pl.String(),
+    "query": pl.Int32(),
+    "shots": pl.Int32(),
+    "text": pl.String(),  # up to, and without, the answer
+    "answer": pl.String(),
+    "token_ids": pl.List(pl.Int64()),  # of the prompt
+    "answer_ids": pl.List(pl.Int64()),
+    "position": pl.Int32(),  # index of `last`, the token before the answer
+    "excluded": pl.String(),  # why the row is left out, "" where it is not
+}

@@ -1,0 +1,1 @@
+"""Task families: bitwise logic, parts of speech, a user's own pairs."""

@@ -1,0 +1,72 @@
+"""What a task family is: a pool of inputs, each with its answer under every task of the family.
+
+Holding all answers beside one input is what makes matched prompts (same demonstrations, other
+outputs) and conversion (does another task's vector yield *that* task's answer?) possible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from interventions.errors import TaskError
+from interventions.registry import Registry
+
+NULL = "Null"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One input and its answer under each task for which it has one."""
+
+    input: str
+    answers: Mapping[str, str]
+
+
+class Family(Protocol):
+    """A set of confusable tasks. ``tasks`` holds Null (last) only where it is asked for."""
+
+    tasks: tuple[str, ...]
+
+    def pool(self, seed: int) -> Sequence[Item]:
+        """All items of the family (or a seeded sample of a pool too large to list)."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Facts for the manifest: source, counts per task, exclusions."""
+        ...
+
+
+FAMILIES: Registry[Any] = Registry("task family")
+"""Family name -> class, built from the spec's ``tasks`` section by ``Family.from_spec(section)``."""
+
+
+def split_pool(pool: Sequence[Item], seed: int) -> tuple[list[Item], list[Item]]:
+    """Two halves, (fit, evaluate), with no input in common.
+
+    Items of one input (a word that two files of a ``pairs`` family hold) go to the same half.
+    """
+    inputs = sorted({item.input for item in pool})
+    order = np.random.default_rng([seed, 0x5B11]).permutation(len(inputs))
+    fit_inputs = {inputs[i] for i in order[: len(inputs) // 2]}
+    fit = [item for item in pool if item.input in fit_inputs]
+    evaluate = [item for item in pool if item.input not in fit_inputs]
+    return fit, evaluate
+
+
+def draw(pool: Sequence[Item], task: str, rows: int, rng: np.random.Generator, where: str) -> list[Item]:
+    """``rows`` different items that have an answer under ``task``, in random order.
+
+    Raises TaskError where the pool holds too few.
+    """
+    usable = [item for item in pool if task in item.answers]
+    if len(usable) < rows:
+        raise TaskError(
+            where,
+            f"task {task} has {len(usable)} rows in this half of the data, a prompt needs {rows}",
+            "use fewer shots or give more data",
+        )
+    return [usable[i] for i in rng.choice(len(usable), size=rows, replace=False)]
