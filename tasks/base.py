@@ -41,7 +41,8 @@ class Family(Protocol):
 
 
 FAMILIES: Registry[Any] = Registry("task family")
-"""Family name -> class, built from the spec's ``tasks`` section by ``Family.from_spec(section)``."""
+"""Family name -> class. Beside the protocol above a class has ``Options`` (a spec Section: the family's own
+fields), ``task_names(options)`` without Null, and ``build(options, tasks, embedded)``."""
 
 
 def split_pool(pool: Sequence[Item], seed: int) -> tuple[list[Item], list[Item]]:

@@ -6,10 +6,12 @@ An input is "01011 11001", its answer one number of as many bits. Null answers a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
+from interventions.spec.sections import Section
 from tasks.base import FAMILIES, NULL, Item
 
 _MAX_POOL = 4096
@@ -29,17 +31,20 @@ OPERATORS = {
 class Bitwise:
     """Pairs of ``bits``-digit binary numbers under the six operators."""
 
+    class Options(Section):
+        bits: Annotated[int, Field(ge=1, le=16)] = 5
+
     def __init__(self, bits: int = 5, tasks: Sequence[str] | None = None):
         self.bits = bits
         self.tasks = tuple(tasks or (*OPERATORS, NULL))
 
     @classmethod
-    def task_names(cls, section: Any) -> tuple[str, ...]:
+    def task_names(cls, options: Options) -> tuple[str, ...]:
         return tuple(OPERATORS)
 
     @classmethod
-    def from_spec(cls, section: Any, tasks: Sequence[str]) -> Bitwise:
-        return cls(bits=section.bits, tasks=tasks)
+    def build(cls, options: Options, tasks: tuple[str, ...], embedded: bool) -> Bitwise:
+        return cls(options.bits, tasks)
 
     def pool(self, seed: int) -> Sequence[Item]:
         size = 1 << self.bits

@@ -1,0 +1,132 @@
+"""A layout as tensors: what one forward pass is fed, what it edits, reads and captures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from interventions.engine.families import SITES
+from interventions.errors import EngineError
+from interventions.ops import OPS
+from interventions.plan.cells import OWN_STATE
+from interventions.plan.packing import EditToken, Layout
+
+
+@dataclass
+class EditGroup:
+    """Edited tokens that one call of one op serves. rows, cols [edit]; strength [edit, 1].
+
+    operand: vectors [edit, d_model], a subspace, None, or (for the self control) None with
+    ``sources`` = (rows, cols) of the states to put there.
+    """
+
+    op: str
+    site: str
+    layer: int
+    rows: Tensor
+    cols: Tensor
+    strength: Tensor
+    operand: Any
+    copies: list[int]  # which copy each edited token belongs to
+    sources: tuple[Tensor, Tensor] | None = None
+
+
+@dataclass
+class Capture:
+    """States to bring home: the mean over the tokens (rows, cols) of each group, at some blocks.
+
+    group [token] says which group a token belongs to; the result is [group, layer, d_model].
+    """
+
+    site: str
+    layers: tuple[int, ...]
+    rows: Tensor
+    cols: Tensor
+    group: Tensor
+    groups: int
+
+
+@dataclass
+class Batch:
+    """Everything one forward pass needs, on the model's device."""
+
+    tokens: Tensor  # [batch, seq]
+    positions: Tensor
+    segments: Tensor
+    starts: Tensor
+    packed: bool
+    edits: list[EditGroup] = field(default_factory=list)
+    captures: list[Capture] = field(default_factory=list)
+    read_rows: Tensor | None = None  # [read], then the clean distributions [clean]
+    read_cols: Tensor | None = None
+    targets: Tensor | None = None  # [read]
+    foils: Tensor | None = None
+    clean: Tensor | None = None  # [read] index of its clean distribution among all gathered
+
+
+def make_batch(
+    layout: Layout, operands: Mapping[str, Any], device: torch.device, captures: Sequence[Capture] = ()
+) -> Batch:
+    """The layout on the device, its edits grouped by (order, layer, site, op, operand)."""
+
+    def put(values: Any) -> Tensor:
+        return torch.as_tensor(values, dtype=torch.long, device=device)
+
+    batch = Batch(
+        put(layout.tokens), put(layout.positions), put(layout.segments), put(layout.starts), layout.packed,
+        edits=_edit_groups(layout.edits, operands, device), captures=list(captures),
+    )  # fmt: skip
+    if layout.reads:
+        cleans = {place: i for i, place in enumerate(dict.fromkeys(read.clean for read in layout.reads))}
+        batch.read_rows = put([r.row for r in layout.reads] + [row for row, _ in cleans])
+        batch.read_cols = put([r.col for r in layout.reads] + [col for _, col in cleans])
+        batch.targets = put([r.target for r in layout.reads])
+        batch.foils = put([r.foil for r in layout.reads])
+        batch.clean = put([len(layout.reads) + cleans[r.clean] for r in layout.reads])
+    return batch
+
+
+def _edit_groups(tokens: Sequence[EditToken], operands: Mapping[str, Any], device: torch.device) -> list[EditGroup]:
+    """In the order in which a forward pass meets them: block, site, order within a copy."""
+    grouped: dict[tuple[int, int, int, str, str], list[EditToken]] = {}
+    for token in tokens:
+        edit = token.edit
+        kind = OPS.get(edit.op, "op").operand
+        # a subspace is one call each; vectors and own states are stacked, whichever they are
+        shared = edit.operand if kind == "subspace" or edit.operand == OWN_STATE else ""
+        grouped.setdefault((edit.layer, SITES.index(edit.site), token.order, edit.op, shared), []).append(token)
+    groups = []
+    for (layer, site, _, op, shared), members in sorted(grouped.items(), key=lambda entry: entry[0]):
+        group = EditGroup(
+            op, SITES[site], layer,
+            rows=torch.tensor([t.row for t in members], device=device),
+            cols=torch.tensor([t.col for t in members], device=device),
+            strength=torch.tensor([[t.edit.strength] for t in members], device=device, dtype=torch.float32),
+            operand=None,
+            copies=[t.copy for t in members],
+        )  # fmt: skip
+        if shared == OWN_STATE:
+            group.sources = (
+                torch.tensor([t.source[0] for t in members], device=device),
+                torch.tensor([t.source[1] for t in members], device=device),
+            )
+        elif shared:
+            group.operand = operands[shared]
+        elif OPS.get(op, "op").operand == "vector":
+            table = {key: i for i, key in enumerate(dict.fromkeys(t.edit.operand for t in members))}
+            stacked = torch.stack([operands[key] for key in table])
+            group.operand = stacked[torch.tensor([table[t.edit.operand] for t in members], device=stacked.device)]
+        groups.append(group)
+    return groups
+
+
+def check_finite(operands: Mapping[str, Any]) -> None:
+    """Raises EngineError for an operand that is not a finite number throughout."""
+    for key, operand in operands.items():
+        tensors = (operand,) if isinstance(operand, Tensor) else (operand.left, operand.right, operand.center)
+        if not all(bool(torch.isfinite(t).all()) for t in tensors):
+            raise EngineError(f"vectors.{key}", "holds NaN or infinite values", "fit it in float32 (--dtype float32)")

@@ -1,0 +1,82 @@
+"""The tests' oracle: plain PyTorch hooks, one forward pass for one prompt and one copy.
+
+No packing, no padding, no nnsight, and its own reading of what an edit means, so that agreement with
+the engine says something. Slow; used on a few cells in tests and benchmarks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from interventions.engine.families import architecture_of, at_path
+from interventions.ops import OPS
+from interventions.plan.cells import OWN_STATE, Edit
+from interventions.plan.model import Copy
+from interventions.plan.packing import positions_of
+from tasks.prompts import Prompt
+
+
+def _module(model: Any, layer: int, site: str) -> Any:
+    architecture = architecture_of(model.config)
+    block = at_path(model, f"{architecture.decoder}.{architecture.blocks}")[layer]
+    paths = {"attn_out": architecture.attention, "mlp_out": architecture.mlp}
+    return at_path(block, paths[site]) if site in paths else block
+
+
+def _attach(module: Any, site: str, change: Any) -> Any:
+    """Call ``change(h)`` on the site's hidden states [1, seq, d_model] during the forward pass."""
+    if site == "resid_pre":
+        return module.register_forward_pre_hook(lambda _, args: (change(args[0]), *args[1:]))
+
+    def after(_: Any, __: Any, output: Any) -> Any:
+        return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
+
+    return module.register_forward_hook(after)
+
+
+@torch.no_grad()
+def hooked_states(model: Any, tokens: tuple[int, ...], layer: int, site: str) -> Tensor:
+    """Clean states [seq, d_model] of one prompt at one place."""
+    kept = []
+    handle = _attach(_module(model, layer, site), site, lambda h: kept.append(h[0].clone()) or h)
+    try:
+        model(torch.tensor([tokens], device=model.device), use_cache=False)
+    finally:
+        handle.remove()
+    return kept[0]
+
+
+@torch.no_grad()
+def hooked_logits(model: Any, prompt: Prompt, copy: Copy, operands: Mapping[str, Any]) -> Tensor:
+    """Logits [answer token, vocab] at each answer token of one prompt under one copy's edits."""
+    answer = prompt.alternatives[copy.target] if copy.target else prompt.answer_ids
+    tokens = prompt.token_ids + answer[:-1]
+    handles = []
+    try:
+        for edit in copy.edits:
+            handles.append(_attach(_module(model, edit.layer, edit.site), edit.site, _change(model, prompt, tokens, edit, operands)))
+        logits = model(torch.tensor([tokens], device=model.device), use_cache=False).logits[0]
+    finally:
+        for handle in handles:
+            handle.remove()
+    return logits[prompt.last :]
+
+
+def _change(model: Any, prompt: Prompt, tokens: tuple[int, ...], edit: Edit, operands: Mapping[str, Any]) -> Any:
+    where = list(positions_of(prompt, edit.position, len(tokens)))
+    strength = torch.tensor([[edit.strength]])
+    if edit.operand == OWN_STATE:
+        operand = hooked_states(model, tokens, edit.layer, edit.site)[where].float()
+    else:
+        operand = operands[edit.operand] if edit.operand else None
+
+    def change(h: Tensor) -> Tensor:
+        h = h.clone()
+        h[0, where] = OPS.get(edit.op, "op").apply(h[0, where].float(), operand, strength.to(h.device)).to(h.dtype)
+        return h
+
+    return change

@@ -1,0 +1,199 @@
+"""The local engine: a loaded model behind nnsight, and the three things that a plan asks of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from interventions.engine.batch import Batch, Capture, make_batch
+from interventions.engine.families import architecture_of
+from interventions.engine.trace import traced_forward
+from interventions.ops import SubspaceTensors
+from interventions.plan.model import Copy, Decoding, Fit, Group, Pack
+from interventions.plan.packing import Layout, Read, lay_out, positions_of
+from interventions.plan.packs import TOKENS
+from interventions.vectors.base import Place
+from interventions.vectors.statistics import PlaceStatistics
+from tasks.prompts import Prompt
+
+Scorer = Callable[..., Tensor]
+Step = Callable[[int], None]
+"""Told how many prompts were done, for a progress bar."""
+
+
+@dataclass(frozen=True)
+class PackScores:
+    """Raw scores of one pack: one entry a read, with the prompt (index in the group) and copy it is of."""
+
+    prompt: np.ndarray
+    copy: np.ndarray
+    token: np.ndarray  # place of the read in its answer
+    scores: Mapping[str, np.ndarray]
+    moved: Mapping[int, float]
+    """Copy -> how far its edits moved any state (max abs over prompts)."""
+
+
+class LocalEngine:
+    """Runs layouts on a model in this process through nnsight traces."""
+
+    def __init__(self, model: Any, tokenizer: Any):
+        import anyio._backends._asyncio  # noqa: F401  # before nnsight, which mounts `save` on object
+        from nnsight import TransformersModel
+
+        self.module = model
+        self.architecture = architecture_of(model.config)
+        self.window = getattr(model.config, "sliding_window", None) or 0
+        self.dtype, self.device = model.dtype, model.device
+        self.traced = TransformersModel(model, tokenizer=tokenizer, task="text-generation")
+
+    def forward(
+        self, layout: Layout, operands: Mapping[str, Any], scorers: Mapping[str, Scorer], captures: Sequence[Capture] = ()
+    ) -> tuple[Batch, dict[str, Any]]:
+        batch = make_batch(layout, operands, self.device, captures)
+        return batch, traced_forward(self.traced, self.architecture, self.window, self.dtype, batch, scorers)
+
+    def place(self, operands: Mapping[str, Any]) -> dict[str, Any]:
+        """The same operands on the model's device, float32."""
+        return {
+            key: o.to(self.device)
+            if isinstance(o, Tensor)
+            else SubspaceTensors(o.left.to(self.device), o.right.to(self.device), o.center.to(self.device))
+            for key, o in operands.items()
+        }
+
+    def score_pack(
+        self, group: Group, pack: Pack, packed: bool, operands: Mapping[str, Any], scorers: Mapping[str, Scorer]
+    ) -> PackScores:
+        """One pack's reads. operands: as ``place`` gives them."""
+        prompts = [group.prompts[i] for i in pack.prompts]
+        copies = group.copies[pack.copies.start : pack.copies.stop]
+        layout = lay_out(prompts, group.foils[pack.prompts.start : pack.prompts.stop], copies, packed)
+        batch, found = self.forward(layout, operands, scorers)
+        reads = layout.reads
+        return PackScores(
+            prompt=np.array([r.prompt + pack.prompts.start for r in reads], dtype=np.int32),
+            copy=np.array([r.copy + pack.copies.start for r in reads], dtype=np.int32),
+            token=np.array(_answer_index(reads), dtype=np.int32),
+            scores={name: values.cpu().numpy() for name, values in found["scores"].items()},
+            moved=_moved(batch, found["moved"], pack.copies.start),
+        )
+
+    def fit(self, fit: Fit, score: Scorer, step: Step = lambda _: None) -> dict[Place, PlaceStatistics]:
+        """Statistics of the fit's prompts at each of its places; correctness by ``score`` (accuracy)."""
+        width = self.module.config.hidden_size
+        found = {place: PlaceStatistics(fit.layers, width, fit.labels, fit.leace) for place in fit.places}
+        for task, prompts in fit.prompts.items():
+            for chunk in chunks([p for p in prompts if not p.excluded]):
+                layout = lay_out(chunk, [-1] * len(chunk), [Copy()], packed=True)
+                captures = [self._mean_capture(chunk, place, fit.layers) for place in fit.places]
+                _, result = self.forward(layout, {}, {"accuracy": score}, captures)
+                right = _all_right(layout.reads, result["scores"]["accuracy"], len(chunk))
+                for place, states in zip(fit.places, result["states"], strict=True):
+                    found[place].update(task, torch.stack(states, 1).cpu(), right)
+                step(len(chunk))
+        return found
+
+    def _mean_capture(self, prompts: Sequence[Prompt], place: Place, layers: tuple[int, ...]) -> Capture:
+        rows, cols, group = [], [], []
+        for i, prompt in enumerate(prompts):
+            at = positions_of(prompt, place.position, len(prompt.token_ids) + len(prompt.answer_ids) - 1)
+            rows += [i] * len(at)
+            cols += at
+            group += [i] * len(at)
+        return self._capture(place.site, layers, rows, cols, group, len(prompts))
+
+    def _capture(self, site: str, layers: tuple[int, ...], rows: list, cols: list, group: list, groups: int) -> Capture:
+        def put(values: list[int]) -> Tensor:
+            return torch.tensor(values, dtype=torch.long, device=self.device)
+
+        return Capture(site, layers, put(rows), put(cols), put(group), groups)
+
+    def decode(self, decoding: Decoding, score: Scorer, step: Step = lambda _: None) -> tuple[Tensor, np.ndarray, list[str]]:
+        """States before every answer: [point, layer, shots, d_model] float32, accuracy [point, shots], labels.
+
+        One pass a prompt serves all numbers of shots: the state before the i-th demonstration's answer
+        is that of the i-shot prompt. Prompts are in label order, excluded ones left out.
+        """
+        layers = tuple(range(self.module.config.num_hidden_layers))
+        shots = decoding.section.shots
+        states, accuracy, labels = [], [], []
+        for label, prompts in decoding.prompts.items():
+            for chunk in chunks([p for p in prompts if not p.excluded]):
+                layout = lay_out(chunk, [-1] * len(chunk), [Copy()], packed=True)
+                layout.reads = [
+                    read
+                    for i, prompt in enumerate(chunk)
+                    for j, s in enumerate(shots)
+                    for read in _shot_reads(i, prompt, s, answer=i * len(shots) + j)
+                ]
+                places = [_before(prompt, s) for prompt in chunk for s in shots]
+                rows = [i for i in range(len(chunk)) for _ in shots]
+                capture = self._capture("resid_post", layers, rows, places, list(range(len(rows))), len(rows))
+                _, result = self.forward(layout, {}, {"accuracy": score}, [capture])
+                found = torch.stack(result["states"][0], 1).cpu()  # [prompt x shots, layer, d_model]
+                states.append(found.unflatten(0, (len(chunk), len(shots))).transpose(1, 2))
+                right = _all_right(layout.reads, result["scores"]["accuracy"], len(rows))
+                accuracy.append(right.view(len(chunk), len(shots)).numpy().astype(float))
+                labels += [label] * len(chunk)
+                step(len(chunk))
+        return torch.cat(states), np.concatenate(accuracy), labels
+
+
+def chunks(prompts: Sequence[Prompt]) -> Iterator[Sequence[Prompt]]:
+    """Prompts in batches of at most TOKENS tokens, padding counted."""
+    start, widest = 0, 0
+    for i, prompt in enumerate(prompts):
+        width = max(widest, len(prompt.token_ids) + len(prompt.answer_ids))
+        if i > start and width * (i - start + 1) > TOKENS:
+            yield prompts[start:i]
+            start, width = i, len(prompt.token_ids) + len(prompt.answer_ids)
+        widest = width
+    if start < len(prompts):
+        yield prompts[start:]
+
+
+def _answer_index(reads: Sequence[Read]) -> list[int]:
+    """Place of each read in its answer; a copy's reads stand together, first token first."""
+    index, out = 0, []
+    for read in reads:
+        index = 0 if read.first else index + 1
+        out.append(index)
+    return out
+
+
+def _moved(batch: Batch, moved: Sequence[Tensor], first: int) -> dict[int, float]:
+    """Copy (index in the group) -> how far its edits moved any state of any prompt."""
+    far: dict[int, float] = {}
+    for group, values in zip(batch.edits, moved, strict=True):
+        for copy, value in zip(group.copies, values.tolist(), strict=True):
+            far[first + copy] = max(value, far.get(first + copy, 0.0))
+    return far
+
+
+def _all_right(reads: Sequence[Read], scores: Tensor, count: int) -> Tensor:
+    """[read] hits -> [answer] bool: every token right; a read's ``prompt`` says which answer it is of."""
+    right = torch.ones(count, dtype=torch.bool)
+    which = torch.tensor([read.prompt for read in reads])
+    right[which[scores.cpu() == 0]] = False
+    return right
+
+
+def _before(prompt: Prompt, shots: int) -> int:
+    """The token before the answer of row ``shots``."""
+    demos = prompt.positions["before_answers"]
+    return demos[shots] if shots < len(demos) else prompt.last
+
+
+def _shot_reads(row: int, prompt: Prompt, shots: int, answer: int) -> list[Read]:
+    """Reads of every token of the answer in row ``shots``, entered as answer number ``answer``."""
+    tokens = prompt.token_ids + prompt.answer_ids
+    if shots < len(prompt.demo_answers):
+        where = prompt.demo_answers[shots]
+    else:
+        where = tuple(range(len(prompt.token_ids), len(tokens)))
+    return [Read(answer, 0, row, at - 1, tokens[at], -1, (row, at - 1), j == 0) for j, at in enumerate(where)]

@@ -1,0 +1,36 @@
+"""accuracy and conversion: is the answer, token for token, what greedy decoding would give?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from interventions.measure.metrics.base import METRICS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@METRICS.register("accuracy")
+class Accuracy:
+    """Exact match (0 or 1): greedy decoding begins with the answer if and only if the argmax is right
+    at every teacher-forced answer token."""
+
+    unit = "fraction"
+    answers_of = "own"
+
+    @staticmethod
+    def score(logits: Tensor, target: Tensor, foil: Tensor, clean: Tensor) -> Tensor:
+        return (logits.argmax(-1) == target).float()
+
+    @staticmethod
+    def combine(scores: Sequence[float]) -> float:
+        return min(scores)
+
+
+@METRICS.register("conversion")
+class Conversion(Accuracy):
+    """Exact match of the answer under the task whose vector is in use, where that differs from the
+    prompt's own task; queries on which the two tasks agree are excluded."""
+
+    answers_of = "vector_task"

@@ -1,0 +1,27 @@
+"""logprob: how likely the answer is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from interventions.measure.metrics.base import METRICS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@METRICS.register("logprob")
+class Logprob:
+    """sum over answer tokens of log p(token | prompt, earlier answer tokens), in nats."""
+
+    unit = "nats"
+    answers_of = "own"
+
+    @staticmethod
+    def score(logits: Tensor, target: Tensor, foil: Tensor, clean: Tensor) -> Tensor:
+        return logits.log_softmax(-1).gather(-1, target[:, None])[:, 0]
+
+    @staticmethod
+    def combine(scores: Sequence[float]) -> float:
+        return sum(scores)

@@ -1,0 +1,224 @@
+"""A run in one JSON document: per intervention the best layer, what it does there, and CD beside it.
+
+The best layer is the one of the largest mean effect, in size, of the first metric. Choosing the
+largest of many noisy means flatters it, so it is chosen on the even queries of every task and all
+that is said of it (effect, controls, tasks, metrics) is measured on the odd ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from interventions.measure.decodability import ALL
+from interventions.measure.effects import Block, blocks, curves, effects, swept_columns
+from interventions.measure.relation import accuracy_against_cd, correlation
+from interventions.store.schema import VERSION
+
+_VALUES = ("clean", "patched", "effect", "ci_low", "ci_high", "n")
+_PLACE = ("layer", "layers", "head")
+"""What an intervention's own cells differ in at one setting."""
+
+
+def summary(
+    outcomes: pl.DataFrame,
+    decodability: pl.DataFrame | None,
+    *,
+    metric: str,
+    level: float,
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """The summary of a run, ready for JSON: NaN is None.
+
+    outcomes: store.schema.OUTCOMES and the swept columns.
+    decodability: store.schema.DECODABILITY (swept columns allowed), None where it was not measured.
+    metric: the first one of the spec, by which the best layer is chosen.
+
+    Every entry of ``points`` is one setting of the swept fields (``at``); an intervention's top level
+    repeats the setting with the largest effect on the choosing half. ``cd_*``, ``chance`` and
+    ``correlation`` take CD of all labels at the largest number of shots; they and
+    ``decodable_but_not_causal`` are None without it. See ``decodable`` for the latter.
+    """
+    bootstrap = {"level": level, "resamples": resamples, "seed": seed}
+    own = outcomes.filter(pl.col("metric") == metric, pl.col("control") == "")
+    odd = pl.col("query") % 2 == 1
+    tables = _Tables(
+        choosing=curves(own.filter(~odd), **bootstrap),
+        reporting=curves(outcomes.filter(odd), **bootstrap),
+        whole=curves(own, **bootstrap),
+        by_task=effects(own.filter(odd), **bootstrap),
+        own_blocks=tuple(blocks(own, pooled=True)),
+        decodability=decodability,
+        metric=metric,
+        setting=("shots", "seed", *swept_columns(outcomes)),
+    )
+    fits = [] if decodability is None else accuracy_against_cd(decodability)
+    made = {
+        "version": VERSION,
+        "metric": metric,
+        "level": level,
+        "interventions": {
+            name: _intervention(tables, name, bootstrap)
+            for name in outcomes["intervention"].unique(maintain_order=True)
+        },
+        "decodability": None if decodability is None else _peak(decodability),
+        "accuracy_against_cd": {**fits[0], "settings": fits} if fits else None,
+    }
+    return without_nan(made)
+
+
+def decodable(ci_low: pl.Expr, chance: pl.Expr) -> pl.Expr:
+    """Where CD counts as high: its interval lies above half the way from chance to 1.
+
+    (With 7 labels: above .57. Merely being above chance would call nearly every layer decodable.)
+    """
+    return ci_low > (1 + chance) / 2
+
+
+def without_nan(value: Any) -> Any:
+    """The same nest of dicts and lists with None in place of NaN and infinities."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """What all interventions are summarised from; ``own`` rows are those of no control, first metric."""
+
+    choosing: pl.DataFrame
+    reporting: pl.DataFrame
+    whole: pl.DataFrame
+    by_task: pl.DataFrame
+    own_blocks: tuple[Block, ...]
+    decodability: pl.DataFrame | None
+    metric: str
+    setting: tuple[str, ...]
+
+
+def _intervention(tables: _Tables, name: str, bootstrap: Mapping[str, Any]) -> dict[str, Any]:
+    rows = tables.reporting.filter(pl.col("intervention") == name, pl.col("control") == "")
+    settings = rows.select(tables.setting).unique(maintain_order=True).to_dicts()
+    points = [_point(tables, name, setting, bootstrap) for setting in settings]
+    if not points:
+        return {"best_layer": None, "points": []}
+    best = max(points, key=lambda point: _size(point["effect_on_choosing_half"]))
+    return {**best, "points": points}
+
+
+def _size(effect: float) -> float:
+    return -1.0 if math.isnan(effect) else abs(effect)
+
+
+def _point(
+    tables: _Tables, name: str, setting: Mapping[str, Any], bootstrap: Mapping[str, Any]
+) -> dict[str, Any]:
+    here = _at({"intervention": name, **setting})
+    known_effects = tables.choosing.filter(here, pl.col("effect").is_not_nan())
+    chosen = known_effects.sort(pl.col("effect").abs(), descending=True, maintain_order=True)
+    known = ("shots", "seed")
+    point: dict[str, Any] = {
+        "at": {field: value for field, value in setting.items() if field not in known and value is not None},
+        **{field: setting[field] for field in known},
+        "best_layer": None,
+        "layers": None,
+        "effect_on_choosing_half": float("nan"),
+    }
+    if not chosen.is_empty():
+        place = chosen.row(0, named=True)
+        point |= {
+            "best_layer": place["layer"],
+            "layers": place["layers"],
+            "effect_on_choosing_half": place["effect"],
+            **_measured(tables, here & _at({field: place[field] for field in _PLACE})),
+        }
+    return point | _beside_cd(tables, name, setting, point["best_layer"], bootstrap)
+
+
+def _measured(tables: _Tables, cell: pl.Expr) -> dict[str, Any]:
+    """What the reporting half says of one cell and its controls."""
+    rows = tables.reporting.filter(cell)
+    first = rows.filter(pl.col("metric") == tables.metric)
+    mine, controls = first.filter(pl.col("control") == ""), first.filter(pl.col("control") != "")
+    conversion = rows.filter(pl.col("metric") == "conversion", pl.col("n") > 0).sort("control")
+    by_task = tables.by_task.filter(cell).group_by("task", maintain_order=True)
+    return {
+        **(_values(mine)[0] if len(mine) else dict.fromkeys(_VALUES)),
+        "controls": dict(zip(controls["control"], _values(controls), strict=True)),
+        "conversion": dict(zip(conversion["control"], _values(conversion), strict=True)) or None,
+        "metrics": {
+            name: _values(part)[0]
+            for (name,), part in rows.filter(pl.col("control") == "").group_by("metric", maintain_order=True)
+        },
+        "per_task": {task: _values(part)[0] for (task,), part in by_task},
+    }
+
+
+def _values(rows: pl.DataFrame) -> list[dict[str, Any]]:
+    return rows.select(_VALUES).to_dicts()
+
+
+def _beside_cd(
+    tables: _Tables, name: str, setting: Mapping[str, Any], layer: int | None, bootstrap: Mapping[str, Any]
+) -> dict[str, Any]:
+    """CD at the best layer, its correlation with the effect, and where the two part."""
+    nothing = ("cd_at_best_layer", "cd_shots", "chance", "correlation", "decodable_but_not_causal")
+    if tables.decodability is None:
+        return dict.fromkeys(nothing)
+    cd = overall_cd(tables.decodability, setting)
+    at = dict(zip(cd["layer"], cd["cd"], strict=True))
+    still = tables.whole.filter(
+        _at({"intervention": name, **setting}), pl.col("ci_low") <= 0, pl.col("ci_high") >= 0
+    )
+    high = cd.filter(decodable(pl.col("ci_low"), pl.col("chance")))
+    block = _own_block(tables.own_blocks, name, setting)
+    of_cells = np.array([at.get(each, np.nan) for each in block.cells["layer"]])
+    return {
+        "cd_at_best_layer": at.get(layer),
+        "cd_shots": cd["shots"].max(),
+        "chance": cd["chance"].max(),
+        "correlation": correlation(of_cells, block, **bootstrap),
+        "decodable_but_not_causal": sorted(set(still["layer"]) & set(high["layer"])),
+    }
+
+
+def overall_cd(decodability: pl.DataFrame, setting: Mapping[str, Any]) -> pl.DataFrame:
+    """CD of all labels by layer, at the largest number of shots and the setting's swept fields."""
+    shared = {field: value for field, value in setting.items() if field not in ("shots", "seed")}
+    shared = {field: value for field, value in shared.items() if field in decodability.columns}
+    rows = decodability.filter(pl.col("task") == ALL, _at(shared))
+    return rows.filter(pl.col("shots") == pl.col("shots").max()).unique("layer").sort("layer")
+
+
+def _own_block(own: Sequence[Block], name: str, setting: Mapping[str, Any]) -> Block:
+    """The columns of one intervention at one setting."""
+    wanted = _at({"intervention": name, **setting})
+    for block in own:
+        columns = block.cells.with_row_index("column").filter(wanted)["column"].to_numpy()
+        if len(columns):
+            clean, patched = block.clean[:, columns], block.patched[:, columns]
+            return Block(block.cells[columns], clean, patched, block.tasks)
+    raise AssertionError(f"no outcome of {name} at {setting}")
+
+
+def _peak(decodability: pl.DataFrame) -> dict[str, Any] | None:
+    """Where CD of all labels is highest, at the largest number of shots (of the first swept setting)."""
+    cd = overall_cd(decodability, {})
+    if cd.is_empty():
+        return None
+    top = cd.sort("cd", descending=True, maintain_order=True).row(0, named=True)
+    return {field: top[field] for field in ("layer", "shots", "cd", "ci_low", "ci_high", "chance")}
+
+
+def _at(fields: Mapping[str, Any]) -> pl.Expr:
+    """Rows with these values; a missing value is a value (a field swept for another intervention)."""
+    same = (pl.col(field).eq_missing(value) for field, value in fields.items())
+    return pl.all_horizontal(pl.lit(True), *same)

@@ -1,0 +1,25 @@
+"""add: steer the state along a vector."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from interventions.ops.base import OPS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@OPS.register("add")
+class Add:
+    """h + strength * v: what the state holds of the query stays, the vector comes on top.
+
+    Source: activation addition; function vectors, Todd et al. 2024.
+    """
+
+    operand = "vector"
+    neutral = 0.0
+
+    @staticmethod
+    def apply(h: Tensor, operand: Tensor, strength: Tensor) -> Tensor:
+        return h + strength * operand

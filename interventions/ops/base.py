@@ -1,0 +1,45 @@
+"""What an op is: a pure function of a hidden state, an operand and a strength.
+
+``apply`` names nothing but torch tensors, so that it can run inside a trace on any host.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from interventions.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+OperandKind = Literal["vector", "subspace", "none"]
+
+
+@dataclass(frozen=True)
+class SubspaceTensors:
+    """A subspace as the engine hands it to an op, on the model's device.
+
+    left [d_model, rank], right [rank, d_model]: left @ right projects onto it; center [d_model].
+    """
+
+    left: Tensor
+    right: Tensor
+    center: Tensor
+
+
+class Op(Protocol):
+    """An edit of hidden states."""
+
+    operand: OperandKind
+    """What it needs: a ``vector`` [edit, d_model], a ``subspace``, or nothing."""
+    neutral: float
+    """The strength at which it leaves every state as it is."""
+
+    @staticmethod
+    def apply(h: Tensor, operand: object, strength: Tensor) -> Tensor:
+        """h [edit, d_model], strength [edit, 1] -> edited states [edit, d_model]."""
+        ...
+
+
+OPS: Registry[type[Op]] = Registry("op")

@@ -1,0 +1,26 @@
+"""patch: put a vector in place of the state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from interventions.ops.base import OPS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@OPS.register("patch")
+class Patch:
+    """h + strength * (v - h): the state replaced by the vector, at strength 1 wholly.
+
+    Source: activation patching with a task vector, Hendel et al. 2023; arXiv 2412.12276, section 4.
+    """
+
+    operand = "vector"
+    neutral = 0.0
+
+    @staticmethod
+    def apply(h: Tensor, operand: Tensor, strength: Tensor) -> Tensor:
+        # lerp in this form gives the vector itself, to the bit, at strength 1
+        return h * (1 - strength) + operand * strength

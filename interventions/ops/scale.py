@@ -1,0 +1,22 @@
+"""scale: lengthen or shorten the state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from interventions.ops.base import OPS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@OPS.register("scale")
+class Scale:
+    """strength * h: here strength is the factor, 1 leaves the state as it is."""
+
+    operand = "none"
+    neutral = 1.0
+
+    @staticmethod
+    def apply(h: Tensor, operand: None, strength: Tensor) -> Tensor:
+        return h * strength

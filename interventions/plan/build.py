@@ -1,0 +1,198 @@
+"""Study -> plan: prompts, cells, recipes and decodings, grouped so that nothing is computed twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from interventions.plan.cells import OWN_STATE, Cell, Context, Edit, cells_of
+from interventions.plan.model import Copy, Decoding, Fit, Group, ModelFacts, ModelPlan, Use
+from interventions.spec.axes import Point, Study
+from interventions.spec.sections import ModelSection
+from interventions.vectors.base import Recipe
+from tasks.base import NULL, Family
+from tasks.prompts import Prompt, Prompter
+from tasks.resolve import build_family
+from tasks.sets import Halves
+
+EMBEDDED = "embedded"
+Opener = Callable[[ModelSection], tuple[Any, ModelFacts]]
+"""Gives a model's tokenizer and facts without loading weights."""
+
+_VECTOR_PATHS = ("model.", "tasks.", "prompts.seed", "prompts.template")
+
+
+def build_plans(study: Study, open_model: Opener) -> list[ModelPlan]:
+    """One plan for each model of the study (several only where ``model.*`` is swept)."""
+    plans: dict[str, _Builder] = {}
+    for point in study.points:
+        key = point.spec.model.model_dump_json()
+        if key not in plans:
+            plans[key] = _Builder(point.spec.model, *open_model(point.spec.model))
+        plans[key].add(point)
+    return [builder.finish() for builder in plans.values()]
+
+
+@dataclass
+class _OpenGroup:
+    """A group while points still add cells to it."""
+
+    id: str
+    prompts: tuple[Prompt, ...]
+    point: Point
+    task: str
+    copies: dict[Copy, int] = field(default_factory=dict)
+    uses: list[Use] = field(default_factory=list)
+
+    def copy(self, copy: Copy) -> int:
+        return self.copies.setdefault(copy, len(self.copies))
+
+    def use(self, cell: Cell) -> None:
+        converted = clean = -1
+        if cell.converts_to:
+            converted = self.copy(Copy(cell.edits, cell.converts_to))
+            clean = self.copy(Copy((), cell.converts_to))
+        self.uses.append(Use(cell, self.copy(Copy(cell.edits)), converted, clean))
+
+
+class _Builder:
+    """Collects the work of all points that share one model."""
+
+    def __init__(self, section: ModelSection, tokenizer: Any, facts: ModelFacts):
+        self.section, self.tokenizer, self.facts = section, tokenizer, facts
+        self.groups: dict[str, _OpenGroup] = {}
+        self.fits: dict[str, Fit] = {}
+        self.fit_recipes: dict[str, list[Recipe]] = {}
+        self.recipes: dict[str, Recipe] = {}
+        self.decodings: dict[str, Decoding] = {}
+        self.described: dict[str, Any] = {}
+        self._halves: dict[str, Halves] = {}
+
+    def add(self, point: Point) -> None:
+        spec = point.spec
+        family_key = f"{spec.tasks.model_dump_json()} seed {spec.prompts.seed}"
+        if family_key not in self._halves:
+            family = build_family(spec.tasks, embedded=spec.model.name == EMBEDDED)
+            self._halves[family_key] = Halves(family, spec.prompts.seed)
+        halves = self._halves[family_key]
+        prompter = Prompter(self.tokenizer, spec.prompts.template)
+        self.described[family_key] = halves.family.describe()
+        self._add_groups(point, halves, prompter, family_key)
+        self._add_decoding(point, halves, prompter, family_key)
+
+    def _add_groups(self, point: Point, halves: Halves, prompter: Prompter, family_key: str) -> None:
+        spec, family = point.spec, halves.family
+        real = [task for task in family.tasks if task != NULL]
+        fit_ids = self._fits(point, halves, prompter, family_key)
+        shown = json.dumps([spec.prompts.model_dump(), [c.model_dump() for c in spec.controls], spec.metrics])
+        fresh: Mapping[str, list[Prompt]] | None = None
+        for task in real:
+            key = f"{family_key} {shown} {task}"
+            if key not in self.groups:
+                if fresh is None:
+                    fresh = halves.prompts(prompter, "evaluate", real, spec.prompts.shots, spec.prompts.queries)
+                self.groups[key] = self._open_group(point, task, tuple(fresh[task]))
+            group = self.groups[key]
+            context = Context(task, family.tasks, self.facts.layers, fit_ids, _label(point))
+            for variant in point.variants:
+                for cell, recipes in cells_of(point, variant, spec.controls, context):
+                    group.use(cell)
+                    for recipe in recipes:
+                        if recipe.key not in self.recipes:
+                            self.recipes[recipe.key] = recipe
+                            self.fit_recipes[recipe.fit].append(recipe)
+
+    def _open_group(self, point: Point, task: str, prompts: tuple[Prompt, ...]) -> _OpenGroup:
+        group = _OpenGroup(f"{len(self.groups)}-{task}", prompts, point, task)
+        group.copy(Copy())
+        group.copy(Copy((Edit("patch", "resid_post", self.facts.layers // 2, '"last"', 1.0, OWN_STATE),)))
+        return group
+
+    def _fits(
+        self, point: Point, halves: Halves, prompter: Prompter, family_key: str
+    ) -> dict[tuple[int, int], str]:
+        """(shots, prompts) -> fit id, for every vector of the point."""
+        ids = {}
+        for variant in point.variants:
+            for vector in (part.vector for part in variant.section.parts):
+                if vector is None or (vector.shots, vector.prompts) in ids:
+                    continue
+                template = point.spec.prompts.template.model_dump_json()
+                key = f"{family_key} {template} {vector.shots} {vector.prompts}"
+                if key not in self.fits:
+                    found = halves.prompts(prompter, "fit", halves.family.tasks, vector.shots, vector.prompts)
+                    prompts = {task: tuple(rows) for task, rows in found.items()}
+                    self.fits[key] = Fit(f"fit{len(self.fits)}", prompts, halves.family.tasks, vector.shots, (), (), ())
+                    self.fit_recipes[self.fits[key].id] = []
+                ids[vector.shots, vector.prompts] = self.fits[key].id
+        return ids
+
+    def _add_decoding(self, point: Point, halves: Halves, prompter: Prompter, family_key: str) -> None:
+        section = point.spec.decodability
+        if section is None:
+            return
+        key = f"{family_key} {point.spec.prompts.template.model_dump_json()} {section.model_dump_json()}"
+        if key not in self.decodings:
+            found = halves.prompts(prompter, "decodability", halves.family.tasks, max(section.shots), section.prompts)
+            prompts = {task: tuple(rows) for task, rows in found.items()}
+            self.decodings[key] = Decoding(f"cd{len(self.decodings)}", section, prompts, ())
+        known = self.decodings[key]
+        swept = tuple(
+            (path, value)
+            for path, value in point.swept.items()
+            if path.startswith(("decodability.", *_VECTOR_PATHS)) or path == "decodability"
+        )
+        if swept not in known.swept:
+            self.decodings[key] = Decoding(known.id, section, known.prompts, (*known.swept, swept))
+
+    def finish(self) -> ModelPlan:
+        fits = []
+        for fit in self.fits.values():
+            recipes = self.fit_recipes[fit.id]
+            places = tuple(dict.fromkeys(recipe.place for recipe in recipes))
+            layers = tuple(sorted({recipe.layer for recipe in recipes}))
+            leace = tuple(sorted({r.only for r in recipes if r.kind == "subspace" and r.method == "leace"}))
+            fits.append(Fit(fit.id, fit.prompts, fit.labels, fit.shots, layers, places, leace))
+        return ModelPlan(
+            section=self.section,
+            facts=self.facts,
+            groups=tuple(self._close(group) for group in self.groups.values()),
+            fits=tuple(fits),
+            recipes=self.recipes,
+            decodings=tuple(self.decodings.values()),
+            tasks=self.described,
+        )
+
+    def _close(self, group: _OpenGroup) -> Group:
+        spec = group.point.spec
+        return Group(
+            id=group.id,
+            task=group.task,
+            shots=spec.prompts.shots,
+            seed=spec.prompts.seed,
+            prompts=group.prompts,
+            foils=_foils(group.prompts),
+            copies=tuple(group.copies),
+            probe=1,
+            uses=tuple(group.uses),
+            metrics=tuple(spec.metrics),
+        )
+
+
+def _label(point: Point) -> str:
+    """The swept global fields on which a vector depends, as part of its key."""
+    return ",".join(f"{p}={v}" for p, v in point.swept.items() if p == "model" or p.startswith(_VECTOR_PATHS))
+
+
+def _foils(prompts: tuple[Prompt, ...]) -> tuple[int, ...]:
+    """A wrong answer's first token for each prompt: the answer of another task to the same query, or
+    failing that of the nearest other query; -1 where all first tokens agree."""
+    foils = []
+    for i, prompt in enumerate(prompts):
+        others = [ids[0] for ids in prompt.alternatives.values()]
+        others += [p.answer_ids[0] for p in (*prompts[i + 1 :], *prompts[:i]) if p.answer_ids]
+        own = prompt.answer_ids[0] if prompt.answer_ids else -1
+        foils.append(next((token for token in others if token != own), -1))
+    return tuple(foils)

@@ -1,0 +1,237 @@
+"""Cells: every counterfactual that the spec asks for, and what each result row says about it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from interventions.spec.axes import Point, Variant
+from interventions.spec.layers import parse_layers
+from interventions.spec.sections import ControlSection, EditSection, Together, VectorSection
+from interventions.vectors.base import Place, Recipe
+from tasks.base import NULL
+
+OWN_STATE = "@self"
+"""Operand of the self control: the token's own state in the clean run."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One edit at one block; ``operand`` names a recipe's key, OWN_STATE, or nothing."""
+
+    op: str
+    site: str
+    layer: int
+    position: str  # JSON text of the spec's position
+    strength: float
+    operand: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One counterfactual of one task's prompts: edits, and the fields that its result rows carry."""
+
+    intervention: str
+    control: str
+    vector_task: str
+    edits: tuple[Edit, ...]
+    swept: tuple[tuple[str, Any], ...]
+    converts_to: str = ""
+    """Another task whose answers this cell is scored against as well."""
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The columns of store.schema.CELL that do not depend on the prompts."""
+        layers = sorted({edit.layer for edit in self.edits})
+        first = self.edits[0]
+        return {
+            "intervention": self.intervention,
+            "control": self.control,
+            "vector_task": self.vector_task,
+            "op": _joined([e.op for e in self.edits]),
+            "site": _joined([e.site for e in self.edits]),
+            "layer": layers[0],
+            "layers": ",".join(map(str, layers)),
+            "head": -1,
+            "position": _joined([position_label(e.position) for e in self.edits]),
+            "strength": first.strength,
+        }
+
+
+def _joined(values: list[str]) -> str:
+    return "+".join(dict.fromkeys(values))
+
+
+def position_label(position: str) -> str:
+    value = json.loads(position)
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What cells of one point and one task depend on, beside the spec."""
+
+    task: str
+    tasks: tuple[str, ...]  # of the family, Null last where included
+    layers: int  # of the model
+    fit_ids: dict[tuple[int, int], str]  # (shots, prompts) of a vector -> fit id at this point
+    global_label: str  # "" or "@a=1,...": swept global fields that a vector depends on
+
+    @property
+    def real(self) -> tuple[str, ...]:
+        return tuple(task for task in self.tasks if task != NULL)
+
+    def partner(self) -> str:
+        """The other task whose vector controls this one: the next in the family's order."""
+        return self.real[(self.real.index(self.task) + 1) % len(self.real)]
+
+
+_VECTOR_FIELDS = ("vector", "site", "position", "edits")
+
+
+def vector_label(variant: Variant, context: Context) -> str:
+    """The intervention's part of a vector's key: its name, and the swept values that change the vector."""
+    prefix = f"interventions.{variant.name}."
+    own = [
+        f"{path.removeprefix(prefix)}={value}"
+        for path, value in variant.swept.items()
+        if path.removeprefix(prefix).split(".")[0].split("[")[0] in _VECTOR_FIELDS
+    ]
+    parts = ([context.global_label] if context.global_label else []) + own
+    return variant.name + ("@" + ",".join(parts).replace("/", "|") if parts else "")
+
+
+def resolve_source(source: str, context: Context) -> tuple[tuple[str, ...], str]:
+    """Tasks that a source stands for, and how ``vector_task`` calls them."""
+    if source == "same_task":
+        return (context.task,), context.task
+    if source == "other_task":
+        return (context.partner(),), context.partner()
+    if source == "null_task":
+        return (NULL,), NULL
+    if source == "all_tasks":
+        return context.real, "ALL"
+    return (source,), source
+
+
+def _vector_task(vector: VectorSection, context: Context) -> str:
+    if vector.subspace:
+        return "tasks"
+    names = [resolve_source(s, context)[1] for s in _sources(vector)]
+    return names[0] if "same_task" in _sources(vector) or len(names) == 1 else "-".join(names)
+
+
+def _sources(vector: VectorSection) -> list[str]:
+    return [vector.mean] if vector.mean else list(vector.difference or ())
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One edit of the intervention at one block, with the recipe of its operand."""
+
+    edit: Edit
+    recipe: Recipe | None
+
+
+def _part(section: EditSection, layer: int, label: str, context: Context) -> _Part:
+    position = json.dumps(section.position)
+    edit = Edit(section.op, section.site, layer, position, section.strength)
+    vector = section.vector
+    if vector is None:
+        return _Part(edit, None)
+    named = [resolve_source(source, context)[0] for source in _sources(vector)]
+    labels = context.tasks
+    recipe = Recipe(
+        key=f"{label}/{_vector_task(vector, context)}/{layer}",
+        fit=context.fit_ids[vector.shots, vector.prompts],
+        kind=vector.kind,  # type: ignore[arg-type]
+        place=Place(section.site, position),
+        layer=layer,
+        only=vector.only,
+        plus=labels if vector.subspace else named[0],
+        minus=named[1] if len(named) > 1 else (),
+        rank=(vector.rank or len(labels) - 1) if vector.subspace else 0,
+        method=vector.method,
+    )
+    return _Part(replace(edit, operand=recipe.key), recipe)
+
+
+def _layer_sets(variant: Variant, layers: int, where: str) -> Iterator[list[tuple[int, ...]]]:
+    """For each cell of the variant, the blocks of each of its edits."""
+    section = variant.section
+    if section.edits is not None:
+        yield [_set_of(e, layers, f"{where}.edits[{i}].layers") for i, e in enumerate(section.edits)]
+    elif isinstance(section.layers, Together):
+        yield [parse_layers(section.layers.together, layers, f"{where}.layers.together")]
+    else:
+        for layer in parse_layers(section.layers, layers, f"{where}.layers"):
+            yield [(layer,)]
+
+
+def _set_of(edit: EditSection, layers: int, where: str) -> tuple[int, ...]:
+    value = edit.layers.together if isinstance(edit.layers, Together) else edit.layers
+    return parse_layers(value, layers, where)
+
+
+def cells_of(
+    point: Point, variant: Variant, controls: Sequence[ControlSection], context: Context
+) -> Iterator[tuple[Cell, list[Recipe]]]:
+    """Every cell of one variant for one task, its controls behind it, with the recipes that they need."""
+    where = f"interventions.{variant.name}"
+    swept = (*point.swept.items(), *variant.swept.items())
+    sections = variant.section.parts
+    base = vector_label(variant, context)
+    for sets in _layer_sets(variant, context.layers, where):
+
+        def parts(context: Context, sets: list[tuple[int, ...]] = sets) -> list[_Part]:
+            return [
+                _part(section, layer, base + (f".{i}" if len(sections) > 1 else ""), context)
+                for i, (section, blocks) in enumerate(zip(sections, sets, strict=True))
+                for layer in blocks
+            ]
+
+        def cell(made: list[_Part], control: str, vector_task: str, goal: str = "") -> tuple[Cell, list[Recipe]]:
+            converts = goal if goal in context.real and goal != context.task else ""
+            edits = tuple(part.edit for part in made)
+            recipes = [part.recipe for part in made if part.recipe]
+            return Cell(variant.name, control, vector_task, edits, swept, converts), recipes
+
+        own = parts(context)
+        vectors = [s.vector for s in sections if s.vector]
+        task_of = "+".join(dict.fromkeys(_vector_task(v, context) for v in vectors))
+        yield cell(own, "", task_of, goal=task_of)
+        for control in controls:
+            yield from _control_cells(control, own, vectors, context, cell, parts, task_of)
+
+
+def _control_cells(control: ControlSection, own, vectors, context, cell, parts, task_of):
+    """The control's cells, none where it has no meaning for the intervention."""
+    if control.name == "self":
+        same = {(p.edit.site, p.edit.layer, p.edit.position): p for p in own}
+        made = [_Part(Edit("patch", site, layer, pos, 1.0, OWN_STATE), None) for site, layer, pos in same]
+        yield cell(made, "self", "")
+    elif control.name == "other_task":
+        if any("same_task" in _sources(v) for v in vectors):
+            made = parts(replace(context, task=context.partner()))
+            yield cell(made, "other_task", context.partner(), goal=context.partner())
+    elif control.name in ("random", "random_subspace"):
+        kinds = {"subspace" if v.subspace else "vector" for v in vectors}
+        if not kinds or (control.name == "random_subspace" and "subspace" not in kinds):
+            return
+        named = "random_subspace" if kinds == {"subspace"} else "random"
+        for draw in range(control.draws):
+            yield cell([_randomised(p, draw) for p in own], named, f"{task_of}~random{draw}")
+
+
+def _randomised(part: _Part, draw: int) -> _Part:
+    if part.recipe is None:
+        return part
+    name, task, layer = part.recipe.key.rsplit("/", 2)
+    recipe = replace(part.recipe, key=f"{name}/{task}~random{draw}/{layer}", draw=draw)
+    return _Part(replace(part.edit, operand=recipe.key), recipe)
+
+
+CONTROLS = ("self", "random", "other_task", "random_subspace")
+

@@ -1,0 +1,1 @@
+"""Vectors and subspaces that edits write or remove, fitted from hidden states."""

@@ -1,0 +1,44 @@
+"""What an operand is made of, as data: a recipe names the fit, the tasks and the place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from interventions.ops.base import SubspaceTensors
+
+    Operand = Tensor | SubspaceTensors
+    """A vector [d_model] or a subspace, float32 on the CPU as fitted."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where states are read: a site and a position (as in the spec); the layer comes beside it."""
+
+    site: str
+    position: str
+    """The position as JSON text, so that a place can be a key."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to make one operand from the statistics of one fit."""
+
+    key: str
+    """Its name in vectors.safetensors: ``{intervention}/{vector_task}/{layer}``."""
+    fit: str
+    """Id of the fit whose prompts it comes from."""
+    kind: Literal["mean", "difference", "subspace"]
+    place: Place
+    layer: int
+    only: Literal["correct", "all"]
+    plus: tuple[str, ...] = ()
+    """Tasks whose means are averaged (mean), or that are subtracted from (difference)."""
+    minus: tuple[str, ...] = ()
+    rank: int = 0
+    method: Literal["pca", "leace"] = "pca"
+    draw: int = -1
+    """A random counterpart's number, -1 for the fitted operand itself."""

@@ -1,0 +1,46 @@
+"""Recipe + statistics -> frozen operand."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from interventions.ops.base import SubspaceTensors
+from interventions.vectors.base import Place, Recipe
+from interventions.vectors.statistics import PlaceStatistics
+from interventions.vectors.subspace import leace_subspace, pca_subspace, random_subspace
+
+
+def make(recipe: Recipe, fits: Mapping[tuple[str, Place], PlaceStatistics]) -> Tensor | SubspaceTensors:
+    """The operand, float32: a vector [d_model], or a subspace of [d_model, rank] and [rank, d_model]."""
+    statistics = fits[recipe.fit, recipe.place]
+    fitted = _fitted(recipe, statistics)
+    if recipe.draw >= 0:
+        fitted = _random_counterpart(fitted, recipe)
+    if isinstance(fitted, SubspaceTensors):
+        return SubspaceTensors(fitted.left.float(), fitted.right.float(), fitted.center.float())
+    return fitted.float()
+
+
+def _fitted(recipe: Recipe, statistics: PlaceStatistics) -> Tensor | SubspaceTensors:
+    if recipe.kind == "subspace":
+        if recipe.method == "leace":
+            fitter = statistics.leace[recipe.only][statistics.layers.index(recipe.layer)]
+            return leace_subspace(fitter, recipe.rank)
+        return pca_subspace(statistics.means(recipe.plus, recipe.layer, recipe.only), recipe.rank)
+    vector = statistics.means(recipe.plus, recipe.layer, recipe.only).mean(0)
+    if recipe.kind == "difference":
+        vector = vector - statistics.means(recipe.minus, recipe.layer, recipe.only).mean(0)
+    return vector
+
+
+def _random_counterpart(fitted: Tensor | SubspaceTensors, recipe: Recipe) -> Tensor | SubspaceTensors:
+    """Same norm (or rank), random direction, seeded by what it is a counterpart of."""
+    generator = torch.Generator().manual_seed(zlib.crc32(recipe.key.encode()))
+    if isinstance(fitted, SubspaceTensors):
+        return random_subspace(fitted, generator)
+    direction = torch.randn(fitted.shape, generator=generator, dtype=torch.float64)
+    return direction * (fitted.norm() / direction.norm())

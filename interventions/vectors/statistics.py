@@ -1,0 +1,77 @@
+"""Running statistics of hidden states, one fit at a time, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from concept_erasure import LeaceFitter
+from torch import Tensor
+
+from tasks.base import NULL
+
+
+@dataclass
+class MeanFitter:
+    """Mean state of each task: ``update`` with batches, ``mean`` when all are in."""
+
+    layers: int
+    width: int
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def update(self, task: str, states: Tensor) -> None:
+        """states [prompt, layer, d_model] of prompts of one task."""
+        if task not in self.sums:
+            self.sums[task] = torch.zeros(self.layers, self.width, dtype=torch.float64)
+            self.counts[task] = 0
+        self.sums[task] += states.double().sum(0)
+        self.counts[task] += states.shape[0]
+
+    def mean(self, task: str) -> Tensor:
+        """[layer, d_model], float64."""
+        return self.sums[task] / self.counts[task]
+
+
+class PlaceStatistics:
+    """All that the recipes of one fit may ask of one place: means over correct and over all prompts,
+    and LEACE's covariances where a recipe wants them.
+
+    layers: the block of each entry of the layer axis. labels: tasks in label order (for LEACE).
+    """
+
+    def __init__(self, layers: Sequence[int], width: int, labels: Sequence[str], leace: Sequence[str]):
+        self.layers, self.labels = tuple(layers), tuple(labels)
+        self.all = MeanFitter(len(layers), width)
+        self.correct = MeanFitter(len(layers), width)
+        self.leace = {
+            only: [LeaceFitter(width, len(labels), dtype=torch.float64) for _ in layers] for only in leace
+        }
+
+    def update(self, task: str, states: Tensor, correct: Tensor) -> None:
+        """states [prompt, layer, d_model]; correct [prompt] bool (Null counts as correct throughout)."""
+        keep = torch.ones_like(correct) if task == NULL else correct
+        self.all.update(task, states)
+        if keep.any():
+            self.correct.update(task, states[keep])
+        for only, fitters in self.leace.items():
+            chosen = states if only == "all" else states[keep]
+            label = torch.zeros(len(chosen), len(self.labels), dtype=torch.float64)
+            label[:, self.labels.index(task)] = 1
+            for i, fitter in enumerate(fitters):
+                if len(chosen):
+                    fitter.update(chosen[:, i].double(), label)
+
+    def lacks_correct(self) -> list[str]:
+        """Tasks of which not one prompt was answered correctly."""
+        return [task for task in self.all.counts if not self.correct.counts.get(task)]
+
+    def means(self, tasks: Sequence[str], layer: int, only: str) -> Tensor:
+        """[task, d_model] at one block; a task without a correct prompt falls back to all of its prompts."""
+        i = self.layers.index(layer)
+        rows = []
+        for task in tasks:
+            source = self.correct if only == "correct" and self.correct.counts.get(task) else self.all
+            rows.append(source.mean(task)[i])
+        return torch.stack(rows)

@@ -1,0 +1,41 @@
+"""Concept subspaces: the directions in which the tasks' states differ, found by PCA or LEACE."""
+
+from __future__ import annotations
+
+import torch
+from concept_erasure import LeaceFitter
+from torch import Tensor
+
+from interventions.ops.base import SubspaceTensors
+
+
+def pca_subspace(means: Tensor, rank: int) -> SubspaceTensors:
+    """The ``rank`` leading principal directions of task means [task, d_model], about their mean.
+
+    Projection is orthogonal: left = right.T. At rank = tasks - 1 all means coincide after ablation.
+    """
+    center = means.mean(0)
+    _, _, directions = torch.linalg.svd(means - center, full_matrices=False)
+    right = directions[:rank]
+    return SubspaceTensors(left=right.T.contiguous(), right=right.contiguous(), center=center)
+
+
+def leace_subspace(fitter: LeaceFitter, rank: int) -> SubspaceTensors:
+    """LEACE's oblique projection, its ``rank`` strongest directions (all of them erase the labels linearly).
+
+    Source: Belrose et al. 2023, arXiv 2306.03819; through the concept-erasure package.
+    """
+    eraser = fitter.eraser
+    assert eraser.bias is not None
+    return SubspaceTensors(
+        left=eraser.proj_left[:, :rank].contiguous(),
+        right=eraser.proj_right[:rank].contiguous(),
+        center=eraser.bias,
+    )
+
+
+def random_subspace(like: SubspaceTensors, generator: torch.Generator) -> SubspaceTensors:
+    """An orthonormal basis of as many random directions, about the same centre."""
+    width, rank = like.left.shape
+    basis, _ = torch.linalg.qr(torch.randn(width, rank, generator=generator, dtype=torch.float64))
+    return SubspaceTensors(left=basis, right=basis.T.contiguous(), center=like.center)

@@ -1,0 +1,210 @@
+"""Prompts as token ids with named positions, found through the tokenizer's character offsets.
+
+Nothing is found by counting tokens: a field's tokens are those whose characters overlap the field's,
+so any tokenizer that reports offsets will do. A row whose answer does not begin at a token boundary
+is kept, marked as excluded with the reason, and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from interventions.errors import ModelError
+from interventions.spec.sections import TemplateSection
+from tasks.base import Item
+
+Offsets = Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One in-context prompt, tokenised together with its answer."""
+
+    task: str
+    text: str
+    """Everything before the answer, without the template's output text."""
+    answer: str
+    token_ids: tuple[int, ...] = ()
+    """[prompt] ids up to and including `last`; the answer's follow in ``answer_ids``."""
+    answer_ids: tuple[int, ...] = ()
+    positions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Named position -> token indices in order; `answer` counts on behind the prompt's end."""
+    demo_answers: tuple[tuple[int, ...], ...] = ()
+    """[demonstration] -> token indices of that demonstration's answer."""
+    alternatives: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Other task -> ids of this query's answer under that task (where it has one)."""
+    excluded: str = ""
+
+    @property
+    def last(self) -> int:
+        """Index of the token before the answer."""
+        return len(self.token_ids) - 1
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """A rendered prompt and where its fields stand, in characters."""
+
+    text: str
+    query: tuple[int, int]
+    demo_inputs: list[tuple[int, int]]
+    demo_outputs: list[tuple[int, int]]
+    demo_ends: list[int]  # where each demonstration's input part ends, so its answer may begin
+
+
+def _place(template: str, name: str, value: str, at: int) -> tuple[str, tuple[int, int]]:
+    """The rendered template and the character span of ``value`` in the text that it is put into at ``at``."""
+    before, after = template.split("{" + name + "}")
+    start = at + len(before)
+    return before + value + after, (start, start + len(value))
+
+
+def render(template: TemplateSection, task: str, rows: Sequence[Item]) -> _Fields:
+    """The text of a prompt: all ``rows`` but the last with their answers under ``task``."""
+    text = template.prefix.replace("{task}", task)
+    inputs, outputs, ends = [], [], []
+    for row in rows[:-1]:
+        part, span = _place(template.input, "input", row.input, len(text))
+        text += part
+        inputs.append(span)
+        ends.append(len(text))
+        part, span = _place(template.output, "output", row.answers[task], len(text))
+        text += part + template.separator
+        outputs.append(span)
+    part, query = _place(template.input, "input", rows[-1].input, len(text))
+    return _Fields(text + part, query, inputs, outputs, ends)
+
+
+def tokens_over(offsets: Offsets, span: tuple[int, int]) -> tuple[int, ...]:
+    """Indices of the tokens that share a character with ``span``."""
+    low, high = span
+    return tuple(i for i, (a, b) in enumerate(offsets) if a < high and b > low)
+
+
+def _first_answer_token(text: str, offsets: Offsets, end: int, span: tuple[int, int]) -> int | None:
+    """The answer's first token, or None where it also holds characters of what comes before ``end``.
+
+    White space before the answer may belong to its first token, as in byte-level vocabularies.
+    """
+    found = tokens_over(offsets, span)
+    if not found:
+        return None
+    return found[0] if offsets[found[0]][0] >= len(text[:end].rstrip(" ")) else None
+
+
+class Prompter:
+    """Turns drawn rows into prompts with one tokenizer and one template."""
+
+    def __init__(self, tokenizer: Any, template: TemplateSection):
+        if not getattr(tokenizer, "is_fast", False):
+            raise ModelError(
+                "model.name",
+                f"its tokenizer ({type(tokenizer).__name__}) gives no character offsets",
+                "use a model with a fast tokenizer (tokenizer.json)",
+            )
+        self.tokenizer, self.template = tokenizer, template
+
+    def prompts(self, task: str, drawn: Sequence[Sequence[Item]], others: Sequence[str] = ()) -> list[Prompt]:
+        """One prompt for each drawn list of rows; the last row is the query.
+
+        others: tasks whose answers to the query are wanted as ``alternatives``.
+        """
+        fields = [render(self.template, task, rows) for rows in drawn]
+        whole, spans = [], []
+        for f, rows in zip(fields, drawn, strict=True):
+            text, span = self._with_answer(f.text, rows[-1].answers[task])
+            whole.append(text)
+            spans.append(span)
+        ids, offsets = self._encode(whole)
+        plain = [
+            self._align(task, f, rows[-1].answers[task], text, span, i, o)
+            for f, rows, text, span, i, o in zip(fields, drawn, whole, spans, ids, offsets, strict=True)
+        ]
+        return self._add_alternatives(plain, [rows[-1] for rows in drawn], others) if others else plain
+
+    def _with_answer(self, text: str, answer: str) -> tuple[str, tuple[int, int]]:
+        part, span = _place(self.template.output, "output", answer, len(text))
+        return text + part[: span[1] - len(text)], span
+
+    def _encode(self, texts: list[str]) -> tuple[list[list[int]], list[Offsets]]:
+        if not texts:
+            return [], []
+        coded = self.tokenizer(texts, return_offsets_mapping=True, padding=False, truncation=False)
+        return coded["input_ids"], coded["offset_mapping"]
+
+    def _align(
+        self, task: str, f: _Fields, answer: str, text: str, span: tuple[int, int], ids: list[int], offsets: Offsets
+    ) -> Prompt:
+        def left_out(why: str) -> Prompt:
+            return Prompt(task, f.text, answer, excluded=why)
+
+        unknown = self._unknown(text, ids, offsets)
+        if unknown:
+            return left_out(f"'{unknown}' is not in the tokenizer's vocabulary")
+        start = _first_answer_token(text, offsets, len(f.text), span)
+        if start is None:
+            return left_out("the answer does not begin at a token boundary")
+        if start == 0:
+            return left_out("the prompt has no token before the answer")
+        demo_answers, before = [], []
+        for end, output in zip(f.demo_ends, f.demo_outputs, strict=True):
+            first = _first_answer_token(text, offsets, end, output)
+            if first is None:
+                return left_out("a demonstration's answer does not begin at a token boundary")
+            demo_answers.append(tuple(i for i in tokens_over(offsets, output) if i < start))
+            before.append(first - 1)
+        positions = {
+            "last": (start - 1,),
+            "answer": tuple(range(start, len(ids) - 1)),
+            "query": tuple(i for i in tokens_over(offsets, f.query) if i < start),
+            "demo_inputs": tuple(i for s in f.demo_inputs for i in tokens_over(offsets, s)),
+            "demo_outputs": tuple(i for answer_tokens in demo_answers for i in answer_tokens),
+            "before_answers": tuple(before),
+            "all": tuple(range(start)),
+        }
+        return Prompt(task, f.text, answer, tuple(ids[:start]), tuple(ids[start:]), positions, tuple(demo_answers))
+
+    def _unknown(self, text: str, ids: list[int], offsets: Offsets) -> str:
+        unk = self.tokenizer.unk_token_id
+        if unk is None or unk not in ids:
+            return ""
+        a, b = offsets[ids.index(unk)]
+        return text[a:b]
+
+    def _add_alternatives(
+        self, prompts: list[Prompt], queries: list[Item], others: Sequence[str]
+    ) -> list[Prompt]:
+        """The same prompts, each with its query's answers under the other tasks, as ids.
+
+        An alternative is left out where the prompt's own tokens would change with it.
+        """
+        asked = [
+            (n, other)
+            for n, (prompt, query) in enumerate(zip(prompts, queries, strict=True))
+            for other in others
+            if other != prompt.task and other in query.answers and not prompt.excluded
+        ]
+        ids, _ = self._encode([self._with_answer(prompts[n].text, queries[n].answers[other])[0] for n, other in asked])
+        found: list[dict[str, tuple[int, ...]]] = [{} for _ in prompts]
+        for (n, other), row in zip(asked, ids, strict=True):
+            split = len(prompts[n].token_ids)
+            answer = tuple(row[split:])
+            if tuple(row[:split]) == prompts[n].token_ids and answer and self.tokenizer.unk_token_id not in answer:
+                found[n][other] = answer
+        return [
+            Prompt(p.task, p.text, p.answer, p.token_ids, p.answer_ids, p.positions, p.demo_answers, alt, p.excluded)
+            for p, alt in zip(prompts, found, strict=True)
+        ]
+
+
+def show_tokens(prompt: Prompt, tokenizer: Any) -> str:
+    """One line a token: index, text, and the names of the positions that it stands at."""
+    lines = []
+    for i, token in enumerate(prompt.token_ids + prompt.answer_ids):
+        names = [name for name, at in prompt.positions.items() if i in at and name != "all"]
+        if i > prompt.last:
+            names.append("(answer)")
+        lines.append(f"{i:4d}  {tokenizer.decode([token])!r:<20} {' '.join(names)}".rstrip())
+    return "\n".join(lines)

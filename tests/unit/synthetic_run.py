@@ -1,0 +1,185 @@
+"""A run with planted truth, made without a model: tables, and a whole run folder for the report.
+
+Tasks become decodable from layer 2 on. Edits take hold around layer 3 only, and differently:
+``positive`` and ``added`` install the task at 0 shots, ``negative`` destroys it at 4, ``erased``
+does little although everything is decodable. Controls: ``self`` does nothing, ``random`` next to
+nothing, ``other_task`` converts to the next task.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import yaml
+
+from interventions.measure.decodability import decodability_table, neighbours
+from interventions.measure.effects import curves, effects
+from interventions.measure.summary import summary
+from interventions.store.schema import OUTCOMES
+
+TASKS = ("AND", "NAND", "OR", "NOR", "XOR", "XNOR")
+LAYERS = 8
+BEST = 3
+SHOTS = (0, 4)
+CD_SHOTS = (0, 1, 2, 4)
+METRICS = ("accuracy", "logprob", "kl")
+BOOTSTRAP = {"level": 0.95, "resamples": 400, "seed": 0}
+
+_CLEAN = {0: (0.02,) * 6, 4: (0.72, 0.55, 0.70, 0.50, 0.35, 0.33)}
+# (intervention, control) -> largest change of the probability of a right answer at 0 and at 4 shots
+_CHANGE = {
+    ("positive", ""): (0.55, 0.16),
+    ("positive", "random"): (0.0, -0.04),
+    ("positive", "other_task"): (0.0, -0.40),
+    ("added", ""): (0.30, 0.08),
+    ("added", "random"): (0.0, -0.02),
+    ("added", "other_task"): (0.0, -0.22),
+    ("negative", ""): (0.0, -0.45),
+    ("negative", "random"): (0.0, -0.05),
+    ("erased", ""): (0.0, -0.02),
+    ("erased", "random_subspace"): (0.0, -0.01),
+}
+_OPS = {"positive": "patch", "added": "add", "negative": "patch", "erased": "ablate"}
+
+
+def _profile(layer: int) -> float:
+    return float(np.exp(-0.5 * ((layer - BEST) / 1.2) ** 2))
+
+
+def _cells(draws: int) -> Iterator[tuple[str, str, str, str]]:
+    """(task, intervention, control, vector_task) of every cell of one layer."""
+    for number, task in enumerate(TASKS):
+        partner = TASKS[(number + 1) % len(TASKS)]
+        for name in _OPS:
+            own = {"negative": "Null", "erased": "tasks"}.get(name, task)
+            yield task, name, "", own
+            yield task, name, "self", ""
+            for control in ("random", "other_task", "random_subspace"):
+                if (name, control) in _CHANGE:
+                    if control == "other_task":
+                        yield task, name, control, partner
+                    else:
+                        yield from ((task, name, control, f"{own}~random{draw}") for draw in range(draws))
+
+
+def outcomes(queries: int = 60, layers: int = LAYERS, draws: int = 2, seed: int = 0) -> pl.DataFrame:
+    """store.schema.OUTCOMES and the swept field ``prompts.shots``."""
+    rng = np.random.default_rng(seed)
+    luck = {(task, shots): rng.random(queries) for task in TASKS for shots in SHOTS}
+    tables = []
+    for at, shots in enumerate(SHOTS):
+        for layer in range(layers):
+            for task, name, control, vector_task in _cells(draws):
+                chance = _CLEAN[shots][TASKS.index(task)]
+                hard = 0.4 if task in ("XOR", "XNOR") else 1.0
+                change = hard * _CHANGE.get((name, control), (0, 0))[at] * _profile(layer)
+                drawn = luck[task, shots]
+                jitter = 0.0 if control == "self" else rng.normal(0, 0.03, size=queries)
+                before = (drawn < chance).astype(float)
+                after = (drawn + jitter < chance + change).astype(float)
+                log_before = np.log(chance) + 2 * (0.5 - drawn)
+                log_after = log_before + np.log(max(chance + change, 0.01) / chance) + 8 * jitter
+                values = {"accuracy": (before, after), "logprob": (log_before, log_after)}
+                values["kl"] = (np.zeros(queries), np.abs(log_after - log_before) * 0.7)
+                if control == "other_task":
+                    converted = (rng.random(queries) < 0.5 * hard * _profile(layer)).astype(float)
+                    agree = rng.random(queries) < 0.1  # both tasks have the same answer: undefined
+                    values["conversion"] = (np.where(agree, np.nan, 0.0), converted)
+                for metric, (clean, patched) in values.items():
+                    if task == "XOR":
+                        clean = np.where(np.arange(queries) < 3, np.nan, clean)  # queries that could not be aligned
+                    undefined = np.isnan(clean)
+                    tables.append(
+                        pl.DataFrame({"query": range(queries), "clean": clean, "patched": patched}).with_columns(
+                            pl.when(pl.lit(undefined)).then(float("nan")).otherwise("patched").alias("patched"),
+                            **{key: pl.lit(value) for key, value in {
+                                "task": task, "intervention": name, "control": control, "vector_task": vector_task,
+                                "op": "patch" if control == "self" else _OPS[name], "site": "resid_post",
+                                "layer": layer, "layers": str(layer), "head": -1, "position": "last",
+                                "strength": 1.0, "shots": shots, "seed": 0, "metric": metric,
+                            }.items()},
+                        )
+                    )  # fmt: skip
+    table = pl.concat(tables).select(pl.col(name).cast(kind) for name, kind in OUTCOMES.items())
+    return table.with_columns(pl.col("shots").cast(pl.Int64).alias("prompts.shots"))
+
+
+def decodability(points: int = 40, seed: int = 0) -> pl.DataFrame:
+    """store.schema.DECODABILITY of planted clusters that part with depth and with demonstrations."""
+    rng = np.random.default_rng(seed)
+    labels = [label for label in (*TASKS, "Null") for _ in range(points)]
+    centres = {label: rng.normal(size=12) for label in dict.fromkeys(labels)}
+    found, exact = np.empty((LAYERS, len(CD_SHOTS), len(labels), 10), int), []
+    for s, shots in enumerate(CD_SHOTS):
+        known = 1 - np.exp(-shots / 1.5)
+        for layer in range(LAYERS):
+            apart = 1.6 * known * (1 - np.exp(-layer / 1.5)) * (1 - 0.05 * max(layer - 4, 0))
+            states = np.stack([apart * centres[label] for label in labels]) + rng.normal(size=(len(labels), 12))
+            found[layer, s] = neighbours(states, 10)
+        right = {task: 0.02 + 0.9 * known * clean for task, clean in zip(TASKS, _CLEAN[4], strict=True)}
+        chance = np.array([right.get(label, np.nan) for label in labels])
+        exact.append(np.where(np.isnan(chance), np.nan, rng.random(len(labels)) < chance))
+    return decodability_table(found, labels, range(LAYERS), CD_SHOTS, np.stack(exact, axis=1), **BOOTSTRAP)
+
+
+def spec() -> dict[str, Any]:
+    vector = {"shots": 8, "prompts": 100, "only": "correct", "method": "pca"}
+    place = {"layers": "all", "site": "resid_post", "position": "last", "strength": 1.0}
+    return {
+        "version": 1,
+        "name": "planted",
+        "model": {"name": "example/planted-8-layers", "revision": "main", "dtype": "auto"},
+        "tasks": {"family": "bitwise", "include_null": True},
+        "prompts": {"shots": {"sweep": [0, 4]}, "queries": 60, "seed": 0},
+        "interventions": {
+            "positive": {"op": "patch", "vector": {"mean": "same_task", **vector}, **place},
+            "added": {"op": "add", "vector": {"difference": ["same_task", "all_tasks"], **vector}, **place},
+            "negative": {"op": "patch", "vector": {"mean": "null_task", **vector}, **place},
+            "erased": {"op": "ablate", "vector": {"subspace": "tasks", "rank": 4, **vector}, **place},
+        },
+        "controls": [{"name": "self"}, {"name": "random", "draws": 2}, {"name": "other_task"}],
+        "metrics": [*METRICS, "conversion"],
+        "decodability": {"k": 10, "prompts": 40, "shots": list(CD_SHOTS)},
+        "statistics": {"bootstrap": BOOTSTRAP["resamples"], "level": 0.95, "seed": 0},
+    }
+
+
+def manifest() -> dict[str, Any]:
+    return {
+        "digest": "0123456789abcdef" * 4,
+        "version": 1,
+        "status": "finished",
+        "versions": {"python": "3.11.9", "torch": "2.13", "transformers": "5.23", "nnsight": "0.8.1", "patchboard": "0.1"},
+        "model": {"name": "example/planted-8-layers", "revision": "abc1234", "layers": LAYERS, "width": 64,
+                  "parameters": 412_352, "dtype": "float32"},
+        "engine": {"used": "wavefront", "why": "every edit stands at the last token"},
+        "noise_floor": {"accuracy": 0.0, "logprob": 2.4e-6, "kl": 3.1e-9},
+        "flip_rate": 0.0,
+        "fallbacks": ["pack bitwise-q0-c0 differed from rows by 3e-3: computed as rows"],
+        "excluded": {"XOR": 3},
+        "seconds": {"load": 0.8, "fit": 3.1, "patch": 11.4, "decodability": 2.2, "measure": 1.0},
+        "cost": {"forwards": 48, "token_layers": 812_000, "bound": 640_000, "naive_forwards": 20_160},
+        "tasks": {"bitwise": {"family": "bitwise", "bits": 5}},
+    }  # fmt: skip
+
+
+def write_run_folder(
+    folder: Path, table: pl.DataFrame, cd: pl.DataFrame | None, changes: Mapping[str, Any] | None = None
+) -> Path:
+    """The files of a finished run, as the report reads them. changes: manifest entries to replace."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "spec.yaml").write_text(yaml.safe_dump(spec(), sort_keys=False))
+    (folder / "manifest.json").write_text(json.dumps({**manifest(), **(changes or {})}))
+    made = summary(table, cd, metric="accuracy", **BOOTSTRAP)
+    (folder / "summary.json").write_text(json.dumps(made, allow_nan=False))
+    table.write_parquet(folder / "outcomes.parquet")
+    effects(table, **BOOTSTRAP).write_parquet(folder / "effects.parquet")
+    curves(table, **BOOTSTRAP).write_parquet(folder / "curves.parquet")
+    if cd is not None:
+        cd.write_parquet(folder / "decodability.parquet")
+    return folder
