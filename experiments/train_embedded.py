@@ -175,7 +175,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64, help="bitwise sequences a step; half as many of pos")
     parser.add_argument("--pos-share", type=float, default=0.5)
     parser.add_argument("--stated", type=float, default=0.25, help="share of sequences that begin with the task's name")
-    parser.add_argument("--curriculum", type=float, default=0.15, help="share of steps in which that share falls from 1")
+    parser.add_argument(
+        "--curriculum", type=float, default=0.15, help="share of steps in which that share falls from 1"
+    )
     parser.add_argument("--null", type=float, default=0.1, help="share of Null sequences (random answers)")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--decay", type=float, default=0.02)

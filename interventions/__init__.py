@@ -1,0 +1,1 @@
+"""patchboard: causal interventions on language models, from a YAML spec to effects beside decodability."""

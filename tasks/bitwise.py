@@ -32,7 +32,7 @@ class Bitwise:
     """Pairs of ``bits``-digit binary numbers under the six operators."""
 
     class Options(Section):
-        bits: Annotated[int, Field(ge=1, le=16)] = 5
+        bits: Annotated[int, Field(ge=1, le=16, description="digits; the embedded model knows 5")] = 5
 
     def __init__(self, bits: int = 5, tasks: Sequence[str] | None = None):
         self.bits = bits

@@ -9,11 +9,21 @@ from __future__ import annotations
 import numpy as np
 
 LEXICON: dict[str, tuple[str, ...]] = {
-    "noun": tuple("baker teacher farmer child river table garden letter horse window city mountain boat song box doctor".split()),
-    "adjective": tuple("old young red heavy bright quiet strange happy small tall cold gentle brave dark clever round".split()),
-    "verb": tuple("carried watched found painted lost followed called built sold opened touched heard moved helped left washed".split()),
-    "adverb": tuple("quickly slowly often never always quietly suddenly gladly rarely soon again today carefully proudly badly early".split()),
-    "preposition": tuple("under over near behind beside above across with without from into toward around past through against".split()),
+    "noun": tuple(
+        "baker teacher farmer child river table garden letter horse window city mountain boat song box doctor".split()
+    ),
+    "adjective": tuple(
+        "old young red heavy bright quiet strange happy small tall cold gentle brave dark clever round".split()
+    ),
+    "verb": tuple(
+        "carried watched found painted lost followed called built sold opened touched heard moved helped left washed".split()
+    ),
+    "adverb": tuple(
+        "quickly slowly often never always quietly suddenly gladly rarely soon again today carefully proudly badly early".split()
+    ),
+    "preposition": tuple(
+        "under over near behind beside above across with without from into toward around past through against".split()
+    ),
     "pronoun": tuple("he she it they we you him her them us someone everyone nobody anyone somebody anybody".split()),
 }
 

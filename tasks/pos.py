@@ -1,120 +1,150 @@
-"""Parts of speech: give the sentence's first noun, adjective, verb, … (arXiv 2412.12276, section 4).
+"""Parts of speech: a sentence, and its first noun, adjective, verb, adverb, preposition or pronoun
+(arXiv 2412.12276, section 4). Null answers are a random word of the sentence.
 
-Every sentence holds all six tags, so that each sentence has an answer under each task. Null answers
-are random words of the sentence.
+Only sentences that hold all six tags take part, so that every task is asked about the same inputs.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from interventions.errors import SpecError, TaskError
+from interventions.errors import TaskError
 from interventions.spec.sections import Section
+from tasks import grammar
 from tasks.base import FAMILIES, NULL, Item
-from tasks.grammar import LEXICON, sentence
-from tasks.treebank import Sentence, read_hub, read_sentences, read_treebank
+from tasks.files import sha256_of
+from tasks.sentences import TAG_NAMES, TAGS, Corpus, Sentence, Word, shipped
 
-TAGS = tuple(LEXICON)
-_GENERATED = 4000
-_LONGEST = 40
-"""Words of a sentence at most: longer ones make long prompts and are rare."""
+GENERATED = 4000
+"""Sentences of the pool that the grammar yields; it can yield many millions."""
+
+Source = Literal["grammar", "sentences", "treebank", "hub"]
 
 
-class HubSection(Section):
-    """A dataset of tagged sentences, from the Hub or a local folder."""
+class DatasetOptions(Section):
+    """A data set of words and tags, read with the `datasets` library."""
 
-    name: str
+    name: str = Field(description="Hub name or local folder")
     config: str | None = None
     split: str = "train"
-    words: str = Field("tokens", description="column of words")
-    tags: str = Field("pos_tags", description="column of universal or Penn tags")
+    words: str = Field(description="column of lists of words")
+    tags: str = Field(description="column of lists of universal or Penn tags, text or ClassLabel")
+
+
+class PosOptions(Section):
+    source: Source | None = Field(
+        None, description="grammar: generated, the embedded model's default; sentences: shipped, any other's"
+    )
+    treebank: str | None = Field(None, description="path of a CoNLL-U file; implies source: treebank")
+    dataset: DatasetOptions | None = Field(None, description="implies source: hub")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> PosOptions:
+        given = [name for name in ("treebank", "dataset") if getattr(self, name) is not None]
+        if len(given) == 2:
+            raise ValueError("has both treebank and dataset, expected one source; leave one out")
+        needed = {"treebank": "treebank", "hub": "dataset"}.get(self.source or "")
+        if self.source is not None and given != [needed] * (needed is not None):
+            if given:
+                raise ValueError(f"source {self.source} does not read {given[0]}; leave one of the two out")
+            raise ValueError(f"source {self.source} needs {needed}; give it")
+        return self
+
+    def chosen(self, embedded: bool) -> Source:
+        """The source meant, with the default for the kind of model."""
+        if self.treebank is not None:
+            return "treebank"
+        if self.dataset is not None:
+            return "hub"
+        return self.source or ("grammar" if embedded else "sentences")
 
 
 @FAMILIES.register("pos")
 class PartsOfSpeech:
-    """Sentences as (word, tag) lists, from one of four sources."""
+    """Sentences under the six tags; a corpus is read when it is first asked for."""
 
-    class Options(Section):
-        source: Literal["grammar", "sentences", "treebank", "hub"] | None = Field(
-            None, description="default: what is given below; else grammar for the embedded model, sentences for others"
-        )
-        treebank: str | None = Field(None, description="a CoNLL-U file")
-        dataset: HubSection | None = None
+    Options = PosOptions
 
-    def __init__(self, source: str, tasks: tuple[str, ...], sentences: Sequence[Sentence] = ()):
-        self.source, self.tasks = source, tasks
-        self.read = len(sentences)
-        self.kept, self.excluded = _usable(sentences)
+    def __init__(self, tasks: Sequence[str], source: Source, options: PosOptions):
+        self.tasks = tuple(tasks)
+        self.source: Source = source
+        self.options = options
 
     @classmethod
-    def task_names(cls, options: Options) -> tuple[str, ...]:
+    def task_names(cls, options: PosOptions) -> tuple[str, ...]:
         return TAGS
 
     @classmethod
-    def build(cls, options: Options, tasks: tuple[str, ...], embedded: bool) -> PartsOfSpeech:
-        source = options.source or (
-            "treebank" if options.treebank else "hub" if options.dataset else "grammar" if embedded else "sentences"
-        )
-        if source == "grammar":
-            return cls(source, tasks)
-        if source == "sentences":
-            return cls(source, tasks, read_sentences(Path(__file__).parent / "data" / "sentences.txt"))
-        if source == "treebank":
-            if options.treebank is None:
-                raise SpecError("tasks.treebank", "is missing", "give the path of a CoNLL-U file")
-            where, found = options.treebank, read_treebank(Path(options.treebank))
+    def build(cls, options: PosOptions, tasks: tuple[str, ...], embedded: bool) -> PartsOfSpeech:
+        """Raises TaskError where there is no such treebank; its text is read by ``pool``."""
+        path = options.treebank
+        if path is not None and not Path(path).expanduser().is_file():
+            raise TaskError("tasks.treebank", f"'{path}' is no file", "give the path of a CoNLL-U file")
+        return cls(tasks, options.chosen(embedded), options)
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The usable sentences of a source that is not generated. Raises TaskError where there is none."""
+        if self.source == "sentences":
+            return Corpus.of(shipped())
+        # conllu is wanted by those who read a treebank only
+        from tasks.treebank import read_conllu, read_dataset
+
+        if self.source == "treebank":
+            assert self.options.treebank is not None
+            name, found = self.options.treebank, read_conllu(self.options.treebank)
         else:
-            if options.dataset is None:
-                raise SpecError("tasks.dataset", "is missing", "give {name: …, words: …, tags: …}")
-            where, found = options.dataset.name, read_hub(options.dataset)
-        family = cls(source, tasks, found)
-        if not family.kept:
-            raise TaskError(where, f"none of its {len(found)} sentences holds all six tags", "give other text")
-        return family
+            dataset = self.options.dataset
+            assert dataset is not None
+            name, found = dataset.name, read_dataset(**dataset.model_dump())
+        corpus = Corpus.of(found)
+        if not corpus.sentences:
+            why = "; ".join(f"{count} {reason}" for reason, count in corpus.excluded.items()) or "it is empty"
+            raise TaskError(
+                "tasks.treebank" if self.source == "treebank" else "tasks.dataset",
+                f"none of the {corpus.read} sentences of '{name}' holds all six parts of speech ({why})",
+                "give a larger one, with universal or Penn tags",
+            )
+        return corpus
 
     def pool(self, seed: int) -> Sequence[Item]:
+        """One item a sentence. Generated sentences depend on the seed, and so do Null's answers."""
         rng = np.random.default_rng([seed, 0x905])
-        if self.source == "grammar":
-            words = {tuple(sentence(rng)): None for _ in range(_GENERATED)}
-            sentences = [Sentence(tuple(s), " ".join(w for w, _ in s)) for s in words]
-        else:
-            sentences = self.kept
-        return [self._item(s, rng) for s in sentences]
+        sentences = _generated(rng) if self.source == "grammar" else self.corpus.sentences
+        return [self._item(sentence, int(rng.integers(len(sentence.words)))) for sentence in sentences]
 
-    def _item(self, sentence: Sentence, rng: np.random.Generator) -> Item:
-        tagged = [(word, tag) for word, tag in sentence.words if tag != "other"]
-        answers = {task: next(w for w, tag in tagged if tag == task) for task in self.tasks if task != NULL}
-        if NULL in self.tasks:
-            spoken = [word for word, tag in sentence.words if any(c.isalpha() for c in word)]
-            answers[NULL] = spoken[rng.integers(len(spoken))]
+    def _item(self, sentence: Sentence, chance: int) -> Item:
+        answers = {}
+        for task in self.tasks:
+            word = sentence.words[chance] if task == NULL else sentence.first(task)
+            assert word is not None, "a sentence without the tag is no part of a corpus"
+            answers[task] = word.form
         return Item(sentence.text, answers)
 
     def describe(self) -> dict[str, Any]:
         facts: dict[str, Any] = {"family": "pos", "source": self.source}
-        if self.source != "grammar":
-            words = Counter(tag for s in self.kept for _, tag in s.words if tag != "other")
-            facts |= {"sentences read": self.read, "kept": len(self.kept), "left out": self.excluded, "words": dict(words)}
-        return facts
+        if self.source == "grammar":
+            lexicon = {tag: len(words) for tag, words in grammar.LEXICON.items()}
+            return {**facts, "sentences_generated": GENERATED, "lexicon": lexicon}
+        if self.options.treebank is not None:
+            facts |= {"file": self.options.treebank, "sha256": sha256_of(self.options.treebank)}
+        if self.options.dataset is not None:
+            facts["dataset"] = self.options.dataset.model_dump()
+        facts["tags"] = {task: list(names) for task, names in TAG_NAMES.items()}
+        return {**facts, **self.corpus.describe()}
 
 
-def _usable(sentences: Sequence[Sentence]) -> tuple[list[Sentence], dict[str, int]]:
-    """Sentences that hold all six tags, are not too long and differ; and how many were left out, by reason."""
-    kept: dict[str, Sentence] = {}
-    why: Counter[str] = Counter()
-    for s in sentences:
-        missing = set(TAGS) - {tag for _, tag in s.words}
-        if missing:
-            why[f"no {sorted(missing)[0]}"] += 1
-        elif len(s.words) > _LONGEST:
-            why[f"over {_LONGEST} words"] += 1
-        elif s.text in kept:
-            why["repeated"] += 1
-        else:
-            kept[s.text] = s
-    return list(kept.values()), dict(why)
+def _generated(rng: np.random.Generator) -> list[Sentence]:
+    """Different sentences of the grammar, as many as a pool holds."""
+    found: dict[str, Sentence] = {}
+    while len(found) < GENERATED:
+        words = grammar.sentence(rng)
+        text = " ".join(form for form, _ in words)
+        found[text] = Sentence(text, tuple(Word(form, (tag,)) for form, tag in words))
+    return list(found.values())

@@ -173,9 +173,7 @@ class Prompter:
         a, b = offsets[ids.index(unk)]
         return text[a:b]
 
-    def _add_alternatives(
-        self, prompts: list[Prompt], queries: list[Item], others: Sequence[str]
-    ) -> list[Prompt]:
+    def _add_alternatives(self, prompts: list[Prompt], queries: list[Item], others: Sequence[str]) -> list[Prompt]:
         """The same prompts, each with its query's answers under the other tasks, as ids.
 
         An alternative is left out where the prompt's own tokens would change with it.

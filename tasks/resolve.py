@@ -1,41 +1,65 @@
-"""Spec section -> family: the family's own options checked, its tasks chosen."""
+"""From the spec's ``tasks`` section to a family: its own options checked, its tasks chosen.
+
+Every family module is imported here, which enrols it. None of them imports torch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic import ValidationError
 
-import tasks.bitwise
-import tasks.pairs
-import tasks.pos  # noqa: F401  # these three enrol their families
 from interventions.errors import SpecError
 from interventions.registry import suggest
 from interventions.spec.sections import TasksSection
 from interventions.spec.wording import spec_error
+from tasks import bitwise, pairs, pos
 from tasks.base import FAMILIES, NULL, Family
+
+__all__ = ["bitwise", "build_family", "pairs", "pos"]
 
 
 def build_family(section: TasksSection, embedded: bool) -> Family:
-    """The family that the section names, with its chosen tasks. Raises SpecError or TaskError."""
+    """The family that the section names, with its tasks in the family's order and Null, if wanted, last.
+
+    embedded: whether the model is the embedded one, which knows few words.
+    Raises SpecError (unknown family, option or task) and TaskError (data that cannot be had).
+    """
     family = FAMILIES.get(section.family, "tasks.family")
+    options = _options(section, family)
+    tasks = _chosen(section, family.task_names(options))
+    return family.build(options, (*tasks, NULL) if section.include_null else tasks, embedded)
+
+
+def _options(section: TasksSection, family: Any) -> Any:
+    given = section.model_extra or {}
+    own = list(family.Options.model_fields)
+    for name in given:
+        if name not in own:
+            owners = [other for other, entry in FAMILIES.items() if name in entry.Options.model_fields]
+            remedy = (
+                f"it is an option of {' and '.join(owners)}: set family, or leave it out"
+                if owners
+                else suggest(name, [*TasksSection.model_fields, *own])
+            )
+            raise SpecError(f"tasks.{name}", f"unknown field '{name}' of family {section.family}", remedy)
     try:
-        options = family.Options.model_validate(section.model_extra or {})
+        return family.Options.model_validate(given)
     except ValidationError as error:
-        raise spec_error(error, family.Options, prefix=("tasks",)) from None
-    names = family.task_names(options)
-    chosen = _chosen(section.only, names)
-    return family.build(options, (*chosen, NULL) if section.include_null else chosen, embedded)
+        raise spec_error(error, family.Options, ("tasks",)) from None
 
 
-def _chosen(only: Sequence[str] | None, names: Sequence[str]) -> tuple[str, ...]:
-    """Tasks in the family's order; names are matched whatever their case."""
-    if only is None:
-        return tuple(names)
-    known = {name.casefold(): name for name in names}
+def _chosen(section: TasksSection, known: Sequence[str]) -> tuple[str, ...]:
+    """``only`` against the family's tasks: exact names first, then any case."""
+    if section.only is None:
+        return tuple(known)
+    lowered = {name.lower(): name for name in known}
     wanted = set()
-    for i, name in enumerate(only):
-        if name.casefold() not in known:
-            raise SpecError(f"tasks.only[{i}]", f"the family has no task '{name}'", suggest(name, names))
-        wanted.add(known[name.casefold()])
-    return tuple(name for name in names if name in wanted)
+    for name in section.only:
+        found = name if name in known else lowered.get(name.lower())
+        if found is None:
+            remedy = "use include_null for it" if name.lower() == NULL.lower() else suggest(name, known)
+            raise SpecError("tasks.only", f"family {section.family} has no task '{name}'", remedy)
+        wanted.add(found)
+    return tuple(name for name in known if name in wanted)

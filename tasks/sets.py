@@ -2,8 +2,9 @@
 
 Evaluated and decoded prompts draw on one half of the pool, fitted ones on the other. Evaluated and
 fitted prompts are matched (query i of every task has the same inputs, other outputs), so that task
-differences are not input differences. Decoded prompts are drawn apart for each task: were they
-matched, each 0-shot state would have twins of every *other* label and CD would fall below chance.
+differences are not input differences. Decoded prompts are drawn apart for each task, and with
+replacement: were they matched, or no query repeated within a task, then a state that tells the query and
+not the task would have twins of every label but its own, and CD would fall to zero instead of chance.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ class Halves:
         self.fit, self.evaluate = split_pool(family.pool(seed), seed)
 
     def rows(self, role: Role, task: str, shots: int, count: int) -> list[list[Item]]:
-        """[prompt][row]: ``shots`` demonstrations, then the query; queries differ from each other.
+        """[prompt][row]: ``shots`` demonstrations, then the query, all of them different.
 
-        Evaluated queries are never repeated, so there may be fewer than ``count``; the other roles
-        go round the pool again with fresh demonstrations. Raises TaskError where the half is too
+        Evaluated queries are never repeated, so there may be fewer than ``count``; fitted ones go round
+        the pool again with fresh demonstrations, decoded ones are drawn with replacement. Raises TaskError where the half is too
         small for a single prompt.
         """
         half = self.fit if role == "fit" else self.evaluate
@@ -46,13 +47,14 @@ class Halves:
             )
         apart = [self.family.tasks.index(task)] if role == "decodability" else []
         base = [self.seed, _ROLE_SEED[role], *apart]
-        order = np.random.default_rng(base).permutation(len(usable))
-        if role == "evaluate":
-            order = order[:count]
+        rng = np.random.default_rng(base)
+        if role == "decodability":
+            queries = rng.integers(len(usable), size=count)
+        else:
+            order = rng.permutation(len(usable))
+            queries = order[:count] if role == "evaluate" else np.resize(order, count)
         prompts = []
-        for i in range(min(count, len(order)) if role == "evaluate" else count):
-            query = int(order[i % len(order)])
-            # drawn once for the most shots a pool allows would tie shots together; a seed a query is enough
+        for i, query in enumerate(map(int, queries)):
             demos = np.random.default_rng([*base, i]).choice(len(usable) - 1, size=shots, replace=False)
             prompts.append([usable[d + (d >= query)] for d in demos] + [usable[query]])
         return prompts
@@ -62,6 +64,4 @@ class Halves:
     ) -> dict[str, list[Prompt]]:
         """Task -> its prompts; evaluated ones carry the other tasks' answers as alternatives."""
         others = tasks if role == "evaluate" else ()
-        return {
-            task: prompter.prompts(task, self.rows(role, task, shots, count), others=others) for task in tasks
-        }
+        return {task: prompter.prompts(task, self.rows(role, task, shots, count), others=others) for task in tasks}

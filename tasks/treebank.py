@@ -1,111 +1,153 @@
-"""Readers of tagged sentences: CoNLL-U files, Hub datasets, and the package's own list."""
+"""Tagged sentences from elsewhere: a CoNLL-U file, or a data set with a column of words and one of tags.
+
+CoNLL-U (universaldependencies.org/format) splits "I'm" into two words and keeps the written form as a
+range ("3-4"); empty nodes ("5.1") stand for words that are not written. What is written counts here.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from conllu import parse_incr
+from conllu.exceptions import ParseException
+
 from interventions.errors import TaskError
+from interventions.registry import suggest
+from tasks.sentences import Sentence, Word, tag_of
 
-UNIVERSAL = {
-    "NOUN": "noun", "ADJ": "adjective", "VERB": "verb", "ADV": "adverb", "ADP": "preposition", "PRON": "pronoun",
-}  # fmt: skip
-"""Universal tag -> task. PROPN is no noun and AUX no verb here: their first words are rarely what "the
-first noun" or "the first verb" of a sentence means."""
-
-PENN = {
-    "NN": "noun", "NNS": "noun", "JJ": "adjective", "JJR": "adjective", "JJS": "adjective",
-    "VB": "verb", "VBD": "verb", "VBG": "verb", "VBN": "verb", "VBP": "verb", "VBZ": "verb",
-    "RB": "adverb", "RBR": "adverb", "RBS": "adverb", "IN": "preposition",
-    "PRP": "pronoun", "PRP$": "pronoun", "WP": "pronoun", "WP$": "pronoun",
-}  # fmt: skip
+_Written = list[tuple[str, list[str]]]
+"""Written tokens in order, each with the tags of the words that it is made of."""
 
 
-@dataclass(frozen=True)
-class Sentence:
-    """Words with their tags (a task's name, or ``other``), and the sentence as running text."""
-
-    words: tuple[tuple[str, str], ...]
-    text: str
-
-
-def task_of(tag: str) -> str:
-    """The task that a universal or Penn tag belongs to, ``other`` if none."""
-    return UNIVERSAL.get(tag.upper()) or PENN.get(tag.upper()) or "other"
-
-
-def read_treebank(path: Path) -> list[Sentence]:
-    """All sentences of a CoNLL-U file. Raises TaskError.
-
-    Contracted words ("don't" = 2-3) stand in the text as one surface word of no single tag, so
-    they and their parts belong to no task; empty nodes (5.1) are left out.
-    """
-    import conllu
-
+def read_conllu(path: str) -> Iterator[Sentence]:
+    """All sentences of a CoNLL-U file. Raises TaskError where it cannot be read as one."""
+    number = 1
     try:
-        text = path.read_text(encoding="utf-8")
-        parsed = conllu.parse(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise TaskError(str(path), f"cannot be read ({error})", "give the path of a CoNLL-U file") from None
-    except conllu.exceptions.ParseException as error:
-        raise TaskError(str(path), f"is not CoNLL-U ({str(error).splitlines()[0]})", "give a CoNLL-U file") from None
-    sentences = [_sentence(tokens) for tokens in parsed]
-    if not sentences:
-        raise TaskError(str(path), "holds no sentence", "give a CoNLL-U file")
-    return sentences
+        with open(Path(path).expanduser(), encoding="utf-8") as file:
+            for tokens in parse_incr(file, fields=("id", "form", "lemma", "upos")):
+                yield as_written(_written(tokens), tokens.metadata.get("text") or "")
+                number += 1
+    except OSError as error:
+        raise TaskError(
+            "tasks.treebank", f"'{path}' cannot be read ({error.strerror})", "give the path of a CoNLL-U file"
+        ) from None
+    except UnicodeDecodeError:
+        raise TaskError("tasks.treebank", f"'{path}' is not UTF-8 text", "give a CoNLL-U file") from None
+    except (ParseException, KeyError) as error:
+        raise TaskError(
+            "tasks.treebank",
+            f"'{path}' is not CoNLL-U at sentence {number} ({error})",
+            "give a file of ten tab-separated columns, sentences apart by empty lines",
+        ) from None
 
 
-def _sentence(tokens: Any) -> Sentence:
-    words: list[tuple[str, str]] = []
-    covered: set[int] = set()
-    spaced = ""
+def _written(tokens: Sequence[Any]) -> _Written:
+    written: _Written = []
+    covered = 0  # last word of the range that is being read
     for token in tokens:
-        number = token["id"]
-        if isinstance(number, tuple):
-            if number[1] != "-":
-                continue
-            covered |= set(range(number[0], number[2] + 1))
-            tag = "other"
-        elif number in covered:
-            continue
-        else:
-            tag = UNIVERSAL.get(token["upos"] or "", "other")
-        words.append((token["form"], tag))
-        glued = (token["misc"] or {}).get("SpaceAfter") == "No"
-        spaced += token["form"] + ("" if glued else " ")
-    return Sentence(tuple(words), spaced.strip())
+        match token["id"]:
+            case (_, "-", last):
+                covered = last
+                written.append((token["form"], []))
+            case int(number) if number <= covered:
+                written[-1][1].append(tag_of(token["upos"]))
+            case int():
+                written.append((token["form"], [tag_of(token["upos"])]))
+    return written
 
 
-def read_hub(section: Any) -> list[Sentence]:
-    """All sentences of a dataset's split; tags as text or as class labels. Raises TaskError."""
-    from datasets import ClassLabel, load_dataset
+def as_written(tokens: _Written, text: str) -> Sentence:
+    """Tokens put together as the running ``text`` shows them, or apart by spaces where it is another text."""
+    forms = [form for form, _ in tokens]
+    starts = _starts(text, forms)
+    if starts is None:
+        text = " ".join(forms)
+        starts = _starts(text, forms)
+        assert starts is not None
+    ends = [start + len(form) for start, form in zip(starts, forms, strict=True)]
+    cuts = [0, *(i for i in range(1, len(starts)) if starts[i] > ends[i - 1]), len(starts)]
+    groups = [list(range(a, b)) for a, b in pairwise(cuts)]
+    words = []
+    for group in groups:
+        lettered = [i for i in group if any(c.isalnum() for c in forms[i])]
+        if lettered:
+            tags = [tag for i in lettered for tag in tokens[i][1]]
+            words.append(Word(text[starts[lettered[0]] : ends[lettered[-1]]], tuple(tags)))
+    return Sentence(text, tuple(words))
+
+
+def _starts(text: str, forms: Sequence[str]) -> list[int] | None:
+    """Where each form begins, if ``text`` is these forms in order with at most white space between."""
+    at, starts = 0, []
+    for form in forms:
+        while text[at : at + 1].isspace():
+            at += 1
+        if not text.startswith(form, at):
+            return None
+        starts.append(at)
+        at += len(form)
+    return None if text[at:].strip() else starts
+
+
+def read_dataset(name: str, config: str | None, split: str, words: str, tags: str) -> Iterator[Sentence]:
+    """All rows of a data set (a Hub name or a local folder) as sentences, words apart by spaces.
+
+    words: column of lists of words. tags: column of lists of tags, as text or as a ClassLabel, universal
+    or Penn. Raises TaskError where it cannot be had or has no such columns.
+    """
+    rows = _load(name, config, split)
+    for field, column in (("words", words), ("tags", tags)):
+        if column not in rows.column_names:
+            known = rows.column_names
+            what = f"'{name}' has no column '{column}'"
+            raise TaskError(f"tasks.dataset.{field}", what, suggest(column, known))
+    feature = rows.features[tags]
+    labels = getattr(getattr(feature, "feature", feature), "names", None)
+    for i, row in enumerate(rows.select_columns([words, tags])):
+        forms, named = row[words], row[tags]
+        if labels and isinstance(named, list):
+            named = [labels[tag] for tag in named]
+        if not _texts(forms) or not _texts(named):
+            raise TaskError(
+                "tasks.dataset",
+                f"row {i} of '{name}' has no words as text in '{words}' beside named tags in '{tags}'",
+                "name the columns of words and of universal or Penn tags",
+            )
+        if len(forms) != len(named):
+            what = f"row {i} of '{name}' has {len(forms)} words and {len(named)} tags"
+            raise TaskError("tasks.dataset", what, "mend the data set")
+        yield as_written([(_whole(form), [tag_of(tag)]) for form, tag in zip(forms, named, strict=True)], "")
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(v, str) for v in value)
+
+
+def _whole(form: str) -> str:
+    """White space inside a word would make two of it in the running text."""
+    return "_".join(form.split())
+
+
+def _load(name: str, config: str | None, split: str) -> Any:
+    import datasets
     from datasets.exceptions import DatasetsError
 
+    quiet = not sys.stderr.isatty() and not datasets.are_progress_bars_disabled()
+    if quiet:
+        datasets.disable_progress_bars()
     try:
-        data = load_dataset(section.name, section.config, split=section.split)
-    except (DatasetsError, OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise TaskError("tasks.dataset.name", f"'{section.name}' cannot be loaded ({first})", "check name, config, split") from None
-    for field, column in (("words", section.words), ("tags", section.tags)):
-        if column not in data.column_names:
-            columns = ", ".join(data.column_names)
-            raise TaskError(f"tasks.dataset.{field}", f"there is no column '{column}'", f"choose one of {columns}")
-    feature = getattr(data.features[section.tags], "feature", None)
-    name = feature.int2str if isinstance(feature, ClassLabel) else str
-    return [
-        Sentence(tuple((w, task_of(name(t))) for w, t in zip(words, tags, strict=True)), " ".join(words))
-        for words, tags in zip(data[section.words], data[section.tags], strict=True)
-    ]
-
-
-def read_sentences(path: Path) -> list[Sentence]:
-    """The package's sentences: a line each, ``word/TAG word/TAG …`` with universal tags."""
-    sentences = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        pairs = [token.rsplit("/", 1) for token in line.split()]
-        text = ""
-        for word, tag in pairs:
-            text += word if tag == "PUNCT" or not text else " " + word
-        sentences.append(Sentence(tuple((word, task_of(tag)) for word, tag in pairs), text))
-    return sentences
+        return datasets.load_dataset(name, config, split=split)
+    except (DatasetsError, OSError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TaskError(
+            "tasks.dataset",
+            f"split '{split}' of '{name}' cannot be loaded ({reason})",
+            "check name, config, split and the network, or give a local folder",
+        ) from None
+    finally:
+        if quiet:
+            datasets.enable_progress_bars()

@@ -58,7 +58,11 @@ def hooked_logits(model: Any, prompt: Prompt, copy: Copy, operands: Mapping[str,
     handles = []
     try:
         for edit in copy.edits:
-            handles.append(_attach(_module(model, edit.layer, edit.site), edit.site, _change(model, prompt, tokens, edit, operands)))
+            handles.append(
+                _attach(
+                    _module(model, edit.layer, edit.site), edit.site, _change(model, prompt, tokens, edit, operands)
+                )
+            )
         logits = model(torch.tensor([tokens], device=model.device), use_cache=False).logits[0]
     finally:
         for handle in handles:

@@ -52,7 +52,11 @@ class LocalEngine:
         self.traced = TransformersModel(model, tokenizer=tokenizer, task="text-generation")
 
     def forward(
-        self, layout: Layout, operands: Mapping[str, Any], scorers: Mapping[str, Scorer], captures: Sequence[Capture] = ()
+        self,
+        layout: Layout,
+        operands: Mapping[str, Any],
+        scorers: Mapping[str, Scorer],
+        captures: Sequence[Capture] = (),
     ) -> tuple[Batch, dict[str, Any]]:
         batch = make_batch(layout, operands, self.device, captures)
         return batch, traced_forward(self.traced, self.architecture, self.window, self.dtype, batch, scorers)
@@ -113,7 +117,9 @@ class LocalEngine:
 
         return Capture(site, layers, put(rows), put(cols), put(group), groups)
 
-    def decode(self, decoding: Decoding, score: Scorer, step: Step = lambda _: None) -> tuple[Tensor, np.ndarray, list[str]]:
+    def decode(
+        self, decoding: Decoding, score: Scorer, step: Step = lambda _: None
+    ) -> tuple[Tensor, np.ndarray, list[str]]:
         """States before every answer: [point, layer, shots, d_model] float32, accuracy [point, shots], labels.
 
         One pass a prompt serves all numbers of shots: the state before the i-th demonstration's answer

@@ -92,7 +92,12 @@ def score_reads(logits: Tensor, batch: Batch, scorers: Mapping[str, Callable[...
 
 
 def traced_forward(
-    model: Any, architecture: Architecture, window: int, dtype: torch.dtype, batch: Batch, scorers: Mapping[str, Callable]
+    model: Any,
+    architecture: Architecture,
+    window: int,
+    dtype: torch.dtype,
+    batch: Batch,
+    scorers: Mapping[str, Callable],
 ) -> dict[str, Any]:
     """One forward pass through nnsight: edits made, captures taken, reads scored.
 
@@ -101,7 +106,11 @@ def traced_forward(
     order of the visits.
     """
     decoder = at_path(model, architecture.decoder)
-    blocks, norm, head = at_path(decoder, architecture.blocks), at_path(decoder, architecture.norm), at_path(model, architecture.head)
+    blocks, norm, head = (
+        at_path(decoder, architecture.blocks),
+        at_path(decoder, architecture.norm),
+        at_path(model, architecture.head),
+    )
     mask = mask_argument(batch, architecture, window, dtype) if batch.packed else None
     visits = visits_of(batch)
     real = (batch.segments >= 0).long()

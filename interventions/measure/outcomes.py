@@ -31,7 +31,9 @@ def combine(
     An answer's reads stand together in order, as ``lay_out`` makes them. moved: copy -> how far its
     edits moved any state.
     """
-    starts = np.flatnonzero(np.r_[True, (np.diff(prompt) != 0) | (np.diff(copy) != 0)]) if len(prompt) else np.array([], int)
+    starts = (
+        np.flatnonzero(np.r_[True, (np.diff(prompt) != 0) | (np.diff(copy) != 0)]) if len(prompt) else np.array([], int)
+    )
     columns: dict[str, Any] = {
         "query": prompt[starts].astype(np.int32),
         "copy": copy[starts].astype(np.int32),
@@ -39,7 +41,9 @@ def combine(
     }
     for name, values in scores.items():
         metric = METRICS.get(name, "metrics")
-        columns[name] = np.array([metric.combine(list(v)) for v in np.split(values.astype(np.float64), starts[1:])] if len(starts) else [])
+        columns[name] = np.array(
+            [metric.combine(list(v)) for v in np.split(values.astype(np.float64), starts[1:])] if len(starts) else []
+        )
     return pl.DataFrame(columns)
 
 
@@ -106,5 +110,3 @@ def _plain(value: Any) -> Any:
     from interventions.spec.axes import label
 
     return value if isinstance(value, (bool, int, float, str)) else label(value)
-
-

@@ -110,9 +110,7 @@ class _Builder:
         group.copy(Copy((Edit("patch", "resid_post", self.facts.layers // 2, '"last"', 1.0, OWN_STATE),)))
         return group
 
-    def _fits(
-        self, point: Point, halves: Halves, prompter: Prompter, family_key: str
-    ) -> dict[tuple[int, int], str]:
+    def _fits(self, point: Point, halves: Halves, prompter: Prompter, family_key: str) -> dict[tuple[int, int], str]:
         """(shots, prompts) -> fit id, for every vector of the point."""
         ids = {}
         for variant in point.variants:

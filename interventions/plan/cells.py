@@ -234,4 +234,3 @@ def _randomised(part: _Part, draw: int) -> _Part:
 
 
 CONTROLS = ("self", "random", "other_task", "random_subspace")
-

@@ -124,7 +124,9 @@ def suffix_of(prompt: Prompt, copy: Copy) -> Suffix | None:
     if any(not at for _, _, at in edited):
         return None
     clean = prompt.token_ids + prompt.answer_ids[:-1]
-    shared = next((i for i, (a, b) in enumerate(zip(tokens, clean, strict=False)) if a != b), min(len(tokens), len(clean)))
+    shared = next(
+        (i for i, (a, b) in enumerate(zip(tokens, clean, strict=False)) if a != b), min(len(tokens), len(clean))
+    )
     start = min([shared, *(at[0] for _, _, at in edited)])
     return Suffix(tokens, start, edited, answer)
 
@@ -217,4 +219,3 @@ def _stack(rows: list[_Row], edits: list[EditToken], reads: list[Read]) -> Layou
     layout = Layout(padded("tokens", 0), padded("positions", 0), padded("segments", PAD), padded("starts", 0))
     layout.edits, layout.reads = edits, reads
     return layout
-

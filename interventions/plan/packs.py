@@ -95,7 +95,9 @@ class Cost:
 def cost_of(plan: ModelPlan, packed: bool) -> Cost:
     """Exact counts of forwards and tokens (padding left out) of the evaluated part, fits and CD included."""
     layers = plan.facts.layers
-    total = dict.fromkeys(("cells", "queries", "packs", "tokens", "token_layers", "bound", "loop_forwards", "loop_token_layers"), 0)
+    total = dict.fromkeys(
+        ("cells", "queries", "packs", "tokens", "token_layers", "bound", "loop_forwards", "loop_token_layers"), 0
+    )
     for group in plan.groups:
         size = size_of(group)
         packs = list(packs_of(group, size, plan.facts.vocab, packed))

@@ -15,7 +15,19 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from interventions.errors import SpecError
-from interventions.spec.axes import Path, Point, Study, Tree, Variant, dotted, find_axes, is_local, put, set_all, settings
+from interventions.spec.axes import (
+    Path,
+    Point,
+    Study,
+    Tree,
+    Variant,
+    dotted,
+    find_axes,
+    is_local,
+    put,
+    set_all,
+    settings,
+)
 from interventions.spec.layers import check_layers, check_position
 from interventions.spec.overrides import apply_overrides
 from interventions.spec.sections import Spec
@@ -35,7 +47,9 @@ def read_yaml(text: str, where: str) -> Any:
         line = f":{mark.line + 1}" if mark else ""
         tab = "\t" in (text.splitlines()[mark.line] if mark and mark.line < len(text.splitlines()) else "")
         raise SpecError(
-            f"{where}{line}", f"not valid YAML ({error.problem})", "indent with spaces, not tabs" if tab else "mend that line"
+            f"{where}{line}",
+            f"not valid YAML ({error.problem})",
+            "indent with spaces, not tabs" if tab else "mend that line",
         ) from None
     except YAMLError as error:
         raise SpecError(where, f"not valid YAML ({str(error).splitlines()[0]})", "mend the file") from None

@@ -65,7 +65,9 @@ def _set(tree: Tree, parts: list[str], value: Any, flag: str) -> None:
             raise SpecError(flag, f"'{'.'.join(parts[: depth + 1])}' is swept as a whole", "override the whole of it")
         if not isinstance(inner, (dict, list)):
             if inner is not None and not known_keys(Spec, parts[: depth + 1]):
-                raise SpecError(flag, f"'{'.'.join(parts[: depth + 1])}' holds a value, not a section", "shorten the path")
+                raise SpecError(
+                    flag, f"'{'.'.join(parts[: depth + 1])}' holds a value, not a section", "shorten the path"
+                )
             inner = {}
             node[key] = inner
         node = inner
@@ -78,7 +80,9 @@ def _check_known(node: Tree, parts: list[str], depth: int, flag: str) -> None:
     if parts[0] in _OPEN and depth > 0:
         return
     if parts[0] == "interventions" and depth == 1:
-        raise SpecError(flag, f"there is no intervention '{part}'", suggest(part, node) if node else "name one in the spec first")
+        raise SpecError(
+            flag, f"there is no intervention '{part}'", suggest(part, node) if node else "name one in the spec first"
+        )
     known = known_keys(Spec, parts[:depth])
     if part not in known:
         raise SpecError(flag, f"the spec has no field '{'.'.join(parts[: depth + 1])}'", suggest(part, known))

@@ -38,12 +38,23 @@ def _most_telling(findings: Sequence[Any]) -> Any:
     return max(same, key=lambda f: len(_user_path(f["loc"])))
 
 
-_BRANCHES = {"str", "int", "Together", "list[int]", "list[union[str,int]]", "list[union[int,str]]", "function-before", "constrained-str"}
+_BRANCHES = {
+    "str",
+    "int",
+    "Together",
+    "list[int]",
+    "list[union[str,int]]",
+    "list[union[int,str]]",
+    "function-before",
+    "constrained-str",
+}
 
 
 def _user_path(location: tuple[str | int, ...]) -> tuple[str | int, ...]:
     """The location without the names that pydantic gives to the branches of a union."""
-    return tuple(p for p in location if not (isinstance(p, str) and (p in _BRANCHES or p.startswith(("function-", "list[")))))
+    return tuple(
+        p for p in location if not (isinstance(p, str) and (p in _BRANCHES or p.startswith(("function-", "list["))))
+    )
 
 
 def _words(
@@ -73,11 +84,26 @@ def _words(
         return path, f"found {_shown(given)}, expected {expected}", "correct it"
     if kind in ("greater_than_equal", "greater_than", "less_than", "less_than_equal"):
         bound = next(iter(context.values()))
-        relation = kind.replace("_", " ").replace("than equal", "or equal").replace("greater or", "at least or").replace("or equal", "").strip()
-        relation = {"at least": "at least", "greater than": "more than", "less than": "less than", "less": "at most"}.get(relation, relation)
+        relation = (
+            kind.replace("_", " ")
+            .replace("than equal", "or equal")
+            .replace("greater or", "at least or")
+            .replace("or equal", "")
+            .strip()
+        )
+        relation = {
+            "at least": "at least",
+            "greater than": "more than",
+            "less than": "less than",
+            "less": "at most",
+        }.get(relation, relation)
         return path, f"found {label(given)}, expected {relation} {bound}", "correct it"
     if kind == "too_short":
-        return path, f"holds {context.get('actual_length')} entries, expected at least {context.get('min_length')}", "add to it"
+        return (
+            path,
+            f"holds {context.get('actual_length')} entries, expected at least {context.get('min_length')}",
+            "add to it",
+        )
     if kind == "too_long":
         return path, f"holds {context.get('actual_length')} entries, expected {context.get('max_length')}", "shorten it"
     if kind == "string_pattern_mismatch":

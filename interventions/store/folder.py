@@ -62,9 +62,7 @@ class RunFolder:
         self.write_json(MANIFEST, {**self.manifest, **entries})
 
     def write_table(self, name: str, table: pl.DataFrame) -> None:
-        atomically(
-            self.path / name, lambda path: table.write_parquet(path, metadata={"patchboard": str(VERSION)})
-        )
+        atomically(self.path / name, lambda path: table.write_parquet(path, metadata={"patchboard": str(VERSION)}))
 
     def read_table(self, name: str) -> pl.DataFrame:
         return pl.read_parquet(self.path / name)
@@ -84,7 +82,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunFolderError(str(file), f"cannot be read ({error})", "delete the folder or give another --out") from None
+        raise RunFolderError(
+            str(file), f"cannot be read ({error})", "delete the folder or give another --out"
+        ) from None
 
 
 @contextmanager
@@ -136,4 +136,3 @@ def _clear(path: Path) -> None:
             (path / name).unlink(missing_ok=True)
     for name in _FOLDERS:
         shutil.rmtree(path / name, ignore_errors=True)
-

@@ -71,4 +71,5 @@ PROMPTS = {
     "answer_ids": pl.List(pl.Int64()),
     "position": pl.Int32(),  # index of `last`, the token before the answer
     "excluded": pl.String(),  # why the row is left out, "" where it is not
+    "set": pl.String(),  # which prompts belong together: a plan's group, fit or decoding
 }

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias, Union
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from interventions.ops.base import SubspaceTensors
 
-    Operand = Tensor | SubspaceTensors
-    """A vector [d_model] or a subspace, float32 on the CPU as fitted."""
+Operand: TypeAlias = Union["Tensor", "SubspaceTensors"]
+"""A vector [d_model] or a subspace, float32 on the CPU as fitted."""
 
 
 @dataclass(frozen=True)

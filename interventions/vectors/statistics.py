@@ -45,9 +45,7 @@ class PlaceStatistics:
         self.layers, self.labels = tuple(layers), tuple(labels)
         self.all = MeanFitter(len(layers), width)
         self.correct = MeanFitter(len(layers), width)
-        self.leace = {
-            only: [LeaceFitter(width, len(labels), dtype=torch.float64) for _ in layers] for only in leace
-        }
+        self.leace = {only: [LeaceFitter(width, len(labels), dtype=torch.float64) for _ in layers] for only in leace}
 
     def update(self, task: str, states: Tensor, correct: Tensor) -> None:
         """states [prompt, layer, d_model]; correct [prompt] bool (Null counts as correct throughout)."""

@@ -114,14 +114,16 @@ def decodability(points: int = 40, seed: int = 0) -> pl.DataFrame:
     rng = np.random.default_rng(seed)
     labels = [label for label in (*TASKS, "Null") for _ in range(points)]
     centres = {label: rng.normal(size=12) for label in dict.fromkeys(labels)}
+    for hard in ("XOR", "XNOR"):
+        centres[hard] *= 0.45
     found, exact = np.empty((LAYERS, len(CD_SHOTS), len(labels), 10), int), []
     for s, shots in enumerate(CD_SHOTS):
         known = 1 - np.exp(-shots / 1.5)
         for layer in range(LAYERS):
-            apart = 1.6 * known * (1 - np.exp(-layer / 1.5)) * (1 - 0.05 * max(layer - 4, 0))
+            apart = 1.3 * known * (1 - np.exp(-layer / 1.5)) * (1 - 0.05 * max(layer - 4, 0))
             states = np.stack([apart * centres[label] for label in labels]) + rng.normal(size=(len(labels), 12))
             found[layer, s] = neighbours(states, 10)
-        right = {task: 0.02 + 0.9 * known * clean for task, clean in zip(TASKS, _CLEAN[4], strict=True)}
+        right = {task: 0.02 + known * clean for task, clean in zip(TASKS, _CLEAN[4], strict=True)}
         chance = np.array([right.get(label, np.nan) for label in labels])
         exact.append(np.where(np.isnan(chance), np.nan, rng.random(len(labels)) < chance))
     return decodability_table(found, labels, range(LAYERS), CD_SHOTS, np.stack(exact, axis=1), **BOOTSTRAP)

@@ -1,0 +1,94 @@
+"""Does the spec mean something? Names against registries, operands against ops; no weights, no tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from interventions.errors import SpecError
+from interventions.measure.metrics import METRICS
+from interventions.ops import OPS
+from interventions.plan.cells import CONTROLS
+from interventions.registry import suggest
+from interventions.spec.axes import Study
+from interventions.spec.sections import EditSection, Spec, VectorSection
+from tasks.base import NULL
+from tasks.resolve import build_family
+
+EMBEDDED = "embedded"
+_SOURCES = ("same_task", "other_task", "null_task", "all_tasks")
+
+
+def check_study(study: Study) -> None:
+    """Raises SpecError or TaskError for the first thing that cannot be meant."""
+    checked: dict[str, tuple[str, ...]] = {}
+    for point in study.points:
+        spec = point.spec
+        key = spec.tasks.model_dump_json() + str(spec.model.name == EMBEDDED)
+        if key not in checked:
+            checked[key] = tuple(build_family(spec.tasks, embedded=spec.model.name == EMBEDDED).tasks)
+        tasks = checked[key]
+        _check_lists(spec, tasks)
+        for variant in point.variants:
+            where = f"interventions.{variant.name}"
+            several = variant.section.edits is not None
+            for i, edit in enumerate(variant.section.parts):
+                _check_edit(edit, tasks, f"{where}.edits[{i}]" if several else where)
+
+
+def _check_lists(spec: Spec, tasks: Sequence[str]) -> None:
+    for i, metric in enumerate(spec.metrics):
+        METRICS.get(metric, f"metrics[{i}]")
+        if metric in spec.metrics[:i]:
+            raise SpecError(f"metrics[{i}]", f"'{metric}' is given twice", "leave one out")
+    names = [control.name for control in spec.controls]
+    for i, name in enumerate(names):
+        if name not in CONTROLS:
+            raise SpecError(f"controls[{i}]", f"unknown control '{name}'", suggest(name, CONTROLS))
+        if name in names[:i]:
+            raise SpecError(f"controls[{i}]", f"'{name}' is given twice", "leave one out")
+    if "other_task" in names and len([task for task in tasks if task != NULL]) < 2:
+        raise SpecError("controls", "other_task needs two tasks, the family gives one", "add tasks or leave it out")
+    if spec.decodability:
+        k, points = spec.decodability.k, spec.decodability.prompts * len(tasks)
+        if k >= points:
+            raise SpecError(
+                "decodability.k", f"{k} neighbours of {points} points", f"use at most {points - 1}, or more prompts"
+            )
+
+
+def _check_edit(edit: EditSection, tasks: Sequence[str], where: str) -> None:
+    wanted = OPS.get(edit.op, f"{where}.op").operand
+    vector = edit.vector
+    if wanted == "none" and vector is not None:
+        raise SpecError(f"{where}.vector", f"op {edit.op} takes none", "remove it")
+    if wanted == "none":
+        return
+    if vector is None:
+        raise SpecError(f"{where}.vector", f"is missing, op {edit.op} needs one", _example(wanted))
+    if (vector.kind == "subspace") != (wanted == "subspace"):
+        raise SpecError(f"{where}.vector", f"is a {vector.kind}, op {edit.op} needs a {wanted}", _example(wanted))
+    _check_vector(vector, tasks, f"{where}.vector")
+
+
+def _example(wanted: str) -> str:
+    return "add {subspace: tasks, rank: 2}" if wanted == "subspace" else "add {mean: same_task}"
+
+
+def _check_vector(vector: VectorSection, tasks: Sequence[str], where: str) -> None:
+    if vector.subspace:
+        if len(tasks) < 2:
+            raise SpecError(where, f"a subspace of tasks needs two labels, there is {len(tasks)}", "add tasks")
+        if vector.rank and vector.rank > len(tasks) - 1:
+            raise SpecError(
+                f"{where}.rank", f"{vector.rank} dimensions of {len(tasks)} labels", f"use at most {len(tasks) - 1}"
+            )
+        return
+    sources = [(f"{where}.mean", vector.mean)] if vector.mean else []
+    sources += [(f"{where}.difference[{i}]", source) for i, source in enumerate(vector.difference or ())]
+    for at, source in sources:
+        if source == "null_task" and NULL not in tasks:
+            raise SpecError(at, "null_task needs Null", "set tasks.include_null: true")
+        if source == "other_task" and len([task for task in tasks if task != NULL]) < 2:
+            raise SpecError(at, "other_task needs two tasks, the family gives one", "add tasks")
+        if source not in (*_SOURCES, *tasks):
+            raise SpecError(at, f"unknown task '{source}'", suggest(str(source), (*_SOURCES, *tasks)))

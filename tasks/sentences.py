@@ -1,0 +1,123 @@
+"""Tagged sentences: what `pos` asks about, whichever source they come from, and those that ship with it.
+
+A *word* is what stands between spaces, less its punctuation. So "I'm" and "user-friendly" are one word
+each, of several tags; a sentence whose first pronoun is inside "I'm" has no word to answer with, and is
+left out rather than answered with the next pronoun.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+OTHER = "other"
+"""Tag of all words that belong to no task."""
+
+MAX_WORDS = 40
+"""Longer sentences are left out: ten of them already fill a small model's context."""
+
+TAG_NAMES: dict[str, tuple[str, ...]] = {
+    "noun": ("NOUN", "NN", "NNS"),
+    "adjective": ("ADJ", "JJ", "JJR", "JJS"),
+    "verb": ("VERB", "VB", "VBD", "VBG", "VBN", "VBP", "VBZ"),
+    "adverb": ("ADV", "RB", "RBR", "RBS", "WRB"),
+    "preposition": ("ADP", "IN"),
+    "pronoun": ("PRON", "PRP", "PRP$", "WP", "WP$"),
+}
+"""Task -> universal tag, then Penn tags. Proper nouns are no nouns and auxiliaries (universal) no verbs.
+
+Universal ADP also holds verb particles ("up" in "give up"), Penn IN also subordinating conjunctions, and
+Penn's verbs also "be", "have", "do" as auxiliaries: the tags alone cannot tell them apart.
+"""
+
+TAGS = tuple(TAG_NAMES)
+_TAG_OF = {name: tag for tag, names in TAG_NAMES.items() for name in names}
+
+
+def tag_of(name: str | None) -> str:
+    """The task that a universal or Penn tag belongs to, or ``other``."""
+    return _TAG_OF.get((name or "").upper(), OTHER)
+
+
+@dataclass(frozen=True)
+class Word:
+    """A written word and its tag, or tags where it is made of several words ("I'm")."""
+
+    form: str
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """Running text and its words in order; punctuation is none."""
+
+    text: str
+    words: tuple[Word, ...]
+
+    def first(self, tag: str) -> Word | None:
+        """The first word that has, or holds a word of, that tag."""
+        return next((word for word in self.words if tag in word.tags), None)
+
+    def fault(self) -> str:
+        """Why the sentence cannot be asked about under all six tasks; empty where it can."""
+        if len(self.words) > MAX_WORDS:
+            return f"more than {MAX_WORDS} words"
+        firsts = [self.first(tag) for tag in TAGS]
+        if None in firsts:
+            return "lacks one of the six parts of speech"
+        if any(word is not None and len(word.tags) > 1 for word in firsts):
+            return "the first word of a tag is part of a contraction or compound"
+        return ""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The sentences of a source that hold all six tags, and what became of the others."""
+
+    sentences: tuple[Sentence, ...]
+    excluded: Mapping[str, int]
+
+    @classmethod
+    def of(cls, found: Iterable[Sentence]) -> Corpus:
+        kept: dict[str, Sentence] = {}
+        excluded: Counter[str] = Counter()
+        for sentence in found:
+            fault = sentence.fault() or ("same text as an earlier one" if sentence.text in kept else "")
+            if fault:
+                excluded[fault] += 1
+            else:
+                kept[sentence.text] = sentence
+        return cls(tuple(kept.values()), dict(sorted(excluded.items())))
+
+    @property
+    def read(self) -> int:
+        return len(self.sentences) + sum(self.excluded.values())
+
+    def describe(self) -> dict[str, Any]:
+        """Counts of sentences, and of single-tag words a tag in the sentences kept."""
+        words = Counter(word.tags[0] for s in self.sentences for word in s.words if len(word.tags) == 1)
+        return {
+            "sentences_read": self.read,
+            "sentences_kept": len(self.sentences),
+            "excluded": dict(self.excluded),
+            "words": {tag: words[tag] for tag in (*TAGS, OTHER)},
+        }
+
+
+def shipped_lines() -> Iterator[list[tuple[str, str]]]:
+    """The shipped sentences as (token, universal tag) pairs, punctuation included."""
+    text = (resources.files("tasks") / "data" / "sentences.txt").read_text(encoding="utf-8")
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            yield [(form, upos) for form, _, upos in (token.rpartition("/") for token in line.split())]
+
+
+def shipped() -> Iterator[Sentence]:
+    """The sentences that ship with the package, written for it."""
+    for tokens in shipped_lines():
+        text = "".join(form if upos == "PUNCT" else f" {form}" for form, upos in tokens).strip()
+        words = (Word(form, (tag_of(upos),)) for form, upos in tokens if upos != "PUNCT")
+        yield Sentence(text, tuple(words))
