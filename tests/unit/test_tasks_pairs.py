@@ -86,7 +86,8 @@ def test_null_covers_the_rows_of_all_files(tmp_path):
     ("content", "says"),
     [('{"input": "a", "output": "b"}', "is no list"), ("[1]", "row 0"), ("[]", "empty list"), ("[{", "is not JSON"),
      ('[{"input": "a", "output": "b"}, {"input": "a"}]', "row 1 .* has no output"),
-     ('[{"input": "a", "output": 3}]', "row 0 .* not text"), ('[{"input": " ", "output": "b"}]', "row 0 .* empty input")],
+     ('[{"input": "a", "output": 3}]', "row 0 .* not text"),
+     ('[{"input": " ", "output": "b"}]', "row 0 .* empty input")],
 )  # fmt: skip
 def test_files_that_are_not_pairs_are_named(tmp_path, content, says):
     file = tmp_path / "bad.json"

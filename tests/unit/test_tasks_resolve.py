@@ -11,6 +11,7 @@ import pytest
 from interventions.errors import PatchboardError, SpecError, TaskError
 from interventions.spec.sections import TasksSection
 from tasks.resolve import build_family
+from tasks.sentences import TAGS
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,8 @@ def test_what_cannot_be_meant_is_one_line_at_its_field(fields, kind, where, says
 
 
 def test_only_keeps_the_family_order_in_any_case_and_null_stays_last():
+    backwards = TasksSection(family="pos", only=["PRONOUN", "preposition", "adverb", "verb", "adjective", "noun"])
+    assert build_family(backwards, embedded=True).tasks == (*TAGS, "Null")
     chosen = TasksSection(family="pos", only=["Pronoun", "NOUN", "noun"])
     assert build_family(chosen, embedded=True).tasks == ("noun", "pronoun", "Null")
     without = TasksSection(family="bitwise", only=["xor", "And"], include_null=False)

@@ -16,7 +16,6 @@ from tasks.sentences import TAGS, tag_of
 from tasks.treebank import as_written, read_conllu, read_dataset
 
 EWT = Path(__file__).parents[3] / "shared" / "data" / "ud_english_ewt" / "en_ewt-ud-dev.conllu"
-UPOS = {"noun": "NOUN", "adjective": "ADJ", "verb": "VERB", "adverb": "ADV", "preposition": "ADP", "pronoun": "PRON"}
 
 CONTRACTED = """\
 # sent_id = one
@@ -58,18 +57,18 @@ def test_contractions_empty_nodes_and_compounds(tmp_path):
     ]  # fmt: skip
 
 
-def test_another_text_gives_way_to_the_words(tmp_path):
+@pytest.mark.parametrize(("here", "there"), [("= (Yes)", "= Well (Yes)"), ("didn't.", "didn't. Yet."), ("but", "and")])
+def test_another_text_gives_way_to_the_words(tmp_path, here, there):
     file = tmp_path / "a.conllu"
-    file.write_text(CONTRACTED.replace("# text = (Yes)", "# text = Well (Yes)"))
+    file.write_text(CONTRACTED.replace(here, there, 1))
     (sentence,) = read_conllu(str(file))
     assert sentence.text == "( Yes ) I'm here , but the well - known dogs ' owner didn't ."
     assert ("well", ("adverb",)) in [(word.form, word.tags) for word in sentence.words]
 
 
 FORMS = st.text("abcé'-.,", min_size=1, max_size=4)
-TOKENS = st.lists(
-    st.tuples(FORMS, st.lists(st.sampled_from([*UPOS, "other"]), min_size=1, max_size=3), st.booleans()), min_size=1
-)
+TAG_LISTS = st.lists(st.sampled_from([*TAGS, "other"]), min_size=1, max_size=3)
+TOKENS = st.lists(st.tuples(FORMS, TAG_LISTS, st.booleans()), min_size=1)
 
 
 @given(TOKENS)
@@ -193,7 +192,8 @@ def test_white_space_inside_a_word_does_not_split_it(folder):
 
 @pytest.mark.parametrize(
     ("change", "where", "says"),
-    [({"words": "token"}, "tasks.dataset.words", "did you mean 'tokens'?"), ({"tags": "number"}, "tasks.dataset", "row 0"),
+    [({"words": "token"}, "tasks.dataset.words", "did you mean 'tokens'?"),
+     ({"tags": "number"}, "tasks.dataset", "row 0"),
      ({"words": "penn"}, "tasks.dataset", "row 0"), ({"split": "dev"}, "tasks.dataset", "split 'dev'"),
      ({"name": "no/such/folder"}, "tasks.dataset", "cannot be loaded")],
 )  # fmt: skip
