@@ -13,15 +13,16 @@ import json
 import math
 import time
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from interventions.embedded.tokenizer import BITS, build
+from interventions.embedded.tokenizer import build
 from tasks.base import NULL
-from tasks.bitwise import OPERATORS, Bitwise
+from tasks.bitwise import EMBEDDED_BITS, OPERATORS, Bitwise
 from tasks.grammar import LEXICON, sentence
 
 
@@ -98,7 +99,7 @@ def spell_numbers(model: LlamaForCausalLM, batches: Batches) -> None:
     A number is one token here, so nothing tells the model that it is made of bits; from opaque
     embeddings no operator on 5 bits was learned within 1,900 steps.
     """
-    weight = model.get_input_embeddings().weight
+    weight = cast(torch.nn.Embedding, model.get_input_embeddings()).weight
     digits = batches.bits
     sign = 1 - 2.0 * (torch.arange(1 << digits)[:, None] >> torch.arange(digits) & 1)  # [number, digit]
     directions = torch.randn(digits, weight.shape[1]) * 0.02 / math.sqrt(digits)
@@ -165,7 +166,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--checkpoints", help="also keep log-spaced checkpoints in this folder")
-    parser.add_argument("--bits", type=int, default=BITS)
+    parser.add_argument("--bits", type=int, default=EMBEDDED_BITS)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--heads", type=int, default=4)

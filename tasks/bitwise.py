@@ -17,6 +17,9 @@ from tasks.base import FAMILIES, NULL, Item
 _MAX_POOL = 4096
 """Pairs listed at most; beyond 6 bits the pool is a seeded sample of all pairs."""
 
+EMBEDDED_BITS = 4
+"""Digits of the numbers that the embedded model's vocabulary holds."""
+
 OPERATORS = {
     "AND": lambda a, b, mask: a & b,
     "NAND": lambda a, b, mask: ~(a & b) & mask,
@@ -32,7 +35,9 @@ class Bitwise:
     """Pairs of ``bits``-digit binary numbers under the six operators."""
 
     class Options(Section):
-        bits: Annotated[int, Field(ge=1, le=16, description="digits; the embedded model knows 5")] = 5
+        bits: Annotated[int, Field(ge=1, le=16)] | None = Field(
+            default=None, description=f"digits; default 5 as in the paper, {EMBEDDED_BITS} for the embedded model"
+        )
 
     def __init__(self, bits: int = 5, tasks: Sequence[str] | None = None):
         self.bits = bits
@@ -44,7 +49,7 @@ class Bitwise:
 
     @classmethod
     def build(cls, options: Options, tasks: tuple[str, ...], embedded: bool) -> Bitwise:
-        return cls(options.bits, tasks)
+        return cls(options.bits or (EMBEDDED_BITS if embedded else 5), tasks)
 
     def pool(self, seed: int) -> Sequence[Item]:
         size = 1 << self.bits

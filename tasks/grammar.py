@@ -9,22 +9,30 @@ from __future__ import annotations
 import numpy as np
 
 LEXICON: dict[str, tuple[str, ...]] = {
-    "noun": tuple(
-        "baker teacher farmer child river table garden letter horse window city mountain boat song box doctor".split()
+    "noun": (
+        *"baker teacher farmer child river table garden letter".split(),
+        *"horse window city mountain boat song box doctor".split(),
     ),
-    "adjective": tuple(
-        "old young red heavy bright quiet strange happy small tall cold gentle brave dark clever round".split()
+    "adjective": (
+        *"old young red heavy bright quiet strange happy".split(),
+        *"small tall cold gentle brave dark clever round".split(),
     ),
-    "verb": tuple(
-        "carried watched found painted lost followed called built sold opened touched heard moved helped left washed".split()
+    "verb": (
+        *"carried watched found painted lost followed called built".split(),
+        *"sold opened touched heard moved helped left washed".split(),
     ),
-    "adverb": tuple(
-        "quickly slowly often never always quietly suddenly gladly rarely soon again today carefully proudly badly early".split()
+    "adverb": (
+        *"quickly slowly often never always quietly suddenly gladly".split(),
+        *"rarely soon again today carefully proudly badly early".split(),
     ),
-    "preposition": tuple(
-        "under over near behind beside above across with without from into toward around past through against".split()
+    "preposition": (
+        *"under over near behind beside above across with".split(),
+        *"without from into toward around past through against".split(),
     ),
-    "pronoun": tuple("he she it they we you him her them us someone everyone nobody anyone somebody anybody".split()),
+    "pronoun": (
+        *"he she it they we you him her".split(),
+        *"them us someone everyone nobody anyone somebody anybody".split(),
+    ),
 }
 
 _LETTER = {"N": "noun", "J": "adjective", "V": "verb", "R": "adverb", "P": "preposition", "O": "pronoun"}

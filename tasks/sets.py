@@ -33,8 +33,8 @@ class Halves:
         """[prompt][row]: ``shots`` demonstrations, then the query, all of them different.
 
         Evaluated queries are never repeated, so there may be fewer than ``count``; fitted ones go round
-        the pool again with fresh demonstrations, decoded ones are drawn with replacement. Raises TaskError where the half is too
-        small for a single prompt.
+        the pool again with fresh demonstrations, decoded ones are drawn with replacement. Raises
+        TaskError where the half is too small for a single prompt.
         """
         half = self.fit if role == "fit" else self.evaluate
         usable = [item for item in half if task in item.answers]

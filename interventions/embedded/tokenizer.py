@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tasks.bitwise import OPERATORS
+from tasks.bitwise import EMBEDDED_BITS, OPERATORS
 from tasks.grammar import LEXICON
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-BITS = 5
-"""Digits of the binary numbers that the vocabulary holds."""
 
-
-def vocabulary(bits: int = BITS) -> list[str]:
+def vocabulary(bits: int = EMBEDDED_BITS) -> list[str]:
     """All tokens in id order. Task names are there for prompts that state the task."""
     numbers = [f"{i:0{bits}b}" for i in range(1 << bits)]
     words = [word for tag in LEXICON.values() for word in tag]
     return ["<pad>", "<bos>", "<unk>", "\n", "->", "the", *OPERATORS, *LEXICON, "Null", *numbers, *words]
 
 
-def build(bits: int = BITS) -> PreTrainedTokenizerFast:
+def build(bits: int = EMBEDDED_BITS) -> PreTrainedTokenizerFast:
     """A word-level tokenizer with true character offsets and a leading ``<bos>``."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast

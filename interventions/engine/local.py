@@ -19,6 +19,7 @@ from interventions.plan.packing import Layout, Read, lay_out, positions_of
 from interventions.plan.packs import TOKENS
 from interventions.vectors.base import Place
 from interventions.vectors.statistics import PlaceStatistics
+from tasks.base import NULL
 from tasks.prompts import Prompt
 
 Scorer = Callable[..., Tensor]
@@ -120,7 +121,8 @@ class LocalEngine:
     def decode(
         self, decoding: Decoding, score: Scorer, step: Step = lambda _: None
     ) -> tuple[Tensor, np.ndarray, list[str]]:
-        """States before every answer: [point, layer, shots, d_model] float32, accuracy [point, shots], labels.
+        """States before every answer [point, layer, shots, d_model] float32, accuracy [point, shots] (NaN
+        for Null), labels [point].
 
         One pass a prompt serves all numbers of shots: the state before the i-th demonstration's answer
         is that of the i-shot prompt. Prompts are in label order, excluded ones left out.
@@ -144,7 +146,9 @@ class LocalEngine:
                 found = torch.stack(result["states"][0], 1).cpu()  # [prompt x shots, layer, d_model]
                 states.append(found.unflatten(0, (len(chunk), len(shots))).transpose(1, 2))
                 right = _all_right(layout.reads, result["scores"]["accuracy"], len(rows))
-                accuracy.append(right.view(len(chunk), len(shots)).numpy().astype(float))
+                flags = right.view(len(chunk), len(shots)).numpy().astype(float)
+                # a random answer is not a thing to get right
+                accuracy.append(np.full_like(flags, np.nan) if label == NULL else flags)
                 labels += [label] * len(chunk)
                 step(len(chunk))
         return torch.cat(states), np.concatenate(accuracy), labels

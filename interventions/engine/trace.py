@@ -118,7 +118,7 @@ def traced_forward(
     reads = batch.read_rows is not None
     with torch.no_grad(), model.trace(inputs, use_cache=False, logits_to_keep=1):
         found = {"moved": [], "states": [[] for _ in batch.captures], "scores": {}}
-        found.save()
+        found.save()  # pyright: ignore[reportAttributeAccessIssue]  # nnsight's, on every object
         if mask is not None:
             args, kwargs = decoder.inputs
             decoder.inputs = (args, {**kwargs, "attention_mask": mask})

@@ -1,67 +1,115 @@
-"""Concept Decodability (CD): can the task be told from a state by its nearest neighbours?
+"""Concept Decodability: can a prompt's task be read off its state by its nearest neighbours?
 
-Leave-one-out kNN with majority vote over all labels' states pooled; CD is the share of points whose
-vote is their own task (arXiv 2412.12276, section 3). The paper leaves open: the distance (Euclidean
-here), normalisation (none), ties (the nearest neighbour among the tied), whether Null is a label (yes,
-where the family includes it).
+CD = fraction of points whose k nearest other points vote for the point's own task. Leave-one-out:
+a point never votes for itself. Source: arXiv 2412.12276, section 3 (k = 10, 100 prompts a task);
+the distance and the breaking of ties are not stated there, and are Euclidean and "nearest" here.
+
+The search (``neighbours``) needs the states, the table only the indices that it returns: a remote
+run leaves the states where they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import ArrayLike, NDArray
 
-from interventions.errors import SpecError
-from interventions.measure.effects import Bootstrap
-from interventions.measure.statistics import mean_and_interval
+from interventions.errors import EngineError, SpecError
+from interventions.measure.statistics import Bootstrap, Floats, interval
 from interventions.store.schema import DECODABILITY
 
 ALL = "ALL"
+"""The row of all labels together, beside one row a label."""
 
 
-def neighbours(states: np.ndarray, k: int) -> np.ndarray:
-    """states [point, d_model] -> indices [point, k] of each point's nearest others, nearest first."""
+def neighbours(states: ArrayLike, k: int) -> NDArray[np.int32]:
+    """The k nearest other points of each point, nearest first.
+
+    states: [points, d_model], any float type. Returns [points, k] indices of points.
+    Raises SpecError where k other points are not to be had, EngineError where a state is not finite.
+    """
     from sklearn.neighbors import NearestNeighbors
 
-    if k >= len(states):
+    points = np.asarray(states, dtype=np.float64)
+    if k > len(points) - 1:
         raise SpecError(
             "decodability.k",
-            f"{k} neighbours of {len(states)} points",
-            f"use at most {len(states) - 1}, or more prompts",
+            f"{k} neighbours wanted, a point has {len(points) - 1} others",
+            "use a smaller k or more decodability.prompts",
         )
-    # brute force: tree searches are slower than it beyond some twenty dimensions
-    search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(states)
-    return search.kneighbors(return_distance=False)  # without a query, a point is no neighbour of itself
+    if not np.isfinite(points).all():
+        raise EngineError("decodability", "a state holds inf or NaN", "run with model.dtype: float32")
+    # A few residual dimensions are often hundreds of times the rest, at every point. Distances do not
+    # see a common offset, but |x|^2 - 2xy + |y|^2, by which they are computed, loses digits to it.
+    search = NearestNeighbors(n_neighbors=k).fit(points - points.mean(axis=0))
+    return search.kneighbors(return_distance=False).astype(np.int32)
 
 
-def votes(neighbour_labels: np.ndarray) -> np.ndarray:
-    """[point, k] label numbers, nearest first -> [point] majority; ties go to the nearest of the tied."""
-    labels = int(neighbour_labels.max()) + 1
-    counts = (neighbour_labels[:, :, None] == np.arange(labels)).sum(1)
-    most = np.take_along_axis(counts, neighbour_labels, axis=1) == counts.max(1, keepdims=True)
-    return neighbour_labels[np.arange(len(most)), most.argmax(1)]
+def votes(neighbour_labels: ArrayLike) -> NDArray[Any]:
+    """The label held by most neighbours; among the tied, that of the nearest neighbour holding one.
+
+    neighbour_labels: [points, k], nearest first. Returns [points], of the same type.
+    """
+    held = np.asarray(neighbour_labels)
+    names, codes = np.unique(held, return_inverse=True)
+    codes = codes.reshape(held.shape)
+    counts = (codes[:, :, None] == np.arange(len(names))).sum(axis=1)  # [points, labels]
+    of_each_neighbour = np.take_along_axis(counts, codes, axis=1)  # [points, k]
+    # argmax returns the first of equals: the nearest neighbour whose label has the most votes.
+    return np.take_along_axis(held, of_each_neighbour.argmax(axis=1)[:, None], axis=1)[:, 0]
 
 
 def decodability_table(
-    found: np.ndarray, labels: Sequence[str], accuracy: np.ndarray, shots: Sequence[int], bootstrap: Bootstrap
+    found: ArrayLike,
+    labels: Sequence[str],
+    accuracy: ArrayLike | None,
+    shots: Sequence[int],
+    bootstrap: Bootstrap,
 ) -> pl.DataFrame:
-    """Neighbours of every point -> the rows of decodability.parquet.
+    """CD of each label, and of ALL, for every layer and number of shots: store.schema.DECODABILITY.
 
-    found [layer, shots, point, k] indices; labels [point]; accuracy [point, shots] exact match (0 or 1).
-    Intervals: points resampled, their votes held fixed.
+    found: [layers, shots, points, k] indices from ``neighbours``, made at each layer and number of shots.
+    labels: [points] the task of each point.
+    accuracy: [points, shots] exact match of each prompt's answer, NaN where none; None: not measured.
+    shots: the numbers of shots along that axis; layers count from 0.
+
+    Points are resampled within each label, their neighbours as they are: the interval is of this
+    graph's hit rate, not of a search among other points.
     """
-    names = list(dict.fromkeys(labels))
-    number = np.array([names.index(label) for label in labels])
-    own = np.stack([[votes(number[f]) == number for f in layer] for layer in found]).astype(float)
-    layers, _, points, k = found.shape
-    rows = []
-    for task in [*names, ALL]:
-        chosen = np.ones(points, bool) if task == ALL else number == names.index(task)
-        flat = own[:, :, chosen].reshape(layers * len(shots), -1).T  # [point, layer x shots]
-        cd, low, high = mean_and_interval(flat, bootstrap.level, bootstrap.resamples, bootstrap.seed)
-        right = accuracy[chosen].mean(0)
-        for i, (layer, s) in enumerate(np.ndindex(layers, len(shots))):
-            rows.append((task, layer, shots[s], k, int(chosen.sum()), cd[i], low[i], high[i], 1 / len(names), right[s]))
-    return pl.DataFrame(rows, schema=DECODABILITY, orient="row")
+    near = np.asarray(found)
+    names = np.asarray(labels)
+    layers, k = len(near), near.shape[-1]
+    assert near.shape[1:3] == (len(shots), len(names)), "one list of neighbours per layer, shots and point"
+    right = np.stack([votes(names[each]) == names for each in near.reshape(-1, len(names), k)], axis=1)
+    unknown = np.full((len(names), len(shots)), np.nan)
+    exact = unknown if accuracy is None else np.asarray(accuracy, dtype=float)
+    different = list(dict.fromkeys(labels))
+
+    tables = []
+    for label in (*different, ALL):
+        rows = np.flatnonzero(names == label) if label != ALL else np.arange(len(names))
+        hits = right[rows].astype(float)  # [rows, layers * shots]
+        low, high = interval(hits, bootstrap, names[rows].tolist())
+        tables.append(
+            pl.DataFrame(
+                {
+                    "layer": np.repeat(np.arange(layers), len(shots)),
+                    "shots": np.tile(np.asarray(shots), layers),
+                    "cd": hits.mean(axis=0),
+                    "ci_low": low,
+                    "ci_high": high,
+                    "accuracy": np.tile(_mean_of_known(exact[rows]), layers),
+                }
+            ).with_columns(task=pl.lit(label), k=k, n=len(rows), chance=1.0 / len(different))
+        )
+    return pl.concat(tables).select(pl.col(column).cast(kind) for column, kind in DECODABILITY.items())
+
+
+def _mean_of_known(values: Floats) -> Floats:
+    """[rows, shots] -> [shots], NaN left out; NaN where nothing is known."""
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, values, 0.0).sum(axis=0) / known.sum(axis=0)

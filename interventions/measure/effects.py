@@ -1,133 +1,144 @@
-"""Outcomes -> effects of each cell, and curves pooled over tasks."""
+"""Effects of cells: mean of patched - clean, paired by query, with a bootstrap interval over queries.
+
+``effects`` keeps tasks apart, ``curves`` pools them: every query of every task weighs the same, and
+resampling stays within a task, since the tasks were chosen and the queries were drawn.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
-from interventions.measure.statistics import (
-    mean_and_interval,
-    nan_mean,
-    percentile_interval,
-    stratified_means,
-)
-from interventions.store.schema import CURVES, EFFECTS, MEASURED, OUTCOMES
+from interventions.measure.statistics import Bootstrap, Floats, interval
+from interventions.store.schema import CURVES, EFFECTS, OUTCOMES
 
-_POOLED = ("task", "vector_task")
+_OF_A_QUERY = ("query", "clean", "patched")
+_OF_A_TASK = ("task", "vector_task")
 
 
 @dataclass(frozen=True)
-class Bootstrap:
-    """Settings of the intervals: resamples, level (as 0.95), seed."""
+class Block:
+    """The cells that were measured on the same queries, as matrices.
 
-    resamples: int
-    level: float
-    seed: int
+    cells: one row a cell, with the columns that name it.
+    clean, patched: [rows, cells]; NaN in both where a query is excluded from a cell.
+    tasks: [rows] the task of each row's query.
+    """
 
+    cells: pl.DataFrame
+    clean: Floats
+    patched: Floats
+    tasks: tuple[str, ...]
 
-def swept_columns(outcomes: pl.DataFrame) -> list[str]:
-    """Columns beyond the schema: the swept fields by their paths."""
-    return [name for name in outcomes.columns if name not in OUTCOMES]
-
-
-def cell_keys(outcomes: pl.DataFrame) -> list[str]:
-    """The columns that name a cell of one metric: all but the query and its values."""
-    return [name for name in outcomes.columns if name not in ("query", "clean", "patched")]
-
-
-def _wide(table: pl.DataFrame, keys: Sequence[str]) -> tuple[pl.DataFrame, np.ndarray, np.ndarray]:
-    """One row a cell, and clean, patched as [query, cell]."""
-    grouped = table.sort("query").group_by(keys, maintain_order=True).agg("query", "clean", "patched")
-    queries = int(table["query"].max()) + 1  # type: ignore[arg-type]
-    arrays = np.full((2, queries, len(grouped)), np.nan)
-    cell = np.repeat(np.arange(len(grouped)), grouped["query"].list.len().to_numpy())
-    query = grouped["query"].explode().to_numpy()
-    arrays[0, query, cell] = grouped["clean"].explode().to_numpy()
-    arrays[1, query, cell] = grouped["patched"].explode().to_numpy()
-    return grouped.select(keys), arrays[0], arrays[1]
+    @property
+    def difference(self) -> Floats:
+        return self.patched - self.clean
 
 
 def effects(outcomes: pl.DataFrame, bootstrap: Bootstrap) -> pl.DataFrame:
-    """One row a cell and metric (store.schema.EFFECTS): mean of patched - clean, paired by query."""
-    keys = cell_keys(outcomes)
-    tables = []
-    # cells of one task and number of shots have the same queries, hence the same resamples
-    for _, part in outcomes.group_by(["task", "shots", "seed"], maintain_order=True):
-        cells, clean, patched = _wide(part, keys)
-        effect, low, high = mean_and_interval(patched - clean, bootstrap.level, bootstrap.resamples, bootstrap.seed)
-        tables.append(_measured(cells, clean, patched, effect, low, high))
-    return _typed(tables, EFFECTS, swept_columns(outcomes))
+    """One row per task, cell and metric: store.schema.EFFECTS, then the swept columns.
+
+    outcomes: store.schema.OUTCOMES, and a column for each swept field.
+    Values are in the metric's unit; NaN where a cell has no query left.
+    """
+    return _table(outcomes, blocks(outcomes, pooled=False), EFFECTS, bootstrap)
 
 
 def curves(outcomes: pl.DataFrame, bootstrap: Bootstrap) -> pl.DataFrame:
-    """One row a cell and metric (store.schema.CURVES), pooled over tasks and random draws.
+    """One row per cell and metric, pooled over tasks: store.schema.CURVES, then the swept columns.
 
-    Draws are averaged within a query first; queries are redrawn within each task.
+    Where a task's queries meet several vectors (random draws), these are averaged within a query
+    first: ten draws are not ten times as many queries.
     """
-    keys = [key for key in cell_keys(outcomes) if key not in _POOLED]
-    means = outcomes.with_columns(pl.col("clean", "patched").fill_nan(None)).group_by(
-        [*keys, "task", "query"], maintain_order=True
-    ).agg(pl.col("clean", "patched").mean()).with_columns(pl.col("clean", "patched").fill_null(np.nan))  # fmt: skip
-    tables = []
-    for _, part in means.group_by(["shots", "seed"], maintain_order=True):
-        cells = part.select(keys).unique(maintain_order=True).with_row_index("cell")
-        strata_clean, strata_patched = [], []
-        for _, rows in part.group_by("task", maintain_order=True):
-            own, clean, patched = _wide(rows, keys)
-            at = own.join(cells, on=keys, nulls_equal=True, maintain_order="left")["cell"].to_numpy()
-            strata_clean.append(_spread(clean, at, len(cells)))
-            strata_patched.append(_spread(patched, at, len(cells)))
-        differences = [p - c for p, c in zip(strata_patched, strata_clean, strict=True)]
-        low, high = percentile_interval(
-            stratified_means(differences, bootstrap.resamples, bootstrap.seed), bootstrap.level
+    return _table(outcomes, blocks(outcomes, pooled=True), CURVES, bootstrap)
+
+
+def swept_columns(outcomes: pl.DataFrame) -> list[str]:
+    """Columns beyond the schema's: swept fields, by their dotted path."""
+    return [column for column in outcomes.columns if column not in OUTCOMES]
+
+
+def blocks(outcomes: pl.DataFrame, pooled: bool) -> Iterator[Block]:
+    """The outcomes as matrices, one block per shots, seed and swept fields (and task, unless pooled).
+
+    pooled: cells that differ in task or vector_task only are one cell.
+    """
+    keys = [column for column in outcomes.columns if column not in _OF_A_QUERY]
+    measured = outcomes.group_by(keys, maintain_order=True).agg(*_OF_A_QUERY)
+    names = measured.select(key for key in keys if not (pooled and key in _OF_A_TASK))
+    same_queries = ["shots", "seed", *swept_columns(outcomes)] + ([] if pooled else ["task"])
+
+    sizes = measured["query"].list.len().to_numpy()
+    cell_of = np.repeat(_codes(names), sizes)
+    block_of = np.repeat(_codes(names.select(same_queries)), sizes)
+    task_of = np.repeat(_codes(measured.select("task")), sizes)
+    tasks = measured["task"].unique(maintain_order=True).to_list()
+    query, clean, patched = (measured[name].explode(empty_as_null=False).to_numpy() for name in _OF_A_QUERY)
+    cells = names.unique(maintain_order=True)
+    span = int(query.max()) + 1 if len(query) else 1  # query + task * span numbers the queries of all tasks
+
+    order = np.argsort(block_of, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(block_of[order])) + 1) if len(order) else []:
+        queries, row = _distinct(query[rows] + task_of[rows] * span)
+        columns, column = _distinct(cell_of[rows])
+        shape = (len(queries), len(columns))
+        used = ~(np.isnan(clean[rows]) | np.isnan(patched[rows]))
+        place = (row * shape[1] + column)[used]
+        yield Block(
+            cells[columns],
+            _mean_at(place, clean[rows][used], shape),
+            _mean_at(place, patched[rows][used], shape),
+            tuple(tasks[code] for code in queries // span),
         )
-        clean, patched = np.concatenate(strata_clean), np.concatenate(strata_patched)
-        tables.append(_measured(cells.drop("cell"), clean, patched, nan_mean(patched - clean), low, high))
-    return _typed(tables, CURVES, swept_columns(outcomes))
 
 
-def _spread(values: np.ndarray, at: np.ndarray, cells: int) -> np.ndarray:
-    out = np.full((len(values), cells), np.nan)
-    out[:, at] = values
-    return out
+def _codes(frame: pl.DataFrame) -> np.ndarray:
+    """[rows] the number of each row among the frame's different rows, in order of appearance."""
+    numbered = frame.unique(maintain_order=True).with_row_index("code")
+    codes = frame.join(numbered, on=frame.columns, how="left", nulls_equal=True, maintain_order="left")
+    return codes["code"].cast(pl.Int64).to_numpy()
 
 
-def _measured(
-    cells: pl.DataFrame, clean: np.ndarray, patched: np.ndarray, effect: np.ndarray, low: np.ndarray, high: np.ndarray
-) -> pl.DataFrame:
-    n = (~np.isnan(patched - clean)).sum(0)
-    return cells.with_columns(
-        pl.Series("clean", nan_mean(clean)),
-        pl.Series("patched", nan_mean(patched)),
-        pl.Series("effect", effect),
-        pl.Series("ci_low", low),
-        pl.Series("ci_high", high),
-        pl.Series("n", n),
-        pl.Series("excluded", len(clean) - n),
+def _distinct(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different codes in order, and each one's number among them: np.unique, for small integers.
+
+    Counting takes a twentieth of the time that sorting a million rows does.
+    """
+    present = np.bincount(codes) > 0
+    return np.flatnonzero(present), (np.cumsum(present) - 1)[codes]
+
+
+def _mean_at(place: np.ndarray, values: Floats, shape: tuple[int, int]) -> Floats:
+    """A matrix holding the mean of the values that fall on each entry, NaN where none does."""
+    count = np.bincount(place, minlength=shape[0] * shape[1])
+    with np.errstate(invalid="ignore"):
+        return (np.bincount(place, values, minlength=len(count)) / count).reshape(shape)
+
+
+def _table(outcomes: pl.DataFrame, parts: Iterator[Block], schema: dict, bootstrap: Bootstrap) -> pl.DataFrame:
+    measured = [_measure(block, bootstrap) for block in parts]
+    swept = {column: outcomes.schema[column] for column in swept_columns(outcomes)}
+    table = pl.concat(measured) if measured else pl.DataFrame(schema={**schema, **swept})
+    return table.select(pl.col(column).cast(kind) for column, kind in {**schema, **swept}.items())
+
+
+def _measure(block: Block, bootstrap: Bootstrap) -> pl.DataFrame:
+    low, high = interval(block.difference, bootstrap, block.tasks)
+    used = (~np.isnan(block.clean)).sum(axis=0)
+
+    def mean(values: Floats) -> Floats:
+        with np.errstate(invalid="ignore"):
+            return np.nansum(values, axis=0) / used
+
+    return block.cells.with_columns(
+        clean=mean(block.clean),
+        patched=mean(block.patched),
+        effect=mean(block.difference),
+        ci_low=low,
+        ci_high=high,
+        n=used,
+        excluded=len(block.tasks) - used,
     )
-
-
-def _typed(tables: list[pl.DataFrame], schema: dict[str, pl.DataType], swept: Sequence[str]) -> pl.DataFrame:
-    if not tables:
-        return pl.DataFrame(schema=schema)
-    columns = [name for name in schema if name not in MEASURED]
-    return pl.concat(tables).select(
-        *(pl.col(name).cast(schema[name]) for name in columns),
-        *(pl.col(name).cast(kind) for name, kind in MEASURED.items()),
-        *swept,
-    )
-
-
-def curve_resamples(outcomes: pl.DataFrame, bootstrap: Bootstrap) -> np.ndarray:
-    """[resamples, layer]: the pooled effect curve of one intervention's rows (one metric) under each
-    resample, layers in rising order."""
-    strata = []
-    layers = sorted(outcomes["layer"].unique())
-    for _, rows in outcomes.group_by("task", maintain_order=True):
-        own, clean, patched = _wide(rows, ["layer"])
-        at = np.array([layers.index(layer) for layer in own["layer"]])
-        strata.append(_spread(patched - clean, at, len(layers)))
-    return stratified_means(strata, bootstrap.resamples, bootstrap.seed)

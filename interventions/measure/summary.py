@@ -1,182 +1,217 @@
-"""The run in a few numbers: best layers, their effects, CD there, and how CD and effect go together.
+"""A run in one JSON document: per intervention the best layer, what it does there, and CD beside it.
 
-The best layer is chosen on even queries and its effect reported on odd ones, so that picking the
-largest of many layers does not inflate what is reported.
+The best layer is the one of the largest mean effect, in size, of the first metric. Choosing the
+largest of many noisy means flatters it, so it is chosen on the even queries of every task and all
+that is said of it (effect, controls, tasks, metrics) is measured on the odd ones.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy.stats import linregress, rankdata
 
 from interventions.measure.decodability import ALL
-from interventions.measure.effects import Bootstrap, curve_resamples, curves, swept_columns
-from tasks.base import NULL
+from interventions.measure.effects import Block, blocks, curves, effects, swept_columns
+from interventions.measure.relation import accuracy_against_cd, correlation
+from interventions.measure.statistics import Bootstrap
+from interventions.store.schema import VERSION
 
-DECODABLE = 0.8
-"""CD from which on a layer counts as decodable in "decodable is not causal"."""
+_VALUES = ("clean", "patched", "effect", "ci_low", "ci_high", "n")
+_PLACE = ("layer", "layers", "head")
+"""What an intervention's own cells differ in at one setting."""
 
 
 def summarise(
     outcomes: pl.DataFrame, decodability: pl.DataFrame | None, metric: str, bootstrap: Bootstrap
 ) -> dict[str, Any]:
-    """A JSON-ready dictionary; NaN becomes null. metric: the one by which layers are chosen."""
-    cd = _cd_by_layer(decodability)
-    swept = swept_columns(outcomes)
-    pooled = curves(outcomes, bootstrap)
-    chosen = curves(outcomes.filter(pl.col("query") % 2 == 0), bootstrap)
-    reported = curves(outcomes.filter(pl.col("query") % 2 == 1), bootstrap)
-    interventions = {}
-    for name in outcomes["intervention"].unique(maintain_order=True):
-        points = []
-        own = outcomes.filter((pl.col("intervention") == name))
-        for setting in own.select(swept).unique(maintain_order=True).iter_rows(named=True):
-            here = _at(setting) & (pl.col("intervention") == name)
-            point = _point(
-                outcomes.filter(here & (pl.col("control") == "") & (pl.col("metric") == metric)),
-                chosen.filter(here), reported.filter(here), pooled.filter(here), cd, metric, bootstrap,
-            )  # fmt: skip
-            if point is not None:
-                points.append({"at": {k: v for k, v in setting.items() if v is not None}, **point})
-        if points:
-            best = max(points, key=lambda p: abs(p["effect_on_choosing_half"]))
-            interventions[name] = {**best, "points": points}
-    result = {
-        "version": 1,
+    """The summary of a run, ready for JSON: NaN is None.
+
+    outcomes: store.schema.OUTCOMES and the swept columns.
+    decodability: store.schema.DECODABILITY (swept columns allowed), None or empty where it was not measured.
+    metric: the first one of the spec, by which the best layer is chosen.
+
+    Every entry of ``points`` is one setting of the swept fields (``at``); an intervention's top level
+    repeats the setting with the largest effect on the choosing half. ``cd_*``, ``chance`` and
+    ``correlation`` take CD of all labels at the largest number of shots; they and
+    ``decodable_but_not_causal`` are None without it. See ``decodable`` for the latter.
+    """
+    if decodability is not None and decodability.is_empty():
+        decodability = None
+    own = outcomes.filter(pl.col("metric") == metric, pl.col("control") == "")
+    odd = pl.col("query") % 2 == 1
+    tables = _Tables(
+        choosing=curves(own.filter(~odd), bootstrap),
+        reporting=curves(outcomes.filter(odd), bootstrap),
+        whole=curves(own, bootstrap),
+        by_task=effects(own.filter(odd), bootstrap),
+        own_blocks=tuple(blocks(own, pooled=True)),
+        decodability=decodability,
+        metric=metric,
+        setting=("shots", "seed", *swept_columns(outcomes)),
+    )
+    fits = [] if decodability is None else accuracy_against_cd(decodability)
+    made = {
+        "version": VERSION,
         "metric": metric,
-        "interventions": interventions,
-        "accuracy_against_cd": accuracy_against_cd(decodability),
-    }
-    return _json_ready(result)
-
-
-def _at(setting: Mapping[str, Any]) -> pl.Expr:
-    condition = pl.lit(True)
-    for path, value in setting.items():
-        condition &= pl.col(path).eq_missing(pl.lit(value))
-    return condition
-
-
-def _point(
-    outcomes: pl.DataFrame, chosen: pl.DataFrame, reported: pl.DataFrame, pooled: pl.DataFrame,
-    cd: dict[int, dict[str, float]], metric: str, bootstrap: Bootstrap,
-) -> dict[str, Any] | None:  # fmt: skip
-    """One intervention at one setting of the swept fields; None where no query could be measured."""
-    own = (pl.col("control") == "") & (pl.col("metric") == metric)
-    candidates = chosen.filter(own & pl.col("effect").is_not_nan())
-    if candidates.is_empty():
-        return None
-    best = candidates.sort(pl.col("effect").abs(), descending=True, maintain_order=True).row(0, named=True)
-    layer = best["layer"]
-    at_best = reported.filter(pl.col("layer") == layer)
-    value = _measure(at_best.filter(own))
-    whole = pooled.filter(own).sort("layer")
-    out: dict[str, Any] = {
-        "op": best["op"],
-        "shots": best["shots"],
-        "best_layer": layer,
-        **value,
-        "effect_on_choosing_half": best["effect"],
-        "cd_at_best_layer": cd.get(layer, {}).get("cd"),
-        "cd_interval": [cd[layer]["ci_low"], cd[layer]["ci_high"]] if layer in cd else None,
-        "chance": cd.get(layer, {}).get("chance"),
-        "correlation": _correlation(outcomes, whole, cd, bootstrap),
-        "decodable_but_not_causal": [
-            row["layer"]
-            for row in whole.iter_rows(named=True)
-            if cd.get(row["layer"], {}).get("cd", 0) >= DECODABLE and row["ci_low"] <= 0 <= row["ci_high"]
-        ],
-        "metrics": {
-            row["metric"]: _measure(at_best.filter((pl.col("control") == "") & (pl.col("metric") == row["metric"])))
-            for row in at_best.filter(pl.col("control") == "").iter_rows(named=True)
+        "level": bootstrap.level,
+        "interventions": {
+            name: _intervention(tables, name, bootstrap)
+            for name in outcomes["intervention"].unique(maintain_order=True)
         },
-        "controls": {
-            control: _measure(at_best.filter((pl.col("control") == control) & (pl.col("metric") == metric)))
-            for control in at_best["control"].unique(maintain_order=True)
-            if control
-        },
+        "decodability": None if decodability is None else _peak(decodability),
+        "accuracy_against_cd": {**fits[0], "settings": fits} if fits else None,
     }
-    conversion = at_best.filter(pl.col("metric") == "conversion")
-    if not conversion.is_empty():
-        out["conversion"] = {row["control"] or "itself": _measure(conversion.filter(pl.col("control") == row["control"]))
-                             for row in conversion.iter_rows(named=True)}  # fmt: skip
-    return out
+    return without_nan(made)
 
 
-def _measure(rows: pl.DataFrame) -> dict[str, Any]:
-    if rows.is_empty():
-        return dict.fromkeys(("clean", "patched", "effect", "ci_low", "ci_high", "n"))
-    return rows.select("clean", "patched", "effect", "ci_low", "ci_high", "n").row(0, named=True)
+def decodable(ci_low: pl.Expr, chance: pl.Expr) -> pl.Expr:
+    """Where CD counts as high: its interval lies above half the way from chance to 1.
+
+    (With 7 labels: above .57. Merely being above chance would call nearly every layer decodable.)
+    """
+    return ci_low > (1 + chance) / 2
 
 
-def _cd_by_layer(decodability: pl.DataFrame | None) -> dict[int, dict[str, float]]:
-    """Layer -> CD over all labels at the largest number of shots."""
-    if decodability is None or decodability.is_empty():
-        return {}
-    rows = decodability.filter((pl.col("task") == ALL) & (pl.col("shots") == pl.col("shots").max()))
-    return {row["layer"]: row for row in rows.unique("layer", keep="first", maintain_order=True).iter_rows(named=True)}
+def without_nan(value: Any) -> Any:
+    """The same nest of dicts and lists with None in place of NaN and infinities."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Rank correlation of each row of a [n, layer] with b [layer]; NaN where either is constant."""
-    x, y = rankdata(a, axis=-1), rankdata(b)
-    x, y = x - x.mean(-1, keepdims=True), y - y.mean()
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (x @ y) / np.sqrt((x * x).sum(-1) * (y @ y))
+@dataclass(frozen=True)
+class _Tables:
+    """What all interventions are summarised from; ``own`` rows are those of no control, first metric."""
+
+    choosing: pl.DataFrame
+    reporting: pl.DataFrame
+    whole: pl.DataFrame
+    by_task: pl.DataFrame
+    own_blocks: tuple[Block, ...]
+    decodability: pl.DataFrame | None
+    metric: str
+    setting: tuple[str, ...]
 
 
-def _correlation(
-    outcomes: pl.DataFrame, whole: pl.DataFrame, cd: dict[int, dict[str, float]], bootstrap: Bootstrap
-) -> dict[str, Any] | None:
-    """Spearman's correlation over layers of CD with effect; interval: queries redrawn, CD as measured."""
-    layers = whole["layer"].to_list()
-    if len(layers) < 4 or any(layer not in cd for layer in layers) or whole["effect"].is_nan().any():
-        return None
-    decodable = np.array([cd[layer]["cd"] for layer in layers])
-    value = spearman(whole["effect"].to_numpy()[None], decodable)[0]
-    drawn = spearman(curve_resamples(outcomes, bootstrap), decodable)
-    drawn = drawn[~np.isnan(drawn)]
-    tail = (1 - bootstrap.level) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail]) if len(drawn) else (np.nan, np.nan)
-    return {"spearman": float(value), "ci_low": float(low), "ci_high": float(high), "layers": len(layers)}
+def _intervention(tables: _Tables, name: str, bootstrap: Bootstrap) -> dict[str, Any]:
+    cells = tables.whole.filter(pl.col("intervention") == name)
+    settings = cells.select(tables.setting).unique(maintain_order=True).to_dicts()
+    points = [_point(tables, name, setting, bootstrap) for setting in settings]
+    if not points:
+        return {"best_layer": None, "points": []}
+    best = max(points, key=lambda point: _size(point["effect_on_choosing_half"]))
+    return {**best, "points": points}
 
 
-def accuracy_against_cd(decodability: pl.DataFrame | None) -> dict[str, Any] | None:
-    """Linear fit of accuracy on CD over tasks and numbers of shots from 1, at the layer of highest CD
-    (arXiv 2412.12276, figure 4); None with fewer than three points."""
-    if decodability is None or decodability.is_empty():
-        return None
-    shown = decodability.filter(pl.col("shots") >= 1)
-    over_all = shown.filter(pl.col("task") == ALL).group_by("layer", maintain_order=True).agg(pl.col("cd").mean())
-    if over_all.is_empty():
-        return None
-    layer = over_all.sort("cd", descending=True, maintain_order=True)["layer"][0]
-    rows = shown.filter((pl.col("layer") == layer) & ~pl.col("task").is_in([ALL, NULL]))
-    points = rows.select("task", "shots", "cd", "accuracy").to_dicts()
-    if len(points) < 3:
-        return None
-    x, y = rows["cd"].to_numpy(), rows["accuracy"].to_numpy()
-    fit = linregress(x, y) if np.ptp(x) > 0 and np.ptp(y) > 0 else None
+def _size(effect: float) -> float:
+    return -1.0 if math.isnan(effect) else abs(effect)
+
+
+def _point(tables: _Tables, name: str, setting: Mapping[str, Any], bootstrap: Bootstrap) -> dict[str, Any]:
+    here = _at({"intervention": name, **setting})
+    known_effects = tables.choosing.filter(here, pl.col("effect").is_not_nan())
+    chosen = known_effects.sort(pl.col("effect").abs(), descending=True, maintain_order=True)
+    known = ("shots", "seed")
+    point: dict[str, Any] = {
+        "at": {field: value for field, value in setting.items() if field not in known and value is not None},
+        **{field: setting[field] for field in known},
+        "best_layer": None,
+        "layers": None,
+        "effect_on_choosing_half": float("nan"),
+        **dict.fromkeys(_VALUES),
+    }
+    if not chosen.is_empty():
+        place = chosen.row(0, named=True)
+        point |= {
+            "best_layer": place["layer"],
+            "layers": place["layers"],
+            "effect_on_choosing_half": place["effect"],
+            **_measured(tables, here & _at({field: place[field] for field in _PLACE})),
+        }
+    return point | _beside_cd(tables, name, setting, point["best_layer"], bootstrap)
+
+
+def _measured(tables: _Tables, cell: pl.Expr) -> dict[str, Any]:
+    """What the reporting half says of one cell and its controls."""
+    rows = tables.reporting.filter(cell)
+    first = rows.filter(pl.col("metric") == tables.metric)
+    mine, controls = first.filter(pl.col("control") == ""), first.filter(pl.col("control") != "")
+    conversion = rows.filter(pl.col("metric") == "conversion", pl.col("n") > 0).sort("control")
+    by_task = tables.by_task.filter(cell).group_by("task", maintain_order=True)
     return {
-        "layer": layer,
-        "slope": float(fit.slope) if fit else None,
-        "intercept": float(fit.intercept) if fit else None,
-        "r2": float(fit.rvalue) ** 2 if fit else None,
-        "n": len(points),
-        "points": points,
+        **(_values(mine)[0] if len(mine) else dict.fromkeys(_VALUES)),
+        "controls": dict(zip(controls["control"], _values(controls), strict=True)),
+        "conversion": dict(zip(conversion["control"], _values(conversion), strict=True)) or None,
+        "metrics": {
+            name: _values(part)[0]
+            for (name,), part in rows.filter(pl.col("control") == "").group_by("metric", maintain_order=True)
+        },
+        "per_task": {task: _values(part)[0] for (task,), part in by_task},
     }
 
 
-def _json_ready(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _json_ready(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_json_ready(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
+def _values(rows: pl.DataFrame) -> list[dict[str, Any]]:
+    return rows.select(_VALUES).to_dicts()
+
+
+def _beside_cd(
+    tables: _Tables, name: str, setting: Mapping[str, Any], layer: int | None, bootstrap: Bootstrap
+) -> dict[str, Any]:
+    """CD at the best layer, its correlation with the effect, and where the two part."""
+    nothing = ("cd_at_best_layer", "cd_shots", "chance", "correlation", "decodable_but_not_causal")
+    if tables.decodability is None:
+        return dict.fromkeys(nothing)
+    cd = overall_cd(tables.decodability, setting)
+    at = dict(zip(cd["layer"], cd["cd"], strict=True))
+    still = tables.whole.filter(_at({"intervention": name, **setting}), pl.col("ci_low") <= 0, pl.col("ci_high") >= 0)
+    high = cd.filter(decodable(pl.col("ci_low"), pl.col("chance")))
+    block = _own_block(tables.own_blocks, name, setting)
+    of_cells = np.array([at.get(each, np.nan) for each in block.cells["layer"]])
+    return {
+        "cd_at_best_layer": at.get(layer),
+        "cd_shots": cd["shots"].max(),
+        "chance": cd["chance"].max(),
+        "correlation": correlation(of_cells, block, bootstrap),
+        "decodable_but_not_causal": sorted(set(still["layer"]) & set(high["layer"])),
+    }
+
+
+def overall_cd(decodability: pl.DataFrame, setting: Mapping[str, Any]) -> pl.DataFrame:
+    """CD of all labels by layer, at the largest number of shots and the setting's swept fields."""
+    shared = {field: value for field, value in setting.items() if field not in ("shots", "seed")}
+    shared = {field: value for field, value in shared.items() if field in decodability.columns}
+    rows = decodability.filter(pl.col("task") == ALL, _at(shared))
+    return rows.filter(pl.col("shots") == pl.col("shots").max()).unique("layer").sort("layer")
+
+
+def _own_block(own: Sequence[Block], name: str, setting: Mapping[str, Any]) -> Block:
+    """The columns of one intervention at one setting."""
+    wanted = _at({"intervention": name, **setting})
+    for block in own:
+        columns = block.cells.with_row_index("column").filter(wanted)["column"].to_numpy()
+        if len(columns):
+            clean, patched = block.clean[:, columns], block.patched[:, columns]
+            return Block(block.cells[columns], clean, patched, block.tasks)
+    raise AssertionError(f"no outcome of {name} at {setting}")
+
+
+def _peak(decodability: pl.DataFrame) -> dict[str, Any] | None:
+    """Where CD of all labels is highest, at the largest number of shots (of the first swept setting)."""
+    cd = overall_cd(decodability, {})
+    if cd.is_empty():
         return None
-    return value
+    top = cd.sort("cd", descending=True, maintain_order=True).row(0, named=True)
+    return {field: top[field] for field in ("layer", "shots", "cd", "ci_low", "ci_high", "chance")}
+
+
+def _at(fields: Mapping[str, Any]) -> pl.Expr:
+    """Rows with these values; a missing value is a value (a field swept for another intervention)."""
+    same = (pl.col(field).eq_missing(value) for field, value in fields.items())
+    return pl.all_horizontal(pl.lit(True), *same)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from interventions.ops.base import OPS, SubspaceTensors
+from interventions.ops.base import OPS, OperandKind, SubspaceTensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,8 +17,8 @@ class Ablate:
     P is orthogonal for PCA and oblique for LEACE (Belrose et al. 2023, theorem 4.2).
     """
 
-    operand = "subspace"
-    neutral = 0.0
+    operand: ClassVar[OperandKind] = "subspace"
+    neutral: ClassVar[float] = 0.0
 
     @staticmethod
     def apply(h: Tensor, operand: SubspaceTensors, strength: Tensor) -> Tensor:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from interventions.ops.base import OPS
+from interventions.ops.base import OPS, OperandKind
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,8 +17,8 @@ class Add:
     Source: activation addition; function vectors, Todd et al. 2024.
     """
 
-    operand = "vector"
-    neutral = 0.0
+    operand: ClassVar[OperandKind] = "vector"
+    neutral: ClassVar[float] = 0.0
 
     @staticmethod
     def apply(h: Tensor, operand: Tensor, strength: Tensor) -> Tensor:

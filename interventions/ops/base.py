@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from interventions.registry import Registry
 
@@ -31,13 +31,13 @@ class SubspaceTensors:
 class Op(Protocol):
     """An edit of hidden states."""
 
-    operand: OperandKind
+    operand: ClassVar[OperandKind]
     """What it needs: a ``vector`` [edit, d_model], a ``subspace``, or nothing."""
-    neutral: float
+    neutral: ClassVar[float]
     """The strength at which it leaves every state as it is."""
 
     @staticmethod
-    def apply(h: Tensor, operand: object, strength: Tensor) -> Tensor:
+    def apply(h: Tensor, operand: Any, strength: Tensor) -> Tensor:
         """h [edit, d_model], strength [edit, 1] -> edited states [edit, d_model]."""
         ...
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from interventions.ops.base import OPS
+from interventions.ops.base import OPS, OperandKind
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class Scale:
     """strength * h: here strength is the factor, 1 leaves the state as it is."""
 
-    operand = "none"
-    neutral = 1.0
+    operand: ClassVar[OperandKind] = "none"
+    neutral: ClassVar[float] = 1.0
 
     @staticmethod
     def apply(h: Tensor, operand: None, strength: Tensor) -> Tensor:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from interventions.ops.base import OPS
+from interventions.ops.base import OPS, OperandKind
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class Zero:
     """(1 - strength) * h: nothing is left at strength 1 (zero ablation)."""
 
-    operand = "none"
-    neutral = 0.0
+    operand: ClassVar[OperandKind] = "none"
+    neutral: ClassVar[float] = 0.0
 
     @staticmethod
     def apply(h: Tensor, operand: None, strength: Tensor) -> Tensor:

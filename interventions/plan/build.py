@@ -12,7 +12,7 @@ from interventions.plan.model import Copy, Decoding, Fit, Group, ModelFacts, Mod
 from interventions.spec.axes import Point, Study
 from interventions.spec.sections import ModelSection
 from interventions.vectors.base import Recipe
-from tasks.base import NULL, Family
+from tasks.base import NULL
 from tasks.prompts import Prompt, Prompter
 from tasks.resolve import build_family
 from tasks.sets import Halves

@@ -115,7 +115,9 @@ def suffix_of(prompt: Prompt, copy: Copy) -> Suffix | None:
     """
     if prompt.excluded or (copy.target and copy.target not in prompt.alternatives):
         return None
-    assert not (copy.target and any(edit.operand == OWN_STATE for edit in copy.edits)), "self is scored on its own answer"
+    assert not (copy.target and any(edit.operand == OWN_STATE for edit in copy.edits)), (
+        "self is scored on its own answer"
+    )
     answer = prompt.alternatives[copy.target] if copy.target else prompt.answer_ids
     tokens = prompt.token_ids + answer[:-1]
     edited = tuple(

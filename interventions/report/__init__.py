@@ -1,4 +1,4 @@
-"""Tables, figures and one self-contained page, all drawn from a run folder's files."""
+"""The report of a finished run: figures, one self-contained page, tables for the terminal."""
 
 from interventions.report.page import write_report
 

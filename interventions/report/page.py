@@ -1,114 +1,135 @@
-"""report.html: one self-contained page, from the run folder's files alone."""
+"""report.html: one self-contained page, and the figures as files beside it."""
 
 from __future__ import annotations
 
 import base64
+import io
 import json
+from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from interventions.report.figures import Tables, draw_all, setting_label, settings_of
-from interventions.report.wording import caveats, findings, headline_rows, number
-from interventions.spec.load import read_yaml
-from interventions.store.folder import atomically, read_manifest
+from interventions.report.described import describe, describe_interventions
+from interventions.report.drawing import Drawing
+from interventions.report.findings import caveats, findings
+from interventions.report.numbers import fraction, plain, signed, with_interval
+from interventions.report.run_files import Run, read_run, setting_label
+from interventions.report.style import styled
+from interventions.store.folder import atomically
+
+MOST_ROWS = 4000
+"""Rows of a table on the page (about 1 MB of HTML); the parquet file beside it has all of them."""
+
+_COLUMNS = (
+    "intervention",
+    "control",
+    "layers",
+    "shots",
+    "metric",
+    "clean",
+    "patched",
+    "effect",
+    "ci_low",
+    "ci_high",
+    "n",
+)
 
 
 def write_report(folder: Path) -> Path:
-    """Draw figures/*.png and report.html of a finished run; returns the page's path."""
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    tables = Tables(
-        *(pl.read_parquet(folder / f"{name}.parquet") for name in ("curves", "effects", "decodability")),
-        summary=summary,
+    """Draw ``figures/*.png`` and write ``report.html`` from the run folder's own files; returns the page.
+
+    Raises RunFolderError where the folder holds no finished run. Every file is replaced at once, so a
+    reader never meets half of one.
+    """
+    run = read_run(folder)
+    shown = []
+    with styled():
+        for drawing in drawings(run):
+            png = _png(drawing)
+            atomically(folder / "figures" / f"{drawing.name}.png", lambda path, png=png: path.write_bytes(png))
+            shown.append(_shown(drawing, png))
+    _remove_stale(folder / "figures", keep={each["file"] for each in shown})
+    page = folder / "report.html"
+    text = render(run, shown)
+    atomically(page, lambda path: path.write_text(text, encoding="utf-8"))
+    return page
+
+
+def drawings(run: Run) -> Iterator[Drawing]:
+    """All figures of a run, in the order of the page: those of the first metric first."""
+    # matplotlib loads in most of a second, which printing a finished run's table need not wait for
+    from interventions.report.decodability_figures import accuracy_figures, cd_figures
+    from interventions.report.effect_figures import conversion_figures, effect_figures
+    from interventions.report.task_figures import task_figures
+
+    measured = run.curves["metric"].unique(maintain_order=True).to_list()
+    if run.metric in measured:
+        yield from effect_figures(run, run.metric)
+        yield from task_figures(run)
+    yield from cd_figures(run)
+    yield from accuracy_figures(run)
+    yield from conversion_figures(run)
+    for metric in measured:
+        if metric not in (run.metric, "conversion"):
+            yield from effect_figures(run, metric)
+
+
+def render(run: Run, figures: list[dict[str, str]]) -> str:
+    """The page as text. figures: as ``_shown`` makes them."""
+    from jinja2 import Environment, StrictUndefined
+
+    source = files("interventions.report").joinpath("page.html.j2").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"effect": with_interval, "fraction": fraction, "signed": signed, "plain": plain}
+    tasks = run.effects["task"].unique(maintain_order=True).to_list()
+    return environment.from_string(source).render(
+        run=run,
+        manifest=run.manifest,
+        sentences=describe(run.spec, run.manifest, tasks),
+        interventions=describe_interventions(run.spec),
+        entries=run.summary["interventions"],
+        setting_label=setting_label,
+        findings=findings(run.summary),
+        caveats=caveats(run),
+        figures=figures,
+        tables=[
+            _table(run, "Effects pooled over tasks", "curves.parquet", run.curves, []),
+            _table(run, "Effects by task", "effects.parquet", run.effects, ["task", "vector_task"]),
+        ],
+        manifest_text=json.dumps(run.manifest, indent=1, ensure_ascii=False),
     )
-    drawn = draw_all(tables, folder / "figures")
-    spec_text = (folder / "spec.yaml").read_text(encoding="utf-8")
-    spec, manifest = read_yaml(spec_text, "spec.yaml"), read_manifest(folder)
-    environment = Environment(
-        loader=PackageLoader("interventions", "report"), autoescape=select_autoescape(default=True), undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    page = environment.get_template("page.html.j2").render(
-        title=manifest.get("name", folder.name),
-        manifest=manifest,
-        what=_what_was_run(spec, manifest),
-        rows=headline_rows(summary),
-        metric=summary["metric"],
-        level=spec["statistics"]["level"],
-        findings=findings(summary, spec["statistics"]["level"]),
-        caveats=caveats(manifest),
-        figures=[(figure, _as_data(folder / "figures" / figure.name)) for figure in drawn],
-        full=_full_table(tables.curves),
-        spec_text=spec_text,
-    )
-    atomically(folder / "report.html", lambda path: path.write_text(page, encoding="utf-8"))
-    return folder / "report.html"
 
 
-def _as_data(file: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()
+def _png(drawing: Drawing) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    buffer = io.BytesIO()
+    FigureCanvasAgg(drawing.figure).print_png(buffer)  # savefig would draw everything twice
+    return buffer.getvalue()
 
 
-def _what_was_run(spec: dict, manifest: dict) -> list[str]:
-    """The run in plain sentences."""
-    lines = []
-    for model in manifest.get("models", []):
-        lines.append(
-            f"Model {model['name']} ({model['family']}, {model['layers']} layers, width {model['width']}, "
-            f"{model['parameters']:,} parameters) in {model['dtype']} on {model['device']}."
-        )
-    prompts = spec["prompts"]
-    shots = prompts["shots"]["sweep"] if isinstance(prompts["shots"], dict) else prompts["shots"]
-    lines.append(f"Task family {spec['tasks']['family']}; {prompts['queries']} queries a task, shots {shots}.")
-    for name, section in spec["interventions"].items():
-        edits = section["edits"] or [section]
-        told = "; ".join(
-            f"{e['op']} {_vector(e.get('vector'))} at {e['site']}, position {e['position']}, strength {e['strength']}"
-            for e in edits
-        )
-        lines.append(f"{name}: {told}.")
-    for cost in manifest.get("cost", []):
-        seconds = manifest.get("seconds", {}).get("total")
-        lines.append(
-            f"{cost['cells']} cells over {cost['queries']} queries in {cost['forwards']} forward passes"
-            + (f", {seconds:.0f} s in all" if seconds else "")
-            + f"; a loop of one pass a cell and query would take {cost['loop_forwards']:,} passes."
-        )
-    return lines
+def _shown(drawing: Drawing, png: bytes) -> dict[str, str]:
+    uri = "data:image/png;base64," + base64.b64encode(png).decode()
+    return {"file": f"{drawing.name}.png", "title": drawing.title, "caption": drawing.caption, "uri": uri}
 
 
-def _vector(vector: dict | None) -> str:
-    if not vector:
-        return "(no vector)"
-    if vector.get("subspace"):
-        return (
-            f"the {vector['method'].upper()} subspace of {vector['subspace']} (rank {vector['rank'] or 'labels - 1'})"
-        )
-    if vector.get("difference"):
-        return f"mean({vector['difference'][0]}) − mean({vector['difference'][1]})"
-    return f"mean({vector['mean']})"
+def _remove_stale(folder: Path, keep: set[str]) -> None:
+    """Figures of an earlier report that this one has not: they would be taken for this run's."""
+    for path in folder.glob("[!.]*.png"):
+        if path.name not in keep:
+            path.unlink()
 
 
-def _full_table(curves: pl.DataFrame) -> list[dict[str, str]]:
-    """Every pooled cell as text, for the table at the page's end."""
-    if curves.is_empty():
-        return []
-    swept = list(settings_of(curves)[0])
-    return [
-        {
-            "intervention": row["intervention"],
-            "control": row["control"] or "–",
-            "at": setting_label({path: row[path] for path in swept}),
-            "layers": row["layers"],
-            "position": row["position"],
-            "strength": f"{row['strength']:g}",
-            "metric": row["metric"],
-            "clean": number(row["clean"]),
-            "edited": number(row["patched"]),
-            "effect": number(row["effect"], True),
-            "interval": f"[{number(row['ci_low'], True)}, {number(row['ci_high'], True)}]",
-            "n": str(row["n"]),
-        }
-        for row in curves.iter_rows(named=True)
+def _table(run: Run, title: str, file: str, table: pl.DataFrame, extra: list[str]) -> dict[str, Any]:
+    """A table for the page: interventions on the first metric first, so that a cut leaves what matters."""
+    columns = [*extra, *run.swept, *_COLUMNS]
+    order = table.select(columns).sort(pl.col("metric") != run.metric, pl.col("control") != "", maintain_order=True)
+    numbers = {name for name, kind in order.schema.items() if kind == pl.Float64 and name not in run.swept}
+    rows = [
+        [plain(value) if name in numbers else ("" if value is None else value) for name, value in row.items()]
+        for row in order.head(MOST_ROWS).iter_rows(named=True)
     ]
+    return {"title": title, "file": file, "columns": columns, "rows": rows, "of": len(table)}

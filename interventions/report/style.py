@@ -1,71 +1,83 @@
-"""One look for all figures: what each control and intervention is drawn like, wherever it appears."""
+"""One look for all figures: the same colour, line and marker for the same thing everywhere."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
-# Okabe & Ito's palette: told apart by readers with any colour vision
-BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
-GREY = "#7A7A7A"
+from interventions.measure.metrics import METRICS
 
-CONTROL_STYLES: dict[str, dict[str, Any]] = {
-    "": {"color": BLUE, "linestyle": "-", "marker": "o", "linewidth": 2.0, "zorder": 5},
-    "self": {"color": GREEN, "linestyle": (0, (1, 1)), "marker": "", "linewidth": 1.6, "zorder": 4},
-    "random": {"color": ORANGE, "linestyle": "-", "marker": "s", "linewidth": 1.2, "zorder": 3},
-    "random_subspace": {"color": ORANGE, "linestyle": "-", "marker": "s", "linewidth": 1.2, "zorder": 3},
-    "other_task": {"color": VERMILION, "linestyle": "-", "marker": "^", "linewidth": 1.2, "zorder": 3},
+WIDTH = 7.5
+"""Inches: a page of text with narrow margins; at 150 dots an inch, 1125 pixels."""
+
+DPI = 150
+
+CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F")
+"""Okabe & Ito's palette, told apart with any colour vision (yellow left out: too pale for a line)."""
+
+CD_COLOUR = "#6E6E6E"
+
+
+@dataclass(frozen=True)
+class Line:
+    """How a curve is drawn; marker and dashes tell curves apart in grey print too."""
+
+    colour: str
+    dashes: Literal["-", "--", "-.", ":"]
+    marker: str
+    width: float = 1.2
+
+
+_LINES = {
+    "": Line("#0072B2", "-", "o", 2.0),
+    "other_task": Line("#D55E00", "-", "^"),
+    "random": Line("#009E73", "-.", "s"),
+    "random_subspace": Line("#56B4E9", "-.", "D"),
+    "shuffled": Line("#E69F00", "--", "v"),
+    "self": Line("#CC79A7", ":", "x"),
 }
-CD_STYLE: dict[str, Any] = {
-    "color": GREY,
-    "linestyle": "--",
-    "marker": "D",
-    "linewidth": 1.2,
-    "markersize": 3,
-    "zorder": 2,
+_UNKNOWN = Line("#8C6D1F", "--", "P")
+
+
+def line_of(control: str) -> Line:
+    """The line of a control, ``""`` for the intervention itself."""
+    return _LINES.get(control, _UNKNOWN)
+
+
+def in_order(controls: Iterable[str]) -> list[str]:
+    """The intervention itself first, then controls in a fixed order, then unknown ones by name."""
+    known = list(_LINES)
+    return sorted(controls, key=lambda name: (known.index(name) if name in known else len(known), name))
+
+
+def effect_label(metric: str) -> str:
+    """``effect on logprob (nats)``."""
+    return f"effect on {metric} ({METRICS.get(metric, 'metrics').unit})" if metric in METRICS else f"effect on {metric}"
+
+
+RC: dict[str, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.linewidth": 0.8,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "figure.dpi": DPI,
 }
-
-TASK_COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, "#000000", "#999933")
-SHOT_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-
-CONTROL_NAMES = {
-    "": "the intervention", "self": "self (own state)", "random": "random, same norm",
-    "random_subspace": "random, same rank", "other_task": "another task's vector",
-}  # fmt: skip
-
-_RC = {
-    "font.size": 9, "axes.titlesize": 9.5, "axes.labelsize": 9, "legend.fontsize": 8.5,
-    "xtick.labelsize": 8.5, "ytick.labelsize": 8.5, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8,
-    "lines.markersize": 4, "figure.facecolor": "white", "savefig.dpi": 150,
-}  # fmt: skip
 
 
 @contextmanager
-def figure(
-    path: Path, rows: int, columns: int, width: float, height: float, **options: Any
-) -> Iterator[tuple[Any, Any]]:
-    """A figure with a grid of axes [rows, columns], saved atomically when the block ends."""
+def styled() -> Iterator[None]:
+    """Draw under the report's settings, and leave the caller's matplotlib as it was."""
     import matplotlib
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    from interventions.store.folder import atomically
-
-    with plt.rc_context(_RC):
-        shown, axes = plt.subplots(
-            rows, columns, figsize=(width, height), squeeze=False, layout="constrained", **options
-        )
-        try:
-            yield shown, axes
-            # no date or version inside: the same numbers give the same file
-            atomically(path, lambda file: shown.savefig(file, metadata={"Software": None}))
-        finally:
-            plt.close(shown)
-
-
-def layer_ticks(layers: int) -> range:
-    """Ticks on whole layers, ten of them at most."""
-    return range(0, layers, max(1, -(-layers // 10)))
+    with matplotlib.rc_context(RC):  # type: ignore[arg-type]  # plain strings are its keys
+        yield

@@ -1,79 +1,98 @@
-"""Tables for the terminal."""
+"""Tables for the terminal: what a run found, and what a plan would cost."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from interventions.report.wording import caveats, headline_rows
-from interventions.spec import Study
-from interventions.store.folder import read_manifest
+from interventions.report.findings import findings
+from interventions.report.numbers import fraction, signed, with_interval
+from interventions.report.run_files import setting_label
+from interventions.spec.axes import Study
 
 
 def _console() -> Console:
-    # piped output is for reading too: wide enough that no cell is folded
+    """Standard output; wide where it is no terminal, so that what is piped into a file is not folded."""
     console = Console()
-    return console if console.is_terminal else Console(width=160)
+    return console if console.is_terminal else Console(width=150)
 
 
 def print_run(folder: Path) -> None:
-    """The headline of a finished run, and where its report is."""
+    """The summary of a finished run on standard output, and where its report is."""
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     console = _console()
-    rows = headline_rows(summary)
-    if rows:
-        table = Table(
-            title=f"Effect on {summary['metric']} at the best layer (chosen on one half, reported on the other)",
-            title_justify="left",
-        )
-        for column in rows[0]:
-            table.add_column(
-                column, justify="right" if column in ("best layer", "clean", "edited", "CD there") else "left"
-            )
-        for row in rows:
-            table.add_row(*row.values())
-        console.print(table)
-    fit = summary.get("accuracy_against_cd")
-    if fit and fit["r2"] is not None:
-        console.print(f"accuracy against CD: R² = {fit['r2']:.2f} over {fit['n']} points (layer {fit['layer']})")
-    for line in caveats(read_manifest(folder)):
-        console.print(line, style="dim", highlight=False)
+    if summary["interventions"]:
+        console.print(summary_table(summary))
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
 
 
-def print_plan(study: Study, plan: dict[str, Any]) -> None:
-    """What would run and what it costs."""
+def summary_table(summary: Mapping[str, Any]) -> Table:
+    """One row per intervention and swept setting."""
+    table = Table(box=box.SIMPLE_HEAD, title=f"effect on {summary['metric']} at the best layer", title_justify="left")
+    for column in ("intervention", "setting"):
+        table.add_column(column)
+    for column in ("layer", "effect [interval]", "n", "controls", "CD", "CD~effect"):
+        table.add_column(Text(column), justify="right")  # as Text: brackets are no markup here
+    for name, entry in summary["interventions"].items():
+        for number, point in enumerate(entry["points"]):
+            table.add_row(*map(Text, (name if number == 0 else "", *_cells(point))))
+    return table
+
+
+def _cells(point: Mapping[str, Any]) -> list[str]:
+    layer = point["best_layer"]
+    relation = point["correlation"]
+    return [
+        setting_label(point["at"]) or "-",
+        "-" if layer is None else str(layer),
+        with_interval(point),
+        str(point["n"] or "-"),
+        controls_there(point),
+        fraction(point["cd_at_best_layer"]),
+        "-" if not relation or relation["spearman"] is None else f"{relation['spearman']:+.2f}",
+    ]
+
+
+def controls_there(point: Mapping[str, Any]) -> str:
+    """What the controls do at the same layer: what the intervention must be held against."""
+    known = {name: entry for name, entry in (point["controls"] or {}).items() if entry["effect"] is not None}
+    return ", ".join(f"{name} {signed(entry['effect'])}" for name, entry in known.items()) or "-"
+
+
+def report_lines(summary: Mapping[str, Any]) -> list[str]:
+    """The findings as plain lines, for logs and trackers."""
+    return findings(summary)
+
+
+def print_plan(study: Study, plan: Mapping[str, Any]) -> None:
+    """What would run and what it costs, from ``run.plan_json``."""
     console = _console()
-    axes = ", ".join(f"{path} x {len(values)}" for path, values in study.axes.items()) or "no sweep"
-    console.print(
-        f"{study.name}  digest {study.digest[:8]}  {len(study.points)} point{'s' * (len(study.points) > 1)} ({axes})",
-        highlight=False,
-    )
+    table = Table(box=box.SIMPLE_HEAD, title=f"{study.name}, digest {study.digest[:8]}", title_justify="left")
+    table.add_column("")
     for model in plan["models"]:
-        cost = model["cost"]
-        console.print(
-            f"\n{model['model']}@{model['revision']}: {model['layers']} layers, width {model['width']}", highlight=False
-        )
-        table = Table(show_header=True)
-        for column in ("task", "shots", "queries", "cells", "copies"):
-            table.add_column(column, justify="left" if column == "task" else "right")
-        for group in model["groups"]:
-            table.add_row(group["task"], *(str(group[c]) for c in ("shots", "queries", "cells", "copies")))
-        console.print(table)
-        fits = sum(fit["prompts"] for fit in model["fits"])
-        decoded = sum(d["prompts"] for d in model["decodings"])
-        lines = {
-            "vectors": f"{model['vectors']} from {fits} fit prompts",
-            "decodability": f"{decoded} prompts, all layers and shots in one pass each",
-            "packs": f"{cost['packs']}",
-            "forward passes": f"{cost['forwards']} (a loop needs {cost['loop_forwards']})",
-            "tokens": f"{cost['tokens']:,}",
-            "token-layers": f"{cost['token_layers']:,} (bound {cost['bound']:,}; a loop computes {cost['loop_token_layers']:,}, {cost['saving']} times as many)",
-            "activations": f"{cost['activation_gb']} GiB at most beside the weights",
-        }
-        for name, text in lines.items():
-            console.print(f"{name:<15} {text}", highlight=False)
+        table.add_column(model["model"], justify="right")
+    costs = [model["cost"] for model in plan["models"]]
+    rows = {
+        "layers x width": [f"{model['layers']} x {model['width']}" for model in plan["models"]],
+        "cells": [f"{cost['cells']:,}" for cost in costs],
+        "queries": [f"{cost['queries']:,}" for cost in costs],
+        "vectors": [f"{model['vectors']:,}" for model in plan["models"]],
+        "packs": [f"{cost['packs']:,}" for cost in costs],
+        "forward passes": [f"{cost['forwards']:,}" for cost in costs],
+        "one pass a cell and query": [f"{cost['loop_forwards']:,}" for cost in costs],
+        "tokens": [f"{cost['tokens']:,}" for cost in costs],
+        "token-layers": [f"{cost['token_layers']:,}" for cost in costs],
+        "bound on token-layers": [f"{cost['bound']:,}" for cost in costs],
+        "saving over one pass a cell": [f"{cost['saving']}x" for cost in costs],
+        "activations at once (GB)": [f"{cost['activation_gb']}" for cost in costs],
+    }
+    for name, values in rows.items():
+        table.add_row(name, *values)
+    console.print(table)

@@ -18,9 +18,10 @@ def json_schema() -> dict[str, Any]:
         "additionalProperties": False,
     }
     control = schema["properties"]["controls"]["items"]
-    options = {key: value for key, value in schema["$defs"]["ControlSection"]["properties"].items() if key != "name"}
-    named = {"type": "object", "minProperties": 1, "maxProperties": 1,
-             "additionalProperties": {"type": "object", "properties": options, "additionalProperties": False}}  # fmt: skip
+    options = dict(schema["$defs"]["ControlSection"]["properties"])
+    del options["name"]
+    by_name = {"type": "object", "properties": options, "additionalProperties": False}
+    named = {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": by_name}
     schema["properties"]["controls"]["items"] = {"anyOf": [control, {"type": "string"}, named]}
     for section in (schema, *(d for name, d in schema["$defs"].items() if name != "Sweep")):
         for name, field in section.get("properties", {}).items():

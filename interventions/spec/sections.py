@@ -21,10 +21,10 @@ class Section(BaseModel):
 
 
 class ModelSection(Section):
-    name: str = Field("embedded", description="'embedded', a Hub name, or a folder in the Hub's format")
-    revision: str = Field("main", description="branch, tag or commit of a Hub model")
+    name: str = Field(default="embedded", description="'embedded', a Hub name, or a folder in the Hub's format")
+    revision: str = Field(default="main", description="branch, tag or commit of a Hub model")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto: float32 for the embedded model and on CPU, else the checkpoint's own"
+        default="auto", description="auto: float32 for the embedded model and on CPU, else the checkpoint's own"
     )
 
 
@@ -33,18 +33,20 @@ class TasksSection(Section):
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
-    family: str = Field("bitwise", description="bitwise, pos, pairs; `patchboard ls` lists all")
-    include_null: bool = Field(True, description="fit a Null mean and give Null a label in CD")
-    only: Annotated[list[str], Field(min_length=1)] | None = Field(None, description="these tasks of the family only")
+    family: str = Field(default="bitwise", description="bitwise, pos, pairs; `patchboard ls` lists all")
+    include_null: bool = Field(default=True, description="fit a Null mean and give Null a label in CD")
+    only: Annotated[list[str], Field(min_length=1)] | None = Field(
+        default=None, description="these tasks of the family only"
+    )
 
 
 class TemplateSection(Section):
     """Text of a prompt: prefix, then for each demonstration input, output, separator; then the query's input."""
 
-    prefix: str = Field("", description="before everything; may hold {task}, which states the task")
-    input: str = Field("{input} ->", description="must hold {input}")
-    output: str = Field(" {output}", description="must hold {output}")
-    separator: str = Field("\n", description="after every demonstration")
+    prefix: str = Field(default="", description="before everything; may hold {task}, which states the task")
+    input: str = Field(default="{input} ->", description="must hold {input}")
+    output: str = Field(default=" {output}", description="must hold {output}")
+    separator: str = Field(default="\n", description="after every demonstration")
 
     @model_validator(mode="after")
     def _holds_its_field(self) -> TemplateSection:
@@ -55,8 +57,8 @@ class TemplateSection(Section):
 
 
 class PromptsSection(Section):
-    shots: Shots = Field(4, description="demonstrations before the query")
-    queries: Count = Field(100, description="evaluated prompts a task")
+    shots: Shots = Field(default=4, description="demonstrations before the query")
+    queries: Count = Field(default=100, description="evaluated prompts a task")
     seed: Annotated[int, Field(ge=0)] = 0
     template: TemplateSection = TemplateSection()
 
@@ -64,16 +66,18 @@ class PromptsSection(Section):
 class VectorSection(Section):
     """What an edit writes or removes, fitted on prompts that share no row with the evaluated ones."""
 
-    mean: str | None = Field(None, description="same_task, other_task, null_task, all_tasks, or a task's name")
+    mean: str | None = Field(default=None, description="same_task, other_task, null_task, all_tasks, or a task's name")
     difference: Annotated[list[str], Field(min_length=2, max_length=2)] | None = Field(
-        None, description="[a, b]: mean of a minus mean of b, each as under `mean`"
+        default=None, description="[a, b]: mean of a minus mean of b, each as under `mean`"
     )
-    subspace: Literal["tasks"] | None = Field(None, description="tasks: the space in which the tasks' states differ")
-    method: Literal["pca", "leace"] = Field("pca", description="of a subspace: PCA of the task means, or LEACE")
-    rank: Count | None = Field(None, description="of a subspace; default: number of labels - 1")
-    shots: Shots = Field(8, description="demonstrations of a fit prompt")
-    prompts: Count = Field(100, description="fit prompts a task")
-    only: Literal["correct", "all"] = Field("correct", description="fit prompts to use; Null always uses all")
+    subspace: Literal["tasks"] | None = Field(
+        default=None, description="tasks: the space in which the tasks' states differ"
+    )
+    method: Literal["pca", "leace"] = Field(default="pca", description="of a subspace: PCA of the task means, or LEACE")
+    rank: Count | None = Field(default=None, description="of a subspace; default: number of labels - 1")
+    shots: Shots = Field(default=8, description="demonstrations of a fit prompt")
+    prompts: Count = Field(default=100, description="fit prompts a task")
+    only: Literal["correct", "all"] = Field(default="correct", description="fit prompts to use; Null always uses all")
 
     @property
     def kind(self) -> str:
@@ -108,7 +112,7 @@ class EditSection(Section):
     layers: Layers = "all"
     site: Site = "resid_post"
     position: Position = "last"
-    strength: float = Field(1.0, description="1 is the whole edit; see each op's formula")
+    strength: float = Field(default=1.0, description="1 is the whole edit; see each op's formula")
 
 
 class InterventionSection(Section):
@@ -151,7 +155,7 @@ class InterventionSection(Section):
 
 class ControlSection(Section):
     name: str
-    draws: Count = Field(1, description="of random and random_subspace: independent draws")
+    draws: Count = Field(default=1, description="of random and random_subspace: independent draws")
 
 
 def _control(value: Any) -> Any:
@@ -165,13 +169,13 @@ def _control(value: Any) -> Any:
 
 
 class DecodabilitySection(Section):
-    k: Count = Field(10, description="neighbours that vote")
-    prompts: Count = Field(100, description="prompts a label")
+    k: Count = Field(default=10, description="neighbours that vote")
+    prompts: Count = Field(default=100, description="prompts a label")
     shots: Annotated[list[Shots], Field(min_length=1)] = [0, 1, 2, 4]
 
 
 class StatisticsSection(Section):
-    bootstrap: Annotated[int, Field(ge=100)] = Field(2000, description="resamples of the queries")
+    bootstrap: Annotated[int, Field(ge=100)] = Field(default=2000, description="resamples of the queries")
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
     seed: Annotated[int, Field(ge=0)] = 0
 

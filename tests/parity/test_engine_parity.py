@@ -15,7 +15,7 @@ from interventions.ops import OPS, SubspaceTensors
 from interventions.plan.cells import OWN_STATE, Edit
 from interventions.plan.model import Copy
 from interventions.plan.packing import lay_out
-from tests.parity.models import SIZES, random_model, unequal_prompts
+from tests.models import SIZES, random_model, unequal_prompts
 
 TOLERANCE = 1e-5
 """Logit difference allowed between two ways of computing one cell: sums in another order, in float32."""

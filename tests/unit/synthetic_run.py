@@ -18,9 +18,9 @@ import polars as pl
 import yaml
 
 from interventions.measure.decodability import decodability_table, neighbours
-from interventions.measure.effects import curves, effects
-from interventions.measure.summary import summary
-from interventions.store.schema import OUTCOMES
+from interventions.measure.effects import Bootstrap, curves, effects
+from interventions.measure.summary import summarise
+from interventions.store.schema import DECODABILITY, OUTCOMES
 
 TASKS = ("AND", "NAND", "OR", "NOR", "XOR", "XNOR")
 LAYERS = 8
@@ -28,7 +28,7 @@ BEST = 3
 SHOTS = (0, 4)
 CD_SHOTS = (0, 1, 2, 4)
 METRICS = ("accuracy", "logprob", "kl")
-BOOTSTRAP = {"level": 0.95, "resamples": 400, "seed": 0}
+BOOTSTRAP = Bootstrap(400, 0.95, 0)
 
 _CLEAN = {0: (0.02,) * 6, 4: (0.72, 0.55, 0.70, 0.50, 0.35, 0.33)}
 # (intervention, control) -> largest change of the probability of a right answer at 0 and at 4 shots
@@ -114,24 +114,25 @@ def decodability(points: int = 40, seed: int = 0) -> pl.DataFrame:
     rng = np.random.default_rng(seed)
     labels = [label for label in (*TASKS, "Null") for _ in range(points)]
     centres = {label: rng.normal(size=12) for label in dict.fromkeys(labels)}
-    for hard in ("XOR", "XNOR"):
-        centres[hard] *= 0.45
+    for task, right in zip(TASKS, _CLEAN[4], strict=True):
+        centres[task] *= (1.8 * right) ** 1.5  # what is hard to tell apart is hard to do
     found, exact = np.empty((LAYERS, len(CD_SHOTS), len(labels), 10), int), []
     for s, shots in enumerate(CD_SHOTS):
         known = 1 - np.exp(-shots / 1.5)
         for layer in range(LAYERS):
-            apart = 1.3 * known * (1 - np.exp(-layer / 1.5)) * (1 - 0.05 * max(layer - 4, 0))
+            apart = 1.1 * known * (1 - np.exp(-layer / 1.5)) * (1 - 0.05 * max(layer - 4, 0))
             states = np.stack([apart * centres[label] for label in labels]) + rng.normal(size=(len(labels), 12))
             found[layer, s] = neighbours(states, 10)
         right = {task: 0.02 + known * clean for task, clean in zip(TASKS, _CLEAN[4], strict=True)}
         chance = np.array([right.get(label, np.nan) for label in labels])
         exact.append(np.where(np.isnan(chance), np.nan, rng.random(len(labels)) < chance))
-    return decodability_table(found, labels, range(LAYERS), CD_SHOTS, np.stack(exact, axis=1), **BOOTSTRAP)
+    return decodability_table(found, labels, np.stack(exact, axis=1), CD_SHOTS, BOOTSTRAP)
 
 
 def spec() -> dict[str, Any]:
-    vector = {"shots": 8, "prompts": 100, "only": "correct", "method": "pca"}
-    place = {"layers": "all", "site": "resid_post", "position": "last", "strength": 1.0}
+    none = {"mean": None, "difference": None, "subspace": None, "rank": None}
+    vector = {**none, "shots": 8, "prompts": 100, "only": "correct", "method": "pca"}
+    place = {"layers": "all", "site": "resid_post", "position": "last", "strength": 1.0, "edits": None}
     return {
         "version": 1,
         "name": "planted",
@@ -139,15 +140,15 @@ def spec() -> dict[str, Any]:
         "tasks": {"family": "bitwise", "include_null": True},
         "prompts": {"shots": {"sweep": [0, 4]}, "queries": 60, "seed": 0},
         "interventions": {
-            "positive": {"op": "patch", "vector": {"mean": "same_task", **vector}, **place},
-            "added": {"op": "add", "vector": {"difference": ["same_task", "all_tasks"], **vector}, **place},
-            "negative": {"op": "patch", "vector": {"mean": "null_task", **vector}, **place},
-            "erased": {"op": "ablate", "vector": {"subspace": "tasks", "rank": 4, **vector}, **place},
+            "positive": {"op": "patch", "vector": {**vector, "mean": "same_task"}, **place},
+            "added": {"op": "add", "vector": {**vector, "difference": ["same_task", "all_tasks"]}, **place},
+            "negative": {"op": "patch", "vector": {**vector, "mean": "null_task"}, **place},
+            "erased": {"op": "ablate", "vector": {**vector, "subspace": "tasks", "rank": 4}, **place},
         },
-        "controls": [{"name": "self"}, {"name": "random", "draws": 2}, {"name": "other_task"}],
+        "controls": [{"name": n, "draws": d} for n, d in (("self", 1), ("random", 2), ("other_task", 1))],
         "metrics": [*METRICS, "conversion"],
         "decodability": {"k": 10, "prompts": 40, "shots": list(CD_SHOTS)},
-        "statistics": {"bootstrap": BOOTSTRAP["resamples"], "level": 0.95, "seed": 0},
+        "statistics": {"bootstrap": BOOTSTRAP.resamples, "level": 0.95, "seed": 0},
     }
 
 
@@ -156,17 +157,20 @@ def manifest() -> dict[str, Any]:
         "digest": "0123456789abcdef" * 4,
         "version": 1,
         "status": "finished",
-        "versions": {"python": "3.11.9", "torch": "2.13", "transformers": "5.23", "nnsight": "0.8.1", "patchboard": "0.1"},
-        "model": {"name": "example/planted-8-layers", "revision": "abc1234", "layers": LAYERS, "width": 64,
-                  "parameters": 412_352, "dtype": "float32"},
-        "engine": {"used": "wavefront", "why": "every edit stands at the last token"},
+        "name": "planted",
+        "versions": {"python": "3.11.9", "torch": "2.13", "patchboard": "0.1.0"},
+        "models": [{"name": "example/planted-8-layers", "revision": "abc1234", "family": "llama", "layers": LAYERS,
+                    "width": 64, "parameters": 412_352, "dtype": "float32", "device": "cpu"}],
+        "engine": {"example/planted-8-layers": "packed: equals rows within 1.2e-06 nats on a sample of cells"},
+        "seeds": {"prompts": [0], "bootstrap": 0},
         "noise_floor": {"accuracy": 0.0, "logprob": 2.4e-6, "kl": 3.1e-9},
         "flip_rate": 0.0,
-        "fallbacks": ["pack bitwise-q0-c0 differed from rows by 3e-3: computed as rows"],
-        "excluded": {"XOR": 3},
-        "seconds": {"load": 0.8, "fit": 3.1, "patch": 11.4, "decodability": 2.2, "measure": 1.0},
-        "cost": {"forwards": 48, "token_layers": 812_000, "bound": 640_000, "naive_forwards": 20_160},
-        "tasks": {"bitwise": {"family": "bitwise", "bits": 5}},
+        "fallbacks": ["no fit prompt of XNOR was answered correctly: vectors use all fit prompts (only: all)"],
+        "excluded": {"XOR": {"the answer is no whole number of tokens": 3}},
+        "seconds": {"load": 0.8, "fit": 3.1, "packs": 11.4, "decodability": 2.2, "measure": 1.0, "total": 18.6},
+        "cost": [{"forwards": 48, "token_layers": 812_000, "bound": 640_000, "loop_forwards": 20_160,
+                  "loop_token_layers": 30_100_000, "saving": 37.1}],
+        "tasks": [{"family": "bitwise", "bits": 5}],
     }  # fmt: skip
 
 
@@ -177,11 +181,11 @@ def write_run_folder(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "spec.yaml").write_text(yaml.safe_dump(spec(), sort_keys=False))
     (folder / "manifest.json").write_text(json.dumps({**manifest(), **(changes or {})}))
-    made = summary(table, cd, metric="accuracy", **BOOTSTRAP)
+    empty = pl.DataFrame(schema=DECODABILITY)
+    made = summarise(table, cd, "accuracy", BOOTSTRAP)
     (folder / "summary.json").write_text(json.dumps(made, allow_nan=False))
     table.write_parquet(folder / "outcomes.parquet")
-    effects(table, **BOOTSTRAP).write_parquet(folder / "effects.parquet")
-    curves(table, **BOOTSTRAP).write_parquet(folder / "curves.parquet")
-    if cd is not None:
-        cd.write_parquet(folder / "decodability.parquet")
+    effects(table, BOOTSTRAP).write_parquet(folder / "effects.parquet")
+    curves(table, BOOTSTRAP).write_parquet(folder / "curves.parquet")
+    (empty if cd is None else cd).write_parquet(folder / "decodability.parquet")
     return folder

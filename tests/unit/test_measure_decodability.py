@@ -1,64 +1,127 @@
-"""CD against a slow literal kNN with the tie rule, planted clusters and noise."""
+"""CD against a literal leave-one-out search, on planted clusters, on noise, on duplicates."""
 
 from collections import Counter
 
 import numpy as np
+import polars as pl
 import pytest
 
-from interventions.errors import SpecError
+from interventions.errors import EngineError, SpecError
 from interventions.measure.decodability import decodability_table, neighbours, votes
-from interventions.measure.effects import Bootstrap
+from interventions.measure.statistics import Bootstrap
+from interventions.store.schema import DECODABILITY
+
+BOOTSTRAP = Bootstrap(300, 0.95, 0)
+LOPSIDED = ["AND"] * 25 + ["OR"] * 9 + ["XOR"] * 3 + ["Null"] * 11
 
 
-def literal_vote(states, labels, point, k):
-    """Nearest k others by Euclidean distance; most frequent label; among tied ones the nearest's."""
-    others = sorted((j for j in range(len(states)) if j != point), key=lambda j: float(((states[j] - states[point]) ** 2).sum()))[:k]
-    counts = Counter(labels[j] for j in others)
-    most = max(counts.values())
-    return next(labels[j] for j in others if counts[labels[j]] == most)
+def literal_vote(states: np.ndarray, labels: list[str], point: int, k: int) -> str:
+    """Sort all other points by distance, count the first k, let the nearest of the tied decide."""
+    others = [j for j in range(len(states)) if j != point]
+    others.sort(key=lambda j: float(((states[j] - states[point]) ** 2).sum()))
+    near = [labels[j] for j in others[:k]]
+    most = max(Counter(near).values())
+    return next(label for label in near if Counter(near)[label] == most)
 
 
-@pytest.mark.parametrize("k", [1, 2, 4, 7])
-def test_equals_the_literal_definition(k):
-    rng = np.random.default_rng(k)
-    states = rng.normal(size=(45, 6))
-    labels = np.array([0] * 25 + [1] * 13 + [2] * 7)  # lopsided, and even k gives many ties
+def lopsided_states(rng: np.random.Generator, apart: float = 1.0) -> np.ndarray:
+    centres = {label: apart * rng.normal(size=5) for label in dict.fromkeys(LOPSIDED)}
+    return np.stack([centres[label] for label in LOPSIDED]) + rng.normal(size=(len(LOPSIDED), 5))
+
+
+@pytest.mark.parametrize("k", [1, 2, 6, 10])
+def test_votes_equal_a_literal_leave_one_out_search(k):
+    states = lopsided_states(np.random.default_rng(k))
+    labels = np.array(LOPSIDED)
     fast = votes(labels[neighbours(states, k)])
-    assert fast.tolist() == [literal_vote(states, labels, i, k) for i in range(45)]
+    assert fast.tolist() == [literal_vote(states, LOPSIDED, i, k) for i in range(len(states))]
 
 
-def test_a_point_is_no_neighbour_of_itself_even_among_duplicates():
-    found = neighbours(np.zeros((6, 3)), 3)
-    assert all(i not in row for i, row in enumerate(found))
+def test_ties_go_to_the_nearest_of_the_tied():
+    held = np.array([list("abba"), list("cabb"), list("cabd"), list("bcca"), list("abcc")])
+    assert votes(held).tolist() == ["a", "b", "c", "c", "c"]
+    assert votes(np.array([list("cabbac")])).tolist() == ["c"]  # two each: c is nearest
+    assert votes(np.array([list("cabba")])).tolist() == ["a"]  # c is nearest but has one vote only
 
 
-def table(states, labels, k=5, shots=(0, 1)):
-    found = np.stack([[neighbours(s, k) for s in layer] for layer in states])
-    accuracy = np.tile([0.0, 1.0], (len(labels), 1))
-    return decodability_table(found, labels, accuracy, shots, Bootstrap(500, 0.95, 0))
+def test_a_point_is_never_its_own_neighbour_even_among_duplicates():
+    states = np.repeat(np.random.default_rng(0).normal(size=(4, 3)), 6, axis=0)
+    found = neighbours(states, 5)
+    assert (found != np.arange(24)[:, None]).all()
+    assert (found // 6 == np.arange(24)[:, None] // 6).all()  # the five copies, before anything else
+    assert all(len(set(row)) == 5 for row in found.tolist())
 
 
-def test_planted_clusters_are_decoded_and_noise_is_not():
-    rng = np.random.default_rng(0)
-    labels = [name for name in "abcd" for _ in range(60)]
-    centres = np.repeat(np.eye(4) * 20, 60, axis=0)
-    noise = rng.normal(size=(240, 4))
-    rows = table(np.stack([[noise, noise], [noise, noise + centres]]), labels)
-    cd = {(r["layer"], r["shots"]): r for r in rows.iter_rows(named=True) if r["task"] == "ALL"}
-    assert cd[1, 1]["cd"] == 1.0
-    assert cd[0, 0]["ci_low"] < cd[0, 0]["chance"] + 0.03 and abs(cd[0, 0]["cd"] - 0.25) < 0.08
-    assert cd[0, 0]["chance"] == 0.25 and cd[0, 0]["n"] == 240
-    assert (cd[0, 0]["accuracy"], cd[0, 1]["accuracy"]) == (0.0, 1.0)
+def test_own_label_does_not_leak():
+    """Every point's only near neighbours are of the other label: leave-one-out CD is 0, not 1."""
+    pairs = np.repeat(np.arange(20.0) * 100, 2)[:, None] + np.tile([0.0, 1.0], 20)[:, None]
+    labels = np.array(["AND", "OR"] * 20)
+    assert (votes(labels[neighbours(pairs, 1)]) != labels).all()
 
 
-def test_overall_cd_is_the_mean_over_points():
-    rng = np.random.default_rng(1)
-    labels = ["a"] * 50 + ["b"] * 10
-    rows = table(rng.normal(size=(1, 2, 60, 3)), labels)
-    at = {r["task"]: r["cd"] for r in rows.filter(rows["shots"] == 0).iter_rows(named=True)}
-    assert at["ALL"] == pytest.approx((50 * at["a"] + 10 * at["b"]) / 60)
+def test_a_large_common_offset_in_float32_changes_nothing():
+    """Some residual dimensions are hundreds of times the rest, at every point."""
+    states = lopsided_states(np.random.default_rng(3)).astype(np.float32)
+    shifted = states.copy()
+    shifted[:, 2] += 4096.0
+    states[:, 2] = shifted[:, 2] - 4096.0  # what float32 can hold beside that offset
+    np.testing.assert_array_equal(neighbours(states, 10), neighbours(shifted, 10))
 
 
-def test_too_many_neighbours_are_refused():
-    with pytest.raises(SpecError, match=r"decodability.k: 6 neighbours of 6 points; use at most 5"):
-        neighbours(np.zeros((6, 2)), 6)
+def test_too_few_points_and_broken_states_are_refused():
+    states = np.zeros((10, 2))
+    with pytest.raises(SpecError, match="decodability.k: 10 neighbours wanted, a point has 9 others") as raised:
+        neighbours(states, 10)
+    assert raised.value.where == "decodability.k"
+    assert neighbours(states, 9).shape == (10, 9)
+    states[3, 1] = np.inf
+    with pytest.raises(EngineError, match="inf or NaN"):
+        neighbours(states, 2)
+
+
+def table_of(states: np.ndarray, labels: list[str], k: int = 10, accuracy=None) -> pl.DataFrame:
+    found = neighbours(states, k)[None, None]
+    return decodability_table(found, labels, accuracy, [4], BOOTSTRAP)
+
+
+def test_planted_clusters_are_fully_decodable():
+    table = table_of(lopsided_states(np.random.default_rng(1), apart=50), LOPSIDED, k=2)
+    assert table["task"].to_list() == ["AND", "OR", "XOR", "Null", "ALL"]
+    assert (table["cd"] == 1).all() and (table["ci_low"] == 1).all()
+    assert (table["chance"] == 0.25).all()
+    assert table["n"].to_list() == [25, 9, 3, 11, 48]
+
+
+def test_noise_is_at_chance():
+    rng = np.random.default_rng(2)
+    labels = [f"task {i % 7}" for i in range(1400)]
+    row = table_of(rng.normal(size=(1400, 20)), labels).row(-1, named=True)
+    assert abs(row["cd"] - 1 / 7) < 0.03  # standard error of a fraction of 1400: .0094
+    assert row["ci_low"] < 1 / 7 < row["ci_high"]
+
+
+def test_table_equals_plain_counting():
+    rng = np.random.default_rng(4)
+    shots, k = [0, 2], 5
+    states = [[lopsided_states(rng, apart=0.6 * layer * s) for s in shots] for layer in range(3)]
+    found = [[neighbours(each, k) for each in row] for row in states]
+    exact = (rng.random((len(LOPSIDED), 2)) < 0.4).astype(float)
+    exact[np.array(LOPSIDED) == "Null"] = np.nan
+    table = decodability_table(found, LOPSIDED, exact, shots, BOOTSTRAP)
+    assert dict(table.schema) == DECODABILITY and len(table) == 5 * 3 * 2
+    for row in table.iter_rows(named=True):
+        at = states[row["layer"]][shots.index(row["shots"])]
+        points = [i for i, label in enumerate(LOPSIDED) if row["task"] in (label, "ALL")]
+        hits = [literal_vote(at, LOPSIDED, i, k) == LOPSIDED[i] for i in points]
+        assert row["cd"] == pytest.approx(np.mean(hits)) and row["n"] == len(points) and row["k"] == k
+        assert row["ci_low"] <= row["cd"] <= row["ci_high"]
+        of_points = exact[points, shots.index(row["shots"])]
+        if row["task"] == "Null":
+            assert np.isnan(row["accuracy"])
+        else:
+            assert row["accuracy"] == pytest.approx(np.nanmean(of_points))
+
+
+def test_without_accuracy_the_column_is_nan():
+    table = table_of(lopsided_states(np.random.default_rng(5)), LOPSIDED)
+    assert table["accuracy"].is_nan().all()

@@ -1,120 +1,130 @@
 """The bootstrap against a literal loop, against scipy's, and against what an interval promises."""
 
 import numpy as np
-import polars as pl
 import pytest
 import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from interventions.measure.effects import Bootstrap, curves, effects
-from interventions.measure.statistics import mean_and_interval, resample_weights, resampled_means, stratified_means
-from interventions.measure.summary import spearman
+from interventions.measure.statistics import Bootstrap, interval, quantiles, replicate_means, resample_counts
+
+LOPSIDED_STRATA = ["a"] * 3 + ["b"] * 20 + ["c"] + ["a"] * 2 + ["d"] * 7
 
 
-def lopsided(seed: int, rows: int, cells: int) -> np.ndarray:
-    """Skewed values of both signs, with ever more of them missing."""
-    rng = np.random.default_rng(seed)
+def lopsided(rng, rows, cells):
     values = rng.lognormal(sigma=1.5, size=(rows, cells)) * rng.choice([-1, 1, 1], size=(rows, cells))
     values[rng.random((rows, cells)) < np.linspace(0, 0.9, cells)] = np.nan
     return values
 
 
-def test_a_weighted_mean_is_the_mean_of_rows_written_out():
-    values, weights = lopsided(0, 17, 9), resample_weights(17, 60, seed=4)
-    fast = resampled_means(values, weights)
-    for r, drawn in enumerate(weights.astype(int)):
+def test_replicates_equal_the_mean_of_rows_written_out_as_often_as_they_are_drawn():
+    values = lopsided(np.random.default_rng(0), len(LOPSIDED_STRATA), 9)
+    counts = resample_counts(LOPSIDED_STRATA, Bootstrap(60, 0.95, 4))
+    fast = replicate_means(values, counts)
+    for r, drawn in enumerate(counts.astype(int)):
         for c in range(values.shape[1]):
-            kept = [v for i, times in enumerate(drawn) for v in [values[i, c]] * times if not np.isnan(v)]
-            np.testing.assert_allclose(fast[r, c], np.mean(kept) if kept else np.nan, rtol=1e-10, atol=1e-12)
+            written_out = [values[i, c] for i, times in enumerate(drawn) for _ in range(times)]
+            kept = [v for v in written_out if not np.isnan(v)]
+            slow = sum(kept) / len(kept) if kept else np.nan
+            np.testing.assert_allclose(fast[c, r], slow, rtol=1e-10, atol=1e-12)  # sums in another order
 
 
-def test_interval_agrees_with_scipy():
+def test_interval_is_the_quantiles_of_a_literal_bootstrap():
+    values = lopsided(np.random.default_rng(1), len(LOPSIDED_STRATA), 5)
+    low, high = interval(values, Bootstrap(300, 0.8, 2), strata=LOPSIDED_STRATA)
+    counts = resample_counts(LOPSIDED_STRATA, Bootstrap(300, 0.95, 2)).astype(int)
+    for c in range(values.shape[1]):
+        means = [np.nanmean(np.repeat(values[:, c], drawn)) for drawn in counts if (~np.isnan(values[:, c])) @ drawn]
+        np.testing.assert_allclose([low[c], high[c]], np.percentile(means, [10, 90]), rtol=1e-10)
+
+
+def test_agrees_with_scipy():
     sample = np.random.default_rng(2).lognormal(sigma=1.2, size=41)
     theirs = scipy.stats.bootstrap(
         (sample,), np.mean, n_resamples=40_000, method="percentile", confidence_level=0.9, rng=0
     ).confidence_interval
-    mean, (low,), (high,) = mean_and_interval(sample[:, None], 0.9, 40_000, seed=0)
-    # two Monte Carlo estimates of the same quantiles: 40,000 draws give each to about 1 % of the width
+    (low,), (high,) = interval(sample[:, None], Bootstrap(40_000, 0.9, 0))
+    # two Monte Carlo estimates of the same two quantiles: with 40,000 draws each is known to about 1 %
+    # of the width (sqrt(.05 * .95 / 40,000) over the density there)
     width = theirs.high - theirs.low
-    assert mean[0] == pytest.approx(sample.mean())
-    assert abs(low - theirs.low) < 0.03 * width and abs(high - theirs.high) < 0.03 * width
+    assert abs(low - theirs.low) < 0.03 * width
+    assert abs(high - theirs.high) < 0.03 * width
 
 
-def test_strata_are_redrawn_apart():
-    """Two constant strata: redrawing within each leaves the pooled mean as it is, pooling would not."""
-    strata = [np.zeros((30, 1)), np.ones((10, 1))]
-    np.testing.assert_allclose(stratified_means(strata, 200, seed=0), 0.25)
-    pooled = resampled_means(np.concatenate(strata), resample_weights(40, 200, 0))
-    assert pooled.std() > 0.03
+def test_every_stratum_keeps_its_size_and_its_draws():
+    counts = resample_counts(LOPSIDED_STRATA, Bootstrap(50, 0.95, 3))
+    names = np.array(LOPSIDED_STRATA)
+    for name in "abcd":
+        assert (counts[:, names == name].sum(axis=1) == (names == name).sum()).all()
+    alone = resample_counts(["b"] * 20, Bootstrap(50, 0.95, 3))
+    np.testing.assert_array_equal(counts[:, names == "b"], alone)
+    assert (resample_counts(["b"] * 20, Bootstrap(50, 0.95, 4)) != alone).any()
+    assert (counts[:, names == "b"][:, :7] != counts[:, names == "d"]).any()
 
 
-def test_degenerate_cells():
-    values = np.array([[1.0, np.nan], [1.0, np.nan], [1.0, np.nan]])
-    mean, low, high = mean_and_interval(values, 0.95, 100, seed=0)
-    assert mean[0] == low[0] == high[0] == 1.0
-    assert np.isnan([mean[1], low[1], high[1]]).all()
+def test_resampling_within_strata_is_blind_to_differences_between_them():
+    values = np.repeat([0.0, 1.0], [30, 10])[:, None]
+    strata = ["none"] * 30 + ["one"] * 10
+    low, high = interval(values, Bootstrap(500, 0.95, 0), strata=strata)
+    assert low[0] == high[0] == 0.25
+    low, high = interval(values, Bootstrap(500, 0.95, 0))
+    assert high[0] - low[0] > 0.2
+
+
+def test_cells_are_resampled_alike():
+    values = np.random.default_rng(3).normal(size=(50, 1))
+    low, high = interval(np.hstack([values, values + 3, -values]), Bootstrap(400, 0.95, 0))
+    np.testing.assert_allclose([low[1], high[1]], [low[0] + 3, high[0] + 3], rtol=1e-12)
+    np.testing.assert_allclose([low[2], high[2]], [-high[0], -low[0]], rtol=1e-9)
+
+
+def test_more_cells_than_are_computed_at_once():
+    values = np.random.default_rng(4).normal(size=(12, 2500))
+    low, high = interval(values, Bootstrap(100, 0.9, 0))
+    for c in (0, 1023, 1024, 2499):
+        alone = interval(values[:, [c]], Bootstrap(100, 0.9, 0))
+        np.testing.assert_allclose([low[c], high[c]], np.ravel(alone), rtol=1e-12)
+
+
+def test_equal_values_give_no_width_and_no_values_give_nan():
+    values = np.full((30, 3), 0.1)
+    values[:, 1] = np.nan
+    values[5:, 2] = np.nan
+    low, high = interval(values, Bootstrap(200, 0.95, 0))
+    assert low[0] == high[0] == 0.1
+    assert np.isnan(low[1]) and np.isnan(high[1])
+    assert low[2] == high[2] == 0.1  # although some resamples draw none of the five
+    low, high = interval(np.empty((0, 2)), Bootstrap(200, 0.95, 0))
+    assert np.isnan(low).all() and np.isnan(high).all()
+
+
+def test_quantiles_leave_nan_out():
+    replicates = np.arange(11.0)[None, :].repeat(2, axis=0)
+    replicates[1, [0, 10]] = np.nan
+    low, high = quantiles(replicates, 0.5)
+    assert (low.tolist(), high.tolist()) == ([2.5, 3.0], [7.5, 7.0])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    arrays(float, st.tuples(st.integers(1, 12), st.integers(1, 4)), elements=st.floats(-1e6, 1e6)),
+    st.floats(0.05, 0.99),
+)
+def test_an_interval_lies_within_the_values(values, level):
+    low, high = interval(values, Bootstrap(100, level, 1))
+    slack = 1e-9 * (1 + np.abs(values).max())
+    assert (low <= high).all()
+    assert (low >= values.min(axis=0) - slack).all() and (high <= values.max(axis=0) + slack).all()
 
 
 @pytest.mark.slow
-def test_null_calibration():
-    """Without an effect the 95 % interval covers zero in 93 to 97 % of 400 repeats (seeds fixed)."""
-    rng = np.random.default_rng(11)
-    covered = 0
-    for repeat in range(400):
-        _, low, high = mean_and_interval(rng.normal(size=(100, 1)), 0.95, 2000, seed=repeat)
-        covered += bool(low[0] <= 0 <= high[0])
-    assert 0.93 <= covered / 400 <= 0.97
-
-
-def outcomes() -> pl.DataFrame:
-    """Two tasks of unequal size, two layers, two draws of a random control, some queries excluded."""
-    rng = np.random.default_rng(5)
-    rows = []
-    for task, queries in (("A", 9), ("B", 4)):
-        for layer in (0, 1):
-            for control, vector in (("", task), ("random", f"{task}~random0"), ("random", f"{task}~random1")):
-                for query in range(queries):
-                    clean, patched = rng.normal(size=2)
-                    if (query + layer) % 4 == 3:
-                        patched = np.nan
-                    rows.append(
-                        {
-                            "task": task, "query": query, "intervention": "i", "control": control, "vector_task": vector,
-                            "op": "patch", "site": "resid_post", "layer": layer, "layers": str(layer), "head": -1,
-                            "position": "last", "strength": 1.0, "shots": 0, "seed": 0, "metric": "logprob",
-                            "clean": clean, "patched": patched, "prompts.shots": 0,
-                        }
-                    )  # fmt: skip
-    return pl.DataFrame(rows)
-
-
-def test_effects_are_literal_paired_means():
-    table = outcomes()
-    found = effects(table, Bootstrap(300, 0.9, 0))
-    assert len(found) == 2 * 2 * 3
-    for row in found.iter_rows(named=True):
-        same = [r for r in table.iter_rows(named=True) if all(r[k] == row[k] for k in ("task", "layer", "vector_task"))]
-        pairs = [r["patched"] - r["clean"] for r in same if not np.isnan(r["patched"])]
-        assert row["effect"] == pytest.approx(np.mean(pairs))
-        assert (row["n"], row["excluded"]) == (len(pairs), len(same) - len(pairs))
-        assert row["ci_low"] <= row["effect"] <= row["ci_high"]
-        assert row["prompts.shots"] == 0
-
-
-def test_curves_average_draws_within_a_query_and_weigh_queries_alike():
-    table = outcomes()
-    found = curves(table, Bootstrap(300, 0.9, 0))
-    assert len(found) == 2 * 2
-    for row in found.iter_rows(named=True):
-        by_query: dict[tuple[str, int], list[float]] = {}
-        for r in table.iter_rows(named=True):
-            if (r["layer"], r["control"]) == (row["layer"], row["control"]) and not np.isnan(r["patched"]):
-                by_query.setdefault((r["task"], r["query"]), []).append(r["patched"] - r["clean"])
-        assert row["effect"] == pytest.approx(np.mean([np.mean(v) for v in by_query.values()]))
-        assert row["n"] == len(by_query)
-
-
-def test_spearman_is_scipys():
-    rng = np.random.default_rng(3)
-    a, b = rng.integers(0, 5, size=(20, 9)).astype(float), rng.normal(size=9)
-    for row, value in zip(a, spearman(a, b), strict=True):
-        assert value == pytest.approx(scipy.stats.spearmanr(row, b).statistic)
+@pytest.mark.parametrize("tasks", [1, 4])
+def test_covers_zero_as_often_as_it_says_where_there_is_no_effect(tasks):
+    """Changes of exact match that go either way equally often: 400 runs of 160 queries."""
+    rng = np.random.default_rng(2412)
+    strata = [f"task {i % tasks}" for i in range(160)]
+    often = rng.uniform(0.1, 0.6, size=400)  # some interventions change many answers, some few
+    change = rng.choice([-1.0, 1.0], size=(160, 400)) * (rng.random((160, 400)) < often)
+    low, high = interval(change, Bootstrap(2000, 0.95, 0), strata=strata)
+    assert 0.93 <= ((low <= 0) & (high >= 0)).mean() <= 0.97

@@ -45,7 +45,9 @@ edits = st.builds(
     operand=st.sampled_from(["v", OWN_STATE]),
 )
 copies = st.builds(Copy, st.lists(edits, max_size=2).map(tuple), st.sampled_from(["", "B"])).filter(
-    lambda copy: not (copy.target and any(e.operand == OWN_STATE for e in copy.edits))  # self is scored on its own answer
+    lambda copy: (
+        not (copy.target and any(e.operand == OWN_STATE for e in copy.edits))
+    )  # self is scored on its own answer
 )
 groups = st.tuples(st.lists(prompts, min_size=1, max_size=4), st.lists(copies, min_size=1, max_size=6))
 
@@ -115,7 +117,9 @@ def test_edited_tokens_stand_where_the_spec_says(group, packed):
     layout = lay_out(found, [-1] * len(found), wanted, packed)
     for token in layout.edits:
         at = layout.positions[token.row, token.col]
-        prompt = next(p for i, p in enumerate(found) if any(r.prompt == i and r.clean[0] == token.source[0] for r in layout.reads))
+        prompt = next(
+            p for i, p in enumerate(found) if any(r.prompt == i and r.clean[0] == token.source[0] for r in layout.reads)
+        )
         assert at in positions_of(prompt, token.edit.position, at + 1)
         assert token.edit.operand != OWN_STATE or layout.positions[token.source] == at
         if packed:
@@ -152,6 +156,9 @@ def test_packs_cover_every_pair_once(group, packed, vocab):
     found, wanted = group
     made = Group("g", "A", 0, 0, tuple(found), (-1,) * len(found), tuple(wanted), 0, (), ("accuracy",))
     pairs = [
-        (q, c) for pack in packs_of(made, size_of(made), vocab * 100_000, packed) for q in pack.prompts for c in pack.copies
+        (q, c)
+        for pack in packs_of(made, size_of(made), vocab * 100_000, packed)
+        for q in pack.prompts
+        for c in pack.copies
     ]
     assert sorted(pairs) == [(q, c) for q in range(len(found)) for c in range(len(wanted))]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from interventions.measure.metrics.base import METRICS
+from interventions.measure.metrics.base import METRICS, AnswersOf
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,8 +16,8 @@ class Accuracy:
     """Exact match (0 or 1): greedy decoding begins with the answer if and only if the argmax is right
     at every teacher-forced answer token."""
 
-    unit = "fraction"
-    answers_of = "own"
+    unit: ClassVar[str] = "fraction"
+    answers_of: ClassVar[AnswersOf] = "own"
 
     @staticmethod
     def score(logits: Tensor, target: Tensor, foil: Tensor, clean: Tensor) -> Tensor:
@@ -33,4 +33,4 @@ class Conversion(Accuracy):
     """Exact match of the answer under the task whose vector is in use, where that differs from the
     prompt's own task; queries on which the two tasks agree are excluded."""
 
-    answers_of = "vector_task"
+    answers_of: ClassVar[AnswersOf] = "vector_task"

@@ -6,19 +6,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from interventions.registry import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+AnswersOf = Literal["own", "vector_task"]
+
 
 class Metric(Protocol):
     """One number for a query and a cell."""
 
-    unit: str
-    answers_of: Literal["own", "vector_task"]
+    unit: ClassVar[str]
+    answers_of: ClassVar[AnswersOf]
     """Whose answer is scored: the prompt's own task's, or that of the task whose vector is in use."""
 
     @staticmethod

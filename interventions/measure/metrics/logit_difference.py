@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from interventions.measure.metrics.base import METRICS, of_first_token
+from interventions.measure.metrics.base import METRICS, AnswersOf, of_first_token
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,8 +15,8 @@ class LogitDifference:
     """logit(answer) - logit(foil) at the first answer token; the foil is another task's answer to the
     same query (or another query's answer). NaN where there is no foil."""
 
-    unit = "logits"
-    answers_of = "own"
+    unit: ClassVar[str] = "logits"
+    answers_of: ClassVar[AnswersOf] = "own"
 
     @staticmethod
     def score(logits: Tensor, target: Tensor, foil: Tensor, clean: Tensor) -> Tensor:

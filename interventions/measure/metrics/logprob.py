@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from interventions.measure.metrics.base import METRICS
+from interventions.measure.metrics.base import METRICS, AnswersOf
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class Logprob:
     """sum over answer tokens of log p(token | prompt, earlier answer tokens), in nats."""
 
-    unit = "nats"
-    answers_of = "own"
+    unit: ClassVar[str] = "nats"
+    answers_of: ClassVar[AnswersOf] = "own"
 
     @staticmethod
     def score(logits: Tensor, target: Tensor, foil: Tensor, clean: Tensor) -> Tensor:

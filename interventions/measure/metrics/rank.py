@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from interventions.measure.metrics.base import METRICS, of_first_token
+from interventions.measure.metrics.base import METRICS, AnswersOf, of_first_token
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class Rank:
     """1 + number of tokens with a higher logit than the answer's first token; 1 is best."""
 
-    unit = "tokens"
-    answers_of = "own"
+    unit: ClassVar[str] = "tokens"
+    answers_of: ClassVar[AnswersOf] = "own"
 
     @staticmethod
     def score(logits: Tensor, target: Tensor, foil: Tensor, clean: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from tasks.prompts import Prompt, Prompter
 # Sizes by the names that each family's configuration uses; windows are shorter than the prompts, so that
 # a mask that counts columns instead of positions shows.
 SIZES = {
-    "llama": dict(hidden_size=48, intermediate_size=96, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2),
+    "llama": dict(hidden_size=48, intermediate_size=96, num_hidden_layers=4, num_attention_heads=4,
+                  num_key_value_heads=2),
     "gemma2": dict(hidden_size=48, intermediate_size=96, num_hidden_layers=4, num_attention_heads=4,
                    num_key_value_heads=2, head_dim=12, sliding_window=5),
     "gpt2": dict(n_embd=48, n_layer=4, n_head=4, n_positions=128),

@@ -1,0 +1,112 @@
+"""CD by layer and shots, and accuracy against CD."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import polars as pl
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from interventions.measure.decodability import ALL
+from interventions.report.drawing import Drawing
+from interventions.report.numbers import fraction
+from interventions.report.run_files import Run, decodabilities
+from interventions.report.style import CYCLE, WIDTH
+
+_MARKERS = "osD^vP*X"
+_MOST_WRITTEN = 32
+"""Layers up to which two digits fit a square of the heat map at 8 points."""
+
+
+def cd_figures(run: Run) -> Iterator[Drawing]:
+    """Heat map of CD, layer by number of shots, one for each different table of CD."""
+    tables = decodabilities(run)
+    for number, (setting, table) in enumerate(tables, start=1):
+        overall = table.filter(pl.col("task") == ALL).sort("shots", "layer")
+        shots = overall["shots"].unique().sort().to_list()
+        layers = overall["layer"].unique().sort().to_list()
+        values = overall["cd"].to_numpy().reshape(len(shots), len(layers))
+        chance = overall["chance"][0]
+        caption = (
+            "Concept Decodability of all labels: leave-one-out vote of the k nearest states at the token before"
+            f" the answer, after so many demonstrations. Chance is {fraction(chance)} (white line on the bar). CD can"
+            " lie below chance where tasks share their prompts' inputs: the nearest prompts are then the same one"
+            " under other tasks. Read a row: at which layer the task becomes readable; a column upwards: how many"
+            " demonstrations that takes."
+        )
+        name = "cd" + (f"-{number}" if len(tables) > 1 else "")
+        title = "CD by layer and number of demonstrations" + (f", {setting}" if setting else "")
+        yield Drawing(name, title, caption, _heat_map(values, layers, shots, chance))
+
+
+def _heat_map(values: np.ndarray, layers: list[int], shots: list[int], chance: float) -> Figure:
+    figure = Figure(figsize=(WIDTH, 1.25 + 0.34 * len(shots)), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(values, cmap="viridis", vmin=0, vmax=1, aspect="auto", origin="lower")
+    axes.spines[:].set_visible(False)
+    step = -(-len(layers) // 20)
+    axes.set_xticks(range(0, len(layers), step), [str(layer) for layer in layers[::step]])
+    axes.set_yticks(range(len(shots)), [str(each) for each in shots])
+    axes.set_xlabel("layer")
+    axes.set_ylabel("shots")
+    if len(layers) <= _MOST_WRITTEN:
+        for (row, column), value in np.ndenumerate(values):
+            red, green, blue, _ = image.cmap(float(value))
+            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+            text = f"{value:.2f}".removeprefix("0") if len(layers) > 12 else f"{value:.2f}"
+            axes.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
+    bar = figure.colorbar(image, ax=axes, pad=0.01, label="CD")
+    bar.ax.axhline(chance, color="white", linewidth=1.5)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    return figure
+
+
+def accuracy_figures(run: Run) -> Iterator[Drawing]:
+    """Accuracy against CD by task and shots, with the fitted line; none without a point."""
+    fit: dict[str, Any] | None = run.summary["accuracy_against_cd"]
+    if not fit or not fit["points"]:
+        return
+    points = pl.DataFrame(fit["points"])
+    tasks = points["task"].unique(maintain_order=True).to_list()
+    shots = points["shots"].unique().sort().to_list()
+    colour = {task: CYCLE[i % len(CYCLE)] for i, task in enumerate(tasks)}
+    marker = {each: _MARKERS[i % len(_MARKERS)] for i, each in enumerate(shots)}
+
+    figure = Figure(figsize=(WIDTH * 0.8, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for point in fit["points"]:
+        axes.plot(
+            point["cd"], point["accuracy"], marker[point["shots"]], color=colour[point["task"]],
+            markersize=7, markeredgecolor="white", markeredgewidth=0.6, clip_on=False, zorder=3,
+        )  # fmt: skip
+    if fit["slope"] is not None:
+        ends = np.array([points["cd"].min(), points["cd"].max()], dtype=float)
+        axes.plot(ends, fit["intercept"] + fit["slope"] * ends, color="black", linewidth=1.2)
+        axes.set_title(f"R² = {fraction(fit['r2'])}, n = {fit['n']}")
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_xlabel("CD" + (f" at layer {fit['layer']}" if "layer" in fit else ""))
+    axes.set_ylabel("accuracy (fraction)")
+    axes.grid(color="#dddddd", linewidth=0.6)
+    handles = [Line2D([], [], color=colour[task], marker="o", linestyle="", label=task) for task in tasks]
+    handles += [
+        Line2D(
+            [],
+            [],
+            color="#444444",
+            marker=marker[each],
+            linestyle="",
+            label=f"{each} shot{'s' * (each != 1)}",
+        )
+        for each in shots
+    ]
+    figure.legend(handles=handles, loc="outside right upper")
+    caption = (
+        "Each point is one task after so many demonstrations: how well the task can be told from the state, and"
+        " how often the model answers right. The line is a least-squares fit; R² is the share of the variance of"
+        " accuracy that goes with CD. Points of one task are not independent, so the fit carries no p value."
+    )
+    yield Drawing("accuracy-against-cd", "Accuracy against CD", caption, figure)

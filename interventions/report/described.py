@@ -1,0 +1,147 @@
+"""What was run, in plain sentences made from the resolved spec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from interventions.report.numbers import listed
+
+_SOURCES = {
+    "same_task": "the prompt's own task",
+    "other_task": "another task",
+    "null_task": "Null",
+    "all_tasks": "all tasks",
+}
+_SITES = {
+    "resid_pre": "the residual stream before the block",
+    "resid_post": "the residual stream after the block",
+    "attn_out": "the attention's output",
+    "mlp_out": "the MLP's output",
+    "head": "the heads' outputs",
+}
+_POSITIONS = {
+    "last": "the last prompt token",
+    "answer": "the answer's tokens",
+    "query": "the query's tokens",
+    "demo_inputs": "the demonstrations' inputs",
+    "demo_outputs": "the demonstrations' outputs",
+    "before_answers": "the token before each demonstration's answer",
+    "all": "all tokens",
+}
+_OPS = {
+    "patch": "replaces {place} by {vector}",
+    "add": "adds {vector} to {place}",
+    "ablate": "removes {vector} from {place}",
+    "scale": "scales {place}",
+    "zero": "sets {place} to zero",
+    "resample": "replaces {place} by that of another prompt",
+}
+_CONTROLS = {
+    "self": "a prompt's own state in its place (nothing may change)",
+    "random": "random vectors of the same norm",
+    "other_task": "another task's vector",
+    "random_subspace": "random subspaces of the same rank",
+    "shuffled": "vectors of demonstrations with shuffled answers",
+}
+
+
+def describe(spec: Mapping[str, Any], manifest: Mapping[str, Any], tasks: list[str]) -> list[str]:
+    """Sentences on models, tasks, prompts, controls and measures. tasks: those that were evaluated."""
+    sentences = [_model(model) for model in manifest["models"]]
+    queries = f"{_text(spec, 'prompts', 'queries')} queries of each of {listed(tasks)}" if tasks else "no query"
+    sentences.append(
+        f"Tasks of the family {_text(spec, 'tasks', 'family')}: {queries}, with"
+        f" {_text(spec, 'prompts', 'shots')} demonstrations before the query."
+    )
+    if spec["controls"]:
+        sentences.append(f"Controls, each at the same places: {listed(map(_control, spec['controls']))}.")
+    if spec["decodability"]:
+        cd = spec["decodability"]
+        sentences.append(
+            "Concept Decodability (CD): the share of prompts whose task is the one most common among the"
+            f" {_text(cd, 'k')} nearest other prompts, by their states before the answer;"
+            f" {_text(cd, 'prompts')} prompts a label, after {_text(cd, 'shots')} demonstrations."
+        )
+    sentences.append(
+        f"Effect: patched minus clean, paired by query. Metrics: {_text(spec, 'metrics')}. Intervals: level"
+        f" {_text(spec, 'statistics', 'level')}, percentile bootstrap over queries within each task,"
+        f" {_text(spec, 'statistics', 'bootstrap')} resamples."
+    )
+    return sentences
+
+
+def describe_interventions(spec: Mapping[str, Any]) -> dict[str, str]:
+    """Intervention -> a sentence on what it does, and where."""
+    return {
+        name: "; then ".join(_edit(edit, several=bool(section["edits"])) for edit in section["edits"] or [section])
+        + "."
+        for name, section in spec["interventions"].items()
+    }
+
+
+def _model(model: Mapping[str, Any]) -> str:
+    size = f"{model['layers']} layers, width {model['width']}, {model['parameters']:,} parameters"
+    return f"Model: {model['name']} (revision {model['revision']}; {size}; {model['dtype']})."
+
+
+def _edit(edit: Mapping[str, Any], several: bool) -> str:
+    place = f"{_phrase(_SITES, edit['site'])} at {_position(edit['position'])}"
+    op = edit["op"] if isinstance(edit["op"], str) else _text(edit["op"])
+    form = _OPS.get(op, f"applies {op} with {{vector}} to {{place}}")
+    done = form.format(place=place, vector=_vector(edit["vector"]))
+    strength = "" if edit["strength"] == 1 else f", with strength {_text(edit['strength'])}"
+    return f"{done}{strength}; {_layers(edit['layers'], several)}"
+
+
+def _vector(vector: Mapping[str, Any] | None) -> str:
+    if vector is None:
+        return "no vector"
+    if "sweep" in vector:
+        return _text(vector)
+    if vector["subspace"]:
+        rank = f"{_text(vector['rank'])}-dimensional " if vector["rank"] else ""
+        what = f"the {rank}subspace in which the tasks' states differ ({_text(vector['method'])})"
+    elif isinstance(vector["difference"], list):
+        plus, minus = (_phrase(_SOURCES, source) for source in vector["difference"])
+        what = f"the mean state of {plus} minus that of {minus}"
+    else:
+        what = f"the mean state of {_phrase(_SOURCES, vector['mean'] or vector['difference'])}"
+    which = "correctly answered " if vector["only"] == "correct" else ""
+    prompts = f"up to {_text(vector['prompts'])} {which}prompts a task of {_text(vector['shots'])} demonstrations"
+    return f"{what} ({prompts})"
+
+
+def _position(position: Any) -> str:
+    if isinstance(position, list):
+        return listed(map(_position, position))
+    return f"token {position}" if isinstance(position, int) else _phrase(_POSITIONS, position)
+
+
+def _layers(layers: Any, several: bool) -> str:
+    if isinstance(layers, Mapping) and "together" in layers:
+        return f"layers {_text(layers['together'])} together"
+    if several:
+        return f"layers {_text(layers)}"
+    return "every layer, one at a time" if layers == "all" else f"layers {_text(layers)}, one at a time"
+
+
+def _control(control: Mapping[str, Any]) -> str:
+    draws = "" if control["draws"] == 1 else f", {_text(control['draws'])} draws"
+    name = _text(control["name"])
+    return f"{name} ({_CONTROLS.get(name, 'see the documentation')}{draws})"
+
+
+def _phrase(phrases: Mapping[str, str], value: Any) -> str:
+    return phrases.get(value, value) if isinstance(value, str) else _text(value)
+
+
+def _text(node: Any, *path: str) -> str:
+    """A leaf of the spec as text. A sweep may stand at the leaf or anywhere above it."""
+    if isinstance(node, Mapping) and "sweep" in node:
+        return f"{listed(_text(each, *path) for each in node['sweep'])} (swept)"
+    if path:
+        return _text(node[path[0]], *path[1:])
+    if isinstance(node, Mapping):
+        return ", ".join(f"{key}: {_text(value)}" for key, value in node.items())
+    return listed(map(_text, node)) if isinstance(node, list) else str(node)

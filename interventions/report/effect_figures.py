@@ -1,0 +1,138 @@
+"""Effect over layers with CD beside it, and conversion over layers: small multiples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from interventions.measure.decodability import ALL
+from interventions.report.drawing import MOST_PANELS, Drawing, columns_for, panels, whole_layers
+from interventions.report.run_files import Run, at_setting, setting_label, settings_of
+from interventions.report.style import CD_COLOUR, effect_label, in_order, line_of
+
+Panel = tuple[str, pl.DataFrame, pl.DataFrame]
+"""Title, the curves of an intervention and its controls at one setting, and CD there."""
+
+
+def effect_figures(run: Run, metric: str) -> Iterator[Drawing]:
+    """One panel per intervention and swept setting: effect on ``metric`` over layers, CD on the right."""
+    parts = _panels(run, run.curves.filter(pl.col("metric") == metric))
+    across = columns_for(settings_of(run.own, run.swept))
+    caption = (
+        f"Mean {effect_label(metric)} of editing one layer at a time, pooled over tasks; bands are bootstrap"
+        " intervals over queries. Read the intervention (thick) against its controls: an effect that a control"
+        " shares is not the concept's. The dashed grey line is CD on the right-hand axis, the dotted one its"
+        " chance level. Where CD is high while the band covers zero, the task is decodable there but not causal."
+    )
+    for number, some in enumerate(_split(parts), start=1):
+        figure, axes = panels(len(some), across, height=1.85, share_y=True)
+        for place, (axis, part) in enumerate(zip(axes, some, strict=True), start=1):
+            _effect_panel(axis, part, name_cd=place % across == 0 or place == len(some))
+        _label(figure, axes, across, effect_label(metric))
+        _legend(figure, some, with_cd=any(len(cd) for _, _, cd in some))
+        name = f"effect-{metric}" + (f"-{number}" if len(parts) > MOST_PANELS else "")
+        yield Drawing(name, f"Effect on {metric} by layer", caption, figure)
+
+
+def conversion_figures(run: Run) -> Iterator[Drawing]:
+    """The share of answers that become those of the vector's task, over layers; none if never measured."""
+    measured = run.curves.filter(pl.col("metric") == "conversion", pl.col("n") > 0)
+    parts = [part for part in _panels(run, measured) if len(part[1])]
+    across = columns_for(settings_of(measured, run.swept))
+    caption = (
+        "Another task's vector is used, and the answer is scored under that task: how much more often it is"
+        " right than without the edit. Queries on which both tasks agree are left out. High values say that"
+        " the vector carries its task, not only that the prompt's own task is lost."
+    )
+    for number, some in enumerate(_split(parts), start=1):
+        figure, axes = panels(len(some), across, height=1.85, share_y=True)
+        for axis, part in zip(axes, some, strict=True):
+            _effect_panel(axis, (part[0], part[1], part[2].clear()), name_cd=False)
+        _label(figure, axes, across, "conversion (fraction)")
+        _legend(figure, some, with_cd=False)
+        name = "conversion" + (f"-{number}" if len(parts) > MOST_PANELS else "")
+        yield Drawing(name, "Conversion to another task by layer", caption, figure)
+
+
+def _panels(run: Run, table: pl.DataFrame) -> list[Panel]:
+    found = []
+    for name in run.curves["intervention"].unique(maintain_order=True):
+        mine = table.filter(pl.col("intervention") == name)
+        for setting in settings_of(mine, run.swept):
+            title = ", ".join(filter(None, (name, setting_label(setting))))
+            found.append((title, at_setting(mine, setting, run.swept), _cd(run, setting)))
+    return found
+
+
+def _cd(run: Run, setting: dict) -> pl.DataFrame:
+    """CD of all labels by layer at the largest number of shots, of the setting if it matters to CD."""
+    shared = [field for field in run.swept if field in run.decodability.columns]
+    rows = at_setting(run.decodability, setting, shared).filter(pl.col("task") == ALL)
+    return rows.filter(pl.col("shots") == pl.col("shots").max()).sort("layer")
+
+
+def _split(parts: list[Panel]) -> Iterator[list[Panel]]:
+    for start in range(0, len(parts), MOST_PANELS):
+        yield parts[start : start + MOST_PANELS]
+
+
+def _effect_panel(axes: Axes, part: Panel, name_cd: bool) -> None:
+    title, curves, cd = part
+    axes.set_title(title)
+    axes.axhline(0, color="black", linewidth=0.8)
+    for control in reversed(in_order(curves["control"].unique())):  # the intervention itself on top
+        style = line_of(control)
+        curve = curves.filter(pl.col("control") == control, pl.col("n") > 0).sort("layer")
+        x, y, low, high = (curve[name].to_numpy() for name in ("layer", "effect", "ci_low", "ci_high"))
+        # markers only while they can be told apart; a single point is nothing but its marker and its bar
+        marker = style.marker if len(x) <= 20 else ""
+        axes.plot(x, y, style.dashes, color=style.colour, marker=marker, markersize=3.5, linewidth=style.width)
+        if len(x) == 1:
+            axes.vlines(x, low, high, color=style.colour, linewidth=style.width)
+        else:
+            axes.fill_between(x, low, high, color=style.colour, alpha=0.18, linewidth=0)
+    layers = np.concatenate([curves["layer"].to_numpy(), cd["layer"].to_numpy()])
+    whole_layers(axes, layers)
+    if len(cd):
+        _cd_axis(axes, cd, "CD" if name_cd else "")
+
+
+def _cd_axis(axes: Axes, cd: pl.DataFrame, label: str) -> None:
+    right = axes.twinx()
+    right.plot(cd["layer"], cd["cd"], "--", color=CD_COLOUR, linewidth=1.4)
+    right.axhline(cd["chance"][0], color=CD_COLOUR, linestyle=":", linewidth=0.9)
+    right.set_ylim(0, 1.03)
+    right.spines["right"].set_visible(True)
+    right.spines["right"].set_color(CD_COLOUR)
+    right.tick_params(axis="y", colors=CD_COLOUR)
+    right.set_ylabel(label, color=CD_COLOUR)
+    # the effect is what the figure is about: it is drawn over CD
+    axes.set_zorder(right.get_zorder() + 1)
+    axes.patch.set_visible(False)
+
+
+def _label(figure: Figure, axes: list[Axes], across: int, effect: str) -> None:
+    for axis in axes[-across:]:
+        axis.set_xlabel("layer")
+    figure.supylabel(effect, fontsize=9)
+
+
+def _legend(figure: Figure, parts: list[Panel], with_cd: bool) -> None:
+    controls = in_order(set(pl.concat([curves.select("control") for _, curves, _ in parts])["control"]))
+    handles = [
+        Line2D([], [], color=style.colour, linestyle=style.dashes, marker=style.marker, markersize=4,
+               linewidth=style.width, label=control or "the intervention")
+        for control in controls for style in (line_of(control),)
+    ]  # fmt: skip
+    if with_cd:
+        shots = max(cd["shots"][0] for _, _, cd in parts if len(cd))
+        handles += [
+            Line2D([], [], color=CD_COLOUR, linestyle="--", label=f"CD, {shots} shots (right axis)"),
+            Line2D([], [], color=CD_COLOUR, linestyle=":", label="CD's chance level"),
+        ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4))

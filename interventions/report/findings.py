@@ -1,0 +1,114 @@
+"""What a run found and what limits it, as sentences made from its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from interventions.report.numbers import covers_zero, fraction, listed, plain, signed, spans, with_interval
+from interventions.report.run_files import Run, setting_label
+
+_LITTLE_ROOM = 0.05
+"""An accuracy this near 0 or 1 can hardly fall or rise, whatever an edit does."""
+
+
+def findings(summary: Mapping[str, Any]) -> list[str]:
+    """A few sentences per intervention, for every swept setting; then accuracy against CD."""
+    found = []
+    for name, entry in summary["interventions"].items():
+        for point in entry["points"]:
+            found.append(" ".join(_of_point(name, point, summary["metric"])))
+    fit = summary["accuracy_against_cd"]
+    if fit and fit["slope"] is not None:
+        layer = f" at layer {fit['layer']}" if "layer" in fit else ""
+        found.append(
+            f"Over tasks and numbers of demonstrations, accuracy goes with CD{layer} as {plain(fit['intercept'])}"
+            f" {signed(fit['slope'])} x CD, R² = {fraction(fit['r2'])} (n = {fit['n']})."
+        )
+    return found
+
+
+def _of_point(name: str, point: Mapping[str, Any], metric: str) -> Iterator[str]:
+    where = ", ".join(filter(None, (name, setting_label(point["at"]))))
+    if point["best_layer"] is None or point["effect"] is None:
+        yield f"{where}: no query could be measured."
+        return
+    yield (
+        f"{where}: the largest effect is at layer {point['best_layer']}, where {metric} goes from"
+        f" {plain(point['clean'])} to {plain(point['patched'])}: {with_interval(point)}, on {point['n']} queries that"
+        " had no part in choosing the layer."
+    )
+    if covers_zero(point):
+        yield "That is not told apart from no effect." + _room(point, metric)
+    yield from _controls(point)
+    if point.get("conversion"):
+        rates = (f"{plain(entry['patched'])} ({control or 'itself'})" for control, entry in point["conversion"].items())
+        yield f"Answers that become those of the vector's task: {listed(rates)}."
+    if point.get("cd_at_best_layer") is not None:
+        yield f"CD there is {fraction(point['cd_at_best_layer'])}, chance {fraction(point['chance'])}."
+    relation = point.get("correlation")
+    if relation and relation["spearman"] is not None:
+        interval = f"[{relation['ci_low']:+.2f}, {relation['ci_high']:+.2f}]"
+        yield (
+            f"Over {relation['layers']} layers, CD and effect have rank correlation"
+            f" {relation['spearman']:+.2f} {interval}."
+        )
+    idle = point.get("decodable_but_not_causal")
+    if idle:
+        yield (
+            f"Decodable is not causal: at layer{'s' * (len(idle) > 1)} {spans(idle)} CD is high, yet the interval of"
+            " the effect covers zero." + ("" if covers_zero(point) else _room(point, metric))
+        )
+
+
+def _controls(point: Mapping[str, Any]) -> Iterator[str]:
+    controls = {name: entry for name, entry in point["controls"].items() if entry["effect"] is not None}
+    if not controls:
+        return
+    each = (f"{name} {with_interval(entry)}" for name, entry in controls.items())
+    yield f"Controls there: {listed(each)}."
+    alike = [
+        name
+        for name, entry in controls.items()
+        if not covers_zero(point) and entry["ci_low"] <= point["ci_high"] and point["ci_low"] <= entry["ci_high"]
+    ]
+    if alike:
+        yield f"The interval overlaps that of {listed(alike)}: the effect may not be the concept's own."
+
+
+def _room(point: Mapping[str, Any], metric: str) -> str:
+    """A warning where the clean run leaves the metric no way to move."""
+    low, high = point["clean"] <= _LITTLE_ROOM, point["clean"] >= 1 - _LITTLE_ROOM
+    if metric != "accuracy" or not (low and point["effect"] <= 0 or high and point["effect"] >= 0):
+        return ""
+    way = "fall" if low else "rise"
+    return f" (Without the edit accuracy is {plain(point['clean'])}: it has little room to {way}.)"
+
+
+def caveats(run: Run) -> list[str]:
+    """What limits the numbers: rounding, fallbacks, exclusions, and what the intervals leave out."""
+    manifest = run.manifest
+    found = []
+    floor = {name: value for name, value in manifest["noise_floor"].items() if value is not None}
+    if floor:
+        each = listed(f"{name} {plain(value)}" for name, value in floor.items())
+        found.append(
+            f"Noise floor: patching a prompt with its own state changed the metrics by at most {each}"
+            f" (exact match flipped in {100 * manifest['flip_rate']:.2g} % of such runs). What is smaller is rounding."
+        )
+    found += [f"Fallback: {each}." for each in manifest["fallbacks"]]
+    for task, reasons in manifest["excluded"].items():
+        each = listed(f"{count} ({reason})" for reason, count in reasons.items())
+        found.append(f"Left out of {task}: {each} of the evaluated queries.")
+    smallest = run.own["n"].min()
+    if isinstance(smallest, int) and smallest < 50:
+        found.append(f"Some means rest on {smallest} queries only; bootstrap intervals of so few are too narrow.")
+    found.append(
+        f"{len(run.own)} intervals of {run.metric} are drawn, and none is corrected for their number: some leave out"
+        " the truth. The best layer's effect is safe from that, being measured on queries that did not choose it."
+    )
+    found.append(
+        "Intervals hold the choice of queries, not that of the fit prompts, the tasks or the model: another set of"
+        " fit prompts gives another vector. Repeat with {sweep: [...]} over prompts.seed to see how much that matters."
+    )
+    return found

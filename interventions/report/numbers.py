@@ -1,0 +1,59 @@
+"""Numbers as the report writes them, on the page and in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def signed(value: float | None) -> str:
+    """With sign and about three digits: ``+0.385``, ``-12.4``, ``+2e-06``, ``0``, ``-`` where unknown."""
+    if value is None or value != value:
+        return "-"
+    size = abs(value)
+    if size == 0:
+        return "0"
+    if size < 0.0005:
+        return f"{value:+.0e}"
+    return f"{value:+.{3 if size < 10 else 1 if size < 1000 else 0}f}"
+
+
+def plain(value: float | None) -> str:
+    """``signed`` without the plus."""
+    return signed(value).replace("+", "", 1)
+
+
+def fraction(value: float | None) -> str:
+    """Two decimals, for CD, R² and the like."""
+    return "-" if value is None or value != value else f"{value:.2f}"
+
+
+def with_interval(entry: Mapping[str, Any]) -> str:
+    """``+0.385 [+0.318, +0.461]``; a bare 0 where nothing changed in any query."""
+    if entry.get("effect") is None:
+        return "-"
+    if entry["effect"] == entry["ci_low"] == entry["ci_high"] == 0:
+        return "0"
+    return f"{signed(entry['effect'])} [{signed(entry['ci_low'])}, {signed(entry['ci_high'])}]"
+
+
+def covers_zero(entry: Mapping[str, Any]) -> bool:
+    """Whether the interval of an effect holds zero."""
+    return entry["ci_low"] is not None and entry["ci_low"] <= 0 <= entry["ci_high"]
+
+
+def spans(layers: Iterable[int]) -> str:
+    """``1, 2, 4, 5, 6`` as ``1-2, 4-6``."""
+    runs: list[list[int]] = []
+    for layer in sorted(layers):
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def listed(words: Iterable[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    *first, last = list(words) or [""]
+    return f"{', '.join(first)} and {last}" if first else last

@@ -1,0 +1,110 @@
+"""What a report is made of: the files of a finished run folder, read once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from interventions.errors import RunFolderError, SpecError
+from interventions.spec.load import read_yaml
+from interventions.store.schema import CURVES, DECODABILITY
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run. ``decodability`` has no rows where the spec asked for none."""
+
+    folder: Path
+    spec_text: str
+    spec: Mapping[str, Any]
+    manifest: Mapping[str, Any]
+    summary: Mapping[str, Any]
+    curves: pl.DataFrame
+    effects: pl.DataFrame
+    decodability: pl.DataFrame
+
+    @property
+    def metric(self) -> str:
+        """The metric by which the best layers were chosen."""
+        return self.summary["metric"]
+
+    @property
+    def swept(self) -> list[str]:
+        """Swept fields, each a column of the tables."""
+        return [column for column in self.curves.columns if column not in CURVES]
+
+    @property
+    def own(self) -> pl.DataFrame:
+        """Pooled effects of the interventions themselves on the first metric."""
+        return self.curves.filter(pl.col("control") == "", pl.col("metric") == self.metric)
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder. Raises RunFolderError where it is unfinished or a file cannot be read."""
+    spec_text = _read(folder, "spec.yaml", lambda path: path.read_text(encoding="utf-8"))
+    return Run(
+        folder=folder,
+        spec_text=spec_text,
+        spec=_read(folder, "spec.yaml", lambda path: read_yaml(spec_text, str(path))),
+        manifest=_read(folder, "manifest.json", _json),
+        summary=_read(folder, "summary.json", _json),
+        curves=_read(folder, "curves.parquet", pl.read_parquet),
+        effects=_read(folder, "effects.parquet", pl.read_parquet),
+        decodability=_read(folder, "decodability.parquet", pl.read_parquet),
+    )
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _read(folder: Path, name: str, read: Callable[[Path], Any]) -> Any:
+    path = folder / name
+    if not path.exists():
+        raise RunFolderError(str(path), "is missing: no finished run is here", "run the spec's command again")
+    try:
+        return read(path)
+    except (OSError, ValueError, SpecError, pl.exceptions.PolarsError) as error:
+        what = f"cannot be read ({type(error).__name__})"
+        raise RunFolderError(str(path), what, "run again with --fresh") from error
+
+
+def settings_of(table: pl.DataFrame, swept: list[str]) -> list[dict[str, Any]]:
+    """The different settings of the swept fields in a table, in order; missing ones left out."""
+    if not swept:
+        return [{}]
+    rows = table.select(swept).unique(maintain_order=True).to_dicts()
+    return [{field: value for field, value in row.items() if value is not None} for row in rows]
+
+
+def at_setting(table: pl.DataFrame, setting: Mapping[str, Any], swept: list[str]) -> pl.DataFrame:
+    """The table's rows at one setting, as ``settings_of`` lists it."""
+    return table.filter(*(pl.col(field).eq_missing(setting.get(field)) for field in swept))
+
+
+def setting_label(setting: Mapping[str, Any]) -> str:
+    """``shots = 4, strength = 2``: fields by their last name where that is unambiguous."""
+    short = [field.rsplit(".", 1)[-1] for field in setting]
+    return ", ".join(
+        f"{name if short.count(name) == 1 else field} = {value}"
+        for name, (field, value) in zip(short, setting.items(), strict=True)
+    )
+
+
+def decodabilities(run: Run) -> list[tuple[str, pl.DataFrame]]:
+    """(label of the setting, table) for each *different* table of CD: settings that only change an
+    intervention share theirs."""
+    if run.decodability.is_empty():
+        return []
+    swept = [column for column in run.decodability.columns if column not in DECODABILITY]
+    found: list[tuple[str, pl.DataFrame]] = []
+    for setting in settings_of(run.decodability, swept):
+        table = at_setting(run.decodability, setting, swept).select(DECODABILITY.keys())
+        if not any(table.equals(other) for _, other in found):
+            found.append((setting_label(setting), table))
+    return found if len(found) > 1 else [("", table) for _, table in found]

@@ -1,0 +1,66 @@
+"""Shared fixtures: small random models as folders in the Hub's format, and specs over them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def llama_folder(tmp_path_factory) -> Path:
+    """A random Llama of four layers over the embedded vocabulary, saved with its tokenizer."""
+    from interventions.embedded.tokenizer import build
+    from tests.models import random_model
+
+    folder = tmp_path_factory.mktemp("llama")
+    random_model("llama").save_pretrained(folder)
+    build().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def small_tree(llama_folder) -> dict:
+    """A spec that runs in seconds and has every op, control and metric in it."""
+    vector = {"mean": "same_task", "shots": 2, "prompts": 6}
+    return {
+        "name": "small",
+        "model": {"name": str(llama_folder)},
+        "tasks": {"family": "bitwise", "bits": 4, "only": ["AND", "OR", "XOR"]},
+        "prompts": {"shots": {"sweep": [0, 2]}, "queries": 5},
+        "interventions": {
+            "positive": {"op": "patch", "vector": vector},
+            "added": {
+                "op": "add",
+                "vector": {**vector, "mean": None, "difference": ["same_task", "all_tasks"]},
+                "strength": {"sweep": [0, 1.5]},
+                "layers": "1:3",
+            },
+            "negative": {"op": "patch", "vector": {**vector, "mean": "null_task"}, "layers": [0, 3]},
+            "erased": {"op": "ablate", "vector": {**vector, "mean": None, "subspace": "tasks", "rank": 2}},
+            "leace": {
+                "op": "ablate",
+                "vector": {**vector, "mean": None, "subspace": "tasks", "method": "leace", "prompts": 12},
+                "layers": 2,
+            },
+            "zeroed": {"op": "zero", "site": "attn_out", "layers": [1]},
+            "scaled": {"op": "scale", "strength": 2, "site": "mlp_out", "layers": [1]},
+            "whole": {"op": "patch", "vector": vector, "layers": {"together": "all"}},
+            "several": {
+                "edits": [
+                    {"op": "add", "vector": vector, "layers": [0, 2]},
+                    {"op": "zero", "site": "mlp_out", "layers": 1, "position": "query"},
+                ]
+            },
+        },
+        "controls": ["self", {"random": {"draws": 2}}, "other_task"],
+        "metrics": ["accuracy", "logprob", "rank", "kl", "logit_difference"],
+        "decodability": {"k": 3, "prompts": 6, "shots": [0, 2]},
+        "statistics": {"bootstrap": 200},
+    }
