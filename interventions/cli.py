@@ -194,7 +194,7 @@ def _ls(_: argparse.Namespace) -> int:
     from interventions.measure.metrics import METRICS
     from interventions.ops import OPS
     from interventions.plan.cells import CONTROLS
-    from interventions.spec.layers import POSITIONS
+    from interventions.spec.positions import POSITIONS
     from tasks.base import FAMILIES
 
     def first_line(entry: Any) -> str:

@@ -39,9 +39,9 @@ def unequal_prompts() -> list[Prompt]:
     """Prompts of 0 to 3 shots, answers of one to three tokens, alternatives under task B."""
     rows = [
         Item("the old baker", {"A": "baker", "B": "old"}),
-        Item("he quickly sold the boat", {"A": "boat song", "B": "boat song he"}),
+        Item("he quickly found the boat", {"A": "boat letter", "B": "boat letter he"}),
         Item("river", {"A": "cold river", "B": "river"}),
-        Item("we heard them again near the mountain", {"A": "heard", "B": "we heard them"}),
+        Item("we heard him again near the mountain", {"A": "heard", "B": "we heard him"}),
     ]
     prompter = Prompter(build(), TemplateSection(separator="\n"))
     drawn = [rows[i:] for i in range(4)] + [[rows[3], rows[1]], [rows[0], rows[2]]]

@@ -44,9 +44,9 @@ def flip_rate(groups: Sequence[tuple[Group, Values]]) -> float:
 
 
 def _must_move(copy: Copy) -> bool:
-    return bool(copy.edits) and any(
-        edit.operand != OWN_STATE and edit.strength != OPS.get(edit.op, "op").neutral for edit in copy.edits
-    )
+    """Whether a vector is written. A subspace may be empty in good faith: LEACE finds nothing to erase."""
+    ops = [(edit, OPS.get(edit.op, "op")) for edit in copy.edits if edit.operand != OWN_STATE]
+    return any(op.operand == "vector" and edit.strength != op.neutral for edit, op in ops)
 
 
 def check_fired(groups: Sequence[tuple[Group, Values]], floor: Mapping[str, float]) -> None:

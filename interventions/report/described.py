@@ -73,11 +73,14 @@ def describe(spec: Mapping[str, Any], manifest: Mapping[str, Any], tasks: list[s
 
 def describe_interventions(spec: Mapping[str, Any]) -> dict[str, str]:
     """Intervention -> a sentence on what it does, and where."""
-    return {
-        name: "; then ".join(_edit(edit, several=bool(section["edits"])) for edit in section["edits"] or [section])
-        + "."
-        for name, section in spec["interventions"].items()
-    }
+    return {name: _section(section) + "." for name, section in spec["interventions"].items()}
+
+
+def _section(section: Mapping[str, Any]) -> str:
+    if "sweep" in section:  # the intervention as a whole is swept
+        return " or ".join(map(_section, section["sweep"])) + " (swept)"
+    edits = section.get("edits") or [section]
+    return _text(edits) if "sweep" in edits else "; then ".join(_edit(e, several=edits != [section]) for e in edits)
 
 
 def _model(model: Mapping[str, Any]) -> str:
@@ -89,7 +92,7 @@ def _edit(edit: Mapping[str, Any], several: bool) -> str:
     place = f"{_phrase(_SITES, edit['site'])} at {_position(edit['position'])}"
     op = edit["op"] if isinstance(edit["op"], str) else _text(edit["op"])
     form = _OPS.get(op, f"applies {op} with {{vector}} to {{place}}")
-    done = form.format(place=place, vector=_vector(edit["vector"]))
+    done = form.format(place=place, vector=_vector(edit.get("vector")))
     strength = "" if edit["strength"] == 1 else f", with strength {_text(edit['strength'])}"
     return f"{done}{strength}; {_layers(edit['layers'], several)}"
 
@@ -99,14 +102,14 @@ def _vector(vector: Mapping[str, Any] | None) -> str:
         return "no vector"
     if "sweep" in vector:
         return _text(vector)
-    if vector["subspace"]:
-        rank = f"{_text(vector['rank'])}-dimensional " if vector["rank"] else ""
+    if vector.get("subspace"):
+        rank = f"{_text(vector['rank'])}-dimensional " if vector.get("rank") else ""
         what = f"the {rank}subspace in which the tasks' states differ ({_text(vector['method'])})"
-    elif isinstance(vector["difference"], list):
+    elif isinstance(vector.get("difference"), list):
         plus, minus = (_phrase(_SOURCES, source) for source in vector["difference"])
         what = f"the mean state of {plus} minus that of {minus}"
     else:
-        what = f"the mean state of {_phrase(_SOURCES, vector['mean'] or vector['difference'])}"
+        what = f"the mean state of {_phrase(_SOURCES, vector.get('mean') or vector.get('difference'))}"
     which = "correctly answered " if vector["only"] == "correct" else ""
     prompts = f"up to {_text(vector['prompts'])} {which}prompts a task of {_text(vector['shots'])} demonstrations"
     return f"{what} ({prompts})"

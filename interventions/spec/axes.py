@@ -1,125 +1,130 @@
 """``{sweep: [v1, v2]}`` anywhere in a spec makes an axis; a study is the product of its axes.
 
-Axes under ``interventions.<name>`` vary that intervention alone; all others vary the whole point.
-So a sweep over one intervention's strength does not repeat the rest of the run.
+Axes under ``interventions.<name>`` vary that intervention alone (its variants); all others vary the
+whole point. So a sweep over one intervention's strength does not repeat the rest of the run.
 """
 
 from __future__ import annotations
 
-import copy
 import itertools
-import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from interventions.errors import SpecError
+from interventions.spec.paths import FieldPath
+from interventions.spec.refusal import Refusal
 from interventions.spec.sections import InterventionSection, Spec
+from interventions.spec.values import label as label
+from interventions.spec.values import shown
 
-Path = tuple[str | int, ...]
 Tree = dict[str, Any]
+Axes = dict[FieldPath, list[Any]]
+Picks = dict[FieldPath, int]
+"""Axis -> index of the chosen value."""
+
+MOST = 10_000
+"""Points, or variants of an intervention, at most: beyond it a sweep is a slip rather than a study."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One intervention at one setting of its own axes; ``swept`` maps their paths to values."""
+    """One intervention at one setting of its own axes."""
 
     name: str
     section: InterventionSection
     swept: Mapping[str, Any]
+    """Path of each of its axes -> value."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One setting of the global axes. ``spec.interventions`` holds each one's first variant."""
+    """One setting of the global axes."""
 
     spec: Spec
+    """Plain values only; ``spec.interventions`` holds each intervention's first variant."""
     swept: Mapping[str, Any]
+    """Path of each global axis -> value."""
     variants: tuple[Variant, ...]
+    """Interventions in the spec's order, each at every setting of its own axes."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """A spec file, understood: the resolved tree (defaults filled in, sweeps in place) and its points."""
+    """A spec file, understood."""
 
     tree: Tree
+    """The resolved spec: every default filled in, one spelling of everything, sweeps in place."""
     axes: Mapping[str, list[Any]]
+    """Path -> values of every axis, in the file's order; the first varies slowest."""
     points: tuple[Point, ...]
     digest: str
-
-    @property
-    def name(self) -> str:
-        return self.points[0].spec.name
+    name: str
 
 
-def dotted(path: Path) -> str:
-    """``("metrics", 1)`` -> ``metrics[1]``, ``("a", "b")`` -> ``a.b``."""
-    out = ""
-    for part in path:
-        out += f"[{part}]" if isinstance(part, int) else (f".{part}" if out else part)
-    return out
+def is_sweep(node: Any) -> bool:
+    return isinstance(node, dict) and set(node) == {"sweep"}
 
 
-def label(value: Any) -> str:
-    """A swept value as text: scalars as they are, others as compact JSON."""
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+def find_axes(tree: Any, path: FieldPath = ()) -> Axes:
+    """Every sweep node of the tree with its values, in the order of the file.
 
-
-def find_axes(tree: Any, path: Path = ()) -> dict[Path, list[Any]]:
-    """Every sweep node of the tree with its values, in the order of the file. Raises SpecError."""
-    if isinstance(tree, dict):
-        if "sweep" in tree:
-            return {path: _values(tree, dotted(path))}
-        items: Any = tree.items()
-    elif isinstance(tree, list):
-        items = enumerate(tree)
-    else:
-        return {}
-    found: dict[Path, list[Any]] = {}
-    for key, value in items:
+    Raises Refusal at the node for a sweep that is malformed or stands where none is meant.
+    """
+    if isinstance(tree, dict) and "sweep" in tree:
+        return {path: _values(tree, path)}
+    entries = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    found: Axes = {}
+    for key, value in entries:
         found |= find_axes(value, (*path, key))
     return found
 
 
-def _values(node: Tree, where: str) -> list[Any]:
+def _values(node: Tree, path: FieldPath) -> list[Any]:
     values = node["sweep"]
-    if set(node) != {"sweep"}:
-        raise SpecError(where, "a sweep has other keys beside it", "write {sweep: [v1, v2]} alone")
+    if not is_sweep(node):
+        beside = ", ".join(key for key in node if key != "sweep")
+        raise Refusal(f"found sweep beside {beside}, expected it alone", "write {sweep: [v1, v2]}", path)
+    if path[:1] == ("interventions",) and len(path) < 3:
+        # its variants would share one name, and results could not tell them apart
+        raise Refusal("an intervention cannot be swept as a whole", "name each, or sweep its fields", path)
+    if path in ((), ("version",), ("name",)):
+        raise Refusal("found a sweep where none is meant", "sweep a field of a section", path)
     if not isinstance(values, list) or not values:
-        raise SpecError(where, f"a sweep needs a list of values, found {label(values)}", "write {sweep: [v1, v2]}")
-    shown = [json.dumps(value, sort_keys=True) for value in values]
+        raise Refusal(f"sweeps {shown(values)}, expected a list of values", "write {sweep: [v1, v2]}", path)
     for i, value in enumerate(values):
-        if find_axes(value):
-            raise SpecError(where, "a sweep stands inside a sweep", "name the inner field's path as an axis of its own")
-        if shown[i] in shown[:i]:
-            raise SpecError(where, f"the sweep holds {label(value)} twice", "leave one out")
+        if _holds_sweep(value):
+            remedy = "sweep the outer field over plain values, or the inner fields alone"
+            raise Refusal("found a sweep inside a sweep", remedy, (*path, "sweep", i))
     return values
 
 
-def put(tree: Tree, path: Path, value: Any) -> None:
-    """Set the node at ``path``, in place."""
-    node: Any = tree
-    for key in path[:-1]:
-        node = node[key]
-    node[path[-1]] = value
+def _holds_sweep(node: Any) -> bool:
+    if isinstance(node, dict):
+        return "sweep" in node or any(map(_holds_sweep, node.values()))
+    return isinstance(node, list) and any(map(_holds_sweep, node))
 
 
-def settings(axes: Mapping[Path, list[Any]]) -> Iterator[dict[Path, Any]]:
-    """The product of the axes, the first one slowest."""
-    for values in itertools.product(*axes.values()):
-        yield dict(zip(axes, values, strict=True))
+def owner(path: FieldPath) -> str | None:
+    """The intervention whose variants the axis makes, or None where it makes points."""
+    return str(path[1]) if path[0] == "interventions" else None
 
 
-def set_all(tree: Tree, values: Mapping[Path, Any]) -> Tree:
-    """A copy of the tree with each path set."""
-    out = copy.deepcopy(tree)
-    for path, value in values.items():
-        put(out, path, value)
-    return out
+def settings(axes: Axes, whose: str) -> Iterator[Picks]:
+    """The product of the axes, the first one slowest. Raises Refusal where it is larger than MOST."""
+    size = math.prod(map(len, axes.values()))
+    if size > MOST:
+        raise Refusal(f"the sweeps span {size} {whose}, expected at most {MOST}", "sweep less at once")
+    for indices in itertools.product(*(range(len(values)) for values in axes.values())):
+        yield dict(zip(axes, indices, strict=True))
 
 
-def is_local(path: Path) -> bool:
-    """Whether an axis belongs to one intervention alone."""
-    return len(path) > 2 and path[0] == "interventions"
+def picked(node: Any, picks: Picks, path: FieldPath = ()) -> Any:
+    """A copy of the tree with each sweep node replaced by the value that ``picks`` names (else its first)."""
+    if is_sweep(node):
+        return picked(node["sweep"][picks.get(path, 0)], picks)
+    if isinstance(node, dict):
+        return {key: picked(value, picks, (*path, key)) for key, value in node.items()}
+    if isinstance(node, list):
+        return [picked(value, picks, (*path, i)) for i, value in enumerate(node)]
+    return node

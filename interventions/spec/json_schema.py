@@ -1,4 +1,7 @@
-"""JSON Schema of a spec file, for editors that check YAML while one types."""
+"""The JSON Schema of a spec file, for editors and for `patchboard schema`.
+
+It is wider than loading in what a schema cannot say (names that registries hold, products of sweeps).
+"""
 
 from __future__ import annotations
 
@@ -6,29 +9,57 @@ from typing import Any
 
 from interventions.spec.sections import Spec
 
+Schema = dict[str, Any]
 
-def json_schema() -> dict[str, Any]:
-    """pydantic's schema of Spec in which any field may also be ``{sweep: [...]}`` and a control a name."""
-    schema = Spec.model_json_schema()
-    schema["title"] = "patchboard spec, version 1"
-    schema["$defs"]["Sweep"] = {
-        "type": "object",
-        "properties": {"sweep": {"type": "array", "minItems": 1}},
-        "required": ["sweep"],
-        "additionalProperties": False,
+_FIXED = ("version", "name", "interventions")
+"""Fields of the file that are never swept as a whole."""
+
+_SWEPT = "Sweepable"
+"""Prefix of a section's second definition, in which every field may be swept. The first stays without
+sweeps, for use inside a sweep, where no further one may stand."""
+
+
+def json_schema() -> Schema:
+    """The schema (draft 2020-12): Spec's own, in which a field may also be ``{sweep: [v1, v2]}``."""
+    schema = Spec.model_json_schema(mode="validation")
+    plain = schema.pop("$defs")
+    # pydantic's patternProperties would let names of other patterns pass
+    interventions = schema["properties"]["interventions"]
+    ((pattern, entry),) = interventions.pop("patternProperties").items()
+    interventions |= {"propertyNames": {"pattern": pattern}, "additionalProperties": _inside(entry)}
+    schema["properties"] = {
+        name: field if name in _FIXED else _sweepable(field) for name, field in schema["properties"].items()
     }
-    control = schema["properties"]["controls"]["items"]
-    options = dict(schema["$defs"]["ControlSection"]["properties"])
-    del options["name"]
-    by_name = {"type": "object", "properties": options, "additionalProperties": False}
-    named = {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": by_name}
-    schema["properties"]["controls"]["items"] = {"anyOf": [control, {"type": "string"}, named]}
-    for section in (schema, *(d for name, d in schema["$defs"].items() if name != "Sweep")):
-        for name, field in section.get("properties", {}).items():
-            section["properties"][name] = _or_sweep(field)
-    return schema
+    swept = {_SWEPT + name: _inside(definition) for name, definition in plain.items()}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "patchboard spec",
+        "description": "A study: interventions on a language model, and what is measured.",
+        "$defs": plain | swept,
+    }
 
 
-def _or_sweep(field: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: field.pop(key) for key in ("description", "default", "title") if key in field}
-    return {**kept, "anyOf": [field, {"$ref": "#/$defs/Sweep"}]}
+def _sweepable(schema: Schema) -> Schema:
+    """``schema``, or a sweep over values of it; its title, description and default stay outermost."""
+    notes = {key: value for key, value in schema.items() if key in ("title", "description", "default")}
+    value = {key: value for key, value in schema.items() if key not in notes}
+    sweep = {"type": "array", "items": value, "minItems": 1, "uniqueItems": True}
+    node = {"type": "object", "properties": {"sweep": sweep}, "required": ["sweep"]}
+    return {**notes, "anyOf": [_inside(value), {**node, "additionalProperties": False}]}
+
+
+def _inside(schema: Schema) -> Schema:
+    """``schema`` with everything that it holds sweepable, but not itself."""
+    out = dict(schema)
+    if "$ref" in schema:
+        out["$ref"] = schema["$ref"].replace("#/$defs/", f"#/$defs/{_SWEPT}")
+    if "anyOf" in schema:
+        out["anyOf"] = [_inside(branch) for branch in schema["anyOf"]]
+    if "properties" in schema:
+        out["properties"] = {name: _sweepable(field) for name, field in schema["properties"].items()}
+    if "items" in schema:
+        out["items"] = _sweepable(schema["items"])
+    if isinstance(schema.get("additionalProperties"), dict):
+        out["additionalProperties"] = _sweepable(schema["additionalProperties"])
+    return out

@@ -1,93 +1,109 @@
-"""Layers and positions as a spec may write them: their syntax, and what they come to for a model."""
+"""``layers``: all, a block, a list of them, or from:to:step; checked on load, resolved for a known model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Mapping
 from typing import Any
 
-from interventions.errors import SpecError
 from interventions.registry import suggest
-from interventions.spec.sections import Together
+from interventions.spec.refusal import Refusal, only_once, refused_at
+from interventions.spec.values import shown
 
-POSITIONS = ("last", "answer", "query", "demo_inputs", "demo_outputs", "before_answers", "all")
-_FORMS = "write all, a number, a list, or from:to:step"
+_SLICE = re.compile(r"(-?\d+)?\s*:\s*(-?\d+)?\s*(?::\s*(-?\d+)?)?")
+_LIST = re.compile(r"-?\d+(\s*,\s*-?\d+)*")
+TEXT_PATTERN = r"^(all|-?\d+(,-?\d+)*|(-?\d+)?:(-?\d+)?(:(-?\d+)?)?)$"
+"""What ``layers`` may be as text, for the JSON Schema."""
 
-
-def parse_layers(value: Any, layers: int, where: str) -> tuple[int, ...]:
-    """The blocks that ``value`` names in a model of ``layers`` blocks, in the order given.
-
-    value: ``all``, an integer (negative from the end), a list of them, ``"3,5"``, or
-    ``"from:to:step"`` with Python's meaning (``to`` left out). Raises SpecError.
-    """
-    if isinstance(value, str) and ":" in value:
-        found = list(range(layers))[slice(*_slice_parts(value, where))]
-    elif value == "all":
-        found = list(range(layers))
-    else:
-        found = [_in_range(number, layers, where) for number in _numbers(value, where)]
-    if not found:
-        raise SpecError(where, f"'{value}' names no layer of the model's {layers}", _FORMS)
-    return tuple(found)
+_FORMS = "write all, a block's number, a list [0, 4], or from:to:step as in 0:12:2"
 
 
 def check_layers(value: Any, where: str) -> None:
-    """Syntax only, for when no model is at hand. Raises SpecError."""
-    if isinstance(value, Together):
-        check_layers(value.together, f"{where}.together")
-    elif isinstance(value, str) and ":" in value:
-        _slice_parts(value, where)
-    elif value != "all":
-        _numbers(value, where)
+    """Raises SpecError at ``where`` unless ``value`` can be meant as layers of some model."""
+    with refused_at(where):
+        canonical_layers(value)
 
 
-def _slice_parts(value: str, where: str) -> list[int | None]:
-    parts = value.split(":")
-    try:
-        numbers = [int(part) if part.strip() else None for part in parts]
-    except ValueError:
-        numbers = []
-    if not 2 <= len(numbers) <= 3 or numbers[2:] == [0]:
-        raise SpecError(where, f"'{value}' is no range of layers", "write from:to or from:to:step, as in 0:80:4")
-    return numbers
+def parse_layers(value: str | int | list[int], n_layers: int, where: str) -> tuple[int, ...]:
+    """The blocks that ``value`` names, in the order it names them.
+
+    value: ``all``; an int or a list of ints, negative ones from the end; ``from:to:step`` as a Python slice
+    (``to`` exclusive, parts may be empty, ends beyond the model's are cut); "3,5" as a command line has it.
+    Raises SpecError at ``where`` for a block the model has not, one named twice, or an empty result.
+
+    >>> parse_layers("0:12:4", 12, "--layers"), parse_layers([0, -1], 12, "--layers")
+    ((0, 4, 8), (0, 11))
+    """
+    with refused_at(where):
+        value = canonical_layers(value)
+        if isinstance(value, Mapping):
+            raise Refusal(f"found {shown(value)}, expected layers", _FORMS)
+        if isinstance(value, str):
+            return _slice(value, n_layers)
+        blocks = [value] if isinstance(value, int) else value
+        for i, block in enumerate(blocks):
+            if not -n_layers <= block < n_layers:
+                at = (i,) if isinstance(value, list) else ()
+                what = f"there is no layer {block}, the model has {n_layers}"
+                raise Refusal(what, f"choose 0 to {n_layers - 1}", at)
+        resolved = [block % n_layers for block in blocks]
+        only_once(resolved)
+        return tuple(resolved)
 
 
-def _numbers(value: Any, where: str) -> list[int]:
+def _slice(text: str, n_layers: int) -> tuple[int, ...]:
+    every = tuple(range(n_layers))
+    if text == "all":
+        return every
+    start, stop, step = (int(part) if part else None for part in (text + ":").split(":")[:3])
+    chosen = every[start:stop:step]
+    if not chosen:
+        raise Refusal(f"{text} holds no layer, the model has {n_layers}", f"choose within 0:{n_layers}")
+    return chosen
+
+
+def canonical_layers(value: Any) -> Any:
+    """The one spelling of ``value``: "3, 5" -> [3, 5], "3" -> 3, "0 : 8" -> "0:8". Raises Refusal."""
+    if isinstance(value, Mapping):
+        return _together(value)
     if isinstance(value, str):
-        try:
-            value = [int(part) for part in value.split(",")]
-        except ValueError:
-            raise SpecError(where, f"'{value}' is no choice of layers", _FORMS) from None
-    numbers = [value] if isinstance(value, int) else list(value)
-    if not numbers:
-        raise SpecError(where, "the list of layers is empty", _FORMS)
-    repeated = _repeated(numbers)
-    if repeated is not None:
-        raise SpecError(where, f"layer {repeated} is given twice", "leave one out")
-    return numbers
+        return _text(value)
+    if isinstance(value, list):
+        if not value:
+            raise Refusal("found an empty list, expected at least 1 layer", _FORMS)
+        for i, block in enumerate(value):
+            if isinstance(block, bool) or not isinstance(block, int):
+                raise Refusal(f"found {shown(block)}, expected a block's number", "write whole numbers", (i,))
+        only_once(value)
+    elif isinstance(value, bool) or not isinstance(value, int):
+        raise Refusal(f"found {shown(value)}, expected layers", _FORMS)
+    return value
 
 
-def _in_range(number: int, layers: int, where: str) -> int:
-    if not -layers <= number < layers:
-        raise SpecError(where, f"there is no layer {number}", f"the model has {layers} layers, 0 to {layers - 1}")
-    return number % layers
+def _text(text: str) -> str | int | list[int]:
+    text = text.strip()
+    if text == "all":
+        return text
+    if _LIST.fullmatch(text):
+        blocks = [int(part) for part in text.split(",")]
+        return canonical_layers(blocks) if "," in text else blocks[0]
+    parts = _SLICE.fullmatch(text)
+    if parts is None:
+        near = suggest(text, ["all"])
+        remedy = near if near.startswith("did you mean") else _FORMS
+        raise Refusal(f"found {shown(text)}, expected layers", remedy)
+    if parts[3] and int(parts[3]) == 0:
+        raise Refusal(f"{text} has a step of 0, expected another whole number", "leave the step out for 1")
+    return "".join(text.split())
 
 
-def _repeated(values: Iterable[Any]) -> Any:
-    seen = set()
-    for value in values:
-        if value in seen:
-            return value
-        seen.add(value)
-    return None
-
-
-def check_position(value: Any, where: str) -> None:
-    """Raises SpecError for a position that no prompt has a name for."""
-    names = value if isinstance(value, list) else [value]
-    if not names:
-        raise SpecError(where, "the list of positions is empty", "name one of " + ", ".join(POSITIONS))
-    for name in names:
-        if isinstance(name, str) and name not in POSITIONS:
-            raise SpecError(where, f"unknown position '{name}'", suggest(name, POSITIONS))
-    if _repeated(names) is not None:
-        raise SpecError(where, f"position {_repeated(names)} is given twice", "leave one out")
+def _together(value: Mapping[Any, Any]) -> dict[str, Any]:
+    if set(value) != {"together"}:
+        raise Refusal(f"found {shown(value)}, expected layers", "write {together: all} for one cell")
+    inner = value["together"]
+    if isinstance(inner, Mapping):
+        raise Refusal(f"found {shown(inner)}, expected layers", _FORMS, ("together",))
+    try:
+        return {"together": canonical_layers(inner)}
+    except Refusal as refusal:
+        raise refusal.inside("together") from None

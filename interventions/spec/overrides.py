@@ -2,87 +2,126 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from interventions.errors import SpecError
 from interventions.registry import suggest
+from interventions.spec.axes import Tree, is_sweep
+from interventions.spec.fields import kinds_at, unknown_key
+from interventions.spec.paths import FieldPath, at_path, format_path, split_path
+from interventions.spec.refusal import refused_at
 from interventions.spec.sections import Spec
-from interventions.spec.wording import known_keys
-
-Tree = dict[str, Any]
-_OPEN = ("tasks",)
-"""Sections whose further fields their family checks."""
+from interventions.spec.yaml_text import parse_yaml, plain
 
 
-def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
-    """``["--prompts.shots=4"]`` -> ``{"prompts.shots": 4}``. Raises SpecError naming the argument."""
+def parse_overrides(arguments: Sequence[str], flags: Sequence[str] = ()) -> dict[str, Any]:
+    """``["--prompts.shots=4"]`` -> ``{"prompts.shots": 4}``, in the order given.
+
+    Values are YAML 1.2; ``True`` and ``None``, as W&B's agent writes them, are true and null. A value that is
+    no YAML as it stands needs quotes of its own: ``--prompts.template.input='"{input} ->"'``.
+
+    flags: the program's other flags (``--quiet``), for suggestions.
+    Raises SpecError at the argument for anything but ``--path=value``, and for a path given twice.
+    """
     found: dict[str, Any] = {}
     for argument in arguments:
-        match = re.fullmatch(r"--([A-Za-z0-9_.\-\[\]]+)=(.*)", argument, flags=re.DOTALL)
-        if not match:
-            name = argument.split("=")[0]
-            remedy = f"write {name}=VALUE" if re.fullmatch(r"--[\w.\-]+", argument) else "see --help"
-            raise SpecError(name, "is no flag and no path of the spec with a value", remedy)
-        path, text = re.sub(r"\[(-?\d+)\]", r".\1", match[1]), match[2]
+        flag, equals, text = argument.partition("=")
+        if not re.fullmatch(r"--\w[\w.\-\[\]]*", flag):
+            raise SpecError(flag, "is no flag, expected --path=value", "set a field as in --prompts.shots=4")
+        parts = split_path(flag.removeprefix("--"))
+        if not all(parts) or any(set(part) & set("[]") for part in parts):
+            raise SpecError(flag, "is no path of a field", "write it as in --prompts.shots=4 or --metrics.0=kl")
+        if not kinds_at(Spec, parts[:1]):
+            sections = [f"--{name}" for name in Spec.model_fields] if equals else []
+            what = "is neither a flag nor a field of the spec"
+            raise SpecError(flag, what, _nearest(flag, parts, [*flags, *sections]))
+        if not equals:
+            raise SpecError(flag, "has no value", f"write {flag}=VALUE")
+        path = ".".join(parts)
+        if path in found:
+            raise SpecError(flag, "is given twice", "keep one")
         try:
-            # W&B hands booleans and None over as Python writes them; YAML 1.2 reads True, not None
-            found[path] = None if text == "None" else YAML(typ="safe", pure=True).load(text)
-        except YAMLError:
-            raise SpecError(f"--{match[1]}", f"'{text}' is not valid YAML", "quote it for the shell") from None
+            found[path] = parse_yaml(text, flag, none_is_null=True)
+        except SpecError as error:
+            if not error.what.startswith("is no YAML"):
+                raise
+            remedy = f"quote it for YAML as well: {flag}='\"…\"'"
+            raise SpecError(flag, f"the value '{text}' {error.what}", remedy) from None
     return found
 
 
-def apply_overrides(tree: Tree, overrides: Mapping[str, Any]) -> Tree:
-    """A copy of the tree with each dotted path set. Raises SpecError for a path that no spec has."""
-    out = copy.deepcopy(tree)
+def _nearest(flag: str, parts: Sequence[str], known: Sequence[str]) -> str:
+    first = "--" + parts[0]
+    remedy = suggest(first, known)
+    return remedy.replace("'?", flag.removeprefix(first) + "'?") if remedy.startswith("did") else remedy
+
+
+def apply_overrides(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> Tree:
+    """A copy of the raw tree with each path (``prompts.shots``, ``metrics.0``) set, missing sections created.
+
+    Raises SpecError at ``--path`` for a path that no spec has, an intervention or an entry that is not there,
+    and a field of a section that is swept as a whole. The values are checked with the rest of the spec.
+    """
+    with refused_at(""):
+        copied = plain(tree)
+    return applied(copied, overrides)[0]
+
+
+def applied(tree: Tree, overrides: Mapping[str, Any]) -> tuple[Tree, dict[FieldPath, str]]:
+    """As ``apply_overrides``, with the path that each flag came to; changes ``tree``."""
+    flags: dict[FieldPath, str] = {}
     for path, value in overrides.items():
-        _set(out, path.split("."), value, f"--{path}")
-    return out
+        parts = split_path(path)
+        with refused_at(f"--{path}"):
+            value = plain(value)
+        flags[_place(tree, parts, value, f"--{path}")] = f"--{path}"
+    return tree, flags
 
 
-def _set(tree: Tree, parts: list[str], value: Any, flag: str) -> None:
+def _place(tree: Tree, parts: tuple[str, ...], value: Any, flag: str) -> FieldPath:
     node: Any = tree
+    path: FieldPath = ()
     for depth, part in enumerate(parts):
-        final = depth == len(parts) - 1
-        if isinstance(node, list):
-            if not (part.lstrip("-").isdigit() and -len(node) <= int(part) < len(node)):
-                raise SpecError(flag, f"the list has {len(node)} entries, '{part}' is none of them", "count from 0")
-            key: Any = int(part)
-        else:
-            _check_known(node, parts, depth, flag)
-            key = part
-        if final:
+        if len(path) == 2 and path[0] == "controls" and isinstance(node, dict) and node.get("name") == part:
+            continue  # `controls.1.random.draws`, as the short form `{random: {draws: 3}}` suggests
+        key = _key(node, part, path, flag, last=depth == len(parts) - 1)
+        path = (*path, key)
+        if depth == len(parts) - 1:
             node[key] = value
-            return
-        inner = node[key] if isinstance(node, list) else node.get(key)
-        if isinstance(inner, dict) and "sweep" in inner and parts[depth + 1] != "sweep":
-            raise SpecError(flag, f"'{'.'.join(parts[: depth + 1])}' is swept as a whole", "override the whole of it")
-        if not isinstance(inner, (dict, list)):
-            if inner is not None and not known_keys(Spec, parts[: depth + 1]):
-                raise SpecError(
-                    flag, f"'{'.'.join(parts[: depth + 1])}' holds a value, not a section", "shorten the path"
-                )
-            inner = {}
-            node[key] = inner
-        node = inner
+            return path
+        below = node.get(key) if isinstance(node, dict) else node[key]
+        if not (isinstance(below, dict) or (isinstance(below, list) and parts[depth + 1].isdigit())):
+            below = node[key] = _created(path, parts[depth + 1], flag)
+        node = below
+    raise SpecError(flag, "names a control, not a field of it", "write draws behind it")
 
 
-def _check_known(node: Tree, parts: list[str], depth: int, flag: str) -> None:
-    part = parts[depth]
-    if part in node or part == "sweep":
-        return
-    if parts[0] in _OPEN and depth > 0:
-        return
-    if parts[0] == "interventions" and depth == 1:
-        raise SpecError(
-            flag, f"there is no intervention '{part}'", suggest(part, node) if node else "name one in the spec first"
-        )
-    known = known_keys(Spec, parts[:depth])
-    if part not in known:
-        raise SpecError(flag, f"the spec has no field '{'.'.join(parts[: depth + 1])}'", suggest(part, known))
+def _key(node: Any, part: str, path: FieldPath, flag: str, last: bool) -> str | int:
+    """What ``part`` is in ``node``: an index in a list, else a key, if a spec may have it there."""
+    here = format_path(path)
+    if isinstance(node, list):
+        if int(part) >= len(node):
+            what = f"{here} has {len(node)} entries, counted from 0"
+            raise SpecError(flag, what, f"set it whole: --{here}=[…]")
+        return int(part)
+    if is_sweep(node) and part != "sweep":
+        raise SpecError(flag, f"{here} is swept as a whole", f"set it whole: --{here}=…")
+    if path == ("interventions",) and part not in node and not last:
+        remedy = suggest(part, node) if node else "name one in the spec first"
+        raise SpecError(flag, f"the spec has no intervention '{part}'", remedy)
+    if not kinds_at(Spec, (*path, part)):
+        raise SpecError(flag, *unknown_key(Spec, (*path, part)))
+    return part
+
+
+def _created(path: FieldPath, following: str, flag: str) -> Any:
+    """The container that a path leads through and the spec does not hold yet."""
+    if not following.isdigit():
+        return {}
+    default = at_path(Spec().model_dump(), path)
+    if not isinstance(default, list):
+        here = format_path(path)
+        raise SpecError(flag, f"{here} is no list in this spec", f"set it whole: --{here}=[…]")
+    return default

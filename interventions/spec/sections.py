@@ -8,40 +8,61 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from interventions.spec.layers import TEXT_PATTERN, canonical_layers
+from interventions.spec.positions import PositionName, check_position
+from interventions.spec.refusal import Refusal, only_once
+from interventions.spec.values import shown
 
 Count = Annotated[int, Field(ge=1)]
 Shots = Annotated[int, Field(ge=0)]
 
 
+def _differ(values: list[Any]) -> list[Any]:
+    only_once(values)
+    return values
+
+
+Differing = AfterValidator(_differ)
+"""Of a list: no entry twice."""
+
+
+def _exactly_one(*fields: str) -> dict[str, Any]:
+    """For the JSON Schema: one of the fields is given, and not as null."""
+    given = [{"required": [field], "properties": {field: {"not": {"type": "null"}}}} for field in fields]
+    return {"oneOf": given}
+
+
 class Section(BaseModel):
     """Unknown keys are refused, nothing is coerced (``true`` is no 1), nothing changes after."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ModelSection(Section):
     name: str = Field(default="embedded", description="'embedded', a Hub name, or a folder in the Hub's format")
     revision: str = Field(default="main", description="branch, tag or commit of a Hub model")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="auto: float32 for the embedded model and on CPU, else the checkpoint's own"
+        default="auto",
+        description="auto: float32 for the embedded model and on CPU, else the checkpoint's own",
     )
 
 
 class TasksSection(Section):
     """A family and which of its tasks; a family's own options (``bits``, ``files``) are checked by it."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    model_config = ConfigDict(extra="allow")
 
     family: str = Field(default="bitwise", description="bitwise, pos, pairs; `patchboard ls` lists all")
     include_null: bool = Field(default=True, description="fit a Null mean and give Null a label in CD")
-    only: Annotated[list[str], Field(min_length=1)] | None = Field(
+    only: Annotated[list[str], Field(min_length=1), Differing] | None = Field(
         default=None, description="these tasks of the family only"
     )
 
 
 class TemplateSection(Section):
-    """Text of a prompt: prefix, then for each demonstration input, output, separator; then the query's input."""
+    """Text of a prompt: prefix; for each demonstration input, output, separator; the query's input."""
 
     prefix: str = Field(default="", description="before everything; may hold {task}, which states the task")
     input: str = Field(default="{input} ->", description="must hold {input}")
@@ -51,8 +72,10 @@ class TemplateSection(Section):
     @model_validator(mode="after")
     def _holds_its_field(self) -> TemplateSection:
         for field in ("input", "output"):
-            if getattr(self, field).count("{" + field + "}") != 1:
-                raise ValueError(f"template.{field} must hold {{{field}}} exactly once")
+            times = getattr(self, field).count("{" + field + "}")
+            if times != 1:
+                what = f"holds {{{field}}} {times} times, expected exactly once"
+                raise Refusal(what, f"write '{{{field}}}' where the {field} belongs", (field,))
         return self
 
 
@@ -66,8 +89,10 @@ class PromptsSection(Section):
 class VectorSection(Section):
     """What an edit writes or removes, fitted on prompts that share no row with the evaluated ones."""
 
+    model_config = ConfigDict(json_schema_extra=_exactly_one("mean", "difference", "subspace"))
+
     mean: str | None = Field(default=None, description="same_task, other_task, null_task, all_tasks, or a task's name")
-    difference: Annotated[list[str], Field(min_length=2, max_length=2)] | None = Field(
+    difference: Annotated[list[str], Field(min_length=2, max_length=2), Differing] | None = Field(
         default=None, description="[a, b]: mean of a minus mean of b, each as under `mean`"
     )
     subspace: Literal["tasks"] | None = Field(
@@ -87,20 +112,40 @@ class VectorSection(Section):
     def _one_kind(self) -> VectorSection:
         given = [kind for kind in ("mean", "difference", "subspace") if getattr(self, kind) is not None]
         if len(given) != 1:
-            raise ValueError(f"needs exactly one of mean, difference, subspace; has {', '.join(given) or 'none'}")
-        if self.subspace is None and self.rank is not None:
-            raise ValueError("rank is of a subspace only")
+            has = " and ".join(given) or "none"
+            raise Refusal(f"has {has}, expected exactly one of mean, difference, subspace", "write one of the three")
+        for field, unset in (("rank", None), ("method", "pca")):
+            value = getattr(self, field)
+            if self.subspace is None and value != unset:
+                what = f"found {shown(value)} beside {self.kind}, but only a subspace has a {field}"
+                raise Refusal(what, "remove it, or write subspace: tasks", (field,))
         return self
+
+
+PlainLayers = Annotated[
+    Annotated[str, Field(pattern=TEXT_PATTERN)] | int | list[int], BeforeValidator(canonical_layers)
+]
+"""all, a block, a list of blocks, or from:to:step."""
 
 
 class Together(Section):
     """``{together: all}``: all these layers edited in one cell, not one cell a layer."""
 
-    together: str | int | list[int]
+    together: PlainLayers
 
 
-Layers = str | int | list[int] | Together
-Position = str | int | list[str | int]
+def _layers(value: Any) -> Any:
+    return value if isinstance(value, Together) else canonical_layers(value)
+
+
+def _position(value: Any) -> Any:
+    check_position(value)
+    return value
+
+
+# The checks come before the unions, so that a wrong value gets one complaint and not one a branch.
+Layers = Annotated[PlainLayers | Together, BeforeValidator(_layers)]
+Position = Annotated[PositionName | int | list[PositionName | int], BeforeValidator(_position)]
 Site = Literal["resid_pre", "resid_post", "attn_out", "mlp_out"]
 
 
@@ -118,6 +163,8 @@ class EditSection(Section):
 class InterventionSection(Section):
     """Either the fields of one edit, or ``edits``, a list of them made in one cell."""
 
+    model_config = ConfigDict(json_schema_extra=_exactly_one("op", "edits"))
+
     op: str | None = None
     vector: VectorSection | None = None
     layers: Layers = "all"
@@ -128,11 +175,11 @@ class InterventionSection(Section):
 
     @model_validator(mode="after")
     def _op_or_edits(self) -> InterventionSection:
-        if (self.op is None) == (self.edits is None):
-            raise ValueError("needs either op or edits")
+        if self.op is None and self.edits is None:
+            raise Refusal("has neither op nor edits", "add op: patch (`patchboard ls` lists all ops)")
         if self.edits is not None and self.model_fields_set - {"edits"}:
             extra = ", ".join(sorted(self.model_fields_set - {"edits"}))
-            raise ValueError(f"{extra}: move into each of edits")
+            raise Refusal(f"has {extra} beside edits", f"move {extra} into each of the edits")
         return self
 
     @property
@@ -158,20 +205,44 @@ class ControlSection(Section):
     draws: Count = Field(default=1, description="of random and random_subspace: independent draws")
 
 
-def _control(value: Any) -> Any:
-    """``random`` or ``{random: {draws: 3}}`` -> a ControlSection's fields."""
+class ControlOptions(Section):
+    draws: Count = 1
+
+
+def spelled_control(value: Any) -> Any:
+    """``random`` or ``{random: {draws: 3}}`` -> a ControlSection's fields; anything else as it is."""
     if isinstance(value, str):
         return {"name": value}
     if isinstance(value, dict) and len(value) == 1 and "name" not in value:
         (name, options), *_ = value.items()
-        return {"name": name, **(options or {})}
+        if options is None or (isinstance(options, dict) and "name" not in options):
+            return {"name": name, **(options or {})}
     return value
+
+
+def _control(value: Any) -> Any:
+    value = spelled_control(value)
+    if isinstance(value, dict) and len(value) == 1 and "name" not in value:
+        (name, options), *_ = value.items()
+        raise Refusal(f"found {shown(options)}, expected a mapping", f"write {name}: {{draws: 3}}", (name,))
+    return value
+
+
+Control = Annotated[
+    ControlSection,
+    BeforeValidator(
+        _control,
+        json_schema_input_type=str
+        | ControlSection
+        | Annotated[dict[str, ControlOptions | None], Field(min_length=1, max_length=1)],
+    ),
+]
 
 
 class DecodabilitySection(Section):
     k: Count = Field(default=10, description="neighbours that vote")
     prompts: Count = Field(default=100, description="prompts a label")
-    shots: Annotated[list[Shots], Field(min_length=1)] = [0, 1, 2, 4]
+    shots: Annotated[list[Shots], Field(min_length=1), Differing] = [0, 1, 2, 4]
 
 
 class StatisticsSection(Section):
@@ -180,16 +251,23 @@ class StatisticsSection(Section):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
+def _version(value: Any) -> Any:
+    # Literal[1] alone would take true and 1.0 for 1
+    if value != 1 or type(value) is not int:
+        raise Refusal(f"found {shown(value)}, this package reads version 1", "write version: 1")
+    return value
+
+
 class Spec(Section):
     """One point of science: every leaf a plain value (sweeps are expanded before)."""
 
-    version: Literal[1] = 1
+    version: Annotated[Literal[1], BeforeValidator(_version)] = 1
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "run"
     model: ModelSection = ModelSection()
     tasks: TasksSection = TasksSection()
     prompts: PromptsSection = PromptsSection()
     interventions: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")], InterventionSection] = {}
-    controls: list[Annotated[ControlSection, BeforeValidator(_control)]] = []
+    controls: list[Control] = []
     metrics: Annotated[list[str], Field(min_length=1)] = ["accuracy", "logprob", "kl"]
     decodability: DecodabilitySection | None = DecodabilitySection()
     statistics: StatisticsSection = StatisticsSection()

@@ -1,151 +1,141 @@
-"""pydantic's findings in one line of the user's words."""
+"""pydantic's findings in the user's words: path, what was found against what was expected, remedy."""
 
 from __future__ import annotations
 
-import types
-import typing
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from interventions.errors import SpecError
 from interventions.registry import suggest
-from interventions.spec.axes import dotted, label
+from interventions.spec.fields import default_at, kinds_at, section_of, unknown_key
+from interventions.spec.paths import FieldPath, format_path
+from interventions.spec.refusal import Refusal
+from interventions.spec.values import flow, shown
 
 _EXPECTED = {
-    "int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number",
-    "string_type": "text", "bool_type": "true or false", "list_type": "a list", "dict_type": "a mapping",
-    "model_type": "a mapping", "model_attributes_type": "a mapping",
-}  # fmt: skip
-
-
-def spec_error(error: ValidationError, root: type[BaseModel], prefix: tuple[str | int, ...] = ()) -> SpecError:
-    """The first finding as a SpecError; further ones are counted."""
-    findings = error.errors(include_url=False)
-    chosen = _most_telling(findings)
-    path = _user_path(chosen["loc"])
-    where, what, remedy = _words(chosen, path, root, findings)
-    others = len({_user_path(f["loc"]) for f in findings} - {path})
-    more = f" (and {others} more)" if others else ""
-    return SpecError(dotted((*prefix, *where)) or "spec", what, remedy + more)
-
-
-def _most_telling(findings: Sequence[Any]) -> Any:
-    """Of a union's branches the deepest finding is meant; else the first."""
-    first = findings[0]
-    same = [f for f in findings if _user_path(f["loc"])[: len(_user_path(first["loc"]))] == _user_path(first["loc"])]
-    return max(same, key=lambda f: len(_user_path(f["loc"])))
-
-
-_BRANCHES = {
-    "str",
-    "int",
-    "Together",
-    "list[int]",
-    "list[union[str,int]]",
-    "list[union[int,str]]",
-    "function-before",
-    "constrained-str",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+}
+_BOUNDS = {
+    "greater_than_equal": ("ge", "at least {}", "{} or more"),
+    "greater_than": ("gt", "more than {}", "more than {}"),
+    "less_than_equal": ("le", "at most {}", "{} or less"),
+    "less_than": ("lt", "less than {}", "less than {}"),
 }
 
 
-def _user_path(location: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """The location without the names that pydantic gives to the branches of a union."""
-    return tuple(
-        p for p in location if not (isinstance(p, str) and (p in _BRANCHES or p.startswith(("function-", "list["))))
-    )
+@dataclass(frozen=True)
+class Complaint:
+    """One thing wrong with a spec."""
+
+    path: FieldPath
+    what: str
+    remedy: str
 
 
-def _words(
-    finding: Any, path: tuple[str | int, ...], root: type[BaseModel], findings: Sequence[Any]
-) -> tuple[tuple[str | int, ...], str, str]:
-    kind, given, context = finding["type"], finding.get("input"), finding.get("ctx", {})
-    if kind == "extra_forbidden":
-        known = known_keys(root, path[:-1])
-        return path, f"unknown field '{path[-1]}'", suggest(str(path[-1]), known)
-    if kind == "missing":
-        return path, "is missing", "add it"
-    if kind == "value_error":
-        what, _, remedy = str(context.get("error", finding["msg"])).partition("; ")
-        return path, what, remedy or "mend it"
-    if kind == "literal_error":
-        if path == ("version",):
-            return path, f"found {label(given)}, this package reads version 1", "set version: 1"
-        choices = context["expected"].replace("'", "").replace(" or ", ", ")
-        return path, f"unknown value {_shown(given)}", suggest(str(given), [c.strip() for c in choices.split(",")])
-    if kind in _EXPECTED:
-        expected = _EXPECTED[kind]
-        branches = {_EXPECTED[f["type"]] for f in findings if _user_path(f["loc"]) == path and f["type"] in _EXPECTED}
-        if len(branches) > 1:
-            expected = ", ".join(sorted(branches)[:-1]) + " or " + sorted(branches)[-1]
-        if isinstance(given, list) and "a list" not in branches:
-            return path, f"found a list, expected {expected}", f"write {{sweep: {label(given)}}} to sweep over it"
-        return path, f"found {_shown(given)}, expected {expected}", "correct it"
-    if kind in ("greater_than_equal", "greater_than", "less_than", "less_than_equal"):
-        bound = next(iter(context.values()))
-        relation = (
-            kind.replace("_", " ")
-            .replace("than equal", "or equal")
-            .replace("greater or", "at least or")
-            .replace("or equal", "")
-            .strip()
-        )
-        relation = {
-            "at least": "at least",
-            "greater than": "more than",
-            "less than": "less than",
-            "less": "at most",
-        }.get(relation, relation)
-        return path, f"found {label(given)}, expected {relation} {bound}", "correct it"
-    if kind == "too_short":
-        return (
-            path,
-            f"holds {context.get('actual_length')} entries, expected at least {context.get('min_length')}",
-            "add to it",
-        )
-    if kind == "too_long":
-        return path, f"holds {context.get('actual_length')} entries, expected {context.get('max_length')}", "shorten it"
-    if kind == "string_pattern_mismatch":
-        return path, f"'{given}' has characters that a name cannot have", "use letters, digits, - and _"
-    return path, finding["msg"][0].lower() + finding["msg"][1:], "correct it"
+def spec_error(error: ValidationError, root: type[BaseModel], prefix: FieldPath = ()) -> SpecError:
+    """All findings of ``error`` as one SpecError; ``prefix`` is where ``root`` stands in the spec."""
+    return first_of(complaints(error, root, prefix))
 
 
-def _shown(value: Any) -> str:
-    if isinstance(value, str):
-        return f"the text '{value}'"
-    if isinstance(value, dict):
-        return "a mapping"
-    if value is None:
-        return "nothing"
-    return f"a list {label(value)}" if isinstance(value, list) else label(value)
+def first_of(found: Sequence[Complaint], where: Callable[[FieldPath], str] = format_path) -> SpecError:
+    """The first complaint as an error, which says how many more there are."""
+    distinct = list(dict.fromkeys(found))
+    more = f" (and {len(distinct) - 1} more)" if len(distinct) > 1 else ""
+    first = distinct[0]
+    return SpecError(where(first.path) or "spec", first.what, first.remedy + more)
 
 
-def known_keys(root: type[BaseModel], path: Sequence[str | int]) -> list[str]:
-    """Fields of the section that ``path`` leads to from ``root``; empty where it leads to none."""
-    annotation: Any = root
-    for part in path:
-        inner = _bare(annotation)
-        if typing.get_origin(inner) in (list, dict):
-            annotation = typing.get_args(inner)[-1]  # an entry, whatever its key
-        elif _is_section(inner) and str(part) in inner.model_fields:
-            annotation = inner.model_fields[str(part)].annotation
+def complaints(error: ValidationError, root: type[BaseModel], prefix: FieldPath = ()) -> list[Complaint]:
+    """Every finding of ``error``, a section's unknown keys before its missing ones (which they explain)."""
+    found = []
+    for finding in error.errors(include_url=False):
+        # "[key]" is pydantic's mark for a mapping's key; the key itself stands before it
+        path = tuple(part for part in finding["loc"] if part != "[key]")
+        refusal = finding.get("ctx", {}).get("error")
+        if isinstance(refusal, Refusal):
+            complaint = Complaint((*prefix, *path, *refusal.at), refusal.what, refusal.remedy)
         else:
-            return []
-    inner = _bare(annotation)
-    return list(inner.model_fields) if _is_section(inner) else []
+            complaint = Complaint((*prefix, *path), *_worded(finding, path, root))
+        found.append((finding["type"], complaint))
+    unknown_in = {complaint.path[:-1] for kind, complaint in found if kind == "extra_forbidden"}
+    # sorting is stable: only what an unknown key of the same section explains moves back
+    found.sort(key=lambda entry: entry[0] == "missing" and entry[1].path[:-1] in unknown_in)
+    return [complaint for _, complaint in found]
 
 
-def _is_section(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def _worded(finding: Any, path: FieldPath, root: type[BaseModel]) -> tuple[str, str]:
+    kind, given, context = finding["type"], finding["input"], finding.get("ctx", {})
+    if kind == "extra_forbidden":
+        return unknown_key(root, path)
+    if kind == "missing":
+        return "is missing", "add it"
+    if kind in _EXPECTED:
+        return _wrong_type(_EXPECTED[kind], given, path, root)
+    if kind in _BOUNDS:
+        name, expected, remedy = _BOUNDS[kind]
+        bound = context[name]
+        return f"found {flow(given)}, expected {expected.format(bound)}", f"write {remedy.format(bound)}"
+    if kind == "literal_error":
+        return _wrong_choice(given, context["expected"])
+    if kind in ("too_short", "too_long"):
+        wanted = context["min_length"] if kind == "too_short" else context["max_length"]
+        words, remedy = ("at least", "add to it") if kind == "too_short" else ("at most", "shorten it")
+        return f"found a list of {context['actual_length']}, expected {words} {wanted}", remedy
+    if kind == "string_pattern_mismatch":
+        signs = "'.', '_' and '-'" if "." in context["pattern"] else "'_' and '-'"
+        start = ", beginning with a letter or digit" if "." in context["pattern"] else ""
+        return f"found {shown(given)}, expected letters, digits, {signs}{start}", "rename it"
+    # a type of finding that no section raises today: pydantic's own words, on one line
+    return f"found {shown(given)} ({' '.join(finding['msg'].split())})", "see `patchboard schema`"
 
 
-def _bare(annotation: Any) -> Any:
-    """The section, list or mapping inside ``X | None`` or ``Annotated[X, …]``."""
-    origin = typing.get_origin(annotation)
-    if origin is typing.Annotated:
-        return _bare(typing.get_args(annotation)[0])
-    if origin in (typing.Union, types.UnionType):
-        found = [_bare(argument) for argument in typing.get_args(annotation)]
-        return next((a for a in found if _is_section(a) or typing.get_origin(a) in (list, dict)), annotation)
-    return annotation
+def _wrong_type(expected: str, given: Any, path: FieldPath, root: type[BaseModel]) -> tuple[str, str]:
+    kinds = kinds_at(root, path)
+    section, nullable = section_of(kinds), type(None) in kinds
+    if section is not None:
+        expected += f" ({', '.join(section.model_fields)})"
+    what = f"found {shown(given)}, expected {expected}"
+    if isinstance(given, list):
+        if expected == "a mapping":
+            return what, "give each entry a name, as in {my_name: …}"
+        return what, f"write {{sweep: {flow(given)}}} to sweep"
+    if expected == "a list":
+        return what, f"write [{flow(given)}]"
+    if section is not None:
+        first, field = next(iter(section.model_fields.items()))
+        if isinstance(given, str) and str in kinds_at(section, (first,)):
+            return what, f"write {{{first}: {flow(given)}}}"
+        return (
+            what,
+            "write null to leave it out" if nullable else "remove it for its defaults, or give its keys",
+        )
+    if given is None:
+        return what, "remove it for its default"
+    if isinstance(given, dict) and expected != "text":
+        return what, "write {sweep: [v1, v2]} to sweep" if len(given) == 1 else f"write {expected}"
+    if expected == "text":
+        return what, f"put it in quotes: '{flow(given)}'" if not isinstance(given, dict) else "write text"
+    if isinstance(given, str) and re.fullmatch(r"\s*[-+]?[\d.]+(e[-+]?\d+)?\s*|true|false", given.lower()):
+        return what, f"write {given.strip()} without quotes"
+    default = default_at(root, path)
+    return what, f"write {expected}" + (f" such as {default}" if type(default) in (int, float) else "")
+
+
+def _wrong_choice(given: Any, expected: str) -> tuple[str, str]:
+    if isinstance(given, list):
+        return f"found {shown(given)}, expected {expected}", f"write {{sweep: {flow(given)}}} to sweep"
+    choices = re.findall(r"'([^']*)'", expected)
+    remedy = suggest(given, choices) if isinstance(given, str) else f"write {expected}"
+    return f"found {shown(given)}, expected {expected}", remedy

@@ -1,0 +1,200 @@
+"""Writes docs/spec.md from the sections and registries, so that the page cannot say what the code does not.
+
+Run ``python docs/reference.py`` after a change to either; tests/unit/test_docs.py holds the two together.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+import tasks.resolve  # noqa: F401  # enrols the families
+from interventions.engine.families import ARCHITECTURES, SITES
+from interventions.measure.metrics import METRICS
+from interventions.ops import OPS
+from interventions.plan.cells import CONTROLS
+from interventions.spec import sections
+from interventions.spec.positions import POSITIONS
+from tasks.base import FAMILIES
+
+PAGE = Path(__file__).with_name("spec.md")
+TEXTS = Path(__file__).with_name("spec.template")
+"""What no section or registry can say: how things are written, with examples."""
+
+PLACES: tuple[tuple[str, type[BaseModel]], ...] = (
+    ("The file", sections.Spec),
+    ("model", sections.ModelSection),
+    ("tasks", sections.TasksSection),
+    ("prompts", sections.PromptsSection),
+    ("prompts.template", sections.TemplateSection),
+    ("interventions.NAME", sections.InterventionSection),
+    ("interventions.NAME.edits[i]", sections.EditSection),
+    ("interventions.NAME.vector", sections.VectorSection),
+    ("interventions.NAME.layers, as a mapping", sections.Together),
+    ("controls[i]", sections.ControlSection),
+    ("decodability", sections.DecodabilitySection),
+    ("statistics", sections.StatisticsSection),
+)
+
+OWN_CHAPTER = {"layers": "[layers](#layers)", "position": "[position](#positions)", "site": "[site](#sites)"}
+"""Fields whose type takes a chapter to tell."""
+
+DESCRIBED = {
+    "version": "of this format",
+    "name": "names the run folder; not part of the digest",
+    "model": "the model", "tasks": "the task family", "prompts": "the evaluated prompts",
+    "interventions": "name → intervention; names hold letters, digits, `_` and `-`",
+    "controls": "run beside every intervention, see [controls](#controls)",
+    "metrics": "see [metrics](#metrics); the best layer is chosen by the first one",
+    "decodability": "Concept Decodability; `null` leaves it out",
+    "statistics": "bootstrap intervals; one setting for the whole run, so not for sweeps",
+    "template": "text of a prompt",
+    "op": "see [ops](#ops); required unless `edits` is given", "edits": "several edits made in one cell, instead of `op`",
+    "vector": "what the op writes or removes; `scale` and `zero` take none",
+    "layers": "blocks, from 0", "site": "where in the block", "position": "which tokens",
+    "strength": "1 is the whole edit; see each op's formula",
+    "together": "these blocks are edited in one cell", "bits": "digits of a number",
+    "shots": "numbers of demonstrations at which CD is measured", "level": "coverage of the intervals",
+    "config": "the data set's configuration", "split": "the split to read",
+}  # fmt: skip
+"""For fields whose section says nothing of them."""
+SEEDS = {
+    "prompts": "of the split into halves, the drawn rows and Null's answers",
+    "statistics": "of the bootstrap's draws",
+}
+NAMED = {"name": {"controls[i]": "the control"}, "op": {"interventions.NAME.edits[i]": "see [ops](#ops)"}}
+
+CONTROL_TEXTS = {
+    "self": "each edited state replaced by itself, as it was in the clean run. Nothing may change: what does is the"
+    " noise floor.",
+    "random": "the same edit with random directions: of a vector's norm, of a subspace's rank and centre. `draws`"
+    " independent ones. For a subspace it is reported as `random_subspace`.",
+    "other_task": "the edit with another task's vector, the next in the family's order. Only for vectors made of"
+    " `same_task`. It is also scored against the other task's answers (conversion).",
+    "random_subspace": "as `random`, for interventions on subspaces only. Give one of the two.",
+}
+POSITION_TEXTS = {
+    "last": "the token before the answer",
+    "answer": "the answer's tokens that are fed in: all but its last. None where the answer is one token, and the"
+    " query is then excluded",
+    "query": "the tokens of the query's input",
+    "demo_inputs": "the tokens of the demonstrations' inputs",
+    "demo_outputs": "the tokens of the demonstrations' answers",
+    "before_answers": "the token before each demonstration's answer",
+    "all": "every token of the prompt",
+}
+SITE_TEXTS = {
+    "resid_pre": "the block's input: the residual stream before it",
+    "attn_out": "the attention module's output, before it is added to the stream",
+    "mlp_out": "the MLP's output, before it is added to the stream",
+    "resid_post": "the block's output: the residual stream after it",
+}
+VECTOR_TEXTS = {
+    "mean": "the mean state of the fit prompts: `same_task` (the prompt's own task), `other_task` (the next one),"
+    " `null_task`, `all_tasks` (mean of the tasks' means, without Null), or a task's name",
+    "difference": "`[a, b]`: mean of a minus mean of b",
+    "subspace": "`tasks`: with `method: pca` the leading `rank` principal directions of the labels' means, with"
+    " `method: leace` the projection of Belrose et al. 2023",
+}
+
+
+def reference() -> str:
+    """The whole page."""
+    filled = TEXTS.read_text(encoding="utf-8")
+    for name, text in _parts().items():
+        mark = f"<!-- {name} -->"
+        assert filled.count(mark) == 1, f"{TEXTS.name} must hold {mark} once"
+        filled = filled.replace(mark, text)
+    return filled
+
+
+def _parts() -> dict[str, str]:
+    return {
+        "sections": "\n\n".join(f"### {place}\n\n{_section(place, section)}" for place, section in PLACES),
+        "ops": _table(
+            ("op", "does", "needs", "changes nothing at strength"),
+            ((f"`{name}`", _said(op), op.operand, op.neutral) for name, op in OPS.items()),
+        ),
+        "metrics": _table(
+            ("metric", "unit", "definition"), ((f"`{name}`", m.unit, _said(m)) for name, m in METRICS.items())
+        ),
+        "controls": _texts("control", CONTROL_TEXTS, CONTROLS),
+        "positions": _texts("position", POSITION_TEXTS, POSITIONS),
+        "sites": _texts("site", SITE_TEXTS, SITES),
+        "vectors": _texts("kind", VECTOR_TEXTS, VECTOR_TEXTS),
+        "families": "\n\n".join(f"### {name}\n\n{_family(family)}" for name, family in FAMILIES.items()),
+        "models": ", ".join(f"`{name}`" for name in ARCHITECTURES),
+    }
+
+
+def _family(family: Any) -> str:
+    nested = [k for f in family.Options.model_fields.values() for k in get_args(f.annotation) if _is_section(k)]
+    tables = [_fields("tasks", family.Options)] + [f"`dataset`:\n\n{_fields('dataset', each)}" for each in nested]
+    return "\n\n".join([_said(family), *tables])
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _section(place: str, section: type[BaseModel]) -> str:
+    return f"{_said(section)}\n\n{_fields(place, section)}"
+
+
+def _fields(place: str, section: type[BaseModel]) -> str:
+    """A table of the section's fields. Raises KeyError for a field that is described nowhere."""
+    shapes = section.model_json_schema(mode="validation")["properties"]
+    rows = []
+    for name, field in section.model_fields.items():
+        text = field.description or NAMED.get(name, {}).get(place)
+        text = text or (SEEDS[place] if name == "seed" else DESCRIBED[name])
+        default = "required" if field.is_required() else _value(field.get_default(call_default_factory=True))
+        rows.append((f"`{name}`", OWN_CHAPTER.get(name) or kind_of(shapes[name]), default, text))
+    return _table(("field", "type", "default", "what"), rows)
+
+
+def kind_of(shape: Mapping[str, Any]) -> str:
+    """A JSON Schema in YAML's terms, in words."""
+    if "$ref" in shape:
+        return "mapping"
+    if "anyOf" in shape:
+        return " or ".join(dict.fromkeys(kind_of(branch) for branch in shape["anyOf"]))
+    if "const" in shape or "enum" in shape:
+        return ", ".join(f"`{value}`" for value in shape.get("enum", [shape.get("const")]))
+    if shape.get("type") == "array":
+        sizes = (shape.get("minItems"), shape.get("maxItems"))
+        size = {(1, None): " (at least 1)", (2, 2): " (2)"}.get(sizes, "")
+        return f"list of {kind_of(shape['items'])}{size}"
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    bounds = ", ".join(f"{sign} {shape[key]:g}" for key, sign in signs.items() if key in shape)
+    names = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
+    return f"{names.get(shape.get('type', 'object'), 'mapping')} {bounds}".strip()
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, BaseModel):
+        return "its defaults"
+    return f"`{value}`" if isinstance(value, str) and value.isidentifier() else f"`{json.dumps(value)}`"
+
+
+def _said(entry: Any) -> str:
+    return " ".join((entry.__doc__ or "").replace("``", "`").split())
+
+
+def _texts(head: str, texts: Mapping[str, str], names: Iterable[str]) -> str:
+    assert set(texts) == set(names), f"each {head} needs its text here: {set(texts) ^ set(names)}"
+    return _table((head, "meaning"), ((f"`{name}`", texts[name]) for name in names))
+
+
+def _table(head: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
+    lines = [list(head), *map(list, rows)]
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(reference(), encoding="utf-8")

@@ -1,0 +1,48 @@
+"""``position``: the named places of a prompt, token indices, or a list of them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+from interventions.registry import suggest
+from interventions.spec.refusal import Refusal, only_once, refused_at
+from interventions.spec.values import shown
+
+PositionName = Literal["last", "answer", "query", "demo_inputs", "demo_outputs", "before_answers", "all"]
+POSITIONS: tuple[str, ...] = get_args(PositionName)
+
+
+def check_position_syntax(value: Any, where: str) -> None:
+    """Raises SpecError at ``where`` unless ``value`` is a name, an index or a list of them, none twice."""
+    with refused_at(where):
+        check_position(value)
+
+
+def check_position(value: Any) -> None:
+    """As ``check_position_syntax``, raising a Refusal."""
+    if not isinstance(value, list):
+        return _check_one(value)
+    if not value:
+        raise Refusal("found an empty list, expected at least 1 position", _names())
+    for i, entry in enumerate(value):
+        try:
+            _check_one(entry)
+        except Refusal as refusal:
+            raise refusal.inside(i) from None
+    only_once(value)
+
+
+def _check_one(value: Any) -> None:
+    if isinstance(value, str):
+        if value in POSITIONS:
+            return
+        if value.strip().lstrip("-").isdigit():
+            what = f"found {shown(value)}, expected a token's index"
+            raise Refusal(what, f"write {value.strip()} without quotes")
+        raise Refusal(f"unknown position '{value}'", suggest(value, POSITIONS))
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise Refusal(f"found {shown(value)}, expected a position", _names())
+
+
+def _names() -> str:
+    return f"write one of {', '.join(POSITIONS)}, or a token's index"

@@ -1,0 +1,175 @@
+"""A plain tree -> Study: every point and variant validated, defaults filled in, digest taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from interventions.errors import SpecError
+from interventions.spec.axes import (
+    Axes,
+    Picks,
+    Point,
+    Study,
+    Tree,
+    Variant,
+    find_axes,
+    is_sweep,
+    owner,
+    picked,
+    settings,
+)
+from interventions.spec.digest import digest_of
+from interventions.spec.overrides import applied
+from interventions.spec.paths import FieldPath, at_path, format_path
+from interventions.spec.refusal import Refusal, only_once
+from interventions.spec.sections import InterventionSection, Section, Spec, spelled_control
+from interventions.spec.values import shown
+from interventions.spec.wording import Complaint, complaints, first_of
+from interventions.spec.yaml_text import plain
+
+S = TypeVar("S", bound=Section)
+Chosen = dict[tuple[int, ...], S]
+"""Index of the value on each axis -> the section validated there, in product order."""
+
+
+def study_of(tree: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Study:
+    """The study that a tree of plain data describes, after ``path -> value`` overrides.
+
+    Raises SpecError, one for all that is wrong: the first complaint, and how many more there are. What an
+    override set is named by its flag, a swept value by its entry (``prompts.shots.sweep[1]``).
+    """
+    flags: dict[FieldPath, str] = {}
+
+    def where(path: FieldPath) -> str:
+        setters = [p for p in flags if p == path[: len(p)]]
+        if not setters:
+            return format_path(path) or "spec"
+        nearest = max(setters, key=len)
+        return format_path(path[len(nearest) :], flags[nearest])
+
+    try:
+        if not isinstance(tree, Mapping):
+            raise Refusal(f"found {shown(tree)}, expected a mapping", "see `patchboard init` for an example")
+        raw, flags = applied(_spelled(plain(tree)), overrides or {})
+        return _study(_spelled(raw), where)
+    except Refusal as refusal:
+        raise SpecError(where(refusal.at), refusal.what, refusal.remedy) from None
+
+
+def _study(raw: Tree, where: Callable[[FieldPath], str]) -> Study:
+    axes = find_axes(raw)
+    shared = {path: values for path, values in axes.items() if owner(path) is None}
+    found: list[Complaint] = []
+    specs = _validated(Spec, raw, (), axes, shared, "points", found)
+    sections: dict[str, Chosen[InterventionSection]] = {}
+    named = raw.get("interventions")
+    for name, node in named.items() if isinstance(named, dict) else ():
+        own = {path: values for path, values in axes.items() if owner(path) == name}
+        at = ("interventions", name)
+        sections[name] = _validated(InterventionSection, node, at, axes, own, f"variants of {name}", found)
+    if found:
+        raise first_of(found, where)
+    values = _resolved_values(axes, specs, sections)
+    variants = tuple(
+        Variant(name, section, _swept(axes, values, name, chosen))
+        for name, settled in sections.items()
+        for chosen, section in settled.items()
+    )
+    points = tuple(Point(spec, _swept(axes, values, None, chosen), variants) for chosen, spec in specs.items())
+    tree = _merged(raw, _as_tree(points[0].spec), values)
+    named_axes = {format_path(path): values[path] for path in axes}
+    return Study(tree, named_axes, points, digest_of(tree), points[0].spec.name)
+
+
+def _validated(
+    kind: type[S], node: Any, at: FieldPath, axes: Axes, varied: Axes, whose: str, found: list[Complaint]
+) -> Chosen[S]:
+    """The node at ``at``, validated at every setting of the ``varied`` axes; complaints go into ``found``."""
+    settled: Chosen[S] = {}
+    for picks in settings(varied, whose):
+        try:
+            settled[tuple(picks.values())] = kind.model_validate(picked(node, picks, at))
+        except ValidationError as error:
+            everywhere = dict.fromkeys(axes, 0) | picks
+            for c in complaints(error, kind, at):
+                found.append(Complaint(_in_sweep(c.path, everywhere), c.what, c.remedy))
+    return settled
+
+
+def _in_sweep(path: FieldPath, picks: Picks) -> FieldPath:
+    """The path as the file has it: what stands under an axis stands in an entry of its sweep."""
+    for axis, index in picks.items():
+        if axis == path[: len(axis)]:
+            return (*axis, "sweep", index, *path[len(axis) :])
+    return path
+
+
+def _resolved_values(
+    axes: Axes, specs: Chosen[Spec], sections: Mapping[str, Chosen[InterventionSection]]
+) -> dict[FieldPath, list[Any]]:
+    """Axis -> its values as validation left them (defaults filled in, 1 made 1.0). Refuses repeated ones."""
+    resolved: dict[FieldPath, list[Any]] = {}
+    for axis, values in axes.items():
+        name = owner(axis)
+        peers = [path for path in axes if owner(path) == name]
+        entries = []
+        for i in range(len(values)):
+            chosen = tuple(i if path == axis else 0 for path in peers)
+            tree = _as_tree(sections[name][chosen] if name else specs[chosen])
+            entries.append(at_path(tree, axis[2:] if name else axis))
+        try:
+            only_once(entries)
+        except Refusal as refusal:
+            raise refusal.inside(*axis, "sweep") from None
+        resolved[axis] = entries
+    return resolved
+
+
+def _swept(
+    axes: Axes, values: Mapping[FieldPath, list[Any]], name: str | None, chosen: tuple[int, ...]
+) -> dict[str, Any]:
+    peers = [path for path in axes if owner(path) == name]
+    return {format_path(path): values[path][i] for path, i in zip(peers, chosen, strict=True)}
+
+
+def _as_tree(section: Section) -> Tree:
+    """Plain data that validates to the same section."""
+    if isinstance(section, InterventionSection):
+        # an intervention has either `edits` or the other fields, and a vector one of its kinds
+        included = {"edits"} if section.edits is not None else None
+        return section.model_dump(include=included, exclude_none=True)
+    tree = section.model_dump()
+    if isinstance(section, Spec):
+        tree["interventions"] = {name: _as_tree(entry) for name, entry in section.interventions.items()}
+    return tree
+
+
+def _merged(raw: Any, resolved: Any, values: Mapping[FieldPath, list[Any]], path: FieldPath = ()) -> Any:
+    """``resolved`` with the sweeps of ``raw`` in place and keys in its order, which is that of the axes."""
+    if is_sweep(raw):
+        return {"sweep": values[path]}
+    if isinstance(raw, dict) and isinstance(resolved, dict):
+        # a swept field may be absent from `resolved`, where its first value is null
+        own = [key for key in raw if key in resolved or is_sweep(raw[key])]
+        keys = [*own, *(key for key in resolved if key not in raw)]
+        return {key: _merged(raw.get(key), resolved.get(key), values, (*path, key)) for key in keys}
+    if isinstance(raw, list) and isinstance(resolved, list):
+        return [_merged(r, s, values, (*path, i)) for i, (r, s) in enumerate(zip(raw, resolved, strict=True))]
+    return resolved
+
+
+def _spelled(tree: Tree) -> Tree:
+    """The tree with every control as a mapping with a ``name``: paths into it are those of the result."""
+
+    def each(node: Any, spell: Callable[[Any], Any]) -> Any:
+        if is_sweep(node) and isinstance(node["sweep"], list):
+            return {"sweep": [spell(entry) for entry in node["sweep"]]}
+        return spell(node)
+
+    def spell_list(node: Any) -> Any:
+        return [each(entry, spelled_control) for entry in node] if isinstance(node, list) else node
+
+    return {**tree, "controls": each(tree["controls"], spell_list)} if "controls" in tree else tree

@@ -1,0 +1,69 @@
+"""Every op of the registry against the identities that an op must satisfy, and its formula written out."""
+
+import pytest
+import torch
+
+from interventions.ops import OPS, SubspaceTensors
+
+ROWS, WIDTH = 5, 12
+
+
+def operand_of(name):
+    generator = torch.Generator().manual_seed(0)
+    kind = OPS.get(name, "op").operand
+    if kind == "vector":
+        return torch.randn(ROWS, WIDTH, generator=generator)
+    if kind == "subspace":
+        left, right = torch.randn(WIDTH, 3, generator=generator), torch.randn(3, WIDTH, generator=generator)
+        right = torch.linalg.solve(right @ left, right)  # right @ left = 1: an oblique projection
+        return SubspaceTensors(left, right, torch.randn(WIDTH, generator=generator))
+    return None
+
+
+LITERAL = {
+    "patch": lambda h, v, s: [(1 - s[i]) * h[i] + s[i] * v[i] for i in range(ROWS)],
+    "add": lambda h, v, s: [h[i] + s[i] * v[i] for i in range(ROWS)],
+    "ablate": lambda h, v, s: [h[i] - s[i] * (v.left @ (v.right @ (h[i] - v.center))) for i in range(ROWS)],
+    "scale": lambda h, v, s: [s[i] * h[i] for i in range(ROWS)],
+    "zero": lambda h, v, s: [(1 - s[i]) * h[i] for i in range(ROWS)],
+}
+
+
+@pytest.fixture
+def h():
+    return torch.randn(ROWS, WIDTH, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", OPS.names())
+def test_is_its_formula_with_a_strength_of_its_own_in_each_row(name, h):
+    strength = torch.tensor([[0.0], [0.3], [1.0], [-1.5], [2.0]])
+    found = OPS.get(name, "op").apply(h, operand_of(name), strength)
+    torch.testing.assert_close(found, torch.stack(LITERAL[name](h, operand_of(name), strength)))
+
+
+@pytest.mark.parametrize("name", OPS.names())
+def test_neutral_strength_changes_nothing_and_another_does(name, h):
+    op = OPS.get(name, "op")
+    neutral = torch.full((ROWS, 1), op.neutral)
+    assert torch.equal(op.apply(h, operand_of(name), neutral), h)
+    assert not torch.allclose(op.apply(h, operand_of(name), neutral + 0.5), h)
+
+
+@pytest.mark.parametrize("name", OPS.names())
+def test_leaves_its_input_alone(name, h):
+    before = h.clone()
+    OPS.get(name, "op").apply(h, operand_of(name), torch.ones(ROWS, 1))
+    assert torch.equal(h, before)
+
+
+def test_patch_at_strength_one_is_the_vector_to_the_bit(h):
+    vector = operand_of("patch") * 1e6
+    assert torch.equal(OPS.get("patch", "op").apply(h, vector, torch.ones(ROWS, 1)), vector)
+
+
+def test_ablate_is_idempotent_and_leaves_the_centre(h):
+    op, space, one = OPS.get("ablate", "op"), operand_of("ablate"), torch.ones(ROWS, 1)
+    once = op.apply(h, space, one)
+    torch.testing.assert_close(op.apply(once, space, one), once, atol=1e-4, rtol=1e-4)
+    centre = space.center.expand(ROWS, -1)
+    torch.testing.assert_close(op.apply(centre, space, one), centre)

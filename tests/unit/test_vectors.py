@@ -1,0 +1,116 @@
+"""Fitted operands: literal means, theorems of erasure, and random counterparts."""
+
+import pytest
+import torch
+
+from interventions.ops import OPS
+from interventions.vectors.base import Place, Recipe
+from interventions.vectors.make import make
+from interventions.vectors.statistics import PlaceStatistics
+from tasks.base import NULL
+
+PLACE, WIDTH, LAYERS = Place("resid_post", '"last"'), 10, (2, 5)
+LABELS = ("A", "B", "C", NULL)
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Lopsided: 40 to 160 prompts a task, means apart along a few directions, some prompts wrong."""
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(len(LABELS), len(LAYERS), WIDTH, generator=generator, dtype=torch.float64) * 2
+    states, correct = {}, {}
+    for i, task in enumerate(LABELS):
+        n = 40 * (i + 1)
+        states[task] = centres[i] + torch.randn(n, len(LAYERS), WIDTH, generator=generator, dtype=torch.float64)
+        correct[task] = torch.rand(n, generator=generator) < 0.6
+    return states, correct
+
+
+@pytest.fixture(scope="module")
+def statistics(data):
+    states, correct = data
+    found = PlaceStatistics(LAYERS, WIDTH, LABELS, leace=("all", "correct"))
+    for task in LABELS:  # in uneven batches
+        for piece in (slice(0, 7), slice(7, 8), slice(8, None)):
+            found.update(task, states[task][piece].float(), correct[task][piece])
+    return {("f", PLACE): found}
+
+
+def recipe(kind="mean", only="all", **more):
+    return Recipe(key="i/A/5", fit="f", kind=kind, place=PLACE, layer=5, only=only, **more)
+
+
+def test_mean_is_the_literal_mean(data, statistics):
+    states, correct = data
+    torch.testing.assert_close(
+        make(recipe(plus=("A",)), statistics).double(), states["A"][:, 1].mean(0), atol=1e-5, rtol=1e-5
+    )
+    right = states["A"][correct["A"], 1].mean(0)
+    torch.testing.assert_close(
+        make(recipe(plus=("A",), only="correct"), statistics).double(), right, atol=1e-5, rtol=1e-5
+    )
+
+
+def test_null_has_no_right_answers_and_uses_all(data, statistics):
+    found = make(recipe(plus=(NULL,), only="correct"), statistics)
+    torch.testing.assert_close(found.double(), data[0][NULL][:, 1].mean(0), atol=1e-5, rtol=1e-5)
+
+
+def test_difference_weighs_tasks_alike_whatever_their_numbers(data, statistics):
+    states, _ = data
+    found = make(recipe("difference", plus=("A",), minus=("A", "B", "C")), statistics)
+    means = {task: states[task][:, 1].mean(0) for task in "ABC"}
+    expected = means["A"] - (means["A"] + means["B"] + means["C"]) / 3
+    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-5)
+
+
+def ablated(states, space):
+    return OPS.get("ablate", "op").apply(states.float(), space, torch.ones(len(states), 1)).double()
+
+
+@pytest.mark.parametrize("method", ["pca", "leace"])
+def test_erasure_makes_class_means_equal_and_they_were_unequal(data, statistics, method):
+    states, _ = data
+    space = make(recipe("subspace", plus=LABELS, rank=3, method=method), statistics)
+    after = torch.stack([ablated(states[task][:, 1], space).mean(0) for task in LABELS])
+    before = torch.stack([states[task][:, 1].mean(0) for task in LABELS])
+    spread = lambda means: (means - means.mean(0)).norm(dim=1).max().item()  # noqa: E731
+    assert spread(before) > 2
+    assert spread(after) < (1e-4 if method == "pca" else 0.15)  # LEACE shrinks its covariance: not exact
+
+
+def test_pca_of_full_rank_holds_all_differences_and_of_lower_rank_the_largest(data, statistics):
+    states, _ = data
+    means = torch.stack([states[task][:, 1].mean(0) for task in LABELS])
+    residue = []
+    for rank in (1, 2, 3):
+        space = make(recipe("subspace", plus=LABELS, rank=rank), statistics)
+        torch.testing.assert_close(space.right @ space.left, torch.eye(rank), atol=1e-5, rtol=1e-5)
+        centred = means - means.mean(0)
+        residue.append((centred - centred @ space.right.T.double() @ space.left.T.double()).norm().item())
+    singular = torch.linalg.svdvals(means - means.mean(0))
+    expected = [float(singular[rank:].norm()) for rank in (1, 2, 3)]
+    assert residue == pytest.approx(expected, abs=1e-4)
+
+
+def test_random_counterparts_keep_norm_or_rank_and_differ_by_draw(statistics):
+    fitted = make(recipe(plus=("A",)), statistics)
+    draws = [
+        make(Recipe(**{**vars(recipe(plus=("A",))), "key": f"i/A~random{d}/5", "draw": d}), statistics) for d in (0, 1)
+    ]
+    for drawn in draws:
+        assert drawn.norm().item() == pytest.approx(fitted.norm().item(), rel=1e-5)
+        assert abs(torch.cosine_similarity(drawn, fitted, dim=0)) < 0.95
+    assert not torch.equal(*draws)
+    space = make(recipe("subspace", plus=LABELS, rank=2, draw=0), statistics)
+    torch.testing.assert_close(space.right @ space.left, torch.eye(2), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(space.right.T, space.left)
+
+
+def test_a_task_without_correct_prompts_is_named(data):
+    states, correct = data
+    found = PlaceStatistics(LAYERS, WIDTH, LABELS, leace=())
+    found.update("A", states["A"].float(), torch.zeros_like(correct["A"]))
+    found.update("B", states["B"].float(), correct["B"])
+    assert found.lacks_correct() == ["A"]
+    torch.testing.assert_close(found.means(["A"], 5, "correct")[0], states["A"][:, 1].mean(0), atol=1e-5, rtol=1e-5)
