@@ -142,7 +142,8 @@ def _is_section(kind: Any) -> bool:
 
 
 def _section(place: str, section: type[BaseModel]) -> str:
-    return f"{_said(section)}\n\n{_fields(place, section)}"
+    own = section.__doc__ is not None and section is not sections.Spec  # Spec's is about the code
+    return "\n\n".join([*([_said(section)] if own else []), _fields(place, section)])
 
 
 def _fields(place: str, section: type[BaseModel]) -> str:
@@ -155,6 +156,12 @@ def _fields(place: str, section: type[BaseModel]) -> str:
         default = "required" if field.is_required() else _value(field.get_default(call_default_factory=True))
         rows.append((f"`{name}`", OWN_CHAPTER.get(name) or kind_of(shapes[name]), default, text))
     return _table(("field", "type", "default", "what"), rows)
+
+
+_KINDS = {
+    "string": "text", "integer": "whole number", "number": "number", "boolean": "true or false", "null": "null",
+    "object": "mapping",
+}  # fmt: skip
 
 
 def kind_of(shape: Mapping[str, Any]) -> str:
@@ -171,8 +178,7 @@ def kind_of(shape: Mapping[str, Any]) -> str:
         return f"list of {kind_of(shape['items'])}{size}"
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     bounds = ", ".join(f"{sign} {shape[key]:g}" for key, sign in signs.items() if key in shape)
-    names = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
-    return f"{names.get(shape.get('type', 'object'), 'mapping')} {bounds}".strip()
+    return f"{_KINDS[shape['type']]} {bounds}".strip()
 
 
 def _value(value: Any) -> str:

@@ -117,7 +117,7 @@ def _run(study: Study, state: _State) -> None:
         _run_model(plan, number, len(plans), state, operands, decodings, models, bootstrap)
     with state.timed("measure"):
         floor = noise_floor(state.values)
-        check_fired(state.values, floor)
+        state.fallbacks += check_fired(state.values, floor)
         outcomes = outcome_table(state.values)
         folder.write_table("outcomes.parquet", outcomes)
         decodability = pl.concat(decodings, how="diagonal") if decodings else pl.DataFrame(schema=DECODABILITY)

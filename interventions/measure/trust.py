@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from interventions.errors import EngineError
 from interventions.ops import OPS
-from interventions.plan.cells import OWN_STATE
+from interventions.plan.cells import OWN_STATE, Edit
 from interventions.plan.model import Copy, Group
 
 Values = Mapping[str, np.ndarray]
@@ -43,36 +42,47 @@ def flip_rate(groups: Sequence[tuple[Group, Values]]) -> float:
     return flips / n if n else 0.0
 
 
-def _must_move(copy: Copy) -> bool:
-    """Whether a vector is written. A subspace may be empty in good faith: LEACE finds nothing to erase."""
-    ops = [(edit, OPS.get(edit.op, "op")) for edit in copy.edits if edit.operand != OWN_STATE]
-    return any(op.operand == "vector" and edit.strength != op.neutral for edit, op in ops)
-
-
-def check_fired(groups: Sequence[tuple[Group, Values]], floor: Mapping[str, float]) -> None:
-    """Raises EngineError for an edit that moved no state, and for a run whose edits reach no logit.
+def check_fired(groups: Sequence[tuple[Group, Values]], floor: Mapping[str, float]) -> list[str]:
+    """Notes on interventions that moved no state of any query; EngineError where edits reach no logit.
 
     A silent no-op is the commonest way for a causal sweep to be wrong, and it looks like a zero effect.
+    Moving nothing can be right (a state that is the same in every prompt, a subspace with nothing in
+    it), so it is told; states that move while no log-probability does cannot.
     """
-    reached, must_reach = 0.0, False
+    idle: dict[tuple[str, str], set[int]] = {}
+    moved_last = reached = 0.0
     for group, values in groups:
         moved, logprob = values["moved"], values["logprob"]
-        for c, copy in enumerate(group.copies):
-            if copy.target or not _must_move(copy) or np.isnan(moved[:, c]).all():
+        for use in group.uses:
+            copy = group.copies[use.patched]
+            if not _acts(copy) or np.isnan(moved[:, use.patched]).all():
                 continue
-            if np.nanmax(moved[:, c]) == 0:
-                raise EngineError(_where(copy), f"the edit changed no state of task {group.task}", "report this spec")
-            if any(edit.position == '"last"' and edit.op in ("patch", "add") for edit in copy.edits):
-                must_reach = True
-                reached = max(reached, float(np.nanmax(np.abs(logprob[:, c] - logprob[:, 0]))))
-    if must_reach and reached <= floor.get("logprob", 0.0):
+            far = float(np.nanmax(moved[:, use.patched]))
+            if far == 0:
+                cell = use.cell
+                idle.setdefault((cell.intervention, cell.control), set()).add(cell.row["layer"])
+            if all(
+                e.position == '"last"' and e.site.startswith("resid") and e.op in ("patch", "add") for e in copy.edits
+            ):
+                moved_last = max(moved_last, far)
+                reached = max(reached, float(np.nanmax(np.abs(logprob[:, use.patched] - logprob[:, 0]))))
+    if moved_last > 1e-3 and reached <= floor.get("logprob", 0.0):
         raise EngineError(
             "interventions",
-            f"no edit moved any log-probability beyond the noise floor ({reached:.2g} nats)",
+            f"states moved by up to {moved_last:.2g}, yet no log-probability beyond the noise floor ({reached:.2g} nats)",
             "try --engine rows, and report the model's family",
         )
+    return [
+        f"{name}{f' ({control})' if control else ''} moved no state at layer {', '.join(map(str, sorted(layers)))}: "
+        "its effect there is zero by construction"
+        for (name, control), layers in idle.items()
+    ]
 
 
-def _where(copy: Copy) -> str:
-    edit: Any = copy.edits[0]
-    return f"{edit.op} at {edit.site} of layer {edit.layer} ({edit.operand or 'no operand'})"
+def _writes_to_last(edit: Edit) -> bool:
+    return edit.position == '"last"' and edit.site.startswith("resid") and edit.op in ("patch", "add")
+
+
+def _acts(copy: Copy) -> bool:
+    """Whether any edit is meant to change something."""
+    return any(e.operand != OWN_STATE and e.strength != OPS.get(e.op, "op").neutral for e in copy.edits)

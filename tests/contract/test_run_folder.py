@@ -128,12 +128,12 @@ def test_an_outcome_recomputed_by_hand(finished, outcomes, llama_folder, interve
         key = f"{row['intervention']}/{row['vector_task']}/{row['layer']}"
         strength, at = row["strength"], prompt["position"]
 
-        def edit(module, inputs, output, key=key, strength=strength, at=at):
+        def edit(module, inputs, output, key=key, strength=strength, at=at, op=row["op"]):
             h = output[0] if isinstance(output, tuple) else output
             state = h[0, at]
-            if row["op"] == "patch":
+            if op == "patch":
                 h[0, at] = (1 - strength) * state + strength * vectors[key]
-            elif row["op"] == "add":
+            elif op == "add":
                 h[0, at] = state + strength * vectors[key]
             else:
                 centred = state - vectors[f"{key}/center"]
