@@ -12,20 +12,30 @@ from interventions.registry import suggest
 from interventions.spec.axes import Study
 from interventions.spec.sections import EditSection, Spec, VectorSection
 from tasks.base import NULL
+from tasks.files import sha256_of
 from tasks.resolve import build_family
 
 EMBEDDED = "embedded"
 _SOURCES = ("same_task", "other_task", "null_task", "all_tasks")
 
 
-def check_study(study: Study) -> None:
-    """Raises SpecError or TaskError for the first thing that cannot be meant."""
+def check_study(study: Study) -> dict[str, str]:
+    """Raises SpecError or TaskError for the first thing that cannot be meant.
+
+    Returns the user's data files with their sha256, to which a run is bound.
+    """
+    for path in study.axes:
+        if path.split(".")[0] in ("statistics", "name", "version"):
+            raise SpecError(path, "cannot be swept: it is the whole run's", "run a spec for each value")
     checked: dict[str, tuple[str, ...]] = {}
+    files: dict[str, str] = {}
     for point in study.points:
         spec = point.spec
         key = spec.tasks.model_dump_json() + str(spec.model.name == EMBEDDED)
         if key not in checked:
-            checked[key] = tuple(build_family(spec.tasks, embedded=spec.model.name == EMBEDDED).tasks)
+            family = build_family(spec.tasks, embedded=spec.model.name == EMBEDDED)
+            checked[key] = tuple(family.tasks)
+            files |= {str(file): sha256_of(file) for file in family.data_files()}
         tasks = checked[key]
         _check_lists(spec, tasks)
         for variant in point.variants:
@@ -33,11 +43,13 @@ def check_study(study: Study) -> None:
             several = variant.section.edits is not None
             for i, edit in enumerate(variant.section.parts):
                 _check_edit(edit, tasks, f"{where}.edits[{i}]" if several else where)
+    return files
 
 
 def _check_lists(spec: Spec, tasks: Sequence[str]) -> None:
     for i, metric in enumerate(spec.metrics):
-        METRICS.get(metric, f"metrics[{i}]")
+        if METRICS.get(metric, f"metrics[{i}]").answers_of != "own":
+            raise SpecError(f"metrics[{i}]", f"'{metric}' is measured by a control", "add other_task to controls")
         if metric in spec.metrics[:i]:
             raise SpecError(f"metrics[{i}]", f"'{metric}' is given twice", "leave one out")
     names = [control.name for control in spec.controls]

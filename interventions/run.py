@@ -17,7 +17,7 @@ import polars as pl
 
 from interventions.check import check_study
 from interventions.engine.load import open_model
-from interventions.errors import EngineError, SpecError
+from interventions.errors import EngineError, RunFolderError, SpecError
 from interventions.measure.decodability import decodability_table, neighbours
 from interventions.measure.effects import Bootstrap, curves, effects
 from interventions.measure.metrics import METRICS
@@ -81,17 +81,33 @@ def folder_of(study: Study, out: Path | None) -> Path:
 
 def run_study(study: Study, options: Options) -> Path:
     """Run, resume or just find the study's folder; returns it. Raises PatchboardError."""
-    check_study(study)
+    data = check_study(study)
     path = folder_of(study, options.out)
     with open_run(path, study.digest, options.fresh) as folder:
+        _bind_to_data(folder, data)
         if not folder.finished:
             state = _State(folder, options)
             with state.timed("total"):
                 _run(study, state)
             folder.update_manifest(status="finished", seconds=state.seconds)
+        if not folder.has("report.html"):
             _report(folder)
-            folder.drop_parts()
+        folder.drop_parts()
     return path
+
+
+def _bind_to_data(folder: RunFolder, data: dict[str, str]) -> None:
+    """Note the data files' contents in the manifest. Raises RunFolderError where they have changed since."""
+    known = folder.manifest.get("data", data)
+    changed = sorted(file for file in {*known, *data} if known.get(file) != data.get(file))
+    if changed:
+        raise RunFolderError(
+            str(folder.path),
+            f"was run on other contents of {changed[0]}",
+            "use --fresh to start over, or another --out",
+        )
+    if "data" not in folder.manifest:
+        folder.update_manifest(data=data)
 
 
 def _report(folder: RunFolder) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,6 +31,10 @@ class Family(Protocol):
     """A set of confusable tasks. ``tasks`` holds Null (last) only where it is asked for."""
 
     tasks: tuple[str, ...]
+
+    def data_files(self) -> Sequence[Path]:
+        """The user's files that the rows come from: a run is bound to their contents."""
+        ...
 
     def pool(self, seed: int) -> Sequence[Item]:
         """All items of the family (or a seeded sample of a pool too large to list)."""

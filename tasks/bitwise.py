@@ -6,6 +6,7 @@ An input is "01011 11001", its answer one number of as many bits. Null answers a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -50,6 +51,9 @@ class Bitwise:
     @classmethod
     def build(cls, options: Options, tasks: tuple[str, ...], embedded: bool) -> Bitwise:
         return cls(options.bits or (EMBEDDED_BITS if embedded else 5), tasks)
+
+    def data_files(self) -> Sequence[Path]:
+        return ()
 
     def pool(self, seed: int) -> Sequence[Item]:
         size = 1 << self.bits

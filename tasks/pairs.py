@@ -66,6 +66,9 @@ class Pairs:
     def build(cls, options: Options, tasks: tuple[str, ...], embedded: bool) -> Pairs:
         return cls(tasks, find_files(options.files))
 
+    def data_files(self) -> Sequence[Path]:
+        return [read.file for read in self.read.values()]
+
     def pool(self, seed: int) -> Sequence[Item]:
         answers: dict[str, dict[str, str]] = {}
         for task, read in self.read.items():

@@ -113,6 +113,9 @@ class PartsOfSpeech:
             )
         return corpus
 
+    def data_files(self) -> Sequence[Path]:
+        return () if self.options.treebank is None else (Path(self.options.treebank).expanduser(),)
+
     def pool(self, seed: int) -> Sequence[Item]:
         """One item a sentence. Generated sentences depend on the seed, and so do Null's answers."""
         rng = np.random.default_rng([seed, 0x905])

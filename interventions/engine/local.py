@@ -99,7 +99,9 @@ class LocalEngine:
                 _, result = self.forward(layout, {}, {"accuracy": score}, captures)
                 right = _all_right(layout.reads, result["scores"]["accuracy"], len(chunk))
                 for place, states in zip(fit.places, result["states"], strict=True):
-                    found[place].update(task, torch.stack(states, 1).cpu(), right)
+                    stacked = torch.stack(states, 1).cpu()
+                    seen = ~stacked.isnan().all(-1).all(-1)  # a prompt without the position has no state
+                    found[place].update(task, stacked[seen], right[seen])
                 step(len(chunk))
         return found
 

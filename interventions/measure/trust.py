@@ -69,7 +69,8 @@ def check_fired(groups: Sequence[tuple[Group, Values]], floor: Mapping[str, floa
     if moved_last > 1e-3 and reached <= floor.get("logprob", 0.0):
         raise EngineError(
             "interventions",
-            f"states moved by up to {moved_last:.2g}, yet no log-probability beyond the noise floor ({reached:.2g} nats)",
+            f"states moved by up to {moved_last:.2g}, log-probabilities by no more than the noise floor "
+            f"({reached:.2g} nats)",
             "try --engine rows, and report the model's family",
         )
     return [

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from interventions.plan.cells import OWN_STATE, Cell, Context, Edit, cells_of
+from interventions.errors import SpecError
+from interventions.plan.cells import OWN_STATE, Cell, Context, Edit, cells_of, position_label
 from interventions.plan.model import Copy, Decoding, Fit, Group, ModelFacts, ModelPlan, Use
-from interventions.spec.axes import Point, Study
+from interventions.plan.packing import positions_of
+from interventions.spec.axes import Point, Study, label
 from interventions.spec.sections import ModelSection
-from interventions.vectors.base import Recipe
+from interventions.vectors.base import Place, Recipe
 from tasks.base import NULL
 from tasks.prompts import Prompt, Prompter
 from tasks.resolve import build_family
@@ -21,7 +23,8 @@ EMBEDDED = "embedded"
 Opener = Callable[[ModelSection], tuple[Any, ModelFacts]]
 """Gives a model's tokenizer and facts without loading weights."""
 
-_VECTOR_PATHS = ("model.", "tasks.", "prompts.seed", "prompts.template")
+_ROWS_FIELDS = ("model", "tasks", "prompts.seed", "prompts.template")
+"""Global fields on which fit and decoded prompts depend."""
 
 
 def build_plans(study: Study, open_model: Opener) -> list[ModelPlan]:
@@ -138,9 +141,7 @@ class _Builder:
             self.decodings[key] = Decoding(f"cd{len(self.decodings)}", section, prompts, ())
         known = self.decodings[key]
         swept = tuple(
-            (path, value)
-            for path, value in point.swept.items()
-            if path.startswith(("decodability.", *_VECTOR_PATHS)) or path == "decodability"
+            (path, value) for path, value in point.swept.items() if _bears_on(path, ("decodability", *_ROWS_FIELDS))
         )
         if swept not in known.swept:
             self.decodings[key] = Decoding(known.id, section, known.prompts, (*known.swept, swept))
@@ -150,6 +151,7 @@ class _Builder:
         for fit in self.fits.values():
             recipes = self.fit_recipes[fit.id]
             places = tuple(dict.fromkeys(recipe.place for recipe in recipes))
+            _check_places(fit, places)
             layers = tuple(sorted({recipe.layer for recipe in recipes}))
             leace = tuple(sorted({r.only for r in recipes if r.kind == "subspace" and r.method == "leace"}))
             fits.append(Fit(fit.id, fit.prompts, fit.labels, fit.shots, layers, places, leace))
@@ -179,9 +181,30 @@ class _Builder:
         )
 
 
+def _check_places(fit: Fit, places: Sequence[Place]) -> None:
+    """Raises SpecError where the fit prompts of some task cannot be used, or none has a place's position."""
+    for task, prompts in fit.prompts.items():
+        usable = [p for p in prompts if not p.excluded]
+        if not usable:
+            why = prompts[0].excluded
+            raise SpecError(
+                "tasks", f"no fit prompt of {task} can be used: {why}", "change the task, template or model"
+            )
+        for place in places:
+            if not any(positions_of(p, place.position, len(p.token_ids) + len(p.answer_ids) - 1) for p in usable):
+                where = position_label(place.position)
+                what = f"position {where} names no token in any fit prompt of {task} ({fit.shots} shots)"
+                raise SpecError("interventions", what, "change the position, or vector.shots")
+
+
 def _label(point: Point) -> str:
     """The swept global fields on which a vector depends, as part of its key."""
-    return ",".join(f"{p}={v}" for p, v in point.swept.items() if p == "model" or p.startswith(_VECTOR_PATHS))
+    return ",".join(f"{path}={label(value)}" for path, value in point.swept.items() if _bears_on(path, _ROWS_FIELDS))
+
+
+def _bears_on(path: str, fields: Sequence[str]) -> bool:
+    """Whether a swept path is one of the fields, inside one, or a section that holds one."""
+    return any(path == f or path.startswith(f + ".") or f.startswith(path + ".") for f in fields)
 
 
 def _foils(prompts: tuple[Prompt, ...]) -> tuple[int, ...]:

@@ -202,11 +202,12 @@ def cells_of(
         vectors = [s.vector for s in sections if s.vector]
         task_of = "+".join(dict.fromkeys(_vector_task(v, context) for v in vectors))
         yield cell(own, "", task_of, goal=task_of)
+        also_random = any(control.name == "random" for control in controls)
         for control in controls:
-            yield from _control_cells(control, own, vectors, context, cell, parts, task_of)
+            yield from _control_cells(control, own, vectors, context, cell, parts, task_of, also_random)
 
 
-def _control_cells(control: ControlSection, own, vectors, context, cell, parts, task_of):
+def _control_cells(control: ControlSection, own, vectors, context, cell, parts, task_of, also_random):
     """The control's cells, none where it has no meaning for the intervention."""
     if control.name == "self":
         same = {(p.edit.site, p.edit.layer, p.edit.position): p for p in own}
@@ -218,8 +219,8 @@ def _control_cells(control: ControlSection, own, vectors, context, cell, parts, 
             yield cell(made, "other_task", context.partner(), goal=context.partner())
     elif control.name in ("random", "random_subspace"):
         kinds = {"subspace" if v.subspace else "vector" for v in vectors}
-        if not kinds or (control.name == "random_subspace" and "subspace" not in kinds):
-            return
+        if not kinds or (control.name == "random_subspace" and (kinds != {"subspace"} or also_random)):
+            return  # `random` already stands for a subspace's counterpart
         named = "random_subspace" if kinds == {"subspace"} else "random"
         for draw in range(control.draws):
             yield cell([_randomised(p, draw) for p in own], named, f"{task_of}~random{draw}")

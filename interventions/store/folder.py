@@ -134,5 +134,7 @@ def _clear(path: Path) -> None:
     for name in _FILES:
         if name != ".lock":
             (path / name).unlink(missing_ok=True)
+    for vectors in path.glob("m*-vectors.safetensors"):  # one a model where models are swept
+        vectors.unlink()
     for name in _FOLDERS:
         shutil.rmtree(path / name, ignore_errors=True)

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from interventions.errors import RunFolderError
+from interventions.errors import RunFolderError, SpecError
 from interventions.run import Options, run_study
 from interventions.spec import load_study, study_of
 from interventions.store import schema
@@ -219,3 +219,83 @@ def test_rows_and_packed_give_the_same_outcomes(finished, outcomes, tmp_path):
     for column in ("clean", "patched"):
         np.testing.assert_allclose(rows.filter(smooth)[column], outcomes.filter(smooth)[column], atol=3e-5)
     shutil.rmtree(again)
+
+
+def test_a_run_is_bound_to_its_data(tmp_path, llama_folder):
+    """Other contents under the same path are another run, finished or not."""
+
+    words = "baker river garden letter boat child mountain teacher".split()
+    file = tmp_path / "twins.json"
+    file.write_text(json.dumps([{"input": w, "output": w} for w in words]))
+    tree = {
+        "model": {"name": str(llama_folder)}, "tasks": {"family": "pairs", "files": [str(file)], "include_null": False},
+        "prompts": {"shots": 1, "queries": 2}, "interventions": {"zeroed": {"op": "zero", "layers": [1]}},
+        "decodability": None,
+    }  # fmt: skip
+    options = Options(out=tmp_path / "run")
+    run_study(study_of(tree), options)
+    file.write_text(json.dumps([{"input": w, "output": w} for w in reversed(words)]))
+    with pytest.raises(RunFolderError, match="was run on other contents of .*twins.json; use --fresh"):
+        run_study(study_of(tree), options)
+    run_study(study_of(tree), Options(out=tmp_path / "run", fresh=True))
+
+
+def small(llama_folder, **changes) -> dict:
+    return {
+        "model": {"name": str(llama_folder)},
+        "tasks": {"family": "bitwise", "bits": 4, "only": ["AND", "OR"], "include_null": False},
+        "prompts": {"shots": 1, "queries": 3},
+        "interventions": {"positive": {"op": "patch", "vector": {"mean": "same_task", "shots": 1, "prompts": 3}, "layers": 1}},
+        "decodability": None,
+        **changes,
+    }  # fmt: skip
+
+
+def test_sweeping_a_section_gives_each_setting_vectors_of_its_own(llama_folder, tmp_path):
+    swept = small(llama_folder, prompts={"sweep": [{"shots": 1, "queries": 3, "seed": seed} for seed in (0, 1)]})
+    vectors = load_file(run_study(study_of(swept), Options(out=tmp_path / "swept")) / "vectors.safetensors")
+    for seed in (0, 1):
+        alone = small(llama_folder, prompts={"shots": 1, "queries": 3, "seed": seed})
+        found = load_file(run_study(study_of(alone), Options(out=tmp_path / str(seed))) / "vectors.safetensors")
+        matching = [
+            v for key, v in vectors.items() if key.endswith("/AND/1") and torch.equal(v, found["positive/AND/1"])
+        ]
+        assert len(matching) == 1
+
+
+def test_swept_models_each_have_their_vectors_cd_and_rows(llama_folder, tmp_path):
+    """The same model under two names: everything measured must agree, and be told apart."""
+    other = tmp_path / "other"
+    shutil.copytree(llama_folder, other)
+    names = [str(llama_folder), str(other)]
+    tree = small(llama_folder, model={"name": {"sweep": names}}, decodability={"k": 2, "prompts": 4, "shots": [1]})
+    folder = run_study(study_of(tree), Options(out=tmp_path / "run"))
+    for table, columns in (("outcomes", ["clean", "patched"]), ("decodability", ["cd"])):
+        found = pl.read_parquet(folder / f"{table}.parquet").filter(pl.col("model.name") == names[0])
+        twin = pl.read_parquet(folder / f"{table}.parquet").filter(pl.col("model.name") == names[1])
+        assert len(found) == len(twin) > 0
+        assert found.select(columns).equals(twin.select(columns))
+    assert {p.name for p in folder.glob("*vectors.safetensors")} == {"m0-vectors.safetensors", "m1-vectors.safetensors"}
+
+
+def test_both_names_of_the_random_control_give_one(llama_folder, tmp_path):
+    erased = {"op": "ablate", "vector": {"subspace": "tasks", "shots": 1, "prompts": 3}, "layers": 1}
+    tree = small(llama_folder, controls=["random", "random_subspace"], interventions={"erased": erased})
+    outcomes = pl.read_parquet(run_study(study_of(tree), Options(out=tmp_path / "run")) / "outcomes.parquet")
+    keys = [c for c in outcomes.columns if c not in ("clean", "patched")]
+    assert outcomes.select(keys).is_unique().all()
+    assert set(outcomes["control"]) == {"", "random_subspace"}
+
+
+def test_a_fit_position_without_tokens_is_refused(llama_folder, tmp_path):
+    vector = {"mean": "same_task", "shots": 0, "prompts": 3}
+    tree = small(llama_folder, interventions={"p": {"op": "patch", "vector": vector, "position": "demo_inputs"}})
+    with pytest.raises(SpecError, match=r"position demo_inputs names no token in any fit prompt of AND \(0 shots\)"):
+        run_study(study_of(tree), Options(out=tmp_path / "run"))
+
+
+def test_statistics_cannot_be_swept(llama_folder, tmp_path):
+    tree = small(llama_folder, statistics={"level": {"sweep": [0.9, 0.95]}})
+    with pytest.raises(SpecError, match=r"statistics.level: cannot be swept"):
+        run_study(study_of(tree), Options(out=tmp_path / "run"))
+    assert not (tmp_path / "run").exists()

@@ -67,7 +67,9 @@ def result(planted):
     tree = {
         "model": {"name": str(planted / "model")},
         "tasks": {
-            "family": "pairs", "files": [str(planted / f"{task}.json") for task in ("yes", "no")], "include_null": False,
+            "family": "pairs",
+            "files": [str(planted / f"{task}.json") for task in ("yes", "no")],
+            "include_null": False,
         },
         "prompts": {"shots": 0, "queries": 20},
         "interventions": {

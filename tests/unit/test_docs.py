@@ -156,6 +156,7 @@ def test_the_example_of_a_family_is_one():
     (text,) = blocks(ROOT / "docs" / "tasks.md", "python")
     try:
         exec(compile(text, "case.py", "exec"), {"__name__": "case"})
+        check_study(study_of({"tasks": {"family": "case"}}))
         family = build_family(TasksSection(family="case"), embedded=False)
         assert family.tasks == ("upper", "lower", "Null")
         ((_, query),) = Halves(family, 0).rows("evaluate", "upper", shots=1, count=1)
