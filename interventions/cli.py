@@ -128,12 +128,12 @@ def _study(args: argparse.Namespace, rest: list[str]) -> Any:
 
 def _run(args: argparse.Namespace, rest: list[str]) -> int:
     study = _study(args, rest)
+    _prepare_libraries()
     if args.plan or args.show_tokens:
         return _show_plan(study, args)
     from interventions.report.progress import progress
     from interventions.run import Options, run_study
 
-    _quieten_libraries()
     with progress(shown=not args.quiet and sys.stderr.isatty()) as tick:
         options = Options(out=args.out, fresh=args.fresh, engine=args.engine, device=args.device, tick=tick)
         folder = run_study(study, options)
@@ -151,7 +151,6 @@ def _show_plan(study: Any, args: argparse.Namespace) -> int:
     from interventions.report.tables import print_plan
     from interventions.run import plan_json, plan_study
 
-    _quieten_libraries()
     plans = plan_study(study)
     if args.show_tokens:
         return _show_tokens(plans)
@@ -247,9 +246,11 @@ def _version() -> str:
     return version("patchboard")
 
 
-def _quieten_libraries() -> None:
-    """Loading bars and advice of the libraries off: they are for people who load models by hand."""
+def _prepare_libraries() -> None:
+    """What must be set before torch is imported; and loading bars off, which are for people who load by hand."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # idle OpenMP threads sleep: where they spin on a core that others use too, a run takes twice as long
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from transformers.utils import logging
 
     logging.set_verbosity_error()

@@ -241,11 +241,12 @@ def test_a_run_is_bound_to_its_data(tmp_path, llama_folder):
 
 
 def small(llama_folder, **changes) -> dict:
+    vector = {"mean": "same_task", "shots": 1, "prompts": 3}
     return {
         "model": {"name": str(llama_folder)},
         "tasks": {"family": "bitwise", "bits": 4, "only": ["AND", "OR"], "include_null": False},
         "prompts": {"shots": 1, "queries": 3},
-        "interventions": {"positive": {"op": "patch", "vector": {"mean": "same_task", "shots": 1, "prompts": 3}, "layers": 1}},
+        "interventions": {"positive": {"op": "patch", "vector": vector, "layers": 1}},
         "decodability": None,
         **changes,
     }  # fmt: skip
