@@ -38,6 +38,7 @@ class Batches:
         self.rng = np.random.default_rng(seed)
         self.vocab = build(bits).get_vocab()
         self.numbers = np.array([self.vocab[f"{i:0{bits}b}"] for i in range(1 << bits)])
+        self.more: list[str] = []
         self.names = {"bitwise": list(OPERATORS), "pos": list(LEXICON)}
         pool = Bitwise(bits).pool(0)
         encode = lambda text: [self.vocab[w] for w in text.split()]  # noqa: E731
@@ -59,6 +60,9 @@ class Batches:
         rng, vocab = self.rng, self.vocab
         names = self.names[family]
         task = NULL if rng.random() < self.null else names[rng.integers(len(names))]
+        wanted = [name for name in self.more if name in names]
+        if wanted and task != NULL and rng.random() < 0.3:
+            task = wanted[rng.integers(len(wanted))]
         ids, answers = [vocab["<bos>"]], []
         if rng.random() < self.stated:
             ids += [vocab[task], vocab["\n"]]
@@ -125,7 +129,11 @@ def train(args: argparse.Namespace) -> None:
     batches = Batches(args.bits, args.rows, args.stated, args.null, args.seed)
     model = make_model(len(batches.vocab), args.layers, args.width, args.heads, args.mlp)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
-    place_words(model, batches)
+    batches.more = args.more
+    if args.start:
+        model = LlamaForCausalLM.from_pretrained(args.start, dtype=torch.float32)
+    else:
+        place_words(model, batches)
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=args.decay, fused=True
     )
@@ -165,6 +173,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--checkpoints", help="also keep log-spaced checkpoints in this folder")
+    parser.add_argument("--start", help="go on from this folder's weights (a further stage)")
+    parser.add_argument(
+        "--more", nargs="*", default=[], metavar="TASK", help="tasks to draw more often: those that lag"
+    )
     parser.add_argument("--bits", type=int, default=EMBEDDED_BITS)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--width", type=int, default=128)

@@ -9,6 +9,7 @@ import numpy as np
 
 from interventions.engine.local import LocalEngine, Scorer
 from interventions.plan.model import Group, Pack
+from interventions.plan.packs import TOKENS
 
 TOLERANCE = {"torch.float32": 1e-4, "torch.bfloat16": 0.5, "torch.float16": 0.1}
 """Nats of log-probability. float32: a hundred times what sums in another order make of it. The half
@@ -19,7 +20,10 @@ _PROMPTS, _COPIES = 4, 12
 
 def largest_difference(engine: LocalEngine, group: Group, operands: Mapping[str, Any], score: Scorer) -> float:
     """Largest difference in log-probability, over a spread of the group's copies and its first prompts."""
-    spread = np.unique(np.linspace(0, len(group.copies) - 1, _COPIES).astype(int))
+    # as rows, every copy is a whole sequence: long prompts are sampled less
+    longest = max(len(prompt.token_ids) + len(prompt.answer_ids) for prompt in group.prompts[:_PROMPTS])
+    copies = min(_COPIES, max(2, TOKENS // (longest * _PROMPTS)))
+    spread = np.unique(np.linspace(0, len(group.copies) - 1, copies).astype(int))
     sample = Group(
         "sample", group.task, group.shots, group.seed, group.prompts[:_PROMPTS], group.foils[:_PROMPTS],
         tuple(group.copies[i] for i in spread), 0, (), group.metrics,

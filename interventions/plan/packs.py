@@ -74,7 +74,8 @@ class Cost:
 
     token_layers: tokens times blocks. bound: the least that any exact method computes, the clean
     prompts once and each counterfactual token only in blocks after its edit (DESIGN, section 3).
-    loop: one whole forward pass for each prompt and copy, as a hand-written sweep does it.
+    loop: one whole forward pass for each prompt and copy, as a hand-written sweep does it; fit and CD
+    prompts count alike in all of them.
     """
 
     cells: int = 0
@@ -129,10 +130,11 @@ def cost_of(plan: ModelPlan, packed: bool) -> Cost:
     prompts = [p for sets in extra for rows in sets for p in rows if not p.excluded]
     tokens = sum(len(p.token_ids) + len(p.answer_ids) - 1 for p in prompts)
     return Cost(
-        **{k: v for k, v in total.items() if k not in ("tokens", "token_layers", "bound")},
+        **{k: v for k, v in total.items() if k not in ("tokens", "token_layers", "bound", "loop_token_layers")},
         forwards=total["packs"] + sum(-(-len(rows) * _mean_length(rows) // TOKENS) for sets in extra for rows in sets),
         tokens=total["tokens"] + tokens,
         token_layers=total["token_layers"] + tokens * layers,
+        loop_token_layers=total["loop_token_layers"] + tokens * layers,
         bound=total["bound"] + tokens * layers,
         activation_gb=round(_activation_floats(plan.facts) * 4 / 2**30, 3),
     )

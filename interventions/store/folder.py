@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 from filelock import FileLock, Timeout
 
-from interventions.errors import RunFolderError
+from interventions.errors import PatchboardError, RunFolderError
 from interventions.store.schema import VERSION
 
 MANIFEST = "manifest.json"
@@ -109,6 +109,7 @@ def open_run(path: Path, digest: str, fresh: bool = False) -> Iterator[RunFolder
         raise RunFolderError(
             str(path), f"was written in format {known['version']}, this is {VERSION}", "use --fresh to start over"
         )
+    made = not path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path / ".lock", timeout=0)
@@ -124,9 +125,16 @@ def open_run(path: Path, digest: str, fresh: bool = False) -> Iterator[RunFolder
         if not folder.manifest:
             folder.write_json(MANIFEST, {"digest": digest, "version": VERSION, "status": "running"})
         yield folder
+    except PatchboardError:
+        # bad input found on the way (a layer that the model lacks) leaves nothing behind; work done stays
+        if made and not (path / "parts").exists() and not list(path.glob("*vectors.safetensors")):
+            _clear(path)
+        raise
     finally:
         lock.release()
         (path / ".lock").unlink(missing_ok=True)
+        if made and not any(path.iterdir()):
+            path.rmdir()
 
 
 def _clear(path: Path) -> None:
