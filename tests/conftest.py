@@ -28,6 +28,10 @@ def llama_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def small_tree(llama_folder) -> dict:
+    return small_tree_of(llama_folder)
+
+
+def small_tree_of(llama_folder: Path) -> dict:
     """A spec that runs in seconds and has every op, control and metric in it."""
     vector = {"mean": "same_task", "shots": 2, "prompts": 6}
     return {

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
 from interventions.cli import main
-from tests.conftest import ROOT
+from tests.conftest import ROOT, small_tree_of
 
 
 @pytest.fixture
@@ -130,10 +130,22 @@ def wait_for_parts(process: subprocess.Popen, out: Path, count: int) -> None:
         time.sleep(0.005)
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(llama_folder, tmp_path_factory) -> tuple[Path, Path]:
+    """A spec of a few packs, and the folder of its whole run."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    tree = small_tree_of(llama_folder)
+    tree["interventions"] = {name: tree["interventions"][name] for name in ("positive", "added")}
+    YAML(typ="safe").dump(tree, folder / "spec.yaml")
+    done = patchboard("run", str(folder / "spec.yaml"), "--out", str(folder / "run"), "--quiet")
+    assert done.returncode == 0, done.stderr
+    return folder / "spec.yaml", folder / "run"
+
+
 @pytest.mark.parametrize(("stop", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
-def test_a_stopped_run_resumes_to_the_same_tables(spec_file, tmp_path, stop, status):
+def test_a_stopped_run_resumes_to_the_same_tables(uninterrupted, tmp_path, stop, status):
     """Killed or interrupted in its packs, then run again: the same numbers as never stopped, to the bit."""
-    stopped, whole = tmp_path / "stopped", tmp_path / "whole"
+    (spec_file, whole), stopped = uninterrupted, tmp_path / "stopped"
     process = start(spec_file, stopped)
     wait_for_parts(process, stopped, 2)
     os.kill(process.pid, stop)
@@ -146,7 +158,6 @@ def test_a_stopped_run_resumes_to_the_same_tables(spec_file, tmp_path, stop, sta
     again = patchboard("run", str(spec_file), "--out", str(stopped), "--json")
     assert again.returncode == 0, again.stderr
     json.loads(again.stdout)
-    assert patchboard("run", str(spec_file), "--out", str(whole), "--quiet").returncode == 0
     for name in ("outcomes", "effects", "curves", "decodability", "prompts"):
         assert pl.read_parquet(stopped / f"{name}.parquet").equals(pl.read_parquet(whole / f"{name}.parquet")), name
     vectors, others = load_file(stopped / "vectors.safetensors"), load_file(whole / "vectors.safetensors")

@@ -17,14 +17,12 @@ from interventions.errors import RunFolderError, SpecError
 from interventions.run import Options, run_study
 from interventions.spec import load_study, study_of
 from interventions.store import schema
+from tests.conftest import small_tree_of
 
 
 @pytest.fixture(scope="module")
 def finished(llama_folder, tmp_path_factory) -> Path:
-    from tests.conftest import small_tree
-
-    tree = small_tree.__wrapped__(llama_folder)  # the fixture's function, for a run shared by the module
-    return run_study(study_of(tree), Options(out=tmp_path_factory.mktemp("runs") / "small"))
+    return run_study(study_of(small_tree_of(llama_folder)), Options(out=tmp_path_factory.mktemp("runs") / "small"))
 
 
 @pytest.fixture(scope="module")
