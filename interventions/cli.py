@@ -123,6 +123,8 @@ def _study(args: argparse.Namespace, rest: list[str]) -> Any:
         for name, i in study.tree["interventions"].items()
         if not i.get("edits")
     }
+    if not chosen:
+        raise SpecError("--layers", "reaches no intervention: all are lists of edits", "set layers in each edit")
     return load_study(args.spec, overrides | chosen)
 
 

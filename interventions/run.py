@@ -83,6 +83,8 @@ def run_study(study: Study, options: Options) -> Path:
     """Run, resume or just find the study's folder; returns it. Raises PatchboardError."""
     data = check_study(study)
     path = folder_of(study, options.out)
+    if options.fresh:  # bad input must not cost the results that are there
+        build_plans(study, open_model)
     with open_run(path, study.digest, options.fresh) as folder:
         _bind_to_data(folder, data)
         if not folder.finished:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +44,8 @@ class LocalEngine:
     """Runs layouts on a model in this process through nnsight traces."""
 
     def __init__(self, model: Any, tokenizer: Any):
-        import anyio._backends._asyncio  # noqa: F401  # before nnsight, which mounts `save` on object
+        with suppress(TypeError):  # nnsight mounts `save` on object; anyio must come first, or not at all
+            import anyio._backends._asyncio  # noqa: F401
         from nnsight import TransformersModel
 
         self.module = model

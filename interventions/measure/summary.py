@@ -126,6 +126,10 @@ def _point(tables: _Tables, name: str, setting: Mapping[str, Any], bootstrap: Bo
         "layers": None,
         "effect_on_choosing_half": float("nan"),
         **dict.fromkeys(_VALUES),
+        "controls": {},
+        "conversion": None,
+        "metrics": {},
+        "per_task": {},
     }
     if not chosen.is_empty():
         place = chosen.row(0, named=True)

@@ -103,6 +103,7 @@ class _Builder:
                 for cell, recipes in cells_of(point, variant, spec.controls, context):
                     group.use(cell)
                     for recipe in recipes:
+                        assert self.recipes.get(recipe.key, recipe) == recipe, f"two vectors under {recipe.key}"
                         if recipe.key not in self.recipes:
                             self.recipes[recipe.key] = recipe
                             self.fit_recipes[recipe.fit].append(recipe)

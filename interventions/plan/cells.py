@@ -120,7 +120,7 @@ def _vector_task(vector: VectorSection, context: Context) -> str:
     if vector.subspace:
         return "tasks"
     names = [resolve_source(s, context)[1] for s in _sources(vector)]
-    return names[0] if "same_task" in _sources(vector) or len(names) == 1 else "-".join(names)
+    return names[0] if len(names) == 1 or _sources(vector)[0] == "same_task" else "-".join(names)
 
 
 def _sources(vector: VectorSection) -> list[str]:

@@ -28,7 +28,7 @@ def load_study(path_or_text: Path | str, overrides: Mapping[str, Any] | None = N
         text = _text(Path(path_or_text), where)
     tree = read_yaml(text, where)
     if not isinstance(tree, dict):
-        remedy = "see `patchboard init` for an example"
+        remedy = "see docs/spec.md for an example"
         raise SpecError(where, f"holds {shown(tree)}, expected a mapping", remedy)
     return study_of(tree, overrides)
 

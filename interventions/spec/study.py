@@ -52,7 +52,7 @@ def study_of(tree: Mapping[str, Any], overrides: Mapping[str, Any] | None = None
 
     try:
         if not isinstance(tree, Mapping):
-            raise Refusal(f"found {shown(tree)}, expected a mapping", "see `patchboard init` for an example")
+            raise Refusal(f"found {shown(tree)}, expected a mapping", "see docs/spec.md for an example")
         raw, flags = applied(_spelled(plain(tree)), overrides or {})
         return _study(_spelled(raw), where)
     except Refusal as refusal:

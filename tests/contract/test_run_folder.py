@@ -299,3 +299,28 @@ def test_statistics_cannot_be_swept(llama_folder, tmp_path):
     with pytest.raises(SpecError, match=r"statistics.level: cannot be swept"):
         run_study(study_of(tree), Options(out=tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_difference_from_another_tasks_side_keeps_each_tasks_vector(llama_folder, tmp_path):
+    """[a, same_task] at strength 1 is [same_task, a] at strength -1, for every task."""
+    common = {"shots": 1, "prompts": 3}
+    tree = small(
+        llama_folder,
+        interventions={
+            "there": {"op": "add", "vector": {"difference": ["same_task", "all_tasks"], **common}, "strength": -1},
+            "back": {"op": "add", "vector": {"difference": ["all_tasks", "same_task"], **common}},
+        },
+    )
+    outcomes = pl.read_parquet(run_study(study_of(tree), Options(out=tmp_path / "run")) / "outcomes.parquet")
+    by_name = {name: rows["patched"] for (name,), rows in outcomes.group_by("intervention", maintain_order=True)}
+    np.testing.assert_allclose(by_name["there"], by_name["back"], atol=1e-5)
+    assert outcomes.filter(pl.col("metric") == "kl")["patched"].max() > 1e-6
+
+
+def test_a_typo_beside_fresh_costs_nothing(llama_folder, tmp_path):
+    folder = run_study(study_of(small(llama_folder)), Options(out=tmp_path / "run"))
+    before = (folder / "outcomes.parquet").read_bytes()
+    wrong = study_of(small(llama_folder), {"interventions.positive.layers": 9})
+    with pytest.raises(SpecError, match="no layer 9"):
+        run_study(wrong, Options(out=folder, fresh=True))
+    assert (folder / "outcomes.parquet").read_bytes() == before

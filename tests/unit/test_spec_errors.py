@@ -88,8 +88,8 @@ CASES = [
     ("a: &x [*x]\n", "a[0]: holds itself through an alias; write the value out"),
     ("a: !!int x\n", "spec: a tag does not fit its value (invalid literal for int() with base 10: 'x'); write plain values without !! tags"),
     (_patch("layers: {together: :4}"), "spec:1: is no YAML (expected the node content, but found ':'); put the text in quotes"),
-    ("- a\n", "spec: holds the list [a], expected a mapping; see `patchboard init` for an example"),
-    ("", "spec: holds nothing (null), expected a mapping; see `patchboard init` for an example"),
+    ("- a\n", "spec: holds the list [a], expected a mapping; see docs/spec.md for an example"),
+    ("", "spec: holds nothing (null), expected a mapping; see docs/spec.md for an example"),
     # several
     ("prompts: {shots: x, queries: 0}\nmetrics: []\n", "prompts.shots: found the text 'x', expected a whole number; write a whole number such as 4 (and 2 more)"),
 ]  # fmt: skip
