@@ -36,8 +36,6 @@ from interventions.store.vectors import load_vectors, save_vectors
 Tick = Callable[[str, int, int], None]
 """Told (phase, done, of), for progress."""
 
-ENGINES = ("auto", "packed", "rows")
-
 
 @dataclass(frozen=True)
 class Options:
@@ -48,7 +46,6 @@ class Options:
     engine: str = "auto"
     device: str = "auto"
     tick: Tick = lambda phase, done, of: None
-    say: Callable[[str], None] = lambda line: None
 
 
 @dataclass
@@ -127,12 +124,11 @@ def _run(study: Study, state: _State) -> None:
         folder.write_json("plan.json", plan_json(plans, costs))
         folder.write_table("prompts.parquet", prompt_table(plans))
         excluded = _excluded(plans)
-    operands: dict[str, Any] = {}
     decodings: list[pl.DataFrame] = []
     bootstrap = _bootstrap(study)
     models: list[dict[str, Any]] = []
     for number, plan in enumerate(plans):
-        _run_model(plan, number, len(plans), state, operands, decodings, models, bootstrap)
+        _run_model(plan, number, len(plans), state, decodings, models, bootstrap)
     with state.timed("measure"):
         floor = noise_floor(state.values)
         state.fallbacks += check_fired(state.values, floor)
@@ -165,7 +161,7 @@ def _bootstrap(study: Study) -> Bootstrap:
 
 
 def _run_model(
-    plan: ModelPlan, number: int, of: int, state: _State, operands: dict[str, Any],
+    plan: ModelPlan, number: int, of: int, state: _State,
     decodings: list[pl.DataFrame], models: list[dict[str, Any]], bootstrap: Bootstrap,
 ) -> None:  # fmt: skip
     from interventions.engine.load import load_weights
@@ -189,7 +185,6 @@ def _run_model(
     )
     with state.timed("fit"):
         fitted = _vectors(plan, f"{prefix}vectors.safetensors" if prefix else "vectors.safetensors", engine, state)
-        operands |= fitted
     with state.timed("decodability"):
         for decoding in plan.decodings:
             decodings += _decoded(decoding, prefix, engine, state, bootstrap)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from interventions.engine.families import SITES
-from interventions.errors import EngineError
 from interventions.ops import OPS
 from interventions.plan.cells import OWN_STATE
 from interventions.plan.packing import EditToken, Layout
@@ -122,11 +121,3 @@ def _edit_groups(tokens: Sequence[EditToken], operands: Mapping[str, Any], devic
             group.operand = stacked[torch.tensor([table[t.edit.operand] for t in members], device=stacked.device)]
         groups.append(group)
     return groups
-
-
-def check_finite(operands: Mapping[str, Any]) -> None:
-    """Raises EngineError for an operand that is not a finite number throughout."""
-    for key, operand in operands.items():
-        tensors = (operand,) if isinstance(operand, Tensor) else (operand.left, operand.right, operand.center)
-        if not all(bool(torch.isfinite(t).all()) for t in tensors):
-            raise EngineError(f"vectors.{key}", "holds NaN or infinite values", "fit it in float32 (--dtype float32)")

@@ -61,9 +61,7 @@ def check_fired(groups: Sequence[tuple[Group, Values]], floor: Mapping[str, floa
             if far == 0:
                 cell = use.cell
                 idle.setdefault((cell.intervention, cell.control), set()).add(cell.row["layer"])
-            if all(
-                e.position == '"last"' and e.site.startswith("resid") and e.op in ("patch", "add") for e in copy.edits
-            ):
+            if all(_writes_to_last(edit) for edit in copy.edits):
                 moved_last = max(moved_last, far)
                 reached = max(reached, float(np.nanmax(np.abs(logprob[:, use.patched] - logprob[:, 0]))))
     if moved_last > 1e-3 and reached <= floor.get("logprob", 0.0):

@@ -195,10 +195,6 @@ class InterventionSection(Section):
             ),
         )  # fmt: skip
 
-    @property
-    def layers_are_axis(self) -> bool:
-        return self.edits is None and not isinstance(self.layers, Together)
-
 
 class ControlSection(Section):
     name: str
