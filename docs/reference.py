@@ -13,7 +13,8 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 import tasks.resolve  # noqa: F401  # enrols the families
-from interventions.engine.families import ARCHITECTURES, SITES
+from interventions.engine.families import ARCHITECTURES
+from interventions.engine.sites import SITES
 from interventions.measure.metrics import METRICS
 from interventions.ops import OPS
 from interventions.plan.cells import CONTROLS
@@ -90,6 +91,8 @@ POSITION_TEXTS = {
 }
 SITE_TEXTS = {
     "resid_pre": "the block's input: the residual stream before it",
+    "head": "each attention head's own output, before the heads are mixed by the output projection; `heads` says"
+    " which. With `layers: all` one cell a block and head",
     "attn_out": "the attention module's output, before it is added to the stream",
     "mlp_out": "the MLP's output, before it is added to the stream",
     "resid_post": "the block's output: the residual stream after it",

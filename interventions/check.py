@@ -71,14 +71,21 @@ def _check_lists(spec: Spec, tasks: Sequence[str]) -> None:
 def _check_edit(edit: EditSection, tasks: Sequence[str], where: str) -> None:
     wanted = OPS.get(edit.op, f"{where}.op").operand
     vector = edit.vector
-    if wanted == "none" and vector is not None:
+    if wanted != "state" and edit.source is not None:
+        raise SpecError(f"{where}.source", f"op {edit.op} takes none", "remove it, or write op: resample")
+    if wanted in ("none", "state") and vector is not None:
         raise SpecError(f"{where}.vector", f"op {edit.op} takes none", "remove it")
-    if wanted == "none":
+    if wanted == "state":
+        _check_source(f"{where}.source", edit.source or "other_task", tasks)
+    if wanted in ("none", "state"):
         return
     if vector is None:
         raise SpecError(f"{where}.vector", f"is missing, op {edit.op} needs one", _example(wanted))
     if (vector.kind == "subspace") != (wanted == "subspace"):
         raise SpecError(f"{where}.vector", f"is a {vector.kind}, op {edit.op} needs a {wanted}", _example(wanted))
+    if vector.method == "leace" and edit.site == "head":
+        what = "leace has no form for a single head's part of a state"
+        raise SpecError(f"{where}.vector.method", what, "use method: pca, or another site")
     _check_vector(vector, tasks, f"{where}.vector")
 
 
@@ -98,9 +105,16 @@ def _check_vector(vector: VectorSection, tasks: Sequence[str], where: str) -> No
     sources = [(f"{where}.mean", vector.mean)] if vector.mean else []
     sources += [(f"{where}.difference[{i}]", source) for i, source in enumerate(vector.difference or ())]
     for at, source in sources:
-        if source == "null_task" and NULL not in tasks:
-            raise SpecError(at, "null_task needs Null", "set tasks.include_null: true")
-        if source == "other_task" and len([task for task in tasks if task != NULL]) < 2:
-            raise SpecError(at, "other_task needs two tasks, the family gives one", "add tasks")
-        if source not in (*_SOURCES, *tasks):
-            raise SpecError(at, f"unknown task '{source}'", suggest(str(source), (*_SOURCES, *tasks)))
+        _check_source(at, str(source), tasks, _SOURCES)
+
+
+def _check_source(
+    at: str, source: str, tasks: Sequence[str], names: Sequence[str] = ("same_task", "other_task", "null_task")
+) -> None:
+    """names: what a source may be called beside a task's own name."""
+    if source == "null_task" and NULL not in tasks:
+        raise SpecError(at, "null_task needs Null", "set tasks.include_null: true")
+    if source == "other_task" and len([task for task in tasks if task != NULL]) < 2:
+        raise SpecError(at, "other_task needs two tasks, the family gives one", "add tasks")
+    if source not in (*names, *tasks):
+        raise SpecError(at, f"unknown task '{source}'", suggest(source, (*names, *tasks)))

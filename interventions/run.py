@@ -17,16 +17,18 @@ import polars as pl
 
 from interventions.check import check_study
 from interventions.engine.load import open_model
-from interventions.errors import EngineError, RunFolderError, SpecError
+from interventions.errors import RunFolderError, SpecError
 from interventions.measure.decodability import decodability_table, neighbours
-from interventions.measure.effects import Bootstrap, curves, effects
+from interventions.measure.effects import Bootstrap
 from interventions.measure.metrics import METRICS
-from interventions.measure.outcomes import combine, outcome_table, scored_metrics, value_arrays
-from interventions.measure.summary import summarise
+from interventions.measure.notes import capped, leave_out_overflow, not_finite, unmeasured
+from interventions.measure.outcomes import outcome_table, value_arrays
 from interventions.measure.trust import check_fired, flip_rate, noise_floor
 from interventions.plan.build import build_plans
-from interventions.plan.model import Decoding, Group, ModelPlan, Pack
-from interventions.plan.packs import Cost, cost_of, packs_of, size_of
+from interventions.plan.cost import Cost, cost_of
+from interventions.plan.model import Decoding, Group, ModelPlan
+from interventions.plan.packs import Budget
+from interventions.results import bootstrap_of, mend, write_results
 from interventions.spec import Study, dump_yaml
 from interventions.store.folder import RunFolder, atomically, open_run
 from interventions.store.prompts import prompt_table
@@ -80,16 +82,18 @@ def run_study(study: Study, options: Options) -> Path:
     """Run, resume or just find the study's folder; returns it. Raises PatchboardError."""
     data = check_study(study)
     path = folder_of(study, options.out)
-    if options.fresh:  # bad input must not cost the results that are there
-        build_plans(study, open_model)
+    # with --fresh before the folder is cleared: bad input must not cost the results that are there
+    plans = build_plans(study, open_model) if options.fresh else None
     with open_run(path, study.digest, options.fresh) as folder:
         _bind_to_data(folder, data)
-        if not folder.finished:
+        if folder.finished:
+            mend(study, folder, lambda: _write_plan(study, build_plans(study, open_model), folder, options))
+        else:
             state = _State(folder, options)
             with state.timed("total"):
-                _run(study, state)
+                _run(study, state, plans)
             folder.update_manifest(status="finished", seconds=state.seconds)
-        if not folder.has("report.html"):
+        if folder.unsound(["report.html"]):
             _report(folder)
         folder.drop_parts()
     return path
@@ -115,31 +119,37 @@ def _report(folder: RunFolder) -> None:
     write_report(folder.path)
 
 
-def _run(study: Study, state: _State) -> None:
+def _write_plan(study: Study, plans: Sequence[ModelPlan], folder: RunFolder, options: Options) -> list[Cost]:
+    """Write the spec, the plan and the prompts."""
+    costs = [cost_of(plan, options.engine, Budget()) for plan in plans]
+    folder.write_text("spec.yaml", dump_yaml(study.tree))
+    folder.write_json("plan.json", plan_json(plans, costs))
+    folder.write_table("prompts.parquet", prompt_table(plans))
+    return costs
+
+
+def _run(study: Study, state: _State, plans: Sequence[ModelPlan] | None) -> None:
+    """plans: the study's, where they have been made already."""
     folder = state.folder
     with state.timed("plan"):
-        plans = build_plans(study, open_model)
-        folder.write_text("spec.yaml", dump_yaml(study.tree))
-        costs = [cost_of(plan, packed=state.options.engine != "rows") for plan in plans]
-        folder.write_json("plan.json", plan_json(plans, costs))
-        folder.write_table("prompts.parquet", prompt_table(plans))
+        plans = plans or build_plans(study, open_model)
+        costs = _write_plan(study, plans, folder, state.options)
         excluded = _excluded(plans)
+        state.fallbacks += capped(plans)
     decodings: list[pl.DataFrame] = []
-    bootstrap = _bootstrap(study)
+    bootstrap = bootstrap_of(study)
     models: list[dict[str, Any]] = []
     for number, plan in enumerate(plans):
         _run_model(plan, number, len(plans), state, decodings, models, bootstrap)
     with state.timed("measure"):
+        state.fallbacks += unmeasured(state.values) + leave_out_overflow(state.values)
         floor = noise_floor(state.values)
         state.fallbacks += check_fired(state.values, floor)
         outcomes = outcome_table(state.values)
         folder.write_table("outcomes.parquet", outcomes)
         decodability = pl.concat(decodings, how="diagonal") if decodings else pl.DataFrame(schema=DECODABILITY)
         folder.write_table("decodability.parquet", decodability)
-        folder.write_table("effects.parquet", effects(outcomes, bootstrap))
-        folder.write_table("curves.parquet", curves(outcomes, bootstrap))
-        metric = study.points[0].spec.metrics[0]
-        folder.write_json("summary.json", summarise(outcomes, decodability, metric, bootstrap))
+        write_results(study, folder, outcomes, decodability)
     folder.update_manifest(
         name=study.name,
         versions=versions(),
@@ -155,22 +165,21 @@ def _run(study: Study, state: _State) -> None:
     )
 
 
-def _bootstrap(study: Study) -> Bootstrap:
-    settings = study.points[0].spec.statistics
-    return Bootstrap(settings.bootstrap, settings.level, settings.seed)
-
-
 def _run_model(
     plan: ModelPlan, number: int, of: int, state: _State,
     decodings: list[pl.DataFrame], models: list[dict[str, Any]], bootstrap: Bootstrap,
 ) -> None:  # fmt: skip
     from interventions.engine.load import load_weights
     from interventions.engine.local import LocalEngine
+    from interventions.engine.memory import budget_for
+    from interventions.passes import Passes, choose
 
+    folder = state.folder
     prefix = f"m{number}-" if of > 1 else ""
     with state.timed("load"):
         tokenizer, _ = open_model(plan.section)
-        engine = LocalEngine(load_weights(plan.section, state.options.device, plan.section.dtype), tokenizer)
+        model = load_weights(plan.section, state.options.device, plan.section.dtype)
+        engine = LocalEngine(model, tokenizer, budget_for(plan.facts, model.device, model.dtype.itemsize))
     models.append(
         {
             "name": plan.section.name,
@@ -190,8 +199,12 @@ def _run_model(
             decodings += _decoded(decoding, prefix, engine, state, bootstrap)
     with state.timed("packs"):
         placed = engine.place(fitted)
-        packed = _choose(plan, engine, placed, state)
-        _packs(plan, prefix, engine, placed, packed, state)
+        choice = choose(plan, engine, placed, state.options.engine)
+        state.engines[plan.section.name] = choice.reason
+        state.fallbacks += [choice.fallback] if choice.fallback else []
+        passes = Passes(plan, engine, placed, folder, prefix, choice.engine, engine.budget)
+        for group, table in passes.results(lambda done, of: state.options.tick("packs", done, of)):
+            state.values.append((group, value_arrays(group, table)))
 
 
 def _vectors(plan: ModelPlan, name: str, engine: Any, state: _State) -> dict[str, Any]:
@@ -199,10 +212,10 @@ def _vectors(plan: ModelPlan, name: str, engine: Any, state: _State) -> dict[str
     from interventions.vectors.make import make
 
     folder = state.folder
-    if folder.has(name):
-        stored = load_vectors(folder.path / name, folder.digest)
-        state.fallbacks += folder.manifest.get("fit_fallbacks", [])
-        return stored
+    noted = folder.manifest.get("fit_fallbacks", {})
+    if name in noted and not folder.unsound([name]):
+        state.fallbacks += noted[name]
+        return load_vectors(folder.path / name, folder.digest)
     statistics: dict[Any, Any] = {}
     total = sum(len(rows) for fit in plan.fits for rows in fit.prompts.values())
     done = 0
@@ -214,11 +227,15 @@ def _vectors(plan: ModelPlan, name: str, engine: Any, state: _State) -> dict[str
             state.options.tick("fitting vectors", done, total)
 
         for place, found in engine.fit(fit, METRICS.get("accuracy", "metrics").score, step).items():
+            if not found.is_finite():
+                raise not_finite(f"states of '{plan.section.name}' at {place.site}")
             statistics[fit.id, place] = found
     operands = {key: make(recipe, statistics) for key, recipe in plan.recipes.items()}
     notes = _fit_fallbacks(plan, statistics)
+    if name != "vectors.safetensors":  # several models: say which
+        notes = [f"{plan.section.name}: {note}" for note in notes]
     state.fallbacks += notes
-    folder.update_manifest(fit_fallbacks=[*folder.manifest.get("fit_fallbacks", []), *notes])
+    folder.update_manifest(fit_fallbacks={**noted, name: notes})
     places = {
         key: {"site": r.place.site, "position": r.place.position, "layer": r.layer} for key, r in plan.recipes.items()
     }
@@ -249,6 +266,8 @@ def _decoded(decoding: Decoding, prefix: str, engine: Any, state: _State, bootst
             state.options.tick("states for CD", done, total)
 
         states, accuracy, labels = engine.decode(decoding, METRICS.get("accuracy", "metrics").score, step)
+        if not states.isfinite().all():
+            raise not_finite("states before the answers")
         layers, shots = states.shape[1:3]
         found = np.stack(
             [
@@ -270,52 +289,6 @@ def _decoded(decoding: Decoding, prefix: str, engine: Any, state: _State, bootst
         )
         for swept in decoding.swept
     ]
-
-
-def _choose(plan: ModelPlan, engine: Any, operands: dict[str, Any], state: _State) -> bool:
-    """Whether to pack: as asked, or by holding some packed cells against whole rows on the first pack."""
-    asked = state.options.engine
-    if asked == "rows" or not plan.groups:
-        state.engines[plan.section.name] = "rows: asked for"
-        return False
-    from interventions.engine.agree import TOLERANCE, largest_difference
-
-    tolerance = TOLERANCE[str(engine.dtype)]
-    difference = largest_difference(engine, plan.groups[0], operands, METRICS.get("logprob", "metrics").score)
-    if difference <= tolerance:
-        state.engines[plan.section.name] = f"packed: equals rows within {difference:.1e} nats on a sample of cells"
-        return True
-    note = f"packed and rows differ by {difference:.1e} nats on a sample of cells, more than {tolerance:.0e}"
-    if asked == "packed":
-        raise EngineError("--engine", note, "use --engine auto or rows")
-    state.fallbacks.append(f"{note}: all cells were run as rows")
-    state.engines[plan.section.name] = "rows: packed was not exact enough"
-    return False
-
-
-def _packs(plan: ModelPlan, prefix: str, engine: Any, operands: dict[str, Any], packed: bool, state: _State) -> None:
-    style = "p" if packed else "r"
-    todo = [(group, list(packs_of(group, size_of(group), plan.facts.vocab, packed))) for group in plan.groups]
-    total, done = sum(len(packs) for _, packs in todo), 0
-    for group, packs in todo:
-        tables = []
-        for pack in packs:
-            tables.append(
-                _pack(group, pack, f"parts/{prefix}{style}{pack.id}.parquet", engine, operands, packed, state)
-            )
-            done += 1
-            state.options.tick("packs", done, total)
-        state.values.append((group, value_arrays(group, pl.concat(tables))))
-
-
-def _pack(
-    group: Group, pack: Pack, name: str, engine: Any, operands: dict[str, Any], packed: bool, state: _State
-) -> pl.DataFrame:
-    if not state.folder.has(name):
-        scorers = {m: METRICS.get(m, "metrics").score for m in scored_metrics(group.metrics)}
-        found = engine.score_pack(group, pack, packed, operands, scorers)
-        state.folder.write_table(name, combine(found.prompt, found.copy, found.scores, found.moved))
-    return state.folder.read_table(name)
 
 
 def _excluded(plans: Sequence[ModelPlan]) -> dict[str, dict[str, int]]:

@@ -29,12 +29,13 @@ class Halves:
         self.family, self.seed = family, seed
         self.fit, self.evaluate = split_pool(family.pool(seed), seed)
 
-    def rows(self, role: Role, task: str, shots: int, count: int) -> list[list[Item]]:
+    def rows(self, role: Role, task: str, shots: int, count: int, shared: bool = False) -> list[list[Item]]:
         """[prompt][row]: ``shots`` demonstrations, then the query, all of them different.
 
-        Evaluated queries are never repeated, so there may be fewer than ``count``; fitted ones go round
-        the pool again with fresh demonstrations, decoded ones are drawn with replacement. Raises
-        TaskError where the half is too small for a single prompt.
+        Evaluated queries are never repeated, so there may be fewer than ``count`` (``measure.notes`` tells
+        it); fitted ones go round the pool again with fresh demonstrations, decoded ones are drawn with
+        replacement. shared: all evaluated prompts have the same demonstrations. Raises TaskError where the
+        half is too small for a single prompt.
         """
         half = self.fit if role == "fit" else self.evaluate
         usable = [item for item in half if task in item.answers]
@@ -52,6 +53,9 @@ class Halves:
             queries = rng.integers(len(usable), size=count)
         else:
             order = rng.permutation(len(usable))
+            if shared:
+                same = [usable[i] for i in order[:shots]]
+                return [[*same, usable[query]] for query in order[shots : shots + count]]
             queries = order[:count] if role == "evaluate" else np.resize(order, count)
         prompts = []
         for i, query in enumerate(map(int, queries)):
@@ -60,8 +64,9 @@ class Halves:
         return prompts
 
     def prompts(
-        self, prompter: Prompter, role: Role, tasks: Sequence[str], shots: int, count: int
-    ) -> dict[str, list[Prompt]]:
-        """Task -> its prompts; evaluated ones carry the other tasks' answers as alternatives."""
-        others = tasks if role == "evaluate" else ()
-        return {task: prompter.prompts(task, self.rows(role, task, shots, count), others=others) for task in tasks}
+        self, prompter: Prompter, role: Role, tasks: Sequence[str], shots: int, count: int,
+        others: Sequence[str] = (), shared: bool = False,
+    ) -> dict[str, list[Prompt]]:  # fmt: skip
+        """Task -> its prompts, which carry their answers under the ``others`` as alternatives."""
+        rows = {task: self.rows(role, task, shots, count, shared) for task in tasks}
+        return {task: prompter.prompts(task, found, others=others) for task, found in rows.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -10,22 +12,39 @@ from interventions.spec.sections import TemplateSection
 from tasks.base import Item
 from tasks.prompts import Prompt, Prompter
 
+_COMMON = dict(hidden_size=48, intermediate_size=96, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2)
+WINDOW = 5
+
 # Sizes by the names that each family's configuration uses; windows are shorter than the prompts, so that
-# a mask that counts columns instead of positions shows.
-SIZES = {
-    "llama": dict(hidden_size=48, intermediate_size=96, num_hidden_layers=4, num_attention_heads=4,
-                  num_key_value_heads=2),
-    "gemma2": dict(hidden_size=48, intermediate_size=96, num_hidden_layers=4, num_attention_heads=4,
-                   num_key_value_heads=2, head_dim=12, sliding_window=5),
+# a mask that counts columns instead of positions shows. Both kinds of layer wherever a family has two.
+SIZES: dict[str, dict[str, Any]] = {
+    "llama": _COMMON,
+    "mistral": {**_COMMON, "sliding_window": WINDOW},
+    "phi3": {**_COMMON, "sliding_window": WINDOW},
+    "qwen2": {**_COMMON, "use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 2},
+    "qwen3": {**_COMMON, "use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1, "head_dim": 16},
+    "gemma2": {**_COMMON, "head_dim": 16, "sliding_window": WINDOW},
+    "gemma3_text": {**_COMMON, "head_dim": 16, "sliding_window": WINDOW,
+                    "layer_types": ["sliding_attention", "full_attention"] * 2},
+    "olmo": {**_COMMON, "clip_qkv": 2.0},
+    "olmo2": _COMMON,
     "gpt2": dict(n_embd=48, n_layer=4, n_head=4, n_positions=128),
+    "gpt_neox": dict(hidden_size=48, intermediate_size=96, num_hidden_layers=4, num_attention_heads=4,
+                     max_position_embeddings=128),
+    "mamba2": dict(hidden_size=48, num_hidden_layers=4, num_heads=8, head_dim=12, state_size=8, n_groups=2,
+                   chunk_size=8),
 }  # fmt: skip
 
 
-def random_model(family: str, seed: int = 0):
-    """A random causal language model of one family over the embedded vocabulary, float32."""
+def random_model(family: str, seed: int = 0, **settings: Any):
+    """A random causal language model of one family over the embedded vocabulary, float32.
+
+    settings: of its configuration, over those of SIZES.
+    """
     torch.manual_seed(seed)
+    sizes = {**SIZES[family], **settings}
     config = AutoConfig.for_model(
-        family, vocab_size=len(build().get_vocab()), bos_token_id=1, eos_token_id=0, pad_token_id=0, **SIZES[family]
+        family, vocab_size=len(build().get_vocab()), bos_token_id=1, eos_token_id=0, pad_token_id=0, **sizes
     )
     model = AutoModelForCausalLM.from_config(config)
     with torch.no_grad():  # default initialisation is so flat that an edit would hardly show
@@ -35,16 +54,26 @@ def random_model(family: str, seed: int = 0):
     return model.eval()
 
 
-def unequal_prompts() -> list[Prompt]:
-    """Prompts of 0 to 3 shots, answers of one to three tokens, alternatives under task B."""
-    rows = [
-        Item("the old baker", {"A": "baker", "B": "old"}),
-        Item("he quickly found the boat", {"A": "boat letter", "B": "boat letter he"}),
-        Item("river", {"A": "cold river", "B": "river"}),
-        Item("we heard him again near the mountain", {"A": "heard", "B": "we heard him"}),
-    ]
+ROWS = [
+    Item("the old baker", {"A": "baker", "B": "old"}),
+    Item("he quickly found the boat", {"A": "boat letter", "B": "boat letter he"}),
+    Item("river", {"A": "cold river", "B": "river"}),
+    Item("we heard him again near the mountain", {"A": "heard", "B": "we heard him"}),
+]
+
+
+def _prompts(drawn: list[list[Item]], task: str) -> list[Prompt]:
     prompter = Prompter(build(), TemplateSection(separator="\n"))
-    drawn = [rows[i:] for i in range(4)] + [[rows[3], rows[1]], [rows[0], rows[2]]]
-    prompts = [prompter.prompts("A", [chosen], others=("A", "B"))[0] for chosen in drawn]
+    prompts = [prompter.prompts(task, [chosen], others=("A", "B"))[0] for chosen in drawn]
     assert not any(prompt.excluded for prompt in prompts)
     return prompts
+
+
+def unequal_prompts(task: str = "A") -> list[Prompt]:
+    """Prompts of 0 to 3 shots, answers of one to three tokens, alternatives under the other task."""
+    return _prompts([ROWS[i:] for i in range(4)] + [[ROWS[3], ROWS[1]], [ROWS[0], ROWS[2]]], task)
+
+
+def shared_prompts() -> list[Prompt]:
+    """Prompts that share two demonstrations, of queries of unequal length."""
+    return _prompts([[ROWS[0], ROWS[2], query] for query in (ROWS[1], ROWS[3], ROWS[2])], "A")

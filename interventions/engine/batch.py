@@ -9,29 +9,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interventions.engine.families import SITES
+from interventions.engine.sites import HEAD, Place, place_of
 from interventions.ops import OPS
-from interventions.plan.cells import OWN_STATE
-from interventions.plan.packing import EditToken, Layout
+from interventions.plan.cells import STATE
+from interventions.plan.layout import EditToken, Layout
 
 
 @dataclass
 class EditGroup:
     """Edited tokens that one call of one op serves. rows, cols [edit]; strength [edit, 1].
 
-    operand: vectors [edit, d_model], a subspace, None, or (for the self control) None with
+    operand: vectors [edit, d_model], a subspace, None, or (for states of other runs) None with
     ``sources`` = (rows, cols) of the states to put there.
     """
 
     op: str
-    site: str
-    layer: int
+    place: Place
     rows: Tensor
     cols: Tensor
     strength: Tensor
     operand: Any
     copies: list[int]  # which copy each edited token belongs to
     sources: tuple[Tensor, Tensor] | None = None
+    heads: Tensor | None = None  # [edit], at the head site
 
 
 @dataclass
@@ -50,14 +50,25 @@ class Capture:
 
 
 @dataclass
+class TensorJoin:
+    """``plan.packing.Join`` on the device: columns up to ``stop``, the new ones from ``source`` [batch, new]."""
+
+    stop: int
+    source: Tensor
+
+
+@dataclass
 class Batch:
     """Everything one forward pass needs, on the model's device."""
 
     tokens: Tensor  # [batch, seq]
     positions: Tensor
     segments: Tensor
+    homes: Tensor
     starts: Tensor
     packed: bool
+    first_width: int  # columns that enter at the first block
+    joins: dict[int, TensorJoin] = field(default_factory=dict)  # block -> what enters at its input
     edits: list[EditGroup] = field(default_factory=list)
     captures: list[Capture] = field(default_factory=list)
     read_rows: Tensor | None = None  # [read], then the clean distributions [clean]
@@ -76,7 +87,8 @@ def make_batch(
         return torch.as_tensor(values, dtype=torch.long, device=device)
 
     batch = Batch(
-        put(layout.tokens), put(layout.positions), put(layout.segments), put(layout.starts), layout.packed,
+        put(layout.tokens), put(layout.positions), put(layout.segments), put(layout.homes), put(layout.starts),
+        layout.packed, layout.first_width, {j.layer: TensorJoin(j.stop, put(j.source)) for j in layout.joins},
         edits=_edit_groups(layout.edits, operands, device), captures=list(captures),
     )  # fmt: skip
     if layout.reads:
@@ -90,34 +102,42 @@ def make_batch(
 
 
 def _edit_groups(tokens: Sequence[EditToken], operands: Mapping[str, Any], device: torch.device) -> list[EditGroup]:
-    """In the order in which a forward pass meets them: block, site, order within a copy."""
-    grouped: dict[tuple[int, int, int, str, str], list[EditToken]] = {}
+    """In the order in which a forward pass meets them: place, order within a copy."""
+    grouped: dict[tuple[Place, int, str, str], list[EditToken]] = {}
     for token in tokens:
         edit = token.edit
-        kind = OPS.get(edit.op, "op").operand
-        # a subspace is one call each; vectors and own states are stacked, whichever they are
-        shared = edit.operand if kind == "subspace" or edit.operand == OWN_STATE else ""
-        grouped.setdefault((edit.layer, SITES.index(edit.site), token.order, edit.op, shared), []).append(token)
-    groups = []
-    for (layer, site, _, op, shared), members in sorted(grouped.items(), key=lambda entry: entry[0]):
-        group = EditGroup(
-            op, SITES[site], layer,
-            rows=torch.tensor([t.row for t in members], device=device),
-            cols=torch.tensor([t.col for t in members], device=device),
-            strength=torch.tensor([[t.edit.strength] for t in members], device=device, dtype=torch.float32),
-            operand=None,
-            copies=[t.copy for t in members],
-        )  # fmt: skip
-        if shared == OWN_STATE:
-            group.sources = (
-                torch.tensor([t.source[0] for t in members], device=device),
-                torch.tensor([t.source[1] for t in members], device=device),
-            )
-        elif shared:
-            group.operand = operands[shared]
-        elif OPS.get(op, "op").operand == "vector":
-            table = {key: i for i, key in enumerate(dict.fromkeys(t.edit.operand for t in members))}
-            stacked = torch.stack([operands[key] for key in table])
-            group.operand = stacked[torch.tensor([table[t.edit.operand] for t in members], device=stacked.device)]
-        groups.append(group)
-    return groups
+        # a subspace is one call each; vectors, and states of other runs, are stacked whichever they are
+        if edit.operand.startswith(STATE):
+            shared = STATE
+        else:
+            shared = edit.operand if OPS.get(edit.op, "op").operand == "subspace" else ""
+        grouped.setdefault((place_of(edit.layer, edit.site), token.order, edit.op, shared), []).append(token)
+    return [
+        _group(place, op, shared, members, operands, device)
+        for (place, _, op, shared), members in sorted(grouped.items(), key=lambda entry: entry[0])
+    ]
+
+
+def _group(
+    place: Place, op: str, shared: str, members: list[EditToken], operands: Mapping[str, Any], device: torch.device
+) -> EditGroup:
+    def put(values: list[int]) -> Tensor:
+        return torch.tensor(values, device=device)
+
+    group = EditGroup(
+        op, place, put([t.row for t in members]), put([t.col for t in members]),
+        strength=torch.tensor([[t.edit.strength] for t in members], device=device, dtype=torch.float32),
+        operand=None,
+        copies=[t.copy for t in members],
+    )  # fmt: skip
+    if place.rank == HEAD:
+        group.heads = put([t.edit.head for t in members])
+    if shared == STATE:
+        group.sources = put([t.source[0] for t in members]), put([t.source[1] for t in members])
+    elif shared:
+        group.operand = operands[shared]
+    elif OPS.get(op, "op").operand == "vector":
+        table = {key: i for i, key in enumerate(dict.fromkeys(t.edit.operand for t in members))}
+        stacked = torch.stack([operands[key] for key in table])
+        group.operand = stacked[torch.tensor([table[t.edit.operand] for t in members], device=stacked.device)]
+    return group

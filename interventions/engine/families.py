@@ -1,54 +1,105 @@
 """Where things stand in each model family: module paths as data, one row a family.
 
-To add a family: one row, then run ``pytest tests/parity``, which takes its cases from this table.
+To add a family: one row, its sizes in ``tests/models.py``, then ``pytest tests/parity``, which takes its cases
+from this table. ``family_check`` holds a row against the loaded model; docs/families.md tells what the rows say.
 """
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from interventions.errors import ModelError
-from interventions.registry import suggest
 
-SITES = ("resid_pre", "attn_out", "mlp_out", "resid_post")
-"""In the order in which a block computes them: nnsight wants them visited so."""
+ROWS_FILE = "interventions/engine/families.py"
+
+MaskForm = Literal["full", "window", "by_type"]
+"""How a decoder takes a mask that was made for it.
+
+``full``     one mask for all blocks, nothing slides;
+``window``   one mask for all blocks, which slides where the configuration has a ``sliding_window``;
+``by_type``  a dictionary {full_attention, sliding_attention}, each block picking by ``config.layer_types``.
+             (Given one mask, these decoders use it for both kinds, and the window is lost without a word.)
+"""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Module paths of one family, as its ``transformers`` class names them."""
+    """Module paths of one family, as its ``transformers`` class names them. An empty path: there is no such part."""
 
     model_type: str  # config.model_type
     decoder: str = "model"  # the stack of blocks, from the causal language model
     blocks: str = "layers"  # from the decoder
     norm: str = "norm"  # final norm, from the decoder
     head: str = "lm_head"  # from the causal language model
-    attention: str = "self_attn"  # from a block
+    attention: str = "self_attn"  # from a block; of a state-space model, its mixer
     mlp: str = "mlp"
-    sliding: bool = False
-    """Takes its mask as a dictionary {full_attention, sliding_attention}."""
+    attention_out: str = "self_attn.o_proj"
+    """Output projection of the attention, from a block; its input is [batch, seq, heads * head_dim], in head order."""
+    mask: MaskForm = "full"
+    packs: bool = True
+    """Takes a mask that shuts copies off from each other. Otherwise cells are run as whole rows."""
+
+    def lacks(self, site: str) -> str:
+        """The part of a block that ``site`` needs and this family's blocks don't have; empty if all is there."""
+        if site == "mlp_out" and not self.mlp:
+            return "MLP"
+        return "attention heads" if site == "head" and not self.attention_out else ""
 
 
 ARCHITECTURES = {
     row.model_type: row
     for row in (
         Architecture("llama"),
-        Architecture("gemma2", sliding=True),
-        Architecture("gpt2", decoder="transformer", blocks="h", norm="ln_f", attention="attn"),
+        Architecture("mistral", mask="window"),
+        Architecture("phi3", mask="window"),
+        Architecture("qwen2", mask="by_type"),
+        Architecture("qwen3", mask="by_type"),
+        Architecture("gemma2", mask="by_type"),
+        Architecture("gemma3_text", mask="by_type"),
+        Architecture("olmo"),
+        Architecture("olmo2"),
+        Architecture(
+            "gpt2", decoder="transformer", blocks="h", norm="ln_f", attention="attn", attention_out="attn.c_proj"
+        ),
+        Architecture(
+            "gpt_neox",
+            decoder="gpt_neox", norm="final_layer_norm", attention="attention", attention_out="attention.dense",
+        ),
+        Architecture(
+            "mamba2", decoder="backbone", norm="norm_f", attention="mixer", mlp="", attention_out="", packs=False
+        ),
     )
-}
+}  # fmt: skip
 
 
 def architecture_of(config: Any) -> Architecture:
-    """The family's row. Raises ModelError for a family that has none."""
-    if config.model_type not in ARCHITECTURES:
+    """The family's row. Raises ModelError for a family that has none, telling how to add one."""
+    family = config.model_type
+    if family in ARCHITECTURES:
+        return ARCHITECTURES[family]
+    inner = config.get_text_config()
+    if inner is not config and inner.model_type in ARCHITECTURES:
         raise ModelError(
             "model.name",
-            f"its family '{config.model_type}' is not one of {', '.join(sorted(ARCHITECTURES))}",
-            f"{suggest(config.model_type, ARCHITECTURES)} or add a row to interventions/engine/families.py",
+            f"'{family}' is a multimodal model around a language model of family '{inner.model_type}'",
+            "give a checkpoint of its language model alone (docs/families.md shows how to save one)",
         )
-    return ARCHITECTURES[config.model_type]
+    if config.is_encoder_decoder:
+        raise ModelError("model.name", f"'{family}' is an encoder-decoder model", "give a decoder-only language model")
+    near = difflib.get_close_matches(family, ARCHITECTURES, n=3, cutoff=0.5)
+    nearest = f" (nearest: {', '.join(near)})" if near else ""
+    raise ModelError(
+        "model.name",
+        f"no row for its family: looked for model_type '{family}' among {', '.join(sorted(ARCHITECTURES))}{nearest}",
+        f"use one of these, or add a row Architecture('{family}', …) to {ROWS_FILE} as docs/families.md says",
+    )
+
+
+def head_dim_of(config: Any) -> int:
+    """Width of one head's part of the input of ``attention_out``: some families set it apart from d_model / heads."""
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
 def at_path(root: Any, path: str) -> Any:
@@ -56,27 +107,3 @@ def at_path(root: Any, path: str) -> Any:
     for name in path.split("."):
         root = getattr(root, name)
     return root
-
-
-def check_architecture(model: Any, architecture: Architecture) -> None:
-    """Hold the row against the loaded model. Raises ModelError naming the first path that isn't there."""
-    for path in (
-        f"{architecture.decoder}.{architecture.blocks}.0.{architecture.attention}",
-        f"{architecture.decoder}.{architecture.blocks}.0.{architecture.mlp}",
-        f"{architecture.decoder}.{architecture.norm}",
-        architecture.head,
-    ):
-        try:
-            at_path(model, path)
-        except AttributeError:
-            raise ModelError(
-                "model.name",
-                f"{type(model).__name__} has no module '{path}'",
-                f"correct the row '{architecture.model_type}' in interventions/engine/families.py",
-            ) from None
-    blocks = at_path(model, f"{architecture.decoder}.{architecture.blocks}")
-    declared = model.config.num_hidden_layers
-    if len(blocks) != declared:
-        raise ModelError(
-            "model.name", f"its configuration says {declared} layers, it has {len(blocks)}", "mend the checkpoint"
-        )

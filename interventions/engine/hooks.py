@@ -14,22 +14,22 @@ from torch import Tensor
 
 from interventions.engine.families import architecture_of, at_path
 from interventions.ops import OPS
-from interventions.plan.cells import OWN_STATE, Edit
+from interventions.plan.cells import OWN_STATE, STATE, Edit, source_of
 from interventions.plan.model import Copy
-from interventions.plan.packing import positions_of
+from interventions.plan.suffix import clean_tokens, positions_of
 from tasks.prompts import Prompt
 
 
 def _module(model: Any, layer: int, site: str) -> Any:
     architecture = architecture_of(model.config)
     block = at_path(model, f"{architecture.decoder}.{architecture.blocks}")[layer]
-    paths = {"attn_out": architecture.attention, "mlp_out": architecture.mlp}
+    paths = {"attn_out": architecture.attention, "mlp_out": architecture.mlp, "head": architecture.attention_out}
     return at_path(block, paths[site]) if site in paths else block
 
 
 def _attach(module: Any, site: str, change: Any) -> Any:
     """Call ``change(h)`` on the site's hidden states [1, seq, d_model] during the forward pass."""
-    if site == "resid_pre":
+    if site in ("resid_pre", "head"):
         return module.register_forward_pre_hook(lambda _, args: (change(args[0]), *args[1:]))
 
     def after(_: Any, __: Any, output: Any) -> Any:
@@ -51,8 +51,13 @@ def hooked_states(model: Any, tokens: tuple[int, ...], layer: int, site: str) ->
 
 
 @torch.no_grad()
-def hooked_logits(model: Any, prompt: Prompt, copy: Copy, operands: Mapping[str, Any]) -> Tensor:
-    """Logits [answer token, vocab] at each answer token of one prompt under one copy's edits."""
+def hooked_logits(
+    model: Any, prompt: Prompt, copy: Copy, operands: Mapping[str, Any], donors: Mapping[str, Prompt] | None = None
+) -> Tensor:
+    """Logits [answer token, vocab] at each answer token of one prompt under one copy's edits.
+
+    donors: source -> the prompt whose states an edit of that source takes.
+    """
     answer = prompt.alternatives[copy.target] if copy.target else prompt.answer_ids
     tokens = prompt.token_ids + answer[:-1]
     handles = []
@@ -60,7 +65,9 @@ def hooked_logits(model: Any, prompt: Prompt, copy: Copy, operands: Mapping[str,
         for edit in copy.edits:
             handles.append(
                 _attach(
-                    _module(model, edit.layer, edit.site), edit.site, _change(model, prompt, tokens, edit, operands)
+                    _module(model, edit.layer, edit.site),
+                    edit.site,
+                    _change(model, prompt, tokens, edit, operands, donors or {}),
                 )
             )
         logits = model(torch.tensor([tokens], device=model.device), use_cache=False).logits[0]
@@ -70,17 +77,33 @@ def hooked_logits(model: Any, prompt: Prompt, copy: Copy, operands: Mapping[str,
     return logits[prompt.last :]
 
 
-def _change(model: Any, prompt: Prompt, tokens: tuple[int, ...], edit: Edit, operands: Mapping[str, Any]) -> Any:
+def _change(
+    model: Any, prompt: Prompt, tokens: tuple[int, ...], edit: Edit,
+    operands: Mapping[str, Any], donors: Mapping[str, Prompt],
+) -> Any:  # fmt: skip
     where = list(positions_of(prompt, edit.position, len(tokens)))
     strength = torch.tensor([[edit.strength]])
     if edit.operand == OWN_STATE:
         operand = hooked_states(model, tokens, edit.layer, edit.site)[where].float()
+    elif source_of(edit):
+        donor = donors[source_of(edit)]
+        given = clean_tokens(donor)
+        operand = hooked_states(model, given, edit.layer, edit.site)[
+            list(positions_of(donor, edit.position, len(given)))
+        ].float()
     else:
         operand = operands[edit.operand] if edit.operand else None
 
     def change(h: Tensor) -> Tensor:
         h = h.clone()
-        h[0, where] = OPS.get(edit.op, "op").apply(h[0, where].float(), operand, strength.to(h.device)).to(h.dtype)
+        own = slice(None)
+        if edit.site == "head":
+            size = h.shape[-1] // model.config.num_attention_heads
+            own = slice(edit.head * size, (edit.head + 1) * size)
+        put = operand[:, own] if operand is not None and edit.operand.startswith(STATE) else operand
+        h[0, where, own] = (
+            OPS.get(edit.op, "op").apply(h[0, where, own].float(), put, strength.to(h.device)).to(h.dtype)
+        )
         return h
 
     return change

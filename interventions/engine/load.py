@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.resources
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from interventions.engine.families import architecture_of, check_architecture
+from interventions.engine.families import architecture_of, head_dim_of
+from interventions.engine.sites import SITES
 from interventions.errors import ModelError
 from interventions.plan.build import EMBEDDED
-from interventions.plan.model import ModelFacts
+from interventions.plan.facts import ModelFacts
 from interventions.spec.sections import ModelSection
 
 
@@ -28,12 +30,13 @@ def _loaded(section: ModelSection, what: str, load: Any, **options: Any) -> Any:
     source, revision = source_of(section)
     try:
         return load(source, **revision, **options)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a damaged file raises its reader's own: safetensors', tokenizers', torch's
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        here = "check that the folder's files are whole" if Path(source).is_dir() else ""
         raise ModelError(
             "model.name",
             f"no {what} could be loaded from '{section.name}' ({first})",
-            "check the name, the network and (for gated models) `hf auth login`",
+            here or "check the name, the network and (for gated models) `hf auth login`",
         ) from error
 
 
@@ -42,10 +45,35 @@ def open_model(section: ModelSection) -> tuple[Any, ModelFacts]:
     from transformers import AutoConfig, AutoTokenizer
 
     config = _loaded(section, "configuration", AutoConfig.from_pretrained)
-    architecture_of(config)
+    architecture = architecture_of(config)
     tokenizer = _loaded(section, "tokenizer", AutoTokenizer.from_pretrained)
-    facts = ModelFacts(config.model_type, config.num_hidden_layers, config.hidden_size, config.vocab_size)
+    facts = ModelFacts(
+        family=config.model_type,
+        layers=config.num_hidden_layers,
+        width=config.hidden_size,
+        vocab=config.vocab_size,
+        mlp=getattr(config, "intermediate_size", None) or 0,
+        heads=getattr(config, "num_attention_heads", 0),
+        head_dim=head_dim_of(config) if architecture.attention_out else 0,
+        sites=tuple(site for site in SITES if not architecture.lacks(site)),
+        packs=architecture.packs,
+        context=context_of(config),
+    )
     return tokenizer, facts
+
+
+def context_of(config: Any) -> int:
+    """The length that the model was made or trained for, 0 where its configuration names none.
+
+    Scaled rotary positions (linear, yarn …) reach ``factor`` times as far as the length they were scaled from;
+    checkpoints differ in which of the two lengths they call ``max_position_embeddings``.
+    """
+    named = getattr(config, "max_position_embeddings", None) or 0  # learned positions (n_positions) included
+    rotary = getattr(config, "rope_parameters", None) or {}
+    factor = rotary.get("factor")
+    if not isinstance(factor, int | float):
+        return named
+    return max(named, int(factor * rotary.get("original_max_position_embeddings", named)))
 
 
 def load_weights(section: ModelSection, device: str, dtype: str) -> Any:
@@ -56,6 +84,8 @@ def load_weights(section: ModelSection, device: str, dtype: str) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
+    from interventions.engine.family_check import check_architecture
+
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     if where == "cuda" and not torch.cuda.is_available():
         raise ModelError("--device", "no CUDA device is available", "use --device cpu")
@@ -63,6 +93,22 @@ def load_weights(section: ModelSection, device: str, dtype: str) -> Any:
         kind: Any = torch.float32 if where == "cpu" or section.name == EMBEDDED else "auto"
     else:
         kind = getattr(torch, dtype)
-    model = _loaded(section, "weights", AutoModelForCausalLM.from_pretrained, dtype=kind)
-    check_architecture(model, architecture_of(model.config))
-    return model.to(where).eval()
+    how = {"dtype": kind, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    model, found = _loaded(section, "weights", AutoModelForCausalLM.from_pretrained, **how)
+    _check_weights(found)
+    model = model.to(where).eval()
+    check_architecture(model, architecture_of(model.config))  # runs the model, so where that is fast
+    return model
+
+
+def _check_weights(found: Mapping[str, Any]) -> None:
+    """Raises ModelError where transformers would go on with random weights, for want of any that fit."""
+    remedy = "give the config.json that belongs to the checkpoint"
+    for name, stored, wanted in sorted(found["mismatched_keys"]):
+        shapes = " x ".join(map(str, stored)), " x ".join(map(str, wanted))
+        what = f"its weight {name} is {shapes[0]}, its configuration says {shapes[1]}"
+        raise ModelError("model.name", what, remedy)
+    missing = sorted(found["missing_keys"])
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise ModelError("model.name", f"its checkpoint lacks the weight {missing[0]}{more}", remedy)

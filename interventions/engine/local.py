@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from interventions.engine.batch import Batch, Capture, make_batch
-from interventions.engine.families import architecture_of
+from interventions.engine.families import architecture_of, head_dim_of
 from interventions.engine.trace import traced_forward
 from interventions.ops import SubspaceTensors
+from interventions.plan.layout import Layout, Read
 from interventions.plan.model import Copy, Decoding, Fit, Group, Pack
-from interventions.plan.packing import Layout, Read, lay_out, positions_of
-from interventions.plan.packs import TOKENS
+from interventions.plan.packing import lay_out
+from interventions.plan.packs import Budget
+from interventions.plan.suffix import positions_of
 from interventions.vectors.base import Place
 from interventions.vectors.statistics import PlaceStatistics
 from tasks.base import NULL
@@ -38,17 +40,19 @@ class PackScores:
     scores: Mapping[str, np.ndarray]
     moved: Mapping[int, float]
     """Copy -> how far its edits moved any state (max abs over prompts)."""
+    token_layers: int
+    """Tokens computed, times the blocks that each went through; padding left out."""
 
 
 class LocalEngine:
     """Runs layouts on a model in this process through nnsight traces."""
 
-    def __init__(self, model: Any, tokenizer: Any):
+    def __init__(self, model: Any, tokenizer: Any, budget: Budget | None = None):
         with suppress(TypeError):  # nnsight mounts `save` on object; anyio must come first, or not at all
             import anyio._backends._asyncio  # noqa: F401
         from nnsight import TransformersModel
 
-        self.module = model
+        self.module, self.budget = model, budget or Budget()
         self.architecture = architecture_of(model.config)
         self.window = getattr(model.config, "sliding_window", None) or 0
         self.dtype, self.device = model.dtype, model.device
@@ -62,7 +66,13 @@ class LocalEngine:
         captures: Sequence[Capture] = (),
     ) -> tuple[Batch, dict[str, Any]]:
         batch = make_batch(layout, operands, self.device, captures)
-        return batch, traced_forward(self.traced, self.architecture, self.window, self.dtype, batch, scorers)
+        heads = getattr(self.module.config, "num_attention_heads", 0)  # a state-space model has none
+        return batch, traced_forward(self.traced, self.architecture, self.window, heads, self.dtype, batch, scorers)
+
+    def release(self) -> None:
+        """Give cached memory back to the device, after a pass that did not fit."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def place(self, operands: Mapping[str, Any]) -> dict[str, Any]:
         """The same operands on the model's device, float32."""
@@ -74,29 +84,34 @@ class LocalEngine:
         }
 
     def score_pack(
-        self, group: Group, pack: Pack, packed: bool, operands: Mapping[str, Any], scorers: Mapping[str, Scorer]
+        self, group: Group, pack: Pack, operands: Mapping[str, Any], scorers: Mapping[str, Scorer]
     ) -> PackScores:
         """One pack's reads. operands: as ``place`` gives them."""
-        prompts = [group.prompts[i] for i in pack.prompts]
-        copies = group.copies[pack.copies.start : pack.copies.stop]
-        layout = lay_out(prompts, group.foils[pack.prompts.start : pack.prompts.stop], copies, packed)
+        inside = slice(pack.prompts.start, pack.prompts.stop)
+        copies = [group.copies[c] for c in pack.copies]
+        layout = lay_out(
+            group.prompts[inside], group.foils[inside], copies, pack.way, group.prefix, pack.together,
+            {source: prompts[inside] for source, prompts in group.donors.items()},
+        )  # fmt: skip
         batch, found = self.forward(layout, operands, scorers)
         reads = layout.reads
         return PackScores(
             prompt=np.array([r.prompt + pack.prompts.start for r in reads], dtype=np.int32),
-            copy=np.array([r.copy + pack.copies.start for r in reads], dtype=np.int32),
+            copy=np.array([pack.copies[r.copy] for r in reads], dtype=np.int32),
             token=np.array(_answer_index(reads), dtype=np.int32),
             scores={name: values.cpu().numpy() for name, values in found["scores"].items()},
-            moved=_moved(batch, found["moved"], pack.copies.start),
+            moved=_moved(batch, found["moved"], pack.copies),
+            token_layers=layout.token_layers(self.module.config.num_hidden_layers),
         )
 
     def fit(self, fit: Fit, score: Scorer, step: Step = lambda _: None) -> dict[Place, PlaceStatistics]:
         """Statistics of the fit's prompts at each of its places; correctness by ``score`` (accuracy)."""
-        width = self.module.config.hidden_size
-        found = {place: PlaceStatistics(fit.layers, width, fit.labels, fit.leace) for place in fit.places}
+        found = {
+            place: PlaceStatistics(fit.layers, self._width(place.site), fit.labels, fit.leace) for place in fit.places
+        }
         for task, prompts in fit.prompts.items():
-            for chunk in chunks([p for p in prompts if not p.excluded]):
-                layout = lay_out(chunk, [-1] * len(chunk), [Copy()], packed=True)
+            for chunk in chunks([p for p in prompts if not p.excluded], self.budget.tokens):
+                layout = lay_out(chunk, [-1] * len(chunk), [Copy()], "packed")
                 captures = [self._mean_capture(chunk, place, fit.layers) for place in fit.places]
                 _, result = self.forward(layout, {}, {"accuracy": score}, captures)
                 right = _all_right(layout.reads, result["scores"]["accuracy"], len(chunk))
@@ -106,6 +121,11 @@ class LocalEngine:
                     found[place].update(task, stacked[seen], right[seen])
                 step(len(chunk))
         return found
+
+    def _width(self, site: str) -> int:
+        """Of the states at a site: d_model, or all heads' parts side by side."""
+        config = self.module.config
+        return config.num_attention_heads * head_dim_of(config) if site == "head" else config.hidden_size
 
     def _mean_capture(self, prompts: Sequence[Prompt], place: Place, layers: tuple[int, ...]) -> Capture:
         rows, cols, group = [], [], []
@@ -135,8 +155,8 @@ class LocalEngine:
         shots = decoding.section.shots
         states, accuracy, labels = [], [], []
         for label, prompts in decoding.prompts.items():
-            for chunk in chunks([p for p in prompts if not p.excluded]):
-                layout = lay_out(chunk, [-1] * len(chunk), [Copy()], packed=True)
+            for chunk in chunks([p for p in prompts if not p.excluded], self.budget.tokens):
+                layout = lay_out(chunk, [-1] * len(chunk), [Copy()], "packed")
                 layout.reads = [
                     read
                     for i, prompt in enumerate(chunk)
@@ -158,12 +178,12 @@ class LocalEngine:
         return torch.cat(states), np.concatenate(accuracy), labels
 
 
-def chunks(prompts: Sequence[Prompt]) -> Iterator[Sequence[Prompt]]:
-    """Prompts in batches of at most TOKENS tokens, padding counted."""
+def chunks(prompts: Sequence[Prompt], tokens: int) -> Iterator[Sequence[Prompt]]:
+    """Prompts in batches of at most ``tokens`` tokens, padding counted."""
     start, widest = 0, 0
     for i, prompt in enumerate(prompts):
         width = max(widest, len(prompt.token_ids) + len(prompt.answer_ids))
-        if i > start and width * (i - start + 1) > TOKENS:
+        if i > start and width * (i - start + 1) > tokens:
             yield prompts[start:i]
             start, width = i, len(prompt.token_ids) + len(prompt.answer_ids)
         widest = width
@@ -180,12 +200,12 @@ def _answer_index(reads: Sequence[Read]) -> list[int]:
     return out
 
 
-def _moved(batch: Batch, moved: Sequence[Tensor], first: int) -> dict[int, float]:
+def _moved(batch: Batch, moved: Sequence[Tensor], copies: Sequence[int]) -> dict[int, float]:
     """Copy (index in the group) -> how far its edits moved any state of any prompt."""
     far: dict[int, float] = {}
     for group, values in zip(batch.edits, moved, strict=True):
         for copy, value in zip(group.copies, values.tolist(), strict=True):
-            far[first + copy] = max(value, far.get(first + copy, 0.0))
+            far[copies[copy]] = max(value, far.get(copies[copy], 0.0))
     return far
 
 

@@ -12,23 +12,30 @@ import torch
 from torch import Tensor
 
 from interventions.engine.batch import Batch, Capture, EditGroup
-from interventions.engine.families import SITES, Architecture, at_path
+from interventions.engine.families import Architecture, at_path
+from interventions.engine.joining import grown_inputs, narrowed
+from interventions.engine.sites import ATTENTION, HEAD, Place, place_of
+from interventions.errors import ModelError
 from interventions.ops import OPS
+from interventions.plan.layout import ROOT
 
 _SCORED_AT_ONCE = 1 << 24
 """Logits (read x vocab) scored together: the scores need a few more arrays of that size."""
 
 
-def packed_mask(segments: Tensor, positions: Tensor, starts: Tensor, dtype: torch.dtype, window: int = 0) -> Tensor:
+def packed_mask(
+    segments: Tensor, homes: Tensor, positions: Tensor, starts: Tensor, dtype: torch.dtype, window: int = 0
+) -> Tensor:
     """Additive attention mask [batch, 1, seq, seq] of packed sequences: 0 where allowed.
 
-    A token sees its own segment up to itself, and, if it is in a copy, the clean tokens before the
-    copy's first position. Windows go by position, not by column. Padding sees itself, so that no row
-    is empty. Additive and not boolean: eager attention adds it.
+    A token sees its own segment up to itself, and, of its home (the clean run that a copy belongs to)
+    and of the row's root, the tokens before its own segment's first position. Windows go by position, not
+    by column. Padding sees itself, so that no row is empty. Additive and not boolean: eager attention adds it.
     """
     q, k = segments[:, :, None], segments[:, None, :]
     q_at, k_at = positions[:, :, None], positions[:, None, :]
-    allowed = ((q == k) & (k_at <= q_at)) | ((k == 0) & (q > 0) & (k_at < starts[:, :, None]))
+    above = (k == homes[:, :, None]) | (k == ROOT)
+    allowed = ((q == k) & (k_at <= q_at)) | (above & (q != k) & (k_at < starts[:, :, None]))
     allowed &= (q >= 0) & (k >= 0)
     if window:
         allowed &= q_at - k_at < window
@@ -38,38 +45,62 @@ def packed_mask(segments: Tensor, positions: Tensor, starts: Tensor, dtype: torc
 
 
 def mask_argument(batch: Batch, architecture: Architecture, window: int, dtype: torch.dtype) -> Any:
-    """The mask in the form that the family's decoder takes: a tensor, or one a kind of attention."""
-    full = packed_mask(batch.segments, batch.positions, batch.starts, dtype)
-    if not architecture.sliding:
-        return full
-    sliding = packed_mask(batch.segments, batch.positions, batch.starts, dtype, window)
-    return {"full_attention": full, "sliding_attention": sliding}
+    """The mask in the form that the family's decoder takes: a tensor, or one a kind of attention.
+
+    Raises ModelError for a family that takes no such mask: it would drop it in silence.
+    """
+    if not architecture.packs:
+        raise ModelError(
+            "--engine", f"models of family '{architecture.model_type}' cannot be packed", "use --engine rows or auto"
+        )
+
+    def mask(window: int) -> Tensor:
+        return packed_mask(batch.segments, batch.homes, batch.positions, batch.starts, dtype, window)
+
+    if architecture.mask != "by_type":
+        return mask(window if architecture.mask == "window" else 0)
+    by_type = {"full_attention": mask(0)}
+    if window:
+        by_type["sliding_attention"] = mask(window)
+    return by_type
 
 
-def hidden_of(value: Any) -> Tensor:
-    """The hidden states of a module's output, which is a tensor or begins with one by version."""
-    return value[0] if isinstance(value, tuple) else value
+def states_at(module: Any, entered: Tensor | None, place: Place, architecture: Architecture, heads: int) -> Tensor:
+    """The live hidden states at a place of a block (or of the final norm) [batch, seq, d_model]; at the
+    head site [batch, seq, head, head_dim], the input of the attention's output projection.
+
+    entered: what the block was given, where that was replaced.
+    """
+    if place.is_input:
+        return module.input if entered is None else entered
+    if place.rank == HEAD:
+        return at_path(module, architecture.attention_out).input.unflatten(-1, (heads, -1))
+    output = at_path(module, architecture.attention if place.rank == ATTENTION else architecture.mlp).output
+    # by version of transformers, an attention's output is a tensor or begins with one
+    return output[0] if isinstance(output, tuple) else output
 
 
 def apply_edits(h: Tensor, groups: list[EditGroup]) -> list[Tensor]:
-    """Edit h [batch, seq, d_model] in place; returns how far each edited token moved [edit] (max abs).
+    """Edit h [batch, seq, (head,) d_model] in place; returns how far each edited token moved [edit] (max abs).
 
     Groups come in the order of the spec's edits, so that two edits of one token compose.
     """
     moved = []
     for g in groups:
-        before = h[g.rows, g.cols].float()
-        operand = h[g.sources[0], g.sources[1]].float() if g.sources else g.operand
+        head = () if g.heads is None else (g.heads,)
+        before = h[g.rows, g.cols, *head].float()
+        operand = h[*g.sources, *head].float() if g.sources else g.operand
         after = OPS.get(g.op, "op").apply(before, operand, g.strength)
-        h[g.rows, g.cols] = after.to(h.dtype)
+        h[g.rows, g.cols, *head] = after.to(h.dtype)
         moved.append((after - before).abs().amax(-1))
     return moved
 
 
 def captured(h: Tensor, capture: Capture) -> Tensor:
-    """Mean of h [batch, seq, d_model] over each group's tokens: [group, d_model], float32."""
-    states = h[capture.rows, capture.cols].float()
-    sums = torch.zeros(capture.groups, h.shape[-1], device=h.device)
+    """Mean of h [batch, seq, (head,) d_model] over each group's tokens: [group, d_model], float32, heads
+    side by side."""
+    states = h[capture.rows, capture.cols].float().flatten(1)
+    sums = torch.zeros(capture.groups, states.shape[-1], device=h.device)
     sums.index_add_(0, capture.group.to(h.device), states)
     count = torch.bincount(capture.group, minlength=capture.groups).to(h.device)
     return sums / count[:, None]
@@ -95,6 +126,7 @@ def traced_forward(
     model: Any,
     architecture: Architecture,
     window: int,
+    heads: int,
     dtype: torch.dtype,
     batch: Batch,
     scorers: Mapping[str, Callable],
@@ -106,49 +138,60 @@ def traced_forward(
     order of the visits.
     """
     decoder = at_path(model, architecture.decoder)
-    blocks, norm, head = (
-        at_path(decoder, architecture.blocks),
-        at_path(decoder, architecture.norm),
-        at_path(model, architecture.head),
-    )
+    head = at_path(model, architecture.head)
+    stages = [*at_path(decoder, architecture.blocks), at_path(decoder, architecture.norm)]
     mask = mask_argument(batch, architecture, window, dtype) if batch.packed else None
-    visits = visits_of(batch)
-    real = (batch.segments >= 0).long()
-    inputs = {"input_ids": batch.tokens, "position_ids": batch.positions, "attention_mask": real}
+    visits = visits_of(batch, len(stages))
+    width = batch.first_width
+    real = (batch.segments[:, :width] >= 0).long()
+    inputs = {
+        "input_ids": batch.tokens[:, :width],
+        "position_ids": batch.positions[:, :width],
+        "attention_mask": real,
+    }
     reads = batch.read_rows is not None
     with torch.no_grad(), model.trace(inputs, use_cache=False, logits_to_keep=1):
         found = {"moved": [], "states": [[] for _ in batch.captures], "scores": {}}
         found.save()  # pyright: ignore[reportAttributeAccessIssue]  # nnsight's, on every object
         if mask is not None:
             args, kwargs = decoder.inputs
-            decoder.inputs = (args, {**kwargs, "attention_mask": mask})
-        for layer, site, groups, captures in visits:
-            block = blocks[layer]
-            if site == "resid_pre":
-                h = block.input
-            elif site == "attn_out":
-                h = hidden_of(at_path(block, architecture.attention).output)
-            elif site == "mlp_out":
-                h = hidden_of(at_path(block, architecture.mlp).output)
-            else:
-                h = hidden_of(block.output)
-            for i in captures:
-                found["states"][i].append(captured(h, batch.captures[i]))
-            if groups:
+            decoder.inputs = (args, {**kwargs, "attention_mask": narrowed(mask, width)})
+        for stage, visited in visits:
+            module, entered = stages[stage], None
+            if batch.joins and stage >= min(batch.joins):
+                args, kwargs = grown_inputs(module.inputs, stage, batch, mask)
+                module.inputs, entered = (args, kwargs), args[0]
+            for place, groups, captures in visited:
+                h = states_at(module, entered, place, architecture, heads)
+                for i in captures:
+                    found["states"][i].append(captured(h, batch.captures[i]))
                 found["moved"].extend(apply_edits(h, groups))
         if reads:
-            final = norm.output
-            head.input = final[batch.read_rows, batch.read_cols][None]
+            final = stages[-1].output
+            if batch.joins:  # some decoders hold the final norm's output to their own input's length
+                stages[-1].output = final[:, :width]
+            # where the residual stream is float32 (Mamba-2), the model casts before its head
+            head.input = final[batch.read_rows, batch.read_cols][None].to(dtype)
             found["scores"] = score_reads(model.output.logits[0], batch, scorers)
     return found
 
 
-def visits_of(batch: Batch) -> list[tuple[int, str, list[EditGroup], list[int]]]:
-    """(layer, site, edit groups, capture indices) in the order of the forward pass."""
-    places: dict[tuple[int, int], tuple[list[EditGroup], list[int]]] = {}
+Visit = tuple[Place, list[EditGroup], list[int]]
+
+
+def visits_of(batch: Batch, stages: int) -> list[tuple[int, list[Visit]]]:
+    """(block, what to do there), in the order of the forward pass; the last block stands for the final norm.
+
+    What to do: (place, edit groups, capture indices) in order. Blocks that run over a sequence which
+    others joined are visited even if nothing else is to be done there.
+    """
+    places: dict[Place, tuple[list[EditGroup], list[int]]] = {}
     for group in batch.edits:
-        places.setdefault((group.layer, SITES.index(group.site)), ([], []))[0].append(group)
+        places.setdefault(group.place, ([], []))[0].append(group)
     for i, capture in enumerate(batch.captures):
         for layer in capture.layers:
-            places.setdefault((layer, SITES.index(capture.site)), ([], []))[1].append(i)
-    return [(layer, SITES[site], *what) for (layer, site), what in sorted(places.items(), key=lambda p: p[0])]
+            places.setdefault(place_of(layer, capture.site), ([], []))[1].append(i)
+    visits: dict[int, list[Visit]] = {block: [] for block in range(min(batch.joins, default=stages), stages)}
+    for place, (groups, captures) in sorted(places.items(), key=lambda p: p[0]):
+        visits.setdefault(place.block, []).append((place, groups, captures))
+    return sorted(visits.items())

@@ -13,7 +13,7 @@ from interventions.registry import Registry
 if TYPE_CHECKING:
     from torch import Tensor
 
-OperandKind = Literal["vector", "subspace", "none"]
+OperandKind = Literal["vector", "subspace", "state", "none"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Op(Protocol):
     """An edit of hidden states."""
 
     operand: ClassVar[OperandKind]
-    """What it needs: a ``vector`` [edit, d_model], a ``subspace``, or nothing."""
+    """What it needs: a ``vector`` [edit, d_model], a ``subspace``, another prompt's ``state``, or nothing."""
     neutral: ClassVar[float]
     """The strength at which it leaves every state as it is."""
 

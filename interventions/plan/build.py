@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from interventions.errors import SpecError
-from interventions.plan.cells import OWN_STATE, Cell, Context, Edit, cells_of, position_label
-from interventions.plan.model import Copy, Decoding, Fit, Group, ModelFacts, ModelPlan, Use
-from interventions.plan.packing import positions_of
+from interventions.plan.cells import OWN_STATE, SAME, Cell, Context, Edit, cells_of, position_label, source_of
+from interventions.plan.facts import ModelFacts
+from interventions.plan.model import Copy, Decoding, Fit, Group, ModelPlan, Use
+from interventions.plan.reach import check_reach
+from interventions.plan.suffix import positions_of
 from interventions.spec.axes import Point, Study, label
 from interventions.spec.sections import ModelSection
 from interventions.vectors.base import Place, Recipe
@@ -25,6 +27,8 @@ Opener = Callable[[ModelSection], tuple[Any, ModelFacts]]
 
 _ROWS_FIELDS = ("model", "tasks", "prompts.seed", "prompts.template")
 """Global fields on which fit and decoded prompts depend."""
+_EVALUATED_FIELDS = ("model", "tasks", "prompts", "controls", "metrics")
+"""Global fields by which groups of evaluated prompts differ."""
 
 
 def build_plans(study: Study, open_model: Opener) -> list[ModelPlan]:
@@ -48,9 +52,16 @@ class _OpenGroup:
     task: str
     copies: dict[Copy, int] = field(default_factory=dict)
     uses: list[Use] = field(default_factory=list)
+    donors: dict[str, tuple[Prompt, ...]] = field(default_factory=dict)
 
     def copy(self, copy: Copy) -> int:
         return self.copies.setdefault(copy, len(self.copies))
+
+    def give(self, source: str, evaluated: Mapping[str, tuple[Prompt, ...]]) -> None:
+        """Prompts whose states edits of this source take: the source's own, in order, or the next of this task."""
+        if source not in self.donors:
+            given = (*self.prompts[1:], self.prompts[0]) if source == SAME else evaluated[source]
+            self.donors[source] = tuple(given[i % len(given)] for i in range(len(self.prompts)))
 
     def use(self, cell: Cell) -> None:
         converted = clean = -1
@@ -66,11 +77,13 @@ class _Builder:
     def __init__(self, section: ModelSection, tokenizer: Any, facts: ModelFacts):
         self.section, self.tokenizer, self.facts = section, tokenizer, facts
         self.groups: dict[str, _OpenGroup] = {}
+        self.evaluated: dict[str, dict[str, tuple[Prompt, ...]]] = {}  # setting -> task -> prompts
         self.fits: dict[str, Fit] = {}
         self.fit_recipes: dict[str, list[Recipe]] = {}
         self.recipes: dict[str, Recipe] = {}
         self.decodings: dict[str, Decoding] = {}
         self.described: dict[str, Any] = {}
+        self.swept: dict[str, dict[str, None]] = {}  # set id -> settings, in order
         self._halves: dict[str, Halves] = {}
 
     def add(self, point: Point) -> None:
@@ -90,18 +103,31 @@ class _Builder:
         real = [task for task in family.tasks if task != NULL]
         fit_ids = self._fits(point, halves, prompter, family_key)
         shown = json.dumps([spec.prompts.model_dump(), [c.model_dump() for c in spec.controls], spec.metrics])
-        fresh: Mapping[str, list[Prompt]] | None = None
+        evaluated = self.evaluated.setdefault(f"{family_key} {shown}", {})
+
+        def prompts_of(tasks: Sequence[str]) -> None:
+            """Make those tasks' evaluated prompts that are not made yet."""
+            lacking = [task for task in tasks if task not in evaluated]
+            made = halves.prompts(
+                prompter, "evaluate", lacking, spec.prompts.shots, spec.prompts.queries,
+                others=real, shared=spec.prompts.demonstrations == "shared",
+            )  # fmt: skip
+            evaluated.update({task: tuple(prompts) for task, prompts in made.items()})
+
+        prompts_of(real)
         for task in real:
             key = f"{family_key} {shown} {task}"
             if key not in self.groups:
-                if fresh is None:
-                    fresh = halves.prompts(prompter, "evaluate", real, spec.prompts.shots, spec.prompts.queries)
-                self.groups[key] = self._open_group(point, task, tuple(fresh[task]))
+                self.groups[key] = self._open_group(point, task, evaluated[task])
             group = self.groups[key]
-            context = Context(task, family.tasks, self.facts.layers, fit_ids, _label(point))
+            self._note_setting(group.id, point, _EVALUATED_FIELDS)
+            context = Context(task, family.tasks, self.facts, fit_ids, _label(point))
             for variant in point.variants:
                 for cell, recipes in cells_of(point, variant, spec.controls, context):
                     group.use(cell)
+                    for source in filter(None, map(source_of, cell.edits)):
+                        prompts_of([] if source == SAME else [source])
+                        group.give(source, evaluated)
                     for recipe in recipes:
                         assert self.recipes.get(recipe.key, recipe) == recipe, f"two vectors under {recipe.key}"
                         if recipe.key not in self.recipes:
@@ -129,6 +155,7 @@ class _Builder:
                     self.fits[key] = Fit(f"fit{len(self.fits)}", prompts, halves.family.tasks, vector.shots, (), (), ())
                     self.fit_recipes[self.fits[key].id] = []
                 ids[vector.shots, vector.prompts] = self.fits[key].id
+                self._note_setting(self.fits[key].id, point, _ROWS_FIELDS)
         return ids
 
     def _add_decoding(self, point: Point, halves: Halves, prompter: Prompter, family_key: str) -> None:
@@ -141,11 +168,17 @@ class _Builder:
             prompts = {task: tuple(rows) for task, rows in found.items()}
             self.decodings[key] = Decoding(f"cd{len(self.decodings)}", section, prompts, ())
         known = self.decodings[key]
+        self._note_setting(known.id, point, ("decodability", *_ROWS_FIELDS))
         swept = tuple(
             (path, value) for path, value in point.swept.items() if _bears_on(path, ("decodability", *_ROWS_FIELDS))
         )
         if swept not in known.swept:
             self.decodings[key] = Decoding(known.id, section, known.prompts, (*known.swept, swept))
+
+    def _note_setting(self, set_id: str, point: Point, fields: Sequence[str]) -> None:
+        """Remember that the set holds prompts of this point's setting of the fields."""
+        chosen = [f"{path}={label(value)}" for path, value in point.swept.items() if _bears_on(path, fields)]
+        self.swept.setdefault(set_id, {})[", ".join(chosen)] = None
 
     def finish(self) -> ModelPlan:
         fits = []
@@ -156,7 +189,7 @@ class _Builder:
             layers = tuple(sorted({recipe.layer for recipe in recipes}))
             leace = tuple(sorted({r.only for r in recipes if r.kind == "subspace" and r.method == "leace"}))
             fits.append(Fit(fit.id, fit.prompts, fit.labels, fit.shots, layers, places, leace))
-        return ModelPlan(
+        plan = ModelPlan(
             section=self.section,
             facts=self.facts,
             groups=tuple(self._close(group) for group in self.groups.values()),
@@ -164,7 +197,10 @@ class _Builder:
             recipes=self.recipes,
             decodings=tuple(self.decodings.values()),
             tasks=self.described,
+            swept={set_id: tuple(settings) for set_id, settings in self.swept.items()},
         )
+        check_reach(plan)
+        return plan
 
     def _close(self, group: _OpenGroup) -> Group:
         spec = group.point.spec
@@ -179,6 +215,9 @@ class _Builder:
             probe=1,
             uses=tuple(group.uses),
             metrics=tuple(spec.metrics),
+            prefix=_common_prefix(group.prompts) if spec.prompts.demonstrations == "shared" else 0,
+            donors=group.donors,
+            asked=spec.prompts.queries,
         )
 
 
@@ -196,6 +235,16 @@ def _check_places(fit: Fit, places: Sequence[Place]) -> None:
                 where = position_label(place.position)
                 what = f"position {where} names no token in any fit prompt of {task} ({fit.shots} shots)"
                 raise SpecError("interventions", what, "change the position, or vector.shots")
+
+
+def _common_prefix(prompts: Sequence[Prompt]) -> int:
+    """How many first tokens all prompts share; the last token of each is its own."""
+    tokens = [p.token_ids for p in prompts if not p.excluded]
+    if not tokens:
+        return 0
+    low, high = min(tokens), max(tokens)  # in lexical order all others lie between them
+    shared = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
+    return min(shared, *(len(ids) - 1 for ids in tokens))
 
 
 def _label(point: Point) -> str:

@@ -7,14 +7,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from interventions.errors import SpecError
+from interventions.ops import OPS
+from interventions.plan.facts import ModelFacts
 from interventions.spec.axes import Point, Variant
 from interventions.spec.layers import parse_layers
 from interventions.spec.sections import ControlSection, EditSection, Together, VectorSection
 from interventions.vectors.base import Place, Recipe
 from tasks.base import NULL
 
-OWN_STATE = "@self"
+STATE = "@"
+"""An operand that begins so is no vector: it is a state of another run in the same forward pass."""
+OWN_STATE = STATE + "self"
 """Operand of the self control: the token's own state in the clean run."""
+SAME = "same_task"
+"""Source of states: the next query of the same task."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,12 @@ class Edit:
     position: str  # JSON text of the spec's position
     strength: float
     operand: str = ""
+    head: int = -1  # at the head site
+
+
+def source_of(edit: Edit) -> str:
+    """The source in ``Group.donors`` whose states an edit puts in, "" for any other edit."""
+    return edit.operand.removeprefix(STATE) if edit.operand.startswith(STATE) and edit.operand != OWN_STATE else ""
 
 
 @dataclass(frozen=True)
@@ -54,7 +67,7 @@ class Cell:
             "site": _joined([e.site for e in self.edits]),
             "layer": layers[0],
             "layers": ",".join(map(str, layers)),
-            "head": -1,
+            "head": first.head,
             "position": _joined([position_label(e.position) for e in self.edits]),
             "strength": first.strength,
         }
@@ -75,7 +88,7 @@ class Context:
 
     task: str
     tasks: tuple[str, ...]  # of the family, Null last where included
-    layers: int  # of the model
+    facts: ModelFacts
     fit_ids: dict[tuple[int, int], str]  # (shots, prompts) of a vector -> fit id at this point
     global_label: str  # "" or "@a=1,...": swept global fields that a vector depends on
 
@@ -135,16 +148,22 @@ class _Part:
     recipe: Recipe | None
 
 
-def _part(section: EditSection, layer: int, label: str, context: Context) -> _Part:
+Spot = tuple[int, int]
+"""(block, head), head -1 where none is meant."""
+
+
+def _part(section: EditSection, spot: Spot, label: str, context: Context) -> _Part:
     position = json.dumps(section.position)
-    edit = Edit(section.op, section.site, layer, position, section.strength)
+    layer, head = spot
+    edit = Edit(section.op, section.site, layer, position, section.strength, head=head)
     vector = section.vector
     if vector is None:
-        return _Part(edit, None)
+        source = _donor_task(section, context)
+        return _Part(replace(edit, operand=STATE + source) if source else edit, None)
     named = [resolve_source(source, context)[0] for source in _sources(vector)]
     labels = context.tasks
     recipe = Recipe(
-        key=f"{label}/{_vector_task(vector, context)}/{layer}",
+        key=f"{label}/{_vector_task(vector, context)}/{layer}" + (f".{head}" if head >= 0 else ""),
         fit=context.fit_ids[vector.shots, vector.prompts],
         kind=vector.kind,  # type: ignore[arg-type]
         place=Place(section.site, position),
@@ -154,25 +173,49 @@ def _part(section: EditSection, layer: int, label: str, context: Context) -> _Pa
         minus=named[1] if len(named) > 1 else (),
         rank=(vector.rank or len(labels) - 1) if vector.subspace else 0,
         method=vector.method,
+        columns=(head * context.facts.head_dim, (head + 1) * context.facts.head_dim) if head >= 0 else None,
     )
     return _Part(replace(edit, operand=recipe.key), recipe)
 
 
-def _layer_sets(variant: Variant, layers: int, where: str) -> Iterator[list[tuple[int, ...]]]:
-    """For each cell of the variant, the blocks of each of its edits."""
+def _donor_task(section: EditSection, context: Context) -> str:
+    """Whose prompts an edit takes its states from: a task, SAME for other prompts of the same one, "" for none."""
+    if OPS.get(section.op, "op").operand != "state":
+        return ""
+    source = section.source or "other_task"
+    return SAME if source in (SAME, context.task) else resolve_source(source, context)[1]
+
+
+def _spots(variant: Variant, facts: ModelFacts, where: str) -> Iterator[list[list[Spot]]]:
+    """For each cell of the variant, the blocks and heads of each of its edits."""
     section = variant.section
     if section.edits is not None:
-        yield [_set_of(e, layers, f"{where}.edits[{i}].layers") for i, e in enumerate(section.edits)]
-    elif isinstance(section.layers, Together):
-        yield [parse_layers(section.layers.together, layers, f"{where}.layers.together")]
-    else:
-        for layer in parse_layers(section.layers, layers, f"{where}.layers"):
-            yield [(layer,)]
+        yield [
+            [(layer, head) for layer in _set_of(e, facts, at) for head in _heads_of(e, facts, at)]
+            for e, at in ((e, f"{where}.edits[{i}]") for i, e in enumerate(section.edits))
+        ]
+        return
+    (edit,) = section.parts
+    for head in _heads_of(edit, facts, where):
+        layers = _set_of(edit, facts, where)
+        if isinstance(edit.layers, Together):
+            yield [[(layer, head) for layer in layers]]
+        else:
+            yield from ([[(layer, head)]] for layer in layers)
 
 
-def _set_of(edit: EditSection, layers: int, where: str) -> tuple[int, ...]:
-    value = edit.layers.together if isinstance(edit.layers, Together) else edit.layers
-    return parse_layers(value, layers, where)
+def _set_of(edit: EditSection, facts: ModelFacts, where: str) -> tuple[int, ...]:
+    if isinstance(edit.layers, Together):
+        return parse_layers(edit.layers.together, facts.layers, f"{where}.layers.together")
+    return parse_layers(edit.layers, facts.layers, f"{where}.layers")
+
+
+def _heads_of(edit: EditSection, facts: ModelFacts, where: str) -> tuple[int, ...]:
+    """Raises SpecError for a site that the model's family lacks, or heads that it has not."""
+    if edit.site not in facts.sites:
+        what = f"there is no site '{edit.site}' in family '{facts.family}'"
+        raise SpecError(f"{where}.site", what, f"choose one of {', '.join(facts.sites)}")
+    return parse_layers(edit.heads, facts.heads, f"{where}.heads", "head") if edit.site == "head" else (-1,)
 
 
 def cells_of(
@@ -183,13 +226,13 @@ def cells_of(
     swept = (*point.swept.items(), *variant.swept.items())
     sections = variant.section.parts
     base = vector_label(variant, context)
-    for sets in _layer_sets(variant, context.layers, where):
+    for spots in _spots(variant, context.facts, where):
 
-        def parts(context: Context, sets: list[tuple[int, ...]] = sets) -> list[_Part]:
+        def parts(context: Context, spots: list[list[Spot]] = spots) -> list[_Part]:
             return [
-                _part(section, layer, base + (f".{i}" if len(sections) > 1 else ""), context)
-                for i, (section, blocks) in enumerate(zip(sections, sets, strict=True))
-                for layer in blocks
+                _part(section, spot, base + (f".{i}" if len(sections) > 1 else ""), context)
+                for i, (section, own) in enumerate(zip(sections, spots, strict=True))
+                for spot in own
             ]
 
         def cell(made: list[_Part], control: str, vector_task: str, goal: str = "") -> tuple[Cell, list[Recipe]]:
@@ -200,7 +243,8 @@ def cells_of(
 
         own = parts(context)
         vectors = [s.vector for s in sections if s.vector]
-        task_of = "+".join(dict.fromkeys(_vector_task(v, context) for v in vectors))
+        given = [_vector_task(s.vector, context) if s.vector else _donor_task(s, context) for s in sections]
+        task_of = "+".join(dict.fromkeys(context.task if task == SAME else task for task in given if task))
         yield cell(own, "", task_of, goal=task_of)
         also_random = any(control.name == "random" for control in controls)
         for control in controls:
@@ -210,11 +254,11 @@ def cells_of(
 def _control_cells(control: ControlSection, own, vectors, context, cell, parts, task_of, also_random):
     """The control's cells, none where it has no meaning for the intervention."""
     if control.name == "self":
-        same = {(p.edit.site, p.edit.layer, p.edit.position): p for p in own}
-        made = [_Part(Edit("patch", site, layer, pos, 1.0, OWN_STATE), None) for site, layer, pos in same]
+        same = {replace(p.edit, op="patch", strength=1.0, operand=OWN_STATE): None for p in own}
+        made = [_Part(edit, None) for edit in same]
         yield cell(made, "self", "")
     elif control.name == "other_task":
-        if any("same_task" in _sources(v) for v in vectors):
+        if any("same_task" in _sources(v) for v in vectors) or any(p.edit.operand == STATE + SAME for p in own):
             made = parts(replace(context, task=context.partner()))
             yield cell(made, "other_task", context.partner(), goal=context.partner())
     elif control.name in ("random", "random_subspace"):

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from interventions.plan.cells import Cell, Edit
+from interventions.plan.facts import ModelFacts
 from interventions.spec.sections import DecodabilitySection, ModelSection
 from interventions.vectors.base import Place, Recipe
 from tasks.prompts import Prompt
 
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """What planning needs of a model: read from its configuration, not from weights."""
-
-    family: str
-    layers: int
-    width: int
-    vocab: int
+Way = Literal["wavefront", "packed", "rows"]
+"""How copies are computed: see plan.packing."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +52,12 @@ class Group:
     probe: int
     uses: tuple[Use, ...]
     metrics: tuple[str, ...]
+    prefix: int = 0
+    """First tokens that all prompts share and that are computed once for many of them; 0: none are."""
+    donors: Mapping[str, tuple[Prompt, ...]] = field(default_factory=dict)
+    """Source of states -> for each prompt the one whose states it is given (op resample)."""
+    asked: int = 0
+    """Queries that the spec asks for; there are fewer prompts where the pool is smaller."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ class ModelPlan:
     decodings: tuple[Decoding, ...]
     tasks: Mapping[str, Any]
     """What the families tell of themselves, for the manifest."""
+    swept: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Id of a group, fit or decoding -> the swept settings whose prompts it holds, as text."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,26 @@ class Pack:
 
     group: str
     prompts: range
-    copies: range
+    copies: tuple[int, ...]
+    way: Way
+    together: int = 1
+    """Prompts that share a sequence, and in it the tokens that all of them begin with."""
 
     @property
     def id(self) -> str:
-        return f"{self.group}-q{self.prompts.start}-c{self.copies.start}"
+        """Names all that it holds, so that packs of another budget are not taken for it."""
+        prompts, copies = self.prompts, "-".join(f"{a}" if a == b else f"{a}.{b}" for a, b in _runs(self.copies))
+        if len(copies) > 40:
+            copies = f"{zlib.crc32(copies.encode()):08x}"
+        return f"{self.group}-{self.way[0]}-q{prompts.start}.{prompts.stop}-c{copies}"
+
+
+def _runs(numbers: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Consecutive numbers as (first, last)."""
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] == number - 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    return runs

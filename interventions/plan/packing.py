@@ -3,222 +3,203 @@
 If a copy's earliest edited token is at position p, causality makes everything before p equal to the
 clean prompt, so the copy holds only positions p … end and sees the clean tokens before p. One
 sequence of S + C tokens then does the work of C passes of S tokens, exactly (DESIGN, section 3).
-The same layout type also says "rows": one whole sequence a copy, no sharing.
+
+Three ways, one layout type:
+``packed``     copies stand behind the clean prompt from the first block on;
+``wavefront``  a copy joins at the first block that its edits change, with the clean states as its own;
+``rows``       one whole sequence a copy, nothing shared.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from interventions.plan.cells import OWN_STATE, Edit
-from interventions.plan.model import Copy
+from interventions.plan.cells import Edit, source_of
+from interventions.plan.layout import PAD, ROOT, EditToken, Join, Layout, Read
+from interventions.plan.model import Copy, Way
+from interventions.plan.suffix import Suffix, clean_tokens, first_block, positions_of, shared_tokens, suffix_of
 from tasks.prompts import Prompt
-
-PAD = -1
-
-
-@dataclass(frozen=True)
-class EditToken:
-    """One edited token: which edit, at which (row, column), and where its own clean state stands."""
-
-    edit: Edit
-    order: int
-    """Edits of the same copy at the same block and site that come before it."""
-    copy: int
-    row: int
-    col: int
-    source: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Read:
-    """One next-token distribution that is measured, as (row, column) and what it is held against."""
-
-    prompt: int  # index within the layout
-    copy: int  # index of the copy asked for
-    row: int
-    col: int
-    target: int
-    foil: int
-    clean: tuple[int, int]  # where the clean run's distribution for the same token stands
-    first: bool  # the answer's first token
 
 
 @dataclass
-class Layout:
-    """A batch as plain data: what to feed, what to edit, what to read.
+class _Segment:
+    """Tokens of one row that belong together; ``col`` is set when the row's columns are given out."""
 
-    tokens, positions, segments, starts: [batch, seq]. A segment is a prompt's clean run (0) or one
-    of its copies (1 …), PAD behind the end; ``starts`` is the first position that a copy owns.
-    """
-
-    tokens: np.ndarray
-    positions: np.ndarray
-    segments: np.ndarray
-    starts: np.ndarray
-    edits: list[EditToken] = field(default_factory=list)
-    reads: list[Read] = field(default_factory=list)
-
-    @property
-    def packed(self) -> bool:
-        return bool((self.segments > 0).any())
-
-    @property
-    def computed_tokens(self) -> int:
-        return int((self.segments != PAD).sum())
-
-
-@lru_cache
-def _names(position: str) -> tuple[str | int, ...]:
-    value = json.loads(position)
-    return tuple(value) if isinstance(value, list) else (value,)
-
-
-def positions_of(prompt: Prompt, position: str, length: int) -> tuple[int, ...]:
-    """Token indices of a spec position (JSON text) in a sequence of ``length`` tokens.
-
-    `answer` means the forced answer tokens of that sequence. Integers count the prompt's tokens,
-    negative ones from its end; one that the prompt doesn't have names no token.
-    """
-    found: set[int] = set()
-    size = len(prompt.token_ids)
-    for name in _names(position):
-        if isinstance(name, int):
-            found.update([name + size if name < 0 else name] if -size <= name < size else [])
-        elif name == "answer":
-            found.update(range(size, length))
-        else:
-            found.update(prompt.positions[name])
-    return tuple(sorted(found))
-
-
-@dataclass(frozen=True)
-class Suffix:
-    """What one copy computes of one prompt: tokens from ``start`` on; empty where nothing differs."""
-
-    tokens: tuple[int, ...]  # the whole sequence: prompt and forced answer tokens
+    row: int
+    number: int
+    home: int
+    tokens: tuple[int, ...]  # those that the segment owns
     start: int
-    edited: tuple[tuple[Edit, int, tuple[int, ...]], ...]  # each edit, its order, its token indices
-    answer: tuple[int, ...]
+    join: int = 0
+    bases: tuple[tuple[_Segment, int, int], ...] = ()
+    """(segment, from position, to position) whose states the tokens take where they join."""
+    col: int = -1
+
+    def at(self, position: int) -> tuple[int, int]:
+        assert self.col >= 0 and position >= self.start
+        return self.row, self.col + position - self.start
 
 
-def suffix_of(prompt: Prompt, copy: Copy) -> Suffix | None:
-    """The copy's suffix, or None where it cannot be computed for this prompt.
+class _Home:
+    """One prompt's clean run: the segments that hold its positions, and where copies of it are put."""
 
-    None: the prompt is excluded, has no answer under the copy's target, or an edit's position
-    names no token of it.
-    """
-    if prompt.excluded or (copy.target and copy.target not in prompt.alternatives):
-        return None
-    assert not (copy.target and any(edit.operand == OWN_STATE for edit in copy.edits)), (
-        "self is scored on its own answer"
-    )
-    answer = prompt.alternatives[copy.target] if copy.target else prompt.answer_ids
-    tokens = prompt.token_ids + answer[:-1]
-    edited = tuple(
-        (edit, _order(copy.edits, i), positions_of(prompt, edit.position, len(tokens)))
-        for i, edit in enumerate(copy.edits)
-    )
-    if any(not at for _, _, at in edited):
-        return None
-    clean = prompt.token_ids + prompt.answer_ids[:-1]
-    shared = next(
-        (i for i, (a, b) in enumerate(zip(tokens, clean, strict=False)) if a != b), min(len(tokens), len(clean))
-    )
-    start = min([shared, *(at[0] for _, _, at in edited)])
-    return Suffix(tokens, start, edited, answer)
+    def __init__(self, clean: _Segment, prefix: _Segment | None):
+        self.clean, self.prefix = clean, prefix
+
+    def at(self, position: int) -> tuple[int, int]:
+        if self.prefix is not None and position < self.clean.start:
+            return self.prefix.at(position)
+        return self.clean.at(position)
+
+    def bases(self, start: int, stop: int) -> tuple[tuple[_Segment, int, int], ...]:
+        """Segments that hold the clean states of positions start … stop."""
+        split = self.clean.start if self.prefix is not None else 0
+        parts = [(self.prefix, start, min(stop, split)), (self.clean, max(start, split), stop)]
+        return tuple((segment, a, b) for segment, a, b in parts if segment is not None and a < b)
 
 
-def _order(edits: tuple[Edit, ...], index: int) -> int:
-    place = (edits[index].layer, edits[index].site)
-    return sum((e.layer, e.site) == place for e in edits[:index])
-
-
-def lay_out(prompts: Sequence[Prompt], foils: Sequence[int], copies: Sequence[Copy], packed: bool) -> Layout:
+def lay_out(
+    prompts: Sequence[Prompt], foils: Sequence[int], copies: Sequence[Copy], way: Way,
+    prefix: int = 0, together: int = 1, donors: Mapping[str, Sequence[Prompt]] | None = None,
+) -> Layout:  # fmt: skip
     """The layout of every copy of every prompt; a clean run of each prompt is always in it.
 
     Two copies of one prompt that differ only in a target of one token share their computation.
-    Reads of copies that cannot be computed are absent.
+    Reads of copies that cannot be computed are absent. prefix: first tokens that all prompts have in
+    common; ``together`` prompts then share a sequence that holds them once (not in rows). donors: for each
+    source that an operand names, the prompts (one for each of ``prompts``) whose clean states are put in.
     """
-    rows: list[_Row] = []
-    edits: list[EditToken] = []
-    reads: list[Read] = []
-    for i, (prompt, foil) in enumerate(zip(prompts, foils, strict=True)):
-        if prompt.excluded:
-            continue
-        home = _Row()
-        clean_tokens = prompt.token_ids + prompt.answer_ids[:-1]
-        home.append(clean_tokens, 0, 0)
-        home_index = len(rows)
-        rows.append(home)
-        last = prompt.last
-        placed: dict[tuple, tuple[int, int]] = {}
-        for c, copy in enumerate(copies):
-            suffix = suffix_of(prompt, copy)
-            if suffix is None:
-                continue
-            key = (copy.edits, suffix.tokens)
-            row, base = home_index, 0
-            if suffix.start < len(suffix.tokens):
-                if key not in placed:
-                    if packed:
-                        base = home.append(suffix.tokens[suffix.start :], suffix.start, home.segments_used)
-                        placed[key] = (home_index, base - suffix.start)
-                    else:
-                        rows.append(_Row())
-                        rows[-1].append(suffix.tokens, 0, 0)
-                        placed[key] = (len(rows) - 1, 0)
-                    row, base = placed[key]
-                    edits += [
-                        EditToken(edit, order, c, row, base + at, (home_index, at))
+    builder = _Builder(way, prefix if way != "rows" and together > 1 else 0, together, donors or {})
+    return builder.build(prompts, foils, copies)
+
+
+def _given(donor: Prompt, edit: Edit) -> tuple[int, ...]:
+    """Positions of the donor whose states the edit puts in, in order."""
+    return positions_of(donor, edit.position, len(clean_tokens(donor)))
+
+
+class _Builder:
+    """Segments first, then columns, then edits and reads that need the columns."""
+
+    def __init__(self, way: Way, prefix: int, together: int, donors: Mapping[str, Sequence[Prompt]]):
+        self.way, self.prefix, self.together, self.donors = way, prefix, together, donors
+        self.rows: list[list[_Segment]] = []
+        self.given: dict[tuple[str, int], _Home] = {}  # (source, prompt) -> the donor's clean run
+
+    def build(self, prompts: Sequence[Prompt], foils: Sequence[int], copies: Sequence[Copy]) -> Layout:
+        kept = [(i, prompt) for i, prompt in enumerate(prompts) if not prompt.excluded]
+        homes = {i: self._home(prompt, n) for n, (i, prompt) in enumerate(kept)}
+        placed = {i: self._copies(i, prompt, homes[i], copies) for i, prompt in kept}
+        layout = self._columns()
+        for i, prompt in kept:
+            edited: set[int] = set()
+            for c, (suffix, segment) in placed[i].items():
+                if segment is not None and id(segment) not in edited:
+                    edited.add(id(segment))
+                    layout.edits += [
+                        EditToken(edit, order, c, *segment.at(at), self._source(edit, i, homes[i], n, at))
                         for edit, order, where in suffix.edited
-                        for at in where
+                        for n, at in enumerate(where)
                     ]
-                row, base = placed[key]
-            for j, target in enumerate(suffix.answer):
-                at = last + j
-                shared = packed and at < suffix.start
-                place = (home_index, at) if shared else (row, base + at)
-                reads.append(Read(i, c, *place, target, foil, (home_index, last), first=j == 0))
-    return _stack(rows, edits, reads)
+                clean = homes[i].at(prompt.last)
+                for j, target in enumerate(suffix.answer):
+                    at = prompt.last + j
+                    own = segment is not None and at >= segment.start
+                    place = segment.at(at) if own and segment else homes[i].at(at)
+                    layout.reads.append(Read(i, c, *place, target, foils[i], clean, first=j == 0))
+        return layout
 
+    def _home(self, prompt: Prompt, number: int) -> _Home:
+        tokens = clean_tokens(prompt)
+        if not self.prefix:
+            return _Home(self._row(tokens), None)
+        # clean runs come before all other rows, so the last row is the one being filled
+        root = self._row(tokens[: self.prefix]) if number % self.together == 0 else self.rows[-1][0]
+        return _Home(self._append(root.row, ROOT, tokens[self.prefix :], self.prefix), root)
 
-class _Row:
-    """One sequence being filled: token, position, segment and start of each column."""
+    def _row(self, tokens: tuple[int, ...], start: int = 0) -> _Segment:
+        root = _Segment(len(self.rows), ROOT, ROOT, tokens, start)
+        self.rows.append([root])
+        return root
 
-    def __init__(self) -> None:
-        self.tokens: list[int] = []
-        self.positions: list[int] = []
-        self.segments: list[int] = []
-        self.starts: list[int] = []
-        self.segments_used = 0
+    def _append(self, row: int, home: int, tokens: tuple[int, ...], start: int) -> _Segment:
+        segment = _Segment(row, len(self.rows[row]), home, tokens, start)
+        self.rows[row].append(segment)
+        return segment
 
-    def append(self, tokens: Sequence[int], start: int, segment: int) -> int:
-        """Put tokens of positions ``start`` … behind what is there; returns the first one's column."""
-        base = len(self.tokens)
-        self.tokens += tokens
-        self.positions += range(start, start + len(tokens))
-        self.segments += [segment] * len(tokens)
-        self.starts += [start] * len(tokens)
-        self.segments_used = segment + 1
-        return base
+    def _copies(
+        self, i: int, prompt: Prompt, home: _Home, copies: Sequence[Copy]
+    ) -> dict[int, tuple[Suffix, _Segment | None]]:
+        """Copy -> its suffix and the segment that computes it (None: all of it is in the clean run)."""
+        found = {c: suffix for c, copy in enumerate(copies) if (suffix := suffix_of(prompt, copy)) is not None}
+        suffixes = {c: suffix for c, suffix in found.items() if self._find_donors(i, suffix)}
+        made: dict[tuple, _Segment] = {}
+        # unedited runs under another answer come first: edited ones take their states from them
+        for c in sorted(suffixes, key=lambda c: bool(copies[c].edits)):
+            suffix = suffixes[c]
+            key = (copies[c].edits, suffix.tokens)
+            if suffix.length and key not in made:
+                made[key] = self._segment(prompt, home, copies[c], suffix, made.get(((), suffix.tokens)))
+        return {c: (suffix, made.get((copies[c].edits, suffix.tokens))) for c, suffix in suffixes.items()}
 
+    def _find_donors(self, i: int, suffix: Suffix) -> bool:
+        """Put the donors' clean runs into rows; False where one cannot give every edited token its state."""
+        for edit, _, where in suffix.edited:
+            source = source_of(edit)
+            if source:
+                donor = self.donors[source][i]
+                if donor.excluded or len(_given(donor, edit)) != len(where):
+                    return False
+                if (source, i) not in self.given:
+                    self.given[source, i] = _Home(self._row(clean_tokens(donor)), None)
+        return True
 
-def _stack(rows: list[_Row], edits: list[EditToken], reads: list[Read]) -> Layout:
-    width = max((len(row.tokens) for row in rows), default=0)
+    def _source(self, edit: Edit, i: int, home: _Home, n: int, at: int) -> tuple[int, int]:
+        """Where the state stands that the edit's n-th token, at position ``at``, may be given."""
+        source = source_of(edit)
+        if not source:
+            return home.at(at)
+        return self.given[source, i].at(_given(self.donors[source][i], edit)[n])
 
-    def padded(name: str, fill: int) -> np.ndarray:
-        out = np.full((len(rows), width), fill, dtype=np.int64)
-        for i, row in enumerate(rows):
-            values = getattr(row, name)
-            out[i, : len(values)] = values
-        return out
+    def _segment(self, prompt: Prompt, home: _Home, copy: Copy, suffix: Suffix, unedited: _Segment | None) -> _Segment:
+        if self.way == "rows":
+            return self._row(suffix.tokens)
+        segment = self._append(home.clean.row, home.clean.number, suffix.tokens[suffix.start :], suffix.start)
+        shared = shared_tokens(prompt, suffix.tokens)
+        if self.way == "wavefront" and copy.edits and (shared == len(suffix.tokens) or unedited is not None):
+            segment.join = first_block(copy)
+            segment.bases = home.bases(suffix.start, min(shared, len(suffix.tokens)))
+            if unedited is not None:
+                segment.bases += ((unedited, max(shared, suffix.start), len(suffix.tokens)),)
+        return segment
 
-    layout = Layout(padded("tokens", 0), padded("positions", 0), padded("segments", PAD), padded("starts", 0))
-    layout.edits, layout.reads = edits, reads
-    return layout
+    def _columns(self) -> Layout:
+        """Give every segment its columns: those that join together side by side, behind all that join before."""
+        joins = sorted({segment.join for row in self.rows for segment in row} | {0})
+        widths = [
+            max((sum(len(s.tokens) for s in row if s.join == join) for row in self.rows), default=0) for join in joins
+        ]
+        ends = np.cumsum(widths).tolist()
+        shape = (len(self.rows), ends[-1])
+        tokens, positions, homes, starts, source = (np.zeros(shape, np.int64) for _ in range(5))
+        segments = np.full(shape, PAD, np.int64)
+        for r, row in enumerate(self.rows):
+            for join, end, width in zip(joins, ends, widths, strict=True):
+                col = end - width
+                for s in (s for s in row if s.join == join):
+                    s.col = col
+                    here = slice(col, col + len(s.tokens))
+                    tokens[r, here] = s.tokens
+                    positions[r, here] = np.arange(s.start, s.start + len(s.tokens))
+                    segments[r, here], homes[r, here], starts[r, here] = s.number, s.home, s.start
+                    source[r, here] = [base.at(p)[1] for base, a, b in s.bases for p in range(a, b)] or 0
+                    col = here.stop
+        joined = [
+            Join(join, end - width, end, source[:, end - width : end])
+            for join, end, width in zip(joins, ends, widths, strict=True)
+            if join
+        ]
+        return Layout(tokens, positions, segments, homes, starts, joined)

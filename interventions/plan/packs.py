@@ -1,149 +1,165 @@
-"""Which prompts and copies share a forward pass, and what a run costs, all before weights are loaded."""
+"""Which prompts and copies share a forward pass, and in which way, all before weights are loaded.
+
+A pack's cost is counted as matrix work: what a token costs in a block by itself, and what it costs to
+attend to a sequence. Copies that share a sequence share the clean run, but each token's attention then goes
+over the whole sequence, most of it masked out. So a sequence has a best length, and copies that
+compute nearly the whole prompt (edits at early positions) are cheaper as whole rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from interventions.plan.model import Group, ModelFacts, ModelPlan, Pack
-from interventions.plan.packing import suffix_of
+from interventions.plan.facts import ModelFacts
+from interventions.plan.model import Copy, Group, Pack, Way
+from interventions.plan.suffix import clean_tokens, first_block, suffix_of
+from tasks.prompts import Prompt
 
-TOKENS = 8192
-"""Tokens computed together at most; beyond a few thousand, larger batches are no faster on any device."""
-SEQUENCE = 2048
-"""Longest packed sequence, unless a single prompt with one copy is longer: attention costs its square."""
-READ_FLOATS = 1 << 25
-"""Logits (read x vocab) held at once: 128 MiB in float32."""
+
+@dataclass(frozen=True)
+class Budget:
+    """What one forward pass may hold at most.
+
+    tokens: beyond a few thousand, larger batches are no faster on any device. read_floats: logits
+    (read x vocab), 128 MiB in float32.
+    """
+
+    tokens: int = 8192
+    read_floats: int = 1 << 25
+
+    def halved(self) -> Budget:
+        return Budget(max(1, self.tokens // 2), max(1, self.read_floats // 2))
 
 
 @dataclass(frozen=True)
 class Size:
-    """Lengths that decide a group's packs: of a prompt with its answer, and of each copy's suffix."""
+    """Lengths that decide a group's packs, each the largest over its prompts: of a prompt with its answer, of
+    each copy's suffix, of an answer; ``prefix``: first tokens that all prompts share, if they are to."""
 
     prompt: int
     copies: tuple[int, ...]
     answers: int
+    prefix: int = 0
 
 
 def size_of(group: Group) -> Size:
-    """The largest of each length over the group's prompts."""
     prompt, answers = 1, 1
     copies = [0] * len(group.copies)
     for p in group.prompts:
         if p.excluded:
             continue
-        prompt = max(prompt, len(p.token_ids) + len(p.answer_ids) - 1)
+        prompt = max(prompt, len(clean_tokens(p)))
         answers = max(answers, len(p.answer_ids), *map(len, p.alternatives.values()))
-        for c, copy in enumerate(group.copies):
-            suffix = suffix_of(p, copy)
-            if suffix is not None:
-                copies[c] = max(copies[c], len(suffix.tokens) - suffix.start)
-    return Size(prompt, tuple(copies), answers)
+    for lengths in {shape: suffix_lengths(p, group.copies) for p in group.prompts if (shape := shape_of(p))}.values():
+        copies = [max(known, length) for known, length in zip(copies, lengths, strict=True)]
+    return Size(prompt, tuple(copies), answers, group.prefix)
 
 
-def packs_of(group: Group, size: Size, vocab: int, packed: bool) -> Iterator[Pack]:
-    """The group's packs in order; every (prompt, copy) pair is in exactly one."""
-    for copies in _copy_ranges(size, packed):
-        chosen = size.copies[copies.start : copies.stop]
-        if packed:
-            tokens = size.prompt + sum(chosen)
-        else:
-            tokens = size.prompt * (1 + sum(length > 0 for length in chosen))
-        reads = (len(chosen) + 1) * size.answers * vocab
-        together = max(1, min(TOKENS // tokens, READ_FLOATS // reads))
-        for start in range(0, len(group.prompts), together):
-            yield Pack(group.id, range(start, min(start + together, len(group.prompts))), copies)
+Shape = tuple
+"""All of a prompt on which its copies' suffixes depend; many prompts of a group have the same."""
 
 
-def _copy_ranges(size: Size, packed: bool) -> Iterator[range]:
-    """Consecutive copies whose suffixes fit one sequence (packed) or one batch (rows)."""
-    limit = max(SEQUENCE, 2 * size.prompt) if packed else TOKENS
-    start, used = 0, size.prompt
-    for c, length in enumerate(size.copies):
-        cost = length if packed else (size.prompt if length else 0)
-        if c > start and used + cost > limit:
-            yield range(start, c)
-            start, used = c, size.prompt
-        used += cost
-    yield range(start, len(size.copies))
+def shape_of(prompt: Prompt) -> Shape:
+    """Empty for an excluded prompt."""
+    if prompt.excluded:
+        return ()
+    alternatives = tuple((task, ids[:-1]) for task, ids in prompt.alternatives.items())
+    return len(prompt.token_ids), prompt.answer_ids[:-1], tuple(prompt.positions.items()), alternatives
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What a run computes, counted before it starts.
+def suffix_lengths(prompt: Prompt, copies: Sequence[Copy]) -> tuple[int, ...]:
+    """Tokens of each copy's suffix; 0 where it cannot be computed or is all in the clean run."""
+    return tuple(suffix.length if (suffix := suffix_of(prompt, copy)) else 0 for copy in copies)
 
-    token_layers: tokens times blocks. bound: the least that any exact method computes, the clean
-    prompts once and each counterfactual token only in blocks after its edit (DESIGN, section 3).
-    loop: one whole forward pass for each prompt and copy, as a hand-written sweep does it; fit and CD
-    prompts count alike in all of them.
+
+def token_work(facts: ModelFacts, keys: float) -> float:
+    """Multiplications of one token in one block, attending to ``keys`` tokens: projections, MLP, attention."""
+    own = 4 * facts.width**2 + 3 * facts.width * (facts.mlp or 4 * facts.width)
+    return own + 2 * keys * facts.width
+
+
+def best_sequence(facts: ModelFacts, fixed: int) -> int:
+    """Length of a packed sequence, of which ``fixed`` tokens are the clean run, that costs least a copy token.
+
+    A sequence of ``fixed`` + x tokens costs (fixed + x) (a + b (fixed + x)) in units of work and serves x
+    tokens; the quotient is least at x = sqrt(fixed a / b + fixed^2).
     """
-
-    cells: int = 0
-    queries: int = 0
-    packs: int = 0
-    forwards: int = 0
-    tokens: int = 0
-    token_layers: int = 0
-    bound: int = 0
-    loop_forwards: int = 0
-    loop_token_layers: int = 0
-    activation_gb: float = 0.0
-
-    def as_dict(self) -> dict[str, float]:
-        return asdict(self) | {"saving": round(self.loop_token_layers / max(1, self.token_layers), 1)}
+    a, b = token_work(facts, 0), token_work(facts, 1) - token_work(facts, 0)
+    best = fixed + math.sqrt(fixed * a / b + fixed**2)
+    return int(min(max(best, 128), 8192))
 
 
-def cost_of(plan: ModelPlan, packed: bool) -> Cost:
-    """Exact counts of forwards and tokens (padding left out) of the evaluated part, fits and CD included."""
-    layers = plan.facts.layers
-    total = dict.fromkeys(
-        ("cells", "queries", "packs", "tokens", "token_layers", "bound", "loop_forwards", "loop_token_layers"), 0
-    )
-    for group in plan.groups:
-        size = size_of(group)
-        packs = list(packs_of(group, size, plan.facts.vocab, packed))
-        total["packs"] += len(packs)
-        total["cells"] += len(group.uses)
-        total["queries"] += len(group.prompts)
-        ranges = {(p.copies.start, p.copies.stop) for p in packs}
-        for prompt in group.prompts:
-            if prompt.excluded:
-                continue
-            clean = len(prompt.token_ids) + len(prompt.answer_ids) - 1
-            tokens = clean * len(ranges)
-            total["bound"] += clean * layers
-            seen = set()
-            for copy in group.copies:
-                suffix = suffix_of(prompt, copy)
-                if suffix is None or (copy.edits, suffix.tokens) in seen:
-                    continue
-                seen.add((copy.edits, suffix.tokens))
-                own = len(suffix.tokens) - suffix.start
-                tokens += own if packed else (len(suffix.tokens) if own else 0)
-                first = min((edit.layer + (edit.site == "resid_post") for edit in copy.edits), default=0)
-                total["bound"] += own * (layers - first)
-                total["loop_forwards"] += 1
-                total["loop_token_layers"] += len(suffix.tokens) * layers
-            total["tokens"] += tokens
-            total["token_layers"] += tokens * layers
-    extra = [list(part.prompts.values()) for part in (*plan.fits, *plan.decodings)]
-    prompts = [p for sets in extra for rows in sets for p in rows if not p.excluded]
-    tokens = sum(len(p.token_ids) + len(p.answer_ids) - 1 for p in prompts)
-    return Cost(
-        **{k: v for k, v in total.items() if k not in ("tokens", "token_layers", "bound", "loop_token_layers")},
-        forwards=total["packs"] + sum(-(-len(rows) * _mean_length(rows) // TOKENS) for sets in extra for rows in sets),
-        tokens=total["tokens"] + tokens,
-        token_layers=total["token_layers"] + tokens * layers,
-        loop_token_layers=total["loop_token_layers"] + tokens * layers,
-        bound=total["bound"] + tokens * layers,
-        activation_gb=round(_activation_floats(plan.facts) * 4 / 2**30, 3),
-    )
+def ways_of(group: Group, size: Size, facts: ModelFacts, engine: str) -> list[Way]:
+    """The way in which each copy is computed. engine: a way, or auto for the one of least work.
+
+    A copy that has nothing to compute goes with those that share the clean run.
+    """
+    if engine == "rows" or not facts.packs:
+        return ["rows"] * len(group.copies)
+    shared: Way = "packed" if engine == "packed" else "wavefront"
+    if engine != "auto":
+        return [shared] * len(group.copies)
+    row = size.prompt * token_work(facts, size.prompt) * facts.layers
+    inside = token_work(facts, best_sequence(facts, size.prompt))
+    ways: list[Way] = []
+    for copy, length in zip(group.copies, size.copies, strict=True):
+        work = length * inside * (facts.layers - first_block(copy))
+        ways.append("rows" if work > row else shared)
+    return ways
 
 
-def _mean_length(rows: tuple) -> int:
-    return max((len(p.token_ids) + len(p.answer_ids) for p in rows), default=0)
+def packs_of(group: Group, facts: ModelFacts, engine: str, budget: Budget) -> Iterator[Pack]:
+    """The group's packs in order; every (prompt, copy) pair is in exactly one."""
+    size = size_of(group)
+    ways = ways_of(group, size, facts, engine)
+    for way in dict.fromkeys(ways):
+        chosen = [c for c, one in enumerate(ways) if one == way]
+        for copies in _copy_sets(chosen, size, facts, way, budget):
+            yield from _over_prompts(group, copies, size, facts, way, budget)
 
 
-def _activation_floats(facts: ModelFacts) -> int:
-    """Largest arrays of one pack: a few hidden states of TOKENS tokens, one mask, the logits read."""
-    return 12 * TOKENS * facts.width + 2 * TOKENS * SEQUENCE + 3 * READ_FLOATS
+def _over_prompts(
+    group: Group, copies: tuple[int, ...], size: Size, facts: ModelFacts, way: Way, budget: Budget
+) -> Iterator[Pack]:
+    """The packs of these copies: as many prompts at once as the budget allows."""
+    own = [size.copies[c] for c in copies]
+    reads = (len(copies) + 1) * size.answers * facts.vocab
+    prompts, together = len(group.prompts), 1
+    donors = len(group.donors) * size.prompt
+    if way == "rows":
+        tokens = size.prompt * (1 + sum(length > 0 for length in own)) + donors
+        at_once = budget.tokens // tokens
+    else:
+        tokens = size.prompt - size.prefix + sum(own)
+        if size.prefix:
+            room = max(best_sequence(facts, size.prefix), size.prefix + tokens)
+            together = max(1, min((room - size.prefix) // tokens, prompts, budget.read_floats // reads))
+        at_once = together * (budget.tokens // (size.prefix + together * (tokens + donors)))
+    at_once = max(1, min(at_once, budget.read_floats // reads))
+    at_once -= at_once % together if at_once > together else 0
+    for start in range(0, prompts, at_once):
+        yield Pack(group.id, range(start, min(start + at_once, prompts)), copies, way, min(together, at_once))
+
+
+def _copy_sets(
+    chosen: Sequence[int], size: Size, facts: ModelFacts, way: Way, budget: Budget
+) -> Iterator[tuple[int, ...]]:
+    """Consecutive copies whose suffixes fit one sequence (one batch, as rows)."""
+    if way == "rows":
+        limit = budget.tokens
+    else:
+        limit = min(max(best_sequence(facts, size.prompt), 2 * size.prompt), max(budget.tokens, size.prompt))
+    taken: list[int] = []
+    used = size.prompt
+    for c in chosen:
+        length = size.copies[c]
+        cost = size.prompt if way == "rows" and length else length
+        if taken and used + cost > limit:
+            yield tuple(taken)
+            taken, used = [], size.prompt
+        taken.append(c)
+        used += cost
+    if taken:
+        yield tuple(taken)

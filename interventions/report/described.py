@@ -55,13 +55,15 @@ def describe(spec: Mapping[str, Any], manifest: Mapping[str, Any], tasks: list[s
         f" {_text(spec, 'prompts', 'shots')} demonstrations before the query."
     )
     if spec["controls"]:
-        sentences.append(f"Controls, each at the same places: {listed(map(_control, spec['controls']))}.")
-    if spec["decodability"]:
-        cd = spec["decodability"]
+        sentences.append(f"Controls, each at the same places: {_controls(spec['controls'])}.")
+    measured = [each for each in _values(spec["decodability"]) if each]
+    if measured:
+        cd = {"sweep": measured} if len(measured) > 1 else measured[0]
+        without = " At one setting of the sweep it is not measured." if None in _values(spec["decodability"]) else ""
         sentences.append(
             "Concept Decodability (CD): the share of prompts whose task is the one most common among the"
             f" {_text(cd, 'k')} nearest other prompts, by their states before the answer;"
-            f" {_text(cd, 'prompts')} prompts a label, after {_text(cd, 'shots')} demonstrations."
+            f" {_text(cd, 'prompts')} prompts a label, after {_text(cd, 'shots')} demonstrations.{without}"
         )
     sentences.append(
         f"Effect: patched minus clean, paired by query. Metrics: {_text(spec, 'metrics')}. Intervals: level"
@@ -129,7 +131,20 @@ def _layers(layers: Any, several: bool) -> str:
     return "every layer, one at a time" if layers == "all" else f"layers {_text(layers)}, one at a time"
 
 
+def _values(node: Any) -> list[Any]:
+    """A node's values: those of its sweep, or itself."""
+    return node["sweep"] if isinstance(node, Mapping) and "sweep" in node else [node]
+
+
+def _controls(node: Any) -> str:
+    if isinstance(node, Mapping):
+        return " or ".join(map(_controls, node["sweep"])) + " (swept)"
+    return listed(map(_control, node)) if node else "none"
+
+
 def _control(control: Mapping[str, Any]) -> str:
+    if "sweep" in control:
+        return " or ".join(map(_control, control["sweep"])) + " (swept)"
     draws = "" if control["draws"] == 1 else f", {_text(control['draws'])} draws"
     name = _text(control["name"])
     return f"{name} ({_CONTROLS.get(name, 'see the documentation')}{draws})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,16 +28,33 @@ class Drawing:
     figure: Figure
 
 
-def panels(count: int, columns: int, height: float, share_y: bool) -> tuple[Figure, list[Axes]]:
-    """A figure of ``count`` panels, ``height`` inches each, row by row; left-over places stay empty."""
-    rows = math.ceil(count / columns)
+MOST_LINES = 3
+"""Lines of a panel's title; what is longer (a swept template, say) stands whole in the page's tables."""
+
+_LINE = 0.14
+"""Inches that a further line of a title takes."""
+
+
+def panels(titles: Sequence[str], columns: int, height: float, share_y: bool) -> tuple[Figure, list[Axes]]:
+    """A figure of one panel for each title, ``height`` inches each, row by row; left-over places stay empty."""
+    count, rows = len(titles), math.ceil(len(titles) / columns)
+    folded = [fold(title, columns) for title in titles]
+    height += _LINE * max((title.count("\n") for title in folded), default=0)
     figure = Figure(figsize=(WIDTH, height * rows + 0.55), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=share_y).ravel()
     for spare in grid[count:]:
         spare.remove()
     for above in grid[max(count - columns, 0) : count]:
         above.tick_params(labelbottom=True)  # the lowest panel of its column, though maybe not of the grid
+    for axes, title in zip(grid, folded, strict=False):
+        axes.set_title(title)
     return figure, list(grid[:count])
+
+
+def fold(title: str, columns: int) -> str:
+    """The title in lines as wide as a panel (a 9-point letter takes some 0.075 inches), cut after the last."""
+    width = int((WIDTH / columns - 0.6) / 0.075)
+    return "\n".join(textwrap.wrap(title, width, max_lines=MOST_LINES, placeholder=" …"))
 
 
 def columns_for(settings: Sequence[object]) -> int:

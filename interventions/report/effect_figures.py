@@ -30,9 +30,9 @@ def effect_figures(run: Run, metric: str) -> Iterator[Drawing]:
         " chance level. Where CD is high while the band covers zero, the task is decodable there but not causal."
     )
     for number, some in enumerate(_split(parts), start=1):
-        figure, axes = panels(len(some), across, height=1.85, share_y=True)
+        figure, axes = panels([title for title, *_ in some], across, height=1.85, share_y=True)
         for place, (axis, part) in enumerate(zip(axes, some, strict=True), start=1):
-            _effect_panel(axis, part, name_cd=place % across == 0 or place == len(some))
+            _effect_panel(axis, part[1], part[2], name_cd=place % across == 0 or place == len(some))
         _label(figure, axes, across, effect_label(metric))
         _legend(figure, some, with_cd=any(len(cd) for _, _, cd in some))
         name = f"effect-{metric}" + (f"-{number}" if len(parts) > MOST_PANELS else "")
@@ -50,9 +50,9 @@ def conversion_figures(run: Run) -> Iterator[Drawing]:
         " the vector carries its task, not only that the prompt's own task is lost."
     )
     for number, some in enumerate(_split(parts), start=1):
-        figure, axes = panels(len(some), across, height=1.85, share_y=True)
+        figure, axes = panels([title for title, *_ in some], across, height=1.85, share_y=True)
         for axis, part in zip(axes, some, strict=True):
-            _effect_panel(axis, (part[0], part[1], part[2].clear()), name_cd=False)
+            _effect_panel(axis, part[1], part[2].clear(), name_cd=False)
         _label(figure, axes, across, "conversion (fraction)")
         _legend(figure, some, with_cd=False)
         name = "conversion" + (f"-{number}" if len(parts) > MOST_PANELS else "")
@@ -81,9 +81,7 @@ def _split(parts: list[Panel]) -> Iterator[list[Panel]]:
         yield parts[start : start + MOST_PANELS]
 
 
-def _effect_panel(axes: Axes, part: Panel, name_cd: bool) -> None:
-    title, curves, cd = part
-    axes.set_title(title)
+def _effect_panel(axes: Axes, curves: pl.DataFrame, cd: pl.DataFrame, name_cd: bool) -> None:
     axes.axhline(0, color="black", linewidth=0.8)
     for control in reversed(in_order(curves["control"].unique())):  # the intervention itself on top
         style = line_of(control)

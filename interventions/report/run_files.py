@@ -53,14 +53,18 @@ def read_run(folder: Path) -> Run:
         spec=_read(folder, "spec.yaml", lambda path: read_yaml(spec_text, str(path))),
         manifest=_read(folder, "manifest.json", _json),
         summary=_read(folder, "summary.json", _json),
-        curves=_read(folder, "curves.parquet", pl.read_parquet),
-        effects=_read(folder, "effects.parquet", pl.read_parquet),
-        decodability=_read(folder, "decodability.parquet", pl.read_parquet),
+        curves=_read(folder, "curves.parquet", _table),
+        effects=_read(folder, "effects.parquet", _table),
+        decodability=_read(folder, "decodability.parquet", _table),
     )
 
 
 def _json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _table(path: Path) -> pl.DataFrame:
+    return pl.read_parquet(path, glob=False)  # a folder may be called "seed[1]"
 
 
 def _read(folder: Path, name: str, read: Callable[[Path], Any]) -> Any:

@@ -35,8 +35,8 @@ def task_figures(run: Run) -> Iterator[Drawing]:
     )
     for start in range(0, len(parts), MOST_PANELS):
         some = parts[start : start + MOST_PANELS]
-        figure, axes = panels(len(some), across, height=0.75 + 0.19 * len(tasks), share_y=True)
-        images = [_map(axis, *part, tasks, limit) for axis, part in zip(axes, some, strict=True)]
+        figure, axes = panels([title for title, _ in some], across, height=0.75 + 0.19 * len(tasks), share_y=True)
+        images = [_map(axis, table, tasks, limit) for axis, (_, table) in zip(axes, some, strict=True)]
         for axis in axes[-across:]:
             axis.set_xlabel("layer")
         figure.colorbar(images[0], ax=axes, pad=0.01, shrink=min(1.0, 2.5 / len(axes)), label=effect_label(run.metric))
@@ -44,7 +44,7 @@ def task_figures(run: Run) -> Iterator[Drawing]:
         yield Drawing(name, f"Effect on {run.metric} by task and layer", caption, figure)
 
 
-def _map(axes: Axes, title: str, table: pl.DataFrame, tasks: list[str], limit: float) -> AxesImage:
+def _map(axes: Axes, table: pl.DataFrame, tasks: list[str], limit: float) -> AxesImage:
     layers = table["layer"].unique().sort().to_list()
     values = np.full((len(tasks), len(layers)), np.nan)
     sure = []
@@ -61,7 +61,6 @@ def _map(axes: Axes, title: str, table: pl.DataFrame, tasks: list[str], limit: f
     if sure:
         rows, columns = zip(*sure, strict=True)
         axes.scatter([layers[c] for c in columns], rows, s=5, color="black", linewidths=0)
-    axes.set_title(title)
     axes.set_yticks(range(len(tasks)), tasks)
     axes.spines[:].set_visible(False)
     return image

@@ -24,74 +24,77 @@ def check_layers(value: Any, where: str) -> None:
         canonical_layers(value)
 
 
-def parse_layers(value: str | int | list[int], n_layers: int, where: str) -> tuple[int, ...]:
+def parse_layers(
+    value: str | int | list[int], n_layers: int, where: str, unit: str = "layer"
+) -> tuple[int, ...]:
     """The blocks that ``value`` names, in the order it names them.
 
     value: ``all``; an int or a list of ints, negative ones from the end; ``from:to:step`` as a Python slice
     (``to`` exclusive, parts may be empty, ends beyond the model's are cut); "3,5" as a command line has it.
+    unit: what is counted; heads of a block are written in the same forms.
     Raises SpecError at ``where`` for a block the model has not, one named twice, or an empty result.
 
     >>> parse_layers("0:12:4", 12, "--layers"), parse_layers([0, -1], 12, "--layers")
     ((0, 4, 8), (0, 11))
     """
     with refused_at(where):
-        value = canonical_layers(value)
+        value = canonical_layers(value, unit)
         if isinstance(value, Mapping):
-            raise Refusal(f"found {shown(value)}, expected layers", _FORMS)
+            raise Refusal(f"found {shown(value)}, expected {unit}s", _FORMS)
         if isinstance(value, str):
-            return _slice(value, n_layers)
+            return _slice(value, n_layers, unit)
         blocks = [value] if isinstance(value, int) else value
         for i, block in enumerate(blocks):
             if not -n_layers <= block < n_layers:
                 at = (i,) if isinstance(value, list) else ()
-                what = f"there is no layer {block}, the model has {n_layers}"
+                what = f"there is no {unit} {block}, the model has {n_layers}"
                 raise Refusal(what, f"choose 0 to {n_layers - 1}", at)
         resolved = [block % n_layers for block in blocks]
         only_once(resolved)
         return tuple(resolved)
 
 
-def _slice(text: str, n_layers: int) -> tuple[int, ...]:
+def _slice(text: str, n_layers: int, unit: str) -> tuple[int, ...]:
     every = tuple(range(n_layers))
     if text == "all":
         return every
     start, stop, step = (int(part) if part else None for part in (text + ":").split(":")[:3])
     chosen = every[start:stop:step]
     if not chosen:
-        raise Refusal(f"{text} holds no layer, the model has {n_layers}", f"choose within 0:{n_layers}")
+        raise Refusal(f"{text} holds no {unit}, the model has {n_layers}", f"choose within 0:{n_layers}")
     return chosen
 
 
-def canonical_layers(value: Any) -> Any:
+def canonical_layers(value: Any, unit: str = "layer") -> Any:
     """The one spelling of ``value``: "3, 5" -> [3, 5], "3" -> 3, "0 : 8" -> "0:8". Raises Refusal."""
     if isinstance(value, Mapping):
         return _together(value)
     if isinstance(value, str):
-        return _text(value)
+        return _text(value, unit)
     if isinstance(value, list):
         if not value:
-            raise Refusal("found an empty list, expected at least 1 layer", _FORMS)
+            raise Refusal(f"found an empty list, expected at least 1 {unit}", _FORMS)
         for i, block in enumerate(value):
             if isinstance(block, bool) or not isinstance(block, int):
-                raise Refusal(f"found {shown(block)}, expected a block's number", "write whole numbers", (i,))
+                raise Refusal(f"found {shown(block)}, expected a {unit}'s number", "write whole numbers", (i,))
         only_once(value)
     elif isinstance(value, bool) or not isinstance(value, int):
-        raise Refusal(f"found {shown(value)}, expected layers", _FORMS)
+        raise Refusal(f"found {shown(value)}, expected {unit}s", _FORMS)
     return value
 
 
-def _text(text: str) -> str | int | list[int]:
+def _text(text: str, unit: str) -> str | int | list[int]:
     text = text.strip()
     if text == "all":
         return text
     if _LIST.fullmatch(text):
         blocks = [int(part) for part in text.split(",")]
-        return canonical_layers(blocks) if "," in text else blocks[0]
+        return canonical_layers(blocks, unit) if "," in text else blocks[0]
     parts = _SLICE.fullmatch(text)
     if parts is None:
         near = suggest(text, ["all"])
         remedy = near if near.startswith("did you mean") else _FORMS
-        raise Refusal(f"found {shown(text)}, expected layers", remedy)
+        raise Refusal(f"found {shown(text)}, expected {unit}s", remedy)
     if parts[3] and int(parts[3]) == 0:
         raise Refusal(f"{text} has a step of 0, expected another whole number", "leave the step out for 1")
     return "".join(text.split())

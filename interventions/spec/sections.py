@@ -6,7 +6,7 @@ Names that other modules register (ops, metrics, families, controls) are plain s
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -17,6 +17,8 @@ from interventions.spec.values import shown
 
 Count = Annotated[int, Field(ge=1)]
 Shots = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+"""At most what a column of Int64 holds."""
 
 
 def _differ(values: list[Any]) -> list[Any]:
@@ -82,7 +84,11 @@ class TemplateSection(Section):
 class PromptsSection(Section):
     shots: Shots = Field(default=4, description="demonstrations before the query")
     queries: Count = Field(default=100, description="evaluated prompts a task")
-    seed: Annotated[int, Field(ge=0)] = 0
+    demonstrations: Literal["fresh", "shared"] = Field(
+        default="fresh",
+        description="fresh: drawn anew for every query; shared: the same ones for all queries of a task, computed once",
+    )
+    seed: Seed = 0
     template: TemplateSection = TemplateSection()
 
 
@@ -138,6 +144,12 @@ def _layers(value: Any) -> Any:
     return value if isinstance(value, Together) else canonical_layers(value)
 
 
+def _heads(value: Any) -> Any:
+    if isinstance(value, dict):
+        raise Refusal(f"found {shown(value)}, expected heads", "write all, a head's number, or a list [0, 4]")
+    return canonical_layers(value, "head")
+
+
 def _position(value: Any) -> Any:
     check_position(value)
     return value
@@ -146,31 +158,44 @@ def _position(value: Any) -> Any:
 # The checks come before the unions, so that a wrong value gets one complaint and not one a branch.
 Layers = Annotated[PlainLayers | Together, BeforeValidator(_layers)]
 Position = Annotated[PositionName | int | list[PositionName | int], BeforeValidator(_position)]
-Site = Literal["resid_pre", "resid_post", "attn_out", "mlp_out"]
+Site = Literal["resid_pre", "resid_post", "attn_out", "mlp_out", "head"]
+Heads = Annotated[Annotated[str, Field(pattern=TEXT_PATTERN)] | int | list[int], BeforeValidator(_heads)]
+"""Heads of a block, written as layers are."""
 
 
-class EditSection(Section):
-    """One edit. ``layers`` is an axis in an intervention of one edit, a set in one of several."""
+class _OneEdit(Section):
+    """The fields that an edit has, whether it stands alone or in a list."""
 
-    op: str
     vector: VectorSection | None = None
+    source: str | None = Field(
+        default=None,
+        description="of resample: same_task, other_task, null_task or a task's name; default: other_task",
+    )
     layers: Layers = "all"
     site: Site = "resid_post"
+    heads: Heads = Field(default="all", description="of site head; one cell a head")
     position: Position = "last"
     strength: float = Field(default=1.0, description="1 is the whole edit; see each op's formula")
 
+    @model_validator(mode="after")
+    def _heads_of_head(self) -> Self:
+        if self.site != "head" and self.heads != "all":
+            raise Refusal(f"found {shown(self.heads)} beside site {self.site}", "write site: head", ("heads",))
+        return self
 
-class InterventionSection(Section):
+
+class EditSection(_OneEdit):
+    """One edit. ``layers`` and ``heads`` are axes in an intervention of one edit, sets in one of several."""
+
+    op: str
+
+
+class InterventionSection(_OneEdit):
     """Either the fields of one edit, or ``edits``, a list of them made in one cell."""
 
     model_config = ConfigDict(json_schema_extra=_exactly_one("op", "edits"))
 
     op: str | None = None
-    vector: VectorSection | None = None
-    layers: Layers = "all"
-    site: Site = "resid_post"
-    position: Position = "last"
-    strength: float = 1.0
     edits: Annotated[list[EditSection], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
@@ -188,12 +213,7 @@ class InterventionSection(Section):
         if self.edits is not None:
             return tuple(self.edits)
         assert self.op is not None
-        return (
-            EditSection(
-                op=self.op, vector=self.vector, layers=self.layers, site=self.site,
-                position=self.position, strength=self.strength,
-            ),
-        )  # fmt: skip
+        return (EditSection(op=self.op, **{name: getattr(self, name) for name in _OneEdit.model_fields}),)
 
 
 class ControlSection(Section):
@@ -244,7 +264,7 @@ class DecodabilitySection(Section):
 class StatisticsSection(Section):
     bootstrap: Annotated[int, Field(ge=100)] = Field(default=2000, description="resamples of the queries")
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
 
 def _version(value: Any) -> Any:

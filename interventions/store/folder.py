@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,28 +14,32 @@ import polars as pl
 from filelock import FileLock, Timeout
 
 from interventions.errors import PatchboardError, RunFolderError
+from interventions.store.remains import (
+    LOCK,
+    MANIFEST,
+    SPEC,
+    contents,
+    is_sound,
+    read_json,
+    remove_damaged_parts,
+    remove_run,
+    remove_unfinished,
+    unfinished,
+)
 from interventions.store.schema import VERSION
-
-MANIFEST = "manifest.json"
-_FILES = (
-    "spec.yaml", "plan.json", MANIFEST, "outcomes.parquet", "effects.parquet", "curves.parquet", "decodability.parquet",
-    "prompts.parquet", "summary.json", "vectors.safetensors", "report.html", ".lock",
-)  # fmt: skip
-_FOLDERS = ("parts", "figures")
 
 
 def atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Let ``write`` make the file under another name, then put it in place at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # the ending stays: some writers go by it
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    half = unfinished(path)
     try:
-        write(unfinished)
-        with open(unfinished, "rb") as file:
+        write(half)
+        with open(half, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(unfinished, path)
+        os.replace(half, path)
     finally:
-        unfinished.unlink(missing_ok=True)
+        half.unlink(missing_ok=True)
 
 
 class RunFolder:
@@ -65,84 +69,105 @@ class RunFolder:
         atomically(self.path / name, lambda path: table.write_parquet(path, metadata={"patchboard": str(VERSION)}))
 
     def read_table(self, name: str) -> pl.DataFrame:
-        return pl.read_parquet(self.path / name)
+        return pl.read_parquet(self.path / name, glob=False)  # a folder may be called "seed[1]"
 
     def has(self, name: str) -> bool:
         return (self.path / name).exists()
+
+    def unsound(self, names: Iterable[str]) -> list[str]:
+        """Those of the files that are missing or cut short."""
+        return [name for name in names if not is_sound(self.path / name)]
 
     def drop_parts(self) -> None:
         shutil.rmtree(self.path / "parts", ignore_errors=True)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of a run folder, empty where there is none. Raises RunFolderError if unreadable."""
+    """The manifest of a run folder, empty where there is none. Raises RunFolderError if it is not a run's."""
     file = path / MANIFEST
     if not file.exists():
         return {}
+    remedy = "use --fresh to start over, or give another --out" if _is_of_a_run(path) else "give another --out"
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        found = read_json(file)
     except (OSError, ValueError) as error:
+        what = f"cannot be read ({' '.join(str(error).split())})"
+        raise RunFolderError(str(file), what, remedy) from None
+    entries = found if isinstance(found, dict) else {}
+    if not isinstance(entries.get("digest"), str) or not isinstance(entries.get("version"), int):
+        raise RunFolderError(str(file), "is not the manifest of a run", remedy)
+    return entries
+
+
+def _is_of_a_run(path: Path) -> bool:
+    """Whether a folder without a good manifest is a run's all the same, so that nothing but a run is lost with it."""
+    own, strange = contents(path)
+    return SPEC in own and not strange
+
+
+def _check_free(path: Path, digest: str, fresh: bool) -> None:
+    """Raises RunFolderError where the folder is not this run's to write in."""
+    if path.exists() and not path.is_dir():
+        raise RunFolderError(str(path), "is a file, not a folder", "give another --out")
+    if fresh and _is_of_a_run(path):
+        return
+    known = read_manifest(path)
+    if not known and any(contents(path)):
+        if _is_of_a_run(path):
+            what = f"holds a run without its {MANIFEST}"
+            raise RunFolderError(str(path), what, "use --fresh to start over, or give another --out")
+        raise RunFolderError(str(path), "holds other things than a run", "give another --out")
+    if fresh:
+        return
+    if known.get("digest", digest) != digest:
         raise RunFolderError(
-            str(file), f"cannot be read ({error})", "delete the folder or give another --out"
-        ) from None
+            str(path),
+            f"holds a run of another spec (digest {known['digest'][:8]}, this one is {digest[:8]})",
+            "give another --out, or --fresh to start over",
+        )
+    if known.get("version", VERSION) != VERSION:
+        raise RunFolderError(
+            str(path), f"was written in format {known['version']}, this is {VERSION}", "use --fresh to start over"
+        )
 
 
 @contextmanager
 def open_run(path: Path, digest: str, fresh: bool = False) -> Iterator[RunFolder]:
     """The run's folder, made if needed, held against other processes while open.
 
+    Whoever holds it clears away what killed processes left half written, and parts that cannot be read.
     Raises RunFolderError where the folder belongs to a run of another digest, holds other things
     than a run, cannot be written, or is in use.
     """
-    if path.exists() and not path.is_dir():
-        raise RunFolderError(str(path), "is a file, not a folder", "give another --out")
-    known = read_manifest(path)
-    if not known and path.is_dir() and any(entry.name != ".lock" for entry in path.iterdir()):
-        raise RunFolderError(str(path), "holds other things than a run", "give another --out")
-    if known.get("digest", digest) != digest and not fresh:
-        raise RunFolderError(
-            str(path),
-            f"holds a run of another spec (digest {known['digest'][:8]}, this one is {digest[:8]})",
-            "give another --out, or --fresh to start over",
-        )
-    if known.get("version", VERSION) != VERSION and not fresh:
-        raise RunFolderError(
-            str(path), f"was written in format {known['version']}, this is {VERSION}", "use --fresh to start over"
-        )
+    _check_free(path, digest, fresh)
     made = not path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path / ".lock", timeout=0)
+        lock = FileLock(path / LOCK, timeout=0)
         lock.acquire()
     except Timeout:
         raise RunFolderError(str(path), "is in use by another process", "wait for it, or give another --out") from None
     except OSError as error:
         raise RunFolderError(str(path), f"cannot be written ({error.strerror})", "give another --out") from None
+    begun = False
     try:
+        remove_unfinished(path)
         if fresh:
-            _clear(path)
+            remove_run(path)
+        remove_damaged_parts(path)
+        begun = (path / MANIFEST).exists()
         folder = RunFolder(path, digest)
-        if not folder.manifest:
+        if not begun:
             folder.write_json(MANIFEST, {"digest": digest, "version": VERSION, "status": "running"})
         yield folder
     except PatchboardError:
         # bad input found on the way (a layer that the model lacks) leaves nothing behind; work done stays
-        if made and not (path / "parts").exists() and not list(path.glob("*vectors.safetensors")):
-            _clear(path)
+        if not begun and not (path / "parts").exists() and not list(path.glob("*vectors.safetensors")):
+            remove_run(path)
         raise
     finally:
+        # before it is given back: another process that then takes the old file's lock sees it has no name
+        (path / LOCK).unlink(missing_ok=True)
         lock.release()
-        (path / ".lock").unlink(missing_ok=True)
         if made and not any(path.iterdir()):
             path.rmdir()
-
-
-def _clear(path: Path) -> None:
-    """Remove what a run writes, and nothing else that may stand in the folder."""
-    for name in _FILES:
-        if name != ".lock":
-            (path / name).unlink(missing_ok=True)
-    for vectors in path.glob("m*-vectors.safetensors"):  # one a model where models are swept
-        vectors.unlink()
-    for name in _FOLDERS:
-        shutil.rmtree(path / name, ignore_errors=True)

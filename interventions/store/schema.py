@@ -72,4 +72,5 @@ PROMPTS = {
     "position": pl.Int32(),  # index of `last`, the token before the answer
     "excluded": pl.String(),  # why the row is left out, "" where it is not
     "set": pl.String(),  # which prompts belong together: a plan's group, fit or decoding
+    "swept": pl.String(),  # the set's swept settings, "prompts.seed=1, prompts.shots=4"; several joined with " or "
 }

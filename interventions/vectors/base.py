@@ -28,7 +28,7 @@ class Recipe:
     """How to make one operand from the statistics of one fit."""
 
     key: str
-    """Its name in vectors.safetensors: ``{intervention}/{vector_task}/{layer}``."""
+    """Its name in vectors.safetensors: ``{intervention}/{vector_task}/{layer}``, of a head ``…/{layer}.{head}``."""
     fit: str
     """Id of the fit whose prompts it comes from."""
     kind: Literal["mean", "difference", "subspace"]
@@ -42,3 +42,5 @@ class Recipe:
     method: Literal["pca", "leace"] = "pca"
     draw: int = -1
     """A random counterpart's number, -1 for the fitted operand itself."""
+    columns: tuple[int, int] | None = None
+    """Part of the place's state that it is an operand for (one head's), from and to."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -30,11 +30,16 @@ def _fitted(recipe: Recipe, statistics: PlaceStatistics) -> Tensor | SubspaceTen
         if recipe.method == "leace":
             fitter = statistics.leace[recipe.only][statistics.layers.index(recipe.layer)]
             return leace_subspace(fitter, recipe.rank)
-        return pca_subspace(statistics.means(recipe.plus, recipe.layer, recipe.only), recipe.rank)
-    vector = statistics.means(recipe.plus, recipe.layer, recipe.only).mean(0)
+        return pca_subspace(_means(recipe, recipe.plus, statistics), recipe.rank)
+    vector = _means(recipe, recipe.plus, statistics).mean(0)
     if recipe.kind == "difference":
-        vector = vector - statistics.means(recipe.minus, recipe.layer, recipe.only).mean(0)
+        vector = vector - _means(recipe, recipe.minus, statistics).mean(0)
     return vector
+
+
+def _means(recipe: Recipe, tasks: Sequence[str], statistics: PlaceStatistics) -> Tensor:
+    """[task, d_model], or one head's columns of it."""
+    return statistics.means(tasks, recipe.layer, recipe.only)[:, slice(*(recipe.columns or (None,)))]
 
 
 def _random_counterpart(fitted: Tensor | SubspaceTensors, recipe: Recipe) -> Tensor | SubspaceTensors:

@@ -61,6 +61,10 @@ class PlaceStatistics:
                 if len(chosen):
                     fitter.update(chosen[:, i].double(), label)
 
+    def is_finite(self) -> bool:
+        """Whether no state held a NaN or an infinite number."""
+        return all(bool(total.isfinite().all()) for total in self.all.sums.values())
+
     def lacks_correct(self) -> list[str]:
         """Tasks of which not one prompt was answered correctly."""
         return [task for task in self.all.counts if not self.correct.counts.get(task)]

@@ -8,44 +8,61 @@ import pytest
 import torch
 
 from interventions.embedded.tokenizer import build
-from interventions.engine.families import ARCHITECTURES, SITES
+from interventions.engine.families import ARCHITECTURES, head_dim_of
 from interventions.engine.hooks import hooked_logits
 from interventions.engine.local import LocalEngine
+from interventions.engine.sites import SITES
 from interventions.ops import OPS, SubspaceTensors
-from interventions.plan.cells import OWN_STATE, Edit
+from interventions.plan.cells import OWN_STATE, STATE, Edit
 from interventions.plan.model import Copy
 from interventions.plan.packing import lay_out
-from tests.models import SIZES, random_model, unequal_prompts
+from interventions.plan.suffix import positions_of
+from tests.models import SIZES, random_model, shared_prompts, unequal_prompts
 
 TOLERANCE = 1e-5
 """Logit difference allowed between two ways of computing one cell: sums in another order, in float32."""
 
+STREAMS = tuple(site for site in SITES if site != "head")
+WAYS = ("wavefront", "packed", "rows")
+DONOR = STATE + "B"
 LAST = json.dumps("last")
 POSITIONS = ("last", "query", "demo_outputs", "before_answers", "demo_inputs", "all", ["last", "answer"], 1, -2)
 
 
-def operands(width: int) -> dict[str, object]:
+def operands(width: int, head_dim: int) -> dict[str, object]:
     generator = torch.Generator().manual_seed(1)
     basis, _ = torch.linalg.qr(torch.randn(width, 3, generator=generator))
     return {
         "v": torch.randn(width, generator=generator),
         "w": torch.randn(width, generator=generator),
+        "h": torch.randn(head_dim, generator=generator),
         "s": SubspaceTensors(basis, basis.T.contiguous(), torch.randn(width, generator=generator)),
     }
 
 
 def copies() -> list[Copy]:
     """Every op, site, layer and position at least once, edits that compose, and targets of task B."""
-    operand = {"vector": "v", "subspace": "s", "none": ""}
+    operand = {"vector": "v", "subspace": "s", "none": "", "state": DONOR}
     out = [Copy(), Copy(target="B")]
     for name, op in OPS.items():
         for layer in range(4):
-            site = SITES[layer] if name != "patch" else "resid_post"
+            site = STREAMS[layer] if name != "patch" else "resid_post"
             out.append(Copy((Edit(name, site, layer, '"last"', 0.7, operand[op.operand]),)))
     out += [Copy((Edit("patch", "resid_post", 1, json.dumps(p), 1.0, "w"),)) for p in POSITIONS]
     out += [Copy((Edit("patch", "resid_pre", 2, '"last"', 1.0, "v"),), "B")]
     out += [Copy((Edit("patch", "resid_post", 2, '["last", "answer"]', 1.0, "v"),), "B")]
-    out += [Copy((Edit("patch", site, 2, json.dumps(p), 1.0, OWN_STATE),)) for site in SITES for p in ("last", "all")]
+    out += [Copy((Edit("patch", site, 2, json.dumps(p), 1.0, OWN_STATE),)) for site in STREAMS for p in ("last", "all")]
+    out += [
+        Copy((Edit("resample", site, 1, json.dumps(p), 1.0, DONOR, head=head),))
+        for site, head in (("resid_post", -1), ("head", 2))
+        for p in ("query", "demo_outputs", ["last", "demo_inputs"])
+    ]
+    out += [
+        Copy((Edit(op, "head", layer, json.dumps(p), 1.0, operand, head=head),))
+        for layer in range(4)
+        for head in range(4)
+        for op, operand, p in (("patch", "h", "last"), ("zero", "", ["last", "query"]), ("patch", OWN_STATE, "all"))
+    ]
     out += [
         Copy((Edit("add", "resid_post", 1, '"last"', 1.0, "v"), Edit("ablate", "resid_post", 1, '"last"', 1.0, "s"))),
         Copy((Edit("ablate", "resid_post", 1, '"last"', 1.0, "s"), Edit("add", "resid_post", 1, '"last"', 1.0, "v"))),
@@ -63,30 +80,35 @@ def logits_of(logits, target, foil, clean):
 def computed(request):
     model = random_model(request.param)
     engine = LocalEngine(model, build())
-    prompts, wanted = unequal_prompts(), copies()
-    made = operands(model.config.hidden_size)
+    architecture = ARCHITECTURES[request.param]
+    prompts, donors = unequal_prompts(), unequal_prompts("B")
+    wanted = [copy for copy in copies() if not any(architecture.lacks(edit.site) for edit in copy.edits)]
+    made = operands(model.config.hidden_size, head_dim_of(model.config))
     found = {}
-    for packed in (True, False):
-        layout = lay_out(prompts, [-1] * len(prompts), wanted, packed)
+    for way in WAYS if architecture.packs else ("rows",):
+        layout = lay_out(prompts, [-1] * len(prompts), wanted, way, donors={"B": donors})
         _, result = engine.forward(layout, engine.place(made), {"logits": logits_of})
-        found[packed] = (layout, result["scores"]["logits"])
-    return model, prompts, wanted, made, found
+        found[way] = (layout, result["scores"]["logits"])
+    return model, prompts, donors, wanted, made, found
 
 
 def test_every_family_is_tested():
     assert set(SIZES) == set(ARCHITECTURES)
 
 
-@pytest.mark.parametrize("packed", [True, False], ids=["packed", "rows"])
-def test_equals_hooks(computed, packed):
-    model, prompts, wanted, made, found = computed
-    layout, logits = found[packed]
+@pytest.mark.parametrize("way", WAYS)
+def test_equals_hooks(computed, way):
+    model, prompts, donors, wanted, made, found = computed
+    if way not in found:
+        pytest.skip("a family that does not pack")
+    layout, logits = found[way]
     oracle = {}
     seen = 0
     for read, got in zip(layout.reads, logits, strict=True):
         key = (read.prompt, read.copy)
         if key not in oracle:
-            oracle[key] = list(hooked_logits(model, prompts[read.prompt], wanted[read.copy], made))
+            donor = {"B": donors[read.prompt]}
+            oracle[key] = list(hooked_logits(model, prompts[read.prompt], wanted[read.copy], made, donor))
         expected = oracle[key].pop(0)
         torch.testing.assert_close(got, expected, atol=TOLERANCE, rtol=TOLERANCE)
         seen += 1
@@ -94,15 +116,54 @@ def test_equals_hooks(computed, packed):
     assert seen > 200
 
 
+def test_donors_of_another_shape_are_left_out(computed):
+    """A resample edit is computed exactly where the donor has as many tokens of the position; not all do here."""
+    _, prompts, donors, wanted, _, found = computed
+    for layout, _ in found.values():
+        read = {(r.prompt, r.copy) for r in layout.reads}
+        seen = {True: 0, False: 0}
+        for c, copy in enumerate(wanted):
+            for edit in (edit for edit in copy.edits if edit.op == "resample"):
+                for i, (prompt, donor) in enumerate(zip(prompts, donors, strict=True)):
+                    at, given = (positions_of(p, edit.position, len(p.token_ids)) for p in (prompt, donor))
+                    assert ((i, c) in read) == (len(at) == len(given) > 0)
+                    seen[(i, c) in read] += 1
+        assert seen[True] > 20 and seen[False] > 2
+
+
+@pytest.mark.parametrize("way", ("wavefront", "packed"))
+@pytest.mark.parametrize("family", [name for name, row in ARCHITECTURES.items() if row.packs])
+def test_a_shared_prefix_changes_nothing(family, way):
+    """Queries behind one computation of their demonstrations, edits before, at and behind its end."""
+    model, prompts = random_model(family), shared_prompts()
+    engine, made = LocalEngine(model, build()), operands(model.config.hidden_size, head_dim_of(model.config))
+    wanted = [Copy((Edit("patch", "resid_post", 1, json.dumps(p), 1.0, "w"),)) for p in POSITIONS]
+    wanted += [Copy(), Copy((Edit("patch", "resid_pre", 2, '"demo_outputs"', 1.0, OWN_STATE),))]
+    prefix = len(prompts[0].token_ids) - len(prompts[0].positions["query"]) - 1
+    assert len({prompt.token_ids[:prefix] for prompt in prompts}) == 1
+    layout = lay_out(prompts, [-1] * len(prompts), wanted, way, prefix, together=2)
+    assert layout.tokens.shape[0] == 2
+    _, result = engine.forward(layout, engine.place(made), {"logits": logits_of})
+    oracle = {}
+    for read, got in zip(layout.reads, result["scores"]["logits"], strict=True):
+        key = (read.prompt, read.copy)
+        if key not in oracle:
+            oracle[key] = list(hooked_logits(model, prompts[read.prompt], wanted[read.copy], made))
+        torch.testing.assert_close(got, oracle[key].pop(0), atol=TOLERANCE, rtol=TOLERANCE)
+    assert len(oracle) == len(prompts) * len(wanted)
+
+
 def test_packed_sequences_are_shorter_than_rows(computed):
     *_, found = computed
-    assert found[True][0].computed_tokens < found[False][0].computed_tokens / 2
+    if "packed" not in found:
+        pytest.skip("a family that does not pack")
+    assert found["packed"][0].computed_tokens < found["rows"][0].computed_tokens / 2
 
 
 def test_edits_move_logits_and_self_does_not(computed):
     """Both sides: a vector written to `last` changes its prompt's logits, a state patched with itself does not."""
     *_, wanted, _, found = computed
-    layout, logits = found[True]
+    layout, logits = found["wavefront" if "wavefront" in found else "rows"]
     clean = {(r.prompt, r.target): x for r, x in zip(layout.reads, logits, strict=True) if r.copy == 0 and r.first}
     for read, got in zip(layout.reads, logits, strict=True):
         edits = wanted[read.copy].edits

@@ -10,10 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interventions.engine.trace import packed_mask
+from interventions.passes import halved
 from interventions.plan.cells import OWN_STATE, Edit
-from interventions.plan.model import Copy, Group
-from interventions.plan.packing import PAD, Layout, lay_out, positions_of, suffix_of
-from interventions.plan.packs import packs_of, size_of
+from interventions.plan.cost import cost_of
+from interventions.plan.facts import ModelFacts
+from interventions.plan.layout import PAD, Layout
+from interventions.plan.model import Copy, Group, ModelPlan
+from interventions.plan.packing import lay_out
+from interventions.plan.packs import Budget, packs_of
+from interventions.plan.suffix import positions_of, suffix_of
+from interventions.spec.sections import ModelSection
 from tasks.prompts import Prompt
 
 NAMES = ("last", "query", "demo_outputs", "all", "answer")
@@ -50,6 +56,18 @@ copies = st.builds(Copy, st.lists(edits, max_size=2).map(tuple), st.sampled_from
     )  # self is scored on its own answer
 )
 groups = st.tuples(st.lists(prompts, min_size=1, max_size=4), st.lists(copies, min_size=1, max_size=6))
+ways = st.sampled_from(["wavefront", "packed", "rows"])
+shared_ways = st.sampled_from(["wavefront", "packed"])
+LAYERS = 4
+
+
+@st.composite
+def layouts(draw, ways=ways):
+    """(layout, prompts, copies) in any way, with and without a shared prefix (all prompts begin alike)."""
+    found, wanted = draw(groups)
+    shortest = min(len(prompt.token_ids) for prompt in found)
+    prefix, together = draw(st.integers(0, shortest - 1)), draw(st.integers(1, 3))
+    return lay_out(found, [-1] * len(found), wanted, draw(ways), prefix, together), found, wanted
 
 
 def literal_mask(layout: Layout) -> np.ndarray:
@@ -65,39 +83,76 @@ def literal_mask(layout: Layout) -> np.ndarray:
                     out[b, q, k] = q == k
                 elif sq == sk:
                     out[b, q, k] = pk <= pq
-                elif sq > 0 and sk == 0:
+                elif sk in (0, layout.homes[b, q]):
                     out[b, q, k] = pk < layout.starts[b, q]
     return out
 
 
 def mask_of(layout: Layout, window: int = 0) -> np.ndarray:
-    tensors = (torch.from_numpy(a) for a in (layout.segments, layout.positions, layout.starts))
+    tensors = (torch.from_numpy(a) for a in (layout.segments, layout.homes, layout.positions, layout.starts))
     return (packed_mask(*tensors, torch.float32, window)[:, 0] == 0).numpy()
 
 
 @settings(max_examples=150, deadline=None)
-@given(groups)
-def test_mask_is_the_literal_definition(group):
-    layout = lay_out(group[0], [-1] * len(group[0]), group[1], packed=True)
+@given(layouts())
+def test_mask_is_the_literal_definition(made):
+    layout, *_ = made
     assert np.array_equal(mask_of(layout), literal_mask(layout))
 
 
 @settings(max_examples=150, deadline=None)
-@given(groups)
-def test_a_copy_sees_exactly_its_own_prompt(group):
-    """What a token of a copy attends to is, by position, 0 … its own position, each once."""
-    layout = lay_out(group[0], [-1] * len(group[0]), group[1], packed=True)
+@given(layouts())
+def test_a_copy_sees_exactly_its_own_prompt(made):
+    """What a token attends to is, by position, 0 … its own position, each once, and the tokens of its own prompt."""
+    layout, found, wanted = made
     mask = mask_of(layout)
     for b, q in zip(*np.nonzero(layout.segments != PAD), strict=True):
         seen = layout.positions[b, mask[b, q]]
         assert sorted(seen) == list(range(layout.positions[b, q] + 1))
+    for read in layout.reads:
+        suffix = suffix_of(found[read.prompt], wanted[read.copy])
+        assert (
+            suffix
+            and history(layout, mask, read.row, read.col)
+            == suffix.tokens[: len(suffix.tokens)][: layout.positions[read.row, read.col] + 1]
+        )
+
+
+def history(layout: Layout, mask: np.ndarray, row: int, col: int) -> tuple[int, ...]:
+    """The tokens that a column attends to, by position."""
+    seen = np.flatnonzero(mask[row, col])
+    return tuple(layout.tokens[row, seen[np.argsort(layout.positions[row, seen])]].tolist())
 
 
 @settings(max_examples=150, deadline=None)
-@given(groups, st.booleans())
-def test_every_computable_cell_is_read_once_a_token(group, packed):
-    found, wanted = group
-    layout = lay_out(found, [-1] * len(found), wanted, packed)
+@given(layouts(shared_ways))
+def test_what_joins_takes_the_state_of_the_same_tokens(made):
+    """A column's source is there from the first block on, unedited, and has seen the same tokens."""
+    layout, *_ = made
+    mask = mask_of(layout)
+    edited = {(token.row, layout.segments[token.row, token.col]) for token in layout.edits}
+    for join in layout.joins:
+        for row, col in zip(*np.nonzero(layout.segments[:, join.start : join.stop] != PAD), strict=True):
+            source = join.source[row, col]
+            assert source < layout.first_width
+            assert (row, layout.segments[row, source]) not in edited
+            assert history(layout, mask, row, source) == history(layout, mask, row, join.start + col)
+            assert layout.segments[row, join.start + col] > 0
+
+
+@settings(max_examples=150, deadline=None)
+@given(layouts(st.just("wavefront")))
+def test_nothing_is_edited_before_it_joins(made):
+    layout, *_ = made
+    for token in layout.edits:
+        enters = max((j.layer for j in layout.joins if j.start <= token.col < j.stop), default=0)
+        assert enters <= token.edit.layer + (token.edit.site == "resid_post")
+
+
+@settings(max_examples=150, deadline=None)
+@given(layouts())
+def test_every_computable_cell_is_read_once_a_token(made):
+    layout, found, wanted = made
     reads: dict[tuple[int, int], list[int]] = {}
     for read in layout.reads:
         reads.setdefault((read.prompt, read.copy), []).append(read.target)
@@ -111,10 +166,10 @@ def test_every_computable_cell_is_read_once_a_token(group, packed):
 
 
 @settings(max_examples=100, deadline=None)
-@given(groups, st.booleans())
-def test_edited_tokens_stand_where_the_spec_says(group, packed):
+@given(groups, ways)
+def test_edited_tokens_stand_where_the_spec_says(group, way):
     found, wanted = group
-    layout = lay_out(found, [-1] * len(found), wanted, packed)
+    layout = lay_out(found, [-1] * len(found), wanted, way)
     for token in layout.edits:
         at = layout.positions[token.row, token.col]
         prompt = next(
@@ -122,24 +177,44 @@ def test_edited_tokens_stand_where_the_spec_says(group, packed):
         )
         assert at in positions_of(prompt, token.edit.position, at + 1)
         assert token.edit.operand != OWN_STATE or layout.positions[token.source] == at
-        if packed:
-            assert layout.segments[token.row, token.col] > 0, "the clean run must never be edited"
-        else:
+        if way == "rows":
             assert token.row != token.source[0], "the clean row must never be edited"
+        else:
+            assert layout.segments[token.row, token.col] > 0, "the clean run must never be edited"
 
 
 def test_last_token_sweep_costs_one_token_a_cell():
-    """S + L·C tokens in place of L·C·S."""
+    """S + L·C tokens in place of L·C·S, and, joining at their blocks, half of the copies' token-layers."""
     prompt = make_prompt(20, (5,), (6,))
     wanted = [Copy()] + [Copy((Edit("patch", "resid_post", layer, '"last"', 1.0, "v"),)) for layer in range(16)]
-    assert lay_out([prompt], [-1], wanted, packed=True).computed_tokens == 20 + 16
-    assert lay_out([prompt], [-1], wanted, packed=False).computed_tokens == 20 * 17
+    made = {way: lay_out([prompt], [-1], wanted, way) for way in ("wavefront", "packed", "rows")}
+    assert made["wavefront"].computed_tokens == made["packed"].computed_tokens == 20 + 16
+    assert made["rows"].computed_tokens == 20 * 17
+    assert made["packed"].token_layers(16) == 36 * 16
+    assert made["wavefront"].token_layers(16) == 20 * 16 + sum(16 - layer - 1 for layer in range(16))
+
+
+def test_answers_of_another_task_join_late_where_their_unedited_run_is_there():
+    prompt = make_prompt(8, (5, 1), (6, 2, 3))
+    edited = Copy((Edit("patch", "resid_post", 2, '"last"', 1.0, "v"),), "B")
+    alone = lay_out([prompt], [-1], [edited], "wavefront")
+    beside = lay_out([prompt], [-1], [Copy(target="B"), edited], "wavefront")
+    assert alone.token_layers(LAYERS) == 9 * LAYERS + 3 * LAYERS
+    assert beside.token_layers(LAYERS) == 9 * LAYERS + 2 * LAYERS + 3 * 1
+
+
+def test_a_shared_prefix_is_computed_once():
+    found = [make_prompt(length, (5,), (6,)) for length in (10, 12, 11, 10)]
+    copies = [Copy((Edit("patch", "resid_post", layer, '"last"', 1.0, "v"),)) for layer in range(LAYERS)]
+    apart = lay_out(found, [-1] * 4, copies, "packed").computed_tokens
+    shared = lay_out(found, [-1] * 4, copies, "packed", prefix=8, together=4).computed_tokens
+    assert shared == apart - 3 * 8
 
 
 def test_targets_of_one_token_share_a_copy():
     prompt = make_prompt(8, (5,), (6,))
     edit = Edit("patch", "resid_post", 1, '"last"', 1.0, "v")
-    layout = lay_out([prompt], [-1], [Copy((edit,)), Copy((edit,), "B"), Copy(target="B")], packed=True)
+    layout = lay_out([prompt], [-1], [Copy((edit,)), Copy((edit,), "B"), Copy(target="B")], "packed")
     assert layout.computed_tokens == 8 + 1
     assert [read.target for read in layout.reads] == [5, 6, 6]
 
@@ -150,15 +225,42 @@ def test_integer_positions_outside_the_prompt_name_nothing():
     assert positions_of(prompt, "4", 4) == positions_of(prompt, "-5", 4) == ()
 
 
+def group_of(found: list[Prompt], wanted: list[Copy], prefix: int = 0) -> Group:
+    return Group("g", "A", 0, 0, tuple(found), (-1,) * len(found), tuple(wanted), 0, (), ("accuracy",), prefix=prefix)
+
+
+engines = st.sampled_from(["auto", "wavefront", "packed", "rows"])
+
+
 @settings(max_examples=100, deadline=None)
-@given(groups, st.booleans(), st.integers(1, 200))
-def test_packs_cover_every_pair_once(group, packed, vocab):
+@given(groups, engines, st.integers(1, 200), st.integers(1, 200), st.integers(0, 6))
+def test_packs_cover_every_pair_once(group, engine, vocab, tokens, halvings):
+    """Whatever the engine, the budget and how often packs are halved."""
     found, wanted = group
-    made = Group("g", "A", 0, 0, tuple(found), (-1,) * len(found), tuple(wanted), 0, (), ("accuracy",))
-    pairs = [
-        (q, c)
-        for pack in packs_of(made, size_of(made), vocab * 100_000, packed)
-        for q in pack.prompts
-        for c in pack.copies
+    facts = ModelFacts("llama", LAYERS, 8, vocab)
+    made = group_of(found, wanted, min(len(p.token_ids) for p in found) - 1)
+    packs = [
+        small for pack in packs_of(made, facts, engine, Budget(tokens, vocab * 50)) for small in halved(pack, halvings)
     ]
+    pairs = [(q, c) for pack in packs for q in pack.prompts for c in pack.copies]
     assert sorted(pairs) == [(q, c) for q in range(len(found)) for c in range(len(wanted))]
+    assert len({pack.id for pack in packs}) == len(packs)
+
+
+@settings(max_examples=100, deadline=None)
+@given(groups, engines)
+def test_cost_counts_what_the_layouts_compute(group, engine):
+    """The plan's count, with layouts of equal shape counted once, is that of the layouts themselves."""
+    found, wanted = group
+    facts = ModelFacts("llama", LAYERS, 8, 50)
+    made = group_of(found, wanted)
+    plan = ModelPlan(ModelSection(), facts, (made,), (), {}, (), {})
+    cost = cost_of(plan, engine, Budget())
+    counted = 0
+    for pack in packs_of(made, facts, engine, Budget()):
+        chosen = [wanted[c] for c in pack.copies]
+        layout = lay_out(found[pack.prompts.start : pack.prompts.stop], [-1] * len(pack.prompts), chosen, pack.way)
+        counted += layout.token_layers(LAYERS)
+    assert cost.token_layers == counted
+    if engine == "wavefront" and cost.packs == 1 and not any(copy.target for copy in wanted):
+        assert cost.token_layers == cost.bound, "the wavefront computes nothing beyond the bound"

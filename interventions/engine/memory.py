@@ -1,0 +1,39 @@
+"""How much memory a forward pass may take, and the signs that it took too much."""
+
+from __future__ import annotations
+
+import psutil
+import torch
+
+from interventions.plan.cost import activation_floats
+from interventions.plan.facts import ModelFacts
+from interventions.plan.packs import Budget
+
+_SHARE = 0.5
+"""Of the free memory: allocators fragment, other processes grow."""
+
+
+def free_bytes(device: torch.device) -> int:
+    """Bytes that can still be allocated on the device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
+
+
+def budget_for(facts: ModelFacts, device: torch.device, bytes_each: int) -> Budget:
+    """The default budget, halved until a pack's activations fit into half of the device's free memory.
+
+    bytes_each: of one number in the model's dtype; scores are computed in float32, so at least 4 are counted.
+    """
+    free = free_bytes(device) * _SHARE
+    budget = Budget()
+    while budget.tokens > 64 and activation_floats(facts, budget) * max(4, bytes_each) > free:
+        budget = budget.halved()
+    return budget
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that an allocation failed; nnsight hands on errors of a trace under other classes."""
+    text = str(error).lower()
+    signs = ("out of memory", "can't allocate memory", "not enough memory", "unable to allocate")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in text for sign in signs)

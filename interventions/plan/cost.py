@@ -1,0 +1,133 @@
+"""What a run computes, counted from its plan before it starts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from interventions.plan.facts import ModelFacts
+from interventions.plan.model import Copy, Group, ModelPlan, Pack
+from interventions.plan.packing import lay_out
+from interventions.plan.packs import Budget, Shape, packs_of, shape_of
+from interventions.plan.suffix import clean_tokens, first_block, suffix_of
+from tasks.prompts import Prompt
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Exact counts of forwards and tokens, padding left out; fits and CD included.
+
+    token_layers: tokens times the blocks that each goes through. bound: the least that any exact method
+    computes, the clean prompts once and each counterfactual token only in blocks after its edit (DESIGN,
+    section 3). loop: one whole forward pass for each prompt and copy, as a hand-written sweep does it; fit
+    and CD prompts count alike in all of them.
+    """
+
+    cells: int = 0
+    queries: int = 0
+    packs: int = 0
+    forwards: int = 0
+    tokens: int = 0
+    token_layers: int = 0
+    bound: int = 0
+    loop_forwards: int = 0
+    loop_token_layers: int = 0
+    activation_gb: float = 0.0
+    ways: tuple[tuple[str, int], ...] = ()
+    """Packs in each way."""
+
+    def as_dict(self) -> dict[str, object]:
+        saving = round(self.loop_token_layers / max(1, self.token_layers), 1)
+        return asdict(self) | {"ways": dict(self.ways), "saving": saving}
+
+
+def cost_of(plan: ModelPlan, engine: str, budget: Budget) -> Cost:
+    """The plan's cost under an engine: auto, or the way of all packs."""
+    layers, total = plan.facts.layers, Counter[str]()
+    ways: Counter[str] = Counter()
+    for group in plan.groups:
+        packs = list(packs_of(group, plan.facts, engine, budget))
+        ways.update(pack.way for pack in packs)
+        total.update(packs=len(packs), cells=len(group.uses), queries=len(group.prompts))
+        total.update(_packs_cost(group, packs, plan.facts))
+        total.update(_bounds(group, layers))
+    extra = [list(part.prompts.values()) for part in (*plan.fits, *plan.decodings)]
+    sets = [[p for p in rows if not p.excluded] for part in extra for rows in part]
+    tokens = sum(len(clean_tokens(p)) for rows in sets for p in rows)
+    passes = sum(-(-len(rows) * max(map(_length, rows), default=0) // budget.tokens) for rows in sets)
+    return Cost(
+        cells=total["cells"],
+        queries=total["queries"],
+        packs=total["packs"],
+        forwards=total["packs"] + passes,
+        tokens=total["tokens"] + tokens,
+        token_layers=total["token_layers"] + tokens * layers,
+        bound=total["bound"] + tokens * layers,
+        loop_forwards=total["loop_forwards"],
+        loop_token_layers=total["loop_token_layers"] + tokens * layers,
+        activation_gb=round(activation_floats(plan.facts, budget) * 4 / 2**30, 3),
+        ways=tuple(sorted(ways.items())),
+    )
+
+
+def activation_floats(facts: ModelFacts, budget: Budget) -> int:
+    """Largest arrays of one pack: a few hidden states and the MLP's, masks, the logits read."""
+    states = 8 * facts.width + 3 * (facts.mlp or 4 * facts.width)
+    return budget.tokens * states + 2 * budget.tokens * 2048 + 3 * budget.read_floats
+
+
+def _packs_cost(group: Group, packs: Sequence[Pack], facts: ModelFacts) -> Counter[str]:
+    """Tokens and token-layers of the layouts that will run; prompts of one shape are laid out once."""
+    known: dict[tuple, tuple[int, int]] = {}
+    total: Counter[str] = Counter()
+    for pack in packs:
+        for start in range(pack.prompts.start, pack.prompts.stop, pack.together):
+            inside = slice(start, min(start + pack.together, pack.prompts.stop))
+            row = group.prompts[inside]
+            donors = {source: prompts[inside] for source, prompts in group.donors.items()}
+            shapes = (tuple(map(shape_of, prompts)) for prompts in (row, *donors.values()))
+            key = (pack.way, pack.copies, *shapes)
+            if key not in known:
+                copies = [group.copies[c] for c in pack.copies]
+                layout = lay_out(row, [-1] * len(row), copies, pack.way, group.prefix, pack.together, donors)
+                known[key] = layout.computed_tokens, layout.token_layers(facts.layers)
+            tokens, token_layers = known[key]
+            total.update(tokens=tokens, token_layers=token_layers)
+    return total
+
+
+def _bounds(group: Group, layers: int) -> Counter[str]:
+    """The least that the group's cells take, and what a loop of forward passes takes."""
+    known: dict[Shape, Counter[str]] = {}
+    total: Counter[str] = Counter()
+    for prompt in group.prompts:
+        shape = shape_of(prompt)
+        if not shape:
+            continue
+        if shape not in known:
+            known[shape] = _bounds_of(prompt, group.copies, layers)
+        total.update(known[shape])
+    given = [p for prompts in group.donors.values() for p in prompts if not p.excluded]
+    total["bound"] += sum(len(clean_tokens(p)) for p in given) * layers
+    if group.prefix:  # computed once for all
+        total["bound"] -= (sum(not p.excluded for p in group.prompts) - 1) * group.prefix * layers
+    return total
+
+
+def _bounds_of(prompt: Prompt, copies: Sequence[Copy], layers: int) -> Counter[str]:
+    total = Counter(bound=len(clean_tokens(prompt)) * layers)
+    seen = set()
+    for copy in copies:
+        suffix = suffix_of(prompt, copy)
+        if suffix is None or (copy.edits, suffix.tokens) in seen:
+            continue
+        seen.add((copy.edits, suffix.tokens))
+        total["bound"] += suffix.length * (layers - first_block(copy))
+        total["loop_forwards"] += 1
+        total["loop_token_layers"] += len(suffix.tokens) * layers
+    return total
+
+
+def _length(prompt: Prompt) -> int:
+    return len(prompt.token_ids) + len(prompt.answer_ids)

@@ -1,0 +1,25 @@
+"""What planning needs of a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What planning needs of a model: read from its configuration, not from weights."""
+
+    family: str
+    layers: int
+    width: int
+    vocab: int
+    mlp: int = 0
+    """Inner width of its MLPs; 0: four times ``width``."""
+    heads: int = 0
+    head_dim: int = 0
+    sites: tuple[str, ...] = ("resid_pre", "attn_out", "mlp_out", "resid_post")
+    """Sites that its blocks have."""
+    packs: bool = True
+    """Whether its attention takes a mask, so that copies can share a sequence."""
+    context: int = 0
+    """Tokens that a sequence may have; 0 where the configuration names no limit."""

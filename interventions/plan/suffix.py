@@ -1,0 +1,97 @@
+"""What one counterfactual computes of one prompt: its suffix, from the earliest token that can differ."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+
+from interventions.plan.cells import OWN_STATE, Edit
+from interventions.plan.model import Copy
+from tasks.prompts import Prompt
+
+
+@lru_cache
+def _names(position: str) -> tuple[str | int, ...]:
+    value = json.loads(position)
+    return tuple(value) if isinstance(value, list) else (value,)
+
+
+def positions_of(prompt: Prompt, position: str, length: int) -> tuple[int, ...]:
+    """Token indices of a spec position (JSON text) in a sequence of ``length`` tokens.
+
+    `answer` means the forced answer tokens of that sequence. Integers count the prompt's tokens,
+    negative ones from its end; one that the prompt doesn't have names no token.
+    """
+    found: set[int] = set()
+    size = len(prompt.token_ids)
+    for name in _names(position):
+        if isinstance(name, int):
+            found.update([name + size if name < 0 else name] if -size <= name < size else [])
+        elif name == "answer":
+            found.update(range(size, length))
+        else:
+            found.update(prompt.positions[name])
+    return tuple(sorted(found))
+
+
+@dataclass(frozen=True)
+class Suffix:
+    """What one copy computes of one prompt: tokens from ``start`` on; empty where nothing differs."""
+
+    tokens: tuple[int, ...]  # the whole sequence: prompt and forced answer tokens
+    start: int
+    edited: tuple[tuple[Edit, int, tuple[int, ...]], ...]  # each edit, its order, its token indices
+    answer: tuple[int, ...]
+
+    @property
+    def length(self) -> int:
+        return len(self.tokens) - self.start
+
+
+def suffix_of(prompt: Prompt, copy: Copy) -> Suffix | None:
+    """The copy's suffix, or None where it cannot be computed for this prompt.
+
+    None: the prompt is excluded, has no answer under the copy's target, or an edit's position
+    names no token of it.
+    """
+    if prompt.excluded or (copy.target and copy.target not in prompt.alternatives):
+        return None
+    assert not (copy.target and any(edit.operand == OWN_STATE for edit in copy.edits)), (
+        "self is scored on its own answer"
+    )
+    answer = prompt.alternatives[copy.target] if copy.target else prompt.answer_ids
+    tokens = prompt.token_ids + answer[:-1]
+    edited = tuple(
+        (edit, _order(copy.edits, i), positions_of(prompt, edit.position, len(tokens)))
+        for i, edit in enumerate(copy.edits)
+    )
+    if any(not at for _, _, at in edited):
+        return None
+    start = min([shared_tokens(prompt, tokens), *(at[0] for _, _, at in edited)])
+    return Suffix(tokens, start, edited, answer)
+
+
+def clean_tokens(prompt: Prompt) -> tuple[int, ...]:
+    """The sequence of the prompt's clean run: prompt and own answer, teacher-forced but for its last token."""
+    return prompt.token_ids + prompt.answer_ids[:-1]
+
+
+def shared_tokens(prompt: Prompt, tokens: tuple[int, ...]) -> int:
+    """How many of the first ``tokens`` are those of the prompt's clean run."""
+    clean = clean_tokens(prompt)
+    pairs = enumerate(zip(tokens, clean, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(tokens), len(clean)))
+
+
+def first_block(copy: Copy) -> int:
+    """The first block whose input or inside the copy's edits change: below it the copy is the unedited run.
+
+    The output of block l is the input of block l + 1, so an edit there is one of that input.
+    """
+    return min((edit.layer + (edit.site == "resid_post") for edit in copy.edits), default=0)
+
+
+def _order(edits: tuple[Edit, ...], index: int) -> int:
+    place = (edits[index].layer, edits[index].site)
+    return sum((e.layer, e.site) == place for e in edits[:index])

@@ -1,0 +1,58 @@
+"""What is made of a run's outcomes without the model, also again where a finished run has lost it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import polars as pl
+
+from interventions.errors import RunFolderError, SpecError
+from interventions.measure.effects import curves, effects
+from interventions.measure.statistics import Bootstrap
+from interventions.measure.summary import summarise
+from interventions.spec import Study, load_study
+from interventions.store.folder import RunFolder
+from interventions.store.remains import SPEC
+
+_PLANNED = ("plan.json", "prompts.parquet")
+_MEASURED = ("outcomes.parquet", "decodability.parquet")
+_RESULTS = ("effects.parquet", "curves.parquet", "summary.json")
+
+
+def bootstrap_of(study: Study) -> Bootstrap:
+    settings = study.points[0].spec.statistics
+    return Bootstrap(settings.bootstrap, settings.level, settings.seed)
+
+
+def write_results(study: Study, folder: RunFolder, outcomes: pl.DataFrame, decodability: pl.DataFrame) -> None:
+    """Write effects, curves and the summary. outcomes, decodability: as the folder's tables hold them."""
+    bootstrap = bootstrap_of(study)
+    folder.write_table("effects.parquet", effects(outcomes, bootstrap))
+    folder.write_table("curves.parquet", curves(outcomes, bootstrap))
+    folder.write_json("summary.json", summarise(outcomes, decodability, study.points[0].spec.metrics[0], bootstrap))
+
+
+def mend(study: Study, folder: RunFolder, plan_again: Callable[[], object]) -> None:
+    """Make again what a finished run has lost, from the spec and from its outcomes; nothing where all is there.
+
+    plan_again: writes the spec, the plan and the prompts.
+    Raises RunFolderError for a file that it takes the model to make.
+    """
+    models = len({point.spec.model.model_dump_json() for point in study.points})
+    vectors = [f"m{i}-vectors.safetensors" for i in range(models)] if models > 1 else ["vectors.safetensors"]
+    lost = folder.unsound([*_MEASURED, *vectors])
+    if lost:
+        what = "of a finished run is missing or damaged, and cannot be made without the model"
+        raise RunFolderError(str(folder.path / lost[0]), what, "use --fresh to start over")
+    if folder.unsound(_PLANNED) or not _spec_is_there(folder):
+        plan_again()
+    if folder.unsound(_RESULTS):
+        outcomes, decodability = (folder.read_table(name) for name in _MEASURED)
+        write_results(study, folder, outcomes, decodability)
+
+
+def _spec_is_there(folder: RunFolder) -> bool:
+    try:
+        return load_study(folder.path / SPEC).digest == folder.digest
+    except SpecError:
+        return False

@@ -1,0 +1,110 @@
+"""Which files of a folder are a run's own, and what a kill, a full disk or a careless copy leaves of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from safetensors import safe_open
+
+MANIFEST = "manifest.json"
+SPEC = "spec.yaml"
+LOCK = ".lock"
+FILES = (
+    SPEC, "plan.json", MANIFEST, "outcomes.parquet", "effects.parquet", "curves.parquet", "decodability.parquet",
+    "prompts.parquet", "summary.json", "vectors.safetensors", "report.html",
+)  # fmt: skip
+FOLDERS = ("parts", "figures")
+
+_VECTORS = re.compile(r"m\d+-vectors\.safetensors")  # one a model where models are swept
+_UNFINISHED = re.compile(r"\.(?P<stem>.+)\.\d+(?P<ending>\.[a-z0-9]+)")
+
+
+def unfinished(path: Path) -> Path:
+    """Under which name this process writes ``path`` before putting it in place."""
+    return path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")  # the ending stays: some writers go by it
+
+
+def is_unfinished(name: str, top: bool = True) -> bool:
+    """Whether a name is one of ``unfinished``; at the folder's top only if it stands for a file of a run."""
+    parts = _UNFINISHED.fullmatch(name)
+    return parts is not None and (not top or _is_file_of_a_run(parts["stem"] + parts["ending"]))
+
+
+def _is_file_of_a_run(name: str) -> bool:
+    return name in FILES or _VECTORS.fullmatch(name) is not None
+
+
+def contents(path: Path) -> tuple[list[str], list[str]]:
+    """(files and folders that a run writes, names of anything else), without locks and unfinished files."""
+    names = [entry.name for entry in path.iterdir()] if path.is_dir() else []
+    names = [name for name in names if name != LOCK and not is_unfinished(name)]
+    own = [name for name in names if name in FOLDERS or _is_file_of_a_run(name)]
+    return own, [name for name in names if name not in own]
+
+
+def remove_unfinished(path: Path) -> None:
+    """Delete what killed processes left half written. Only for who holds the folder's lock."""
+    for folder in (path, *(path / name for name in FOLDERS)):
+        for entry in folder.iterdir() if folder.is_dir() else ():
+            if is_unfinished(entry.name, top=folder == path):
+                entry.unlink()
+
+
+def remove_damaged_parts(path: Path) -> None:
+    """Delete parts that cannot be read whole, so that they count as missing and are computed again."""
+    for pattern in ("*.parquet", "*.npz"):
+        for part in (path / "parts").glob(pattern):
+            if not _is_whole(part):
+                part.unlink()
+
+
+def _is_whole(part: Path) -> bool:
+    """Reads all of it: parts are small, and damage may lie anywhere."""
+    try:
+        if part.suffix == ".npz":
+            with np.load(part) as stored:
+                for name in stored.files:
+                    stored[name]
+        else:
+            pl.read_parquet(part, glob=False)
+    except (Exception, pl.exceptions.PanicException):  # by kind of damage: zip's, numpy's, polars' own errors
+        return False
+    return True
+
+
+def remove_run(path: Path) -> None:
+    """Delete what a run writes (but the lock), and nothing else that may stand in the folder."""
+    for name in contents(path)[0]:
+        if name in FOLDERS:
+            shutil.rmtree(path / name, ignore_errors=True)
+        else:
+            (path / name).unlink(missing_ok=True)
+
+
+def is_sound(file: Path) -> bool:
+    """Whether a file of a finished run is there and not cut short; its ends are read, not all of it."""
+    try:
+        if file.suffix == ".json":
+            return isinstance(read_json(file), dict)
+        with open(file, "rb") as opened:
+            if file.suffix == ".parquet":
+                pl.read_parquet_schema(opened)
+            elif file.suffix == ".html":
+                return opened.read().rstrip().endswith(b"</html>")
+        if file.suffix == ".safetensors":
+            with safe_open(str(file), framework="numpy"):
+                pass
+    except (Exception, pl.exceptions.PanicException):
+        return False
+    return True
+
+
+def read_json(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
