@@ -12,7 +12,7 @@ import polars as pl
 from interventions.engine.agree import TOLERANCE, largest_difference
 from interventions.engine.local import LocalEngine
 from interventions.engine.memory import is_out_of_memory
-from interventions.errors import EngineError
+from interventions.errors import EngineError, ModelError
 from interventions.measure.metrics import METRICS
 from interventions.measure.outcomes import combine, scored_metrics
 from interventions.plan.model import Group, ModelPlan, Pack, Way
@@ -38,7 +38,7 @@ class Choice:
 def choose(plan: ModelPlan, engine: LocalEngine, operands: Mapping[str, Any], asked: str) -> Choice:
     """The engine that runs: as asked, or the fastest one that equals whole rows on a sample of the first cells.
 
-    Raises EngineError where what was asked for is not exact on this model, or not possible.
+    Raises EngineError where what was asked for is not exact on this model, ModelError where it is not possible.
     """
     family = plan.facts.family
     if asked == "rows" or not plan.groups:
@@ -46,7 +46,7 @@ def choose(plan: ModelPlan, engine: LocalEngine, operands: Mapping[str, Any], as
     if not plan.facts.packs:
         if asked != "auto":
             what = f"{asked} needs attention that takes a mask, {family} has none"
-            raise EngineError("--engine", what, "use --engine auto or rows")
+            raise ModelError("--engine", what, "use --engine auto or rows")
         return Choice("rows", f"rows: {family} has no attention that takes a mask")
     tolerance = TOLERANCE[str(engine.dtype)]
     score = METRICS.get("logprob", "metrics").score

@@ -33,5 +33,12 @@ def largest_difference(
         engine.score_pack(group, pack, operands, {"logprob": score}) for pack in (sample, replace(sample, way="rows"))
     )
     assert np.array_equal(shared.copy, rows.copy) and np.array_equal(shared.prompt, rows.prompt)
-    difference = np.abs(shared.scores["logprob"] - rows.scores["logprob"])
-    return float(difference.max()) if len(difference) else 0.0
+    return _largest(shared.scores["logprob"], rows.scores["logprob"])
+
+
+def _largest(a: np.ndarray, b: np.ndarray) -> float:
+    """Largest difference; values that overflow in both ways agree, in one of them they don't."""
+    finite = np.isfinite(a), np.isfinite(b)
+    if (finite[0] != finite[1]).any():
+        return float("inf")
+    return float(np.abs(a - b)[finite[0]].max(initial=0.0))

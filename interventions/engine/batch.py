@@ -10,9 +10,15 @@ import torch
 from torch import Tensor
 
 from interventions.engine.sites import HEAD, Place, place_of
-from interventions.ops import OPS
+from interventions.ops import OPS, SubspaceTensors
 from interventions.plan.cells import STATE
 from interventions.plan.layout import EditToken, Layout
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if type(value) is tuple:
+        return tuple(_moved(one, device) for one in value)
+    return value.to(device) if isinstance(value, Tensor | SubspaceTensors) else value
 
 
 @dataclass
@@ -32,6 +38,13 @@ class EditGroup:
     copies: list[int]  # which copy each edited token belongs to
     sources: tuple[Tensor, Tensor] | None = None
     heads: Tensor | None = None  # [edit], at the head site
+
+    def to(self, device: torch.device) -> EditGroup:
+        """The same edits on the device of the block that they are made at."""
+        if self.rows.device == device:
+            return self
+        moved = {name: _moved(value, device) for name, value in vars(self).items()}
+        return EditGroup(**moved)
 
 
 @dataclass

@@ -39,9 +39,9 @@ def grown_inputs(inputs: tuple[tuple, dict], block: int, batch: Batch, mask: Any
     args, kwargs = inputs
     h = args[0]
     if block in batch.joins:
-        source = batch.joins[block].source
+        source = batch.joins[block].source.to(h.device)  # blocks may lie on several devices
         h = torch.cat([h, h.gather(1, source[..., None].expand(-1, -1, h.shape[-1]))], dim=1)
-    origin = _origin(batch, width).to(h.device)
+    origin = _origin(batch, width)
 
     def grow(value: Any) -> Any:
         if isinstance(value, tuple):
@@ -52,9 +52,9 @@ def grown_inputs(inputs: tuple[tuple, dict], block: int, batch: Batch, mask: Any
             return _same_kind(value, mask)[..., :width, :width]
         if value.dim() == 3:
             index = origin[..., None].expand(-1, -1, value.shape[-1])
-            return value.expand(len(origin), -1, -1).gather(1, index)
+            return value.expand(len(origin), -1, -1).gather(1, index.to(value.device))
         if value.dim() == 2 and not value.is_floating_point():
-            return value.expand(len(origin), -1).gather(1, origin)
+            return value.expand(len(origin), -1).gather(1, origin.to(value.device))
         return value
 
     return (h, *(grow(value) for value in args[1:])), {name: grow(value) for name, value in kwargs.items()}
@@ -68,7 +68,11 @@ def _origin(batch: Batch, width: int) -> Tensor:
 
 
 def _same_kind(given: Tensor, mask: Any) -> Tensor:
-    """The whole mask of which ``given`` is the narrow beginning: they share their storage."""
-    if given.data_ptr() == 0:  # shapes only, as in a scan
-        return masks_of(mask)[0]
-    return next(one for one in masks_of(mask) if one.data_ptr() == given.data_ptr())
+    """The whole mask of which ``given`` is the narrow beginning: they share their storage, or, where it was
+    brought to another device, their values."""
+    whole = masks_of(mask)
+    width = given.shape[-1]
+    same = (one for one in whole if one.data_ptr() == given.data_ptr())
+    equal = (one for one in whole if torch.equal(one[..., :width, :width].to(given.device), given))
+    found = next(same, None)
+    return next(equal) if found is None else found

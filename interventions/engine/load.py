@@ -77,26 +77,25 @@ def context_of(config: Any) -> int:
 
 
 def load_weights(section: ModelSection, device: str, dtype: str) -> Any:
-    """The causal language model in evaluation mode, on its device.
+    """The causal language model in evaluation mode, on its device or devices.
 
-    device: auto (cuda where there is one), cpu, cuda. dtype: auto, or a torch dtype's name.
+    device: auto (all GPUs there are, else the CPU), cpu, cuda. dtype: auto, or a torch dtype's name.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
+    from interventions.engine.device import device_map_for
     from interventions.engine.family_check import check_architecture
 
-    where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    if where == "cuda" and not torch.cuda.is_available():
-        raise ModelError("--device", "no CUDA device is available", "use --device cpu")
+    device_map = device_map_for(device)
     if dtype == "auto":
-        kind: Any = torch.float32 if where == "cpu" or section.name == EMBEDDED else "auto"
+        kind: Any = torch.float32 if device_map is None or section.name == EMBEDDED else "auto"
     else:
         kind = getattr(torch, dtype)
-    how = {"dtype": kind, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    how = {"dtype": kind, "device_map": device_map, "output_loading_info": True, "ignore_mismatched_sizes": True}
     model, found = _loaded(section, "weights", AutoModelForCausalLM.from_pretrained, **how)
     _check_weights(found)
-    model = model.to(where).eval()
+    model.eval()
     check_architecture(model, architecture_of(model.config))  # runs the model, so where that is fast
     return model
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from interventions.engine.batch import Batch, Capture, make_batch
+from interventions.engine.device import device_of
 from interventions.engine.families import architecture_of, head_dim_of
 from interventions.engine.trace import traced_forward
-from interventions.ops import SubspaceTensors
 from interventions.plan.layout import Layout, Read
 from interventions.plan.model import Copy, Decoding, Fit, Group, Pack
 from interventions.plan.packing import lay_out
@@ -28,6 +28,8 @@ from tasks.prompts import Prompt
 Scorer = Callable[..., Tensor]
 Step = Callable[[int], None]
 """Told how many prompts were done, for a progress bar."""
+Keep = Callable[[Tensor], None]
+"""Given states of some prompts [point, layer, shots, d_model] float32: all of them may be too many to hold."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,6 @@ class PackScores:
     scores: Mapping[str, np.ndarray]
     moved: Mapping[int, float]
     """Copy -> how far its edits moved any state (max abs over prompts)."""
-    token_layers: int
-    """Tokens computed, times the blocks that each went through; padding left out."""
 
 
 class LocalEngine:
@@ -53,9 +53,11 @@ class LocalEngine:
         from nnsight import TransformersModel
 
         self.module, self.budget = model, budget or Budget()
+        self.token_layers = 0
+        """Computed so far: tokens, padding left out, times the blocks that each went through."""
         self.architecture = architecture_of(model.config)
         self.window = getattr(model.config, "sliding_window", None) or 0
-        self.dtype, self.device = model.dtype, model.device
+        self.dtype, self.device = model.dtype, device_of(model)
         self.traced = TransformersModel(model, tokenizer=tokenizer, task="text-generation")
 
     def forward(
@@ -66,6 +68,7 @@ class LocalEngine:
         captures: Sequence[Capture] = (),
     ) -> tuple[Batch, dict[str, Any]]:
         batch = make_batch(layout, operands, self.device, captures)
+        self.token_layers += layout.token_layers(self.module.config.num_hidden_layers)
         heads = getattr(self.module.config, "num_attention_heads", 0)  # a state-space model has none
         return batch, traced_forward(self.traced, self.architecture, self.window, heads, self.dtype, batch, scorers)
 
@@ -76,12 +79,7 @@ class LocalEngine:
 
     def place(self, operands: Mapping[str, Any]) -> dict[str, Any]:
         """The same operands on the model's device, float32."""
-        return {
-            key: o.to(self.device)
-            if isinstance(o, Tensor)
-            else SubspaceTensors(o.left.to(self.device), o.right.to(self.device), o.center.to(self.device))
-            for key, o in operands.items()
-        }
+        return {key: operand.to(self.device) for key, operand in operands.items()}
 
     def score_pack(
         self, group: Group, pack: Pack, operands: Mapping[str, Any], scorers: Mapping[str, Scorer]
@@ -101,7 +99,6 @@ class LocalEngine:
             token=np.array(_answer_index(reads), dtype=np.int32),
             scores={name: values.cpu().numpy() for name, values in found["scores"].items()},
             moved=_moved(batch, found["moved"], pack.copies),
-            token_layers=layout.token_layers(self.module.config.num_hidden_layers),
         )
 
     def fit(self, fit: Fit, score: Scorer, step: Step = lambda _: None) -> dict[Place, PlaceStatistics]:
@@ -143,17 +140,17 @@ class LocalEngine:
         return Capture(site, layers, put(rows), put(cols), put(group), groups)
 
     def decode(
-        self, decoding: Decoding, score: Scorer, step: Step = lambda _: None
-    ) -> tuple[Tensor, np.ndarray, list[str]]:
-        """States before every answer [point, layer, shots, d_model] float32, accuracy [point, shots] (NaN
-        for Null), labels [point].
+        self, decoding: Decoding, score: Scorer, keep: Keep, step: Step = lambda _: None
+    ) -> tuple[np.ndarray, list[str]]:
+        """Gives ``keep`` the states before every answer; returns accuracy [point, shots] (NaN for Null) and
+        labels [point], in the order of the states.
 
         One pass a prompt serves all numbers of shots: the state before the i-th demonstration's answer
         is that of the i-shot prompt. Prompts are in label order, excluded ones left out.
         """
         layers = tuple(range(self.module.config.num_hidden_layers))
         shots = decoding.section.shots
-        states, accuracy, labels = [], [], []
+        accuracy, labels = [], []
         for label, prompts in decoding.prompts.items():
             for chunk in chunks([p for p in prompts if not p.excluded], self.budget.tokens):
                 layout = lay_out(chunk, [-1] * len(chunk), [Copy()], "packed")
@@ -168,14 +165,14 @@ class LocalEngine:
                 capture = self._capture("resid_post", layers, rows, places, list(range(len(rows))), len(rows))
                 _, result = self.forward(layout, {}, {"accuracy": score}, [capture])
                 found = torch.stack(result["states"][0], 1).cpu()  # [prompt x shots, layer, d_model]
-                states.append(found.unflatten(0, (len(chunk), len(shots))).transpose(1, 2))
+                keep(found.unflatten(0, (len(chunk), len(shots))).transpose(1, 2))
                 right = _all_right(layout.reads, result["scores"]["accuracy"], len(rows))
                 flags = right.view(len(chunk), len(shots)).numpy().astype(float)
                 # a random answer is not a thing to get right
                 accuracy.append(np.full_like(flags, np.nan) if label == NULL else flags)
                 labels += [label] * len(chunk)
                 step(len(chunk))
-        return torch.cat(states), np.concatenate(accuracy), labels
+        return np.concatenate(accuracy), labels
 
 
 def chunks(prompts: Sequence[Prompt], tokens: int) -> Iterator[Sequence[Prompt]]:

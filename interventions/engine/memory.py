@@ -14,9 +14,9 @@ _SHARE = 0.5
 
 
 def free_bytes(device: torch.device) -> int:
-    """Bytes that can still be allocated on the device."""
+    """Bytes that can still be allocated on the device; of GPUs, on the fullest: a model may lie on all of them."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        return min(torch.cuda.mem_get_info(number)[0] for number in range(torch.cuda.device_count()))
     return psutil.virtual_memory().available
 
 

@@ -87,6 +87,7 @@ def apply_edits(h: Tensor, groups: list[EditGroup]) -> list[Tensor]:
     """
     moved = []
     for g in groups:
+        g = g.to(h.device)  # blocks may lie on several devices
         head = () if g.heads is None else (g.heads,)
         before = h[g.rows, g.cols, *head].float()
         operand = h[*g.sources, *head].float() if g.sources else g.operand
@@ -99,23 +100,23 @@ def apply_edits(h: Tensor, groups: list[EditGroup]) -> list[Tensor]:
 def captured(h: Tensor, capture: Capture) -> Tensor:
     """Mean of h [batch, seq, (head,) d_model] over each group's tokens: [group, d_model], float32, heads
     side by side."""
-    states = h[capture.rows, capture.cols].float().flatten(1)
-    sums = torch.zeros(capture.groups, states.shape[-1], device=h.device)
-    sums.index_add_(0, capture.group.to(h.device), states)
-    count = torch.bincount(capture.group, minlength=capture.groups).to(h.device)
-    return sums / count[:, None]
+    home = capture.rows.device
+    states = h[capture.rows.to(h.device), capture.cols.to(h.device)].float().flatten(1).to(home)
+    sums = torch.zeros(capture.groups, states.shape[-1], device=home)
+    sums.index_add_(0, capture.group, states)
+    return sums / torch.bincount(capture.group, minlength=capture.groups)[:, None]
 
 
 def score_reads(logits: Tensor, batch: Batch, scorers: Mapping[str, Callable[..., Tensor]]) -> dict[str, Tensor]:
     """logits [read + clean, vocab] -> metric -> [read], float32, in slices of bounded size."""
     assert batch.targets is not None and batch.foils is not None and batch.clean is not None
+    targets, foils, clean = (index.to(logits.device) for index in (batch.targets, batch.foils, batch.clean))
     parts: dict[str, list[Tensor]] = {name: [] for name in scorers}
     step = max(1, _SCORED_AT_ONCE // logits.shape[-1])
-    for at in range(0, len(batch.targets), step):
+    for at in range(0, len(targets), step):
         piece = slice(at, at + step)
         args = (
-            logits[: len(batch.targets)][piece].float(), batch.targets[piece], batch.foils[piece],
-            logits[batch.clean[piece]].float(),
+            logits[: len(targets)][piece].float(), targets[piece], foils[piece], logits[clean[piece]].float(),
         )  # fmt: skip
         for name, score in scorers.items():
             parts[name].append(score(*args))
@@ -171,7 +172,7 @@ def traced_forward(
             if batch.joins:  # some decoders hold the final norm's output to their own input's length
                 stages[-1].output = final[:, :width]
             # where the residual stream is float32 (Mamba-2), the model casts before its head
-            head.input = final[batch.read_rows, batch.read_cols][None].to(dtype)
+            head.input = final[batch.read_rows.to(final.device), batch.read_cols.to(final.device)][None].to(dtype)
             found["scores"] = score_reads(model.output.logits[0], batch, scorers)
     return found
 

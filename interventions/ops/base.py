@@ -27,6 +27,10 @@ class SubspaceTensors:
     right: Tensor
     center: Tensor
 
+    def to(self, device: Any) -> SubspaceTensors:
+        """The same subspace on another device."""
+        return SubspaceTensors(self.left.to(device), self.right.to(device), self.center.to(device))
+
 
 class Op(Protocol):
     """An edit of hidden states."""

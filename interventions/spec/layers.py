@@ -24,9 +24,7 @@ def check_layers(value: Any, where: str) -> None:
         canonical_layers(value)
 
 
-def parse_layers(
-    value: str | int | list[int], n_layers: int, where: str, unit: str = "layer"
-) -> tuple[int, ...]:
+def parse_layers(value: str | int | list[int], n_layers: int, where: str, unit: str = "layer") -> tuple[int, ...]:
     """The blocks that ``value`` names, in the order it names them.
 
     value: ``all``; an int or a list of ints, negative ones from the end; ``from:to:step`` as a Python slice

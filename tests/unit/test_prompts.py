@@ -86,7 +86,8 @@ def test_a_word_unknown_to_the_tokenizer_is_named():
 
 def test_alternatives_continue_the_same_prompt():
     family = Bitwise(bits=4)
-    found = Halves(family, 0).prompts(Prompter(build(), TemplateSection()), "evaluate", family.tasks[:-1], 2, 5)
+    tasks = family.tasks[:-1]
+    found = Halves(family, 0).prompts(Prompter(build(), TemplateSection()), "evaluate", tasks, 2, 5, others=tasks)
     vocabulary = build().get_vocab()
     for prompt in found["AND"]:
         a, b = (int(x, 2) for x in prompt.text.split("\n")[-1].split()[:2])

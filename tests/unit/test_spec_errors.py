@@ -65,12 +65,12 @@ CASES = [
     # layers, positions, choices
     (_patch("layers: al"), f"{AT}.layers: found the text 'al', expected layers; did you mean 'all'?"),
     (_patch("layers: 0:8:0"), f"{AT}.layers: 0:8:0 has a step of 0, expected another whole number; leave the step out for 1"),
-    (_patch("layers: [1, true]"), f"{AT}.layers[1]: found true, expected a block's number; write whole numbers"),
+    (_patch("layers: [1, true]"), f"{AT}.layers[1]: found true, expected a layer's number; write whole numbers"),
     (_patch("layers: {together: [3, 3]}"), f"{AT}.layers.together[1]: 3 stands in the list twice; keep one"),
     (_patch("position: lst"), f"{AT}.position: unknown position 'lst'; did you mean 'last'?"),
     (_patch("position: [last, demo_input]"), f"{AT}.position[1]: unknown position 'demo_input'; did you mean 'demo_inputs'?"),
     (_patch("position: '3'"), f"{AT}.position: found the text '3', expected a token's index; write 3 without quotes"),
-    (_patch("site: resid"), f"{AT}.site: found the text 'resid', expected 'resid_pre', 'resid_post', 'attn_out' or 'mlp_out'; did you mean 'resid_pre'?"),
+    (_patch("site: resid"), f"{AT}.site: found the text 'resid', expected 'resid_pre', 'resid_post', 'attn_out', 'mlp_out' or 'head'; did you mean 'resid_pre'?"),
     # sweeps
     (_patch("strength: {sweep: [0, x]}"), f"{AT}.strength.sweep[1]: found the text 'x', expected a number; write a number such as 1.0"),
     (_patch("strength: {sweep: [0, 1, 1.0]}"), f"{AT}.strength.sweep[2]: 1.0 stands in the list twice; keep one"),

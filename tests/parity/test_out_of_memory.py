@@ -1,0 +1,122 @@
+"""Packs that do not fit are halved until they do, and what was done stays done: the same numbers, part by part."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+
+from interventions.embedded.tokenizer import build
+from interventions.engine.local import LocalEngine
+from interventions.errors import EngineError
+from interventions.passes import Passes
+from interventions.plan.cells import Edit
+from interventions.plan.facts import ModelFacts
+from interventions.plan.model import Copy, Group, ModelPlan
+from interventions.plan.packs import Budget
+from interventions.spec.sections import ModelSection
+from interventions.store.folder import open_run
+from tests.models import random_model, unequal_prompts
+
+
+def passes(folder, engine, way: str = "wavefront") -> Passes:
+    prompts = tuple(unequal_prompts())
+    copies = [Copy(), *(Copy((Edit("patch", "resid_post", layer, '"last"', 1.0, "v"),)) for layer in range(4))]
+    group = Group("g", "A", 2, 0, prompts, (-1,) * len(prompts), tuple(copies), 0, (), ("accuracy", "logprob", "kl"))
+    facts = ModelFacts("llama", 4, engine.module.config.hidden_size, 83)
+    plan = ModelPlan(ModelSection(), facts, (group,), (), {}, (), {})
+    return Passes(plan, engine, {"v": torch.ones(facts.width)}, folder, "", way, Budget())
+
+
+def table_of(folder, engine, way: str = "wavefront") -> pl.DataFrame:
+    (_, table), *_ = passes(folder, engine, way).results(lambda done, of: None)
+    return table.sort("query", "copy")
+
+
+class SmallMemory(LocalEngine):
+    """Runs out of memory where a pack holds more pairs than ``room``."""
+
+    room = 10**9
+    tried = 0
+
+    def score_pack(self, group, pack, operands, scorers):
+        self.tried += 1
+        if len(pack.prompts) * len(pack.copies) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return super().score_pack(group, pack, operands, scorers)
+
+
+@pytest.mark.parametrize("room", [1, 4, 7])
+def test_halved_packs_give_the_same_table(room, tmp_path):
+    engine = SmallMemory(random_model("llama"), build())
+    with open_run(tmp_path / "whole", "d") as folder:
+        whole = table_of(folder, engine)
+    engine.room, engine.tried = room, 0
+    with open_run(tmp_path / "halved", "d") as folder:
+        halved = table_of(folder, engine)
+        parts = len(list((folder.path / "parts").iterdir()))
+        tried, engine.tried = engine.tried, 0
+        again = table_of(folder, engine)
+    assert parts > 1 and tried > parts
+    for name in ("accuracy", "logprob", "kl"):
+        assert (halved[name] - whole[name]).abs().max() < 1e-5
+    assert halved.select("query", "copy").equals(whole.select("query", "copy"))
+    assert again.equals(halved)
+    assert engine.tried <= tried - parts, "finished pieces are not run again"
+
+
+def test_what_cannot_be_halved_is_told(tmp_path):
+    engine = SmallMemory(random_model("llama"), build())
+    engine.room = 0
+    with open_run(tmp_path / "out", "d") as folder, pytest.raises(EngineError, match="--device: one prompt of A with"):
+        table_of(folder, engine)
+
+
+REAL = """
+import resource, sys
+from pathlib import Path
+import torch
+from tests.parity.test_out_of_memory import build, LocalEngine, open_run, random_model, passes
+torch.set_num_threads(1)
+
+class Limited(LocalEngine):
+    more = resource.RLIM_INFINITY
+
+    def score_pack(self, *args):
+        # only while the model runs: polars, which writes the parts, aborts the process where it gets no memory
+        now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        limit = now + self.more if self.more > 0 else self.more
+        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+        try:
+            return super().score_pack(*args)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+engine = Limited(random_model("llama", hidden_size=512, intermediate_size=60000), build())
+with open_run(Path(sys.argv[1]), "d") as folder:
+    run = passes(folder, engine)
+    engine.more = int(sys.argv[2]) or engine.more
+    (_, table), *_ = run.results(lambda done, of: None)
+    table.sort("query", "copy").write_parquet(Path(sys.argv[1]) / "table.parquet")
+    print(run.halvings)
+"""
+
+
+@pytest.mark.slow
+def test_memory_that_really_runs_out(tmp_path):
+    """A forward pass may take 150 MB more than the process has: torch's own failure, halved and gone on from."""
+
+    def run(out: Path, more: int) -> int:
+        script = [sys.executable, "-c", REAL, str(out), str(more)]
+        done = subprocess.run(script, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return int(done.stdout.split()[-1])
+
+    assert run(tmp_path / "free", 0) == 0
+    assert run(tmp_path / "tight", 150 << 20) > 0
+    free, tight = (pl.read_parquet(tmp_path / name / "table.parquet") for name in ("free", "tight"))
+    assert (free["logprob"] - tight["logprob"]).abs().max() < 1e-4
