@@ -41,7 +41,10 @@ PLACES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("statistics", sections.StatisticsSection),
 )
 
-OWN_CHAPTER = {"layers": "[layers](#layers)", "position": "[position](#positions)", "site": "[site](#sites)"}
+OWN_CHAPTER = {
+    "layers": "[layers](#layers)", "position": "[position](#positions)", "site": "[site](#sites)",
+    "heads": "[heads](#heads)",
+}  # fmt: skip
 """Fields whose type takes a chapter to tell."""
 
 DESCRIBED = {
@@ -75,8 +78,8 @@ CONTROL_TEXTS = {
     " noise floor.",
     "random": "the same edit with random directions: of a vector's norm, of a subspace's rank and centre. `draws`"
     " independent ones. For a subspace it is reported as `random_subspace`.",
-    "other_task": "the edit with another task's vector, the next in the family's order. Only for vectors made of"
-    " `same_task`. It is also scored against the other task's answers (conversion).",
+    "other_task": "the edit with another task's vector, or `resample`'s state, the next task in the family's order."
+    " Only for vectors and sources of `same_task`. It is also scored against the other task's answers (conversion).",
     "random_subspace": "as `random`, for interventions on subspaces only. Give one of the two.",
 }
 POSITION_TEXTS = {

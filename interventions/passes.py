@@ -91,6 +91,15 @@ class Passes:
             group.id: list(packs_of(group, self.plan.facts, self.way, self.budget)) for group in self.plan.groups
         }
 
+    def explained(self, reason: str) -> str:
+        """The choice's reason, and where single copies are computed in another way all the same."""
+        packs = [pack for packs in self.packs.values() for pack in packs]
+        rows = sum(len(pack.prompts) * len(pack.copies) for pack in packs if pack.way == "rows")
+        pairs = sum(len(pack.prompts) * len(pack.copies) for pack in packs)
+        if not rows or rows == pairs:
+            return reason
+        return f"{reason}; {rows} of {pairs} counterfactuals as rows, where that is less work (edits at early tokens)"
+
     def results(self, ran: Ran) -> Iterator[tuple[Group, pl.DataFrame]]:
         """Each group with its table ``query, copy, moved, <metric …>``, one row for each pair computed."""
         total, done = sum(map(len, self.packs.values())), 0

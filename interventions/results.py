@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import polars as pl
-
 from interventions.errors import RunFolderError, SpecError
 from interventions.measure.effects import curves, effects
+from interventions.measure.scan import scanned
 from interventions.measure.statistics import Bootstrap
 from interventions.measure.summary import summarise
 from interventions.spec import Study, load_study
@@ -24,9 +23,10 @@ def bootstrap_of(study: Study) -> Bootstrap:
     return Bootstrap(settings.bootstrap, settings.level, settings.seed)
 
 
-def write_results(study: Study, folder: RunFolder, outcomes: pl.DataFrame, decodability: pl.DataFrame) -> None:
-    """Write effects, curves and the summary. outcomes, decodability: as the folder's tables hold them."""
+def write_results(study: Study, folder: RunFolder) -> None:
+    """Write effects, curves and the summary, from the folder's outcomes and decodability."""
     bootstrap = bootstrap_of(study)
+    outcomes, decodability = scanned(folder.scan_table("outcomes.parquet")), folder.read_table("decodability.parquet")
     folder.write_table("effects.parquet", effects(outcomes, bootstrap))
     folder.write_table("curves.parquet", curves(outcomes, bootstrap))
     folder.write_json("summary.json", summarise(outcomes, decodability, study.points[0].spec.metrics[0], bootstrap))
@@ -47,8 +47,7 @@ def mend(study: Study, folder: RunFolder, plan_again: Callable[[], object]) -> N
     if folder.unsound(_PLANNED) or not _spec_is_there(folder):
         plan_again()
     if folder.unsound(_RESULTS):
-        outcomes, decodability = (folder.read_table(name) for name in _MEASURED)
-        write_results(study, folder, outcomes, decodability)
+        write_results(study, folder)
 
 
 def _spec_is_there(folder: RunFolder) -> bool:

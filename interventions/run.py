@@ -8,7 +8,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ from interventions.check import check_study
 from interventions.engine.load import open_model
 from interventions.errors import RunFolderError, SpecError
 from interventions.measure.decodability import decodability_table, neighbours
-from interventions.measure.effects import Bootstrap
 from interventions.measure.metrics import METRICS
-from interventions.measure.notes import capped, leave_out_overflow, not_finite, unmeasured
-from interventions.measure.outcomes import outcome_table, value_arrays
-from interventions.measure.trust import check_fired, flip_rate, noise_floor
+from interventions.measure.notes import capped, not_finite
+from interventions.measure.outcomes import outcome_rows, outcome_schema
+from interventions.measure.portions import Scores, portions
+from interventions.measure.statistics import Bootstrap
+from interventions.measure.trust import Checks
 from interventions.plan.build import build_plans
 from interventions.plan.cost import Cost, cost_of
 from interventions.plan.model import Decoding, Group, ModelPlan
@@ -31,12 +32,15 @@ from interventions.plan.packs import Budget
 from interventions.results import bootstrap_of, mend, write_results
 from interventions.spec import Study, dump_yaml
 from interventions.store.folder import RunFolder, atomically, open_run
-from interventions.store.prompts import prompt_table
-from interventions.store.schema import DECODABILITY, VERSION
+from interventions.store.prompts import prompt_tables
+from interventions.store.schema import DECODABILITY, PROMPTS, VERSION
+from interventions.store.states import StateFile
 from interventions.store.vectors import load_vectors, save_vectors
 
 Tick = Callable[[str, int, int], None]
 """Told (phase, done, of), for progress."""
+Take = Callable[[Group, Scores], None]
+"""Given each finished group with its scores."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class _State:
     options: Options
     seconds: dict[str, float] = field(default_factory=dict)
     fallbacks: list[str] = field(default_factory=list)
-    values: list[tuple[Group, dict[str, np.ndarray]]] = field(default_factory=list)
+    checks: Checks = field(default_factory=Checks)
     engines: dict[str, str] = field(default_factory=dict)
 
     @contextmanager
@@ -124,7 +128,9 @@ def _write_plan(study: Study, plans: Sequence[ModelPlan], folder: RunFolder, opt
     costs = [cost_of(plan, options.engine, Budget()) for plan in plans]
     folder.write_text("spec.yaml", dump_yaml(study.tree))
     folder.write_json("plan.json", plan_json(plans, costs))
-    folder.write_table("prompts.parquet", prompt_table(plans))
+    with folder.growing_table("prompts.parquet", PROMPTS) as append:
+        for piece in prompt_tables(plans):
+            append(piece)
     return costs
 
 
@@ -139,25 +145,31 @@ def _run(study: Study, state: _State, plans: Sequence[ModelPlan] | None) -> None
     decodings: list[pl.DataFrame] = []
     bootstrap = bootstrap_of(study)
     models: list[dict[str, Any]] = []
-    for number, plan in enumerate(plans):
-        _run_model(plan, number, len(plans), state, decodings, models, bootstrap)
+    schema = outcome_schema(group for plan in plans for group in plan.groups)
+    with folder.growing_table("outcomes.parquet", schema) as append:
+
+        def take(group: Group, scores: Scores) -> None:
+            with state.timed("measure"):
+                for portion in portions(group, scores):
+                    state.checks.update(portion)
+                    for piece in outcome_rows(portion, schema):
+                        append(piece)
+
+        for number, plan in enumerate(plans):
+            _run_model(plan, number, len(plans), state, decodings, models, bootstrap, take)
+        state.fallbacks += state.checks.notes()
     with state.timed("measure"):
-        state.fallbacks += unmeasured(state.values) + leave_out_overflow(state.values)
-        floor = noise_floor(state.values)
-        state.fallbacks += check_fired(state.values, floor)
-        outcomes = outcome_table(state.values)
-        folder.write_table("outcomes.parquet", outcomes)
         decodability = pl.concat(decodings, how="diagonal") if decodings else pl.DataFrame(schema=DECODABILITY)
         folder.write_table("decodability.parquet", decodability)
-        write_results(study, folder, outcomes, decodability)
+        write_results(study, folder)
     folder.update_manifest(
         name=study.name,
         versions=versions(),
         models=models,
         engine=state.engines,
         seeds={"prompts": sorted({p.spec.prompts.seed for p in study.points}), "bootstrap": bootstrap.seed},
-        noise_floor=floor,
-        flip_rate=flip_rate(state.values),
+        noise_floor=state.checks.noise_floor.floor,
+        flip_rate=state.checks.flips.rate,
         fallbacks=state.fallbacks,
         excluded=excluded,
         tasks=[description for plan in plans for description in plan.tasks.values()],
@@ -167,8 +179,9 @@ def _run(study: Study, state: _State, plans: Sequence[ModelPlan] | None) -> None
 
 def _run_model(
     plan: ModelPlan, number: int, of: int, state: _State,
-    decodings: list[pl.DataFrame], models: list[dict[str, Any]], bootstrap: Bootstrap,
+    decodings: list[pl.DataFrame], models: list[dict[str, Any]], bootstrap: Bootstrap, take: Take,
 ) -> None:  # fmt: skip
+    from interventions.engine.device import device_of
     from interventions.engine.load import load_weights
     from interventions.engine.local import LocalEngine
     from interventions.engine.memory import budget_for
@@ -179,7 +192,7 @@ def _run_model(
     with state.timed("load"):
         tokenizer, _ = open_model(plan.section)
         model = load_weights(plan.section, state.options.device, plan.section.dtype)
-        engine = LocalEngine(model, tokenizer, budget_for(plan.facts, model.device, model.dtype.itemsize))
+        engine = LocalEngine(model, tokenizer, budget_for(plan.facts, device_of(model), model.dtype.itemsize))
     models.append(
         {
             "name": plan.section.name,
@@ -199,12 +212,23 @@ def _run_model(
             decodings += _decoded(decoding, prefix, engine, state, bootstrap)
     with state.timed("packs"):
         placed = engine.place(fitted)
+        planned = engine.token_layers
         choice = choose(plan, engine, placed, state.options.engine)
-        state.engines[plan.section.name] = choice.reason
+        sampled = engine.token_layers - planned
         state.fallbacks += [choice.fallback] if choice.fallback else []
         passes = Passes(plan, engine, placed, folder, prefix, choice.engine, engine.budget)
-        for group, table in passes.results(lambda done, of: state.options.tick("packs", done, of)):
-            state.values.append((group, value_arrays(group, table)))
+        state.engines[plan.section.name] = passes.explained(choice.reason)
+        results = passes.results(lambda done, of: state.options.tick("packs", done, of))
+    while True:
+        with state.timed("packs"):
+            result = next(results, None)
+        if result is None:
+            break
+        group, table = result
+        take(group, lambda table=table: [table])
+    # of this process: what an earlier one left in parts is not computed again
+    models[-1]["token_layers"] = {"computed": engine.token_layers - sampled, "sample": sampled}
+    models[-1]["budget"] = {**asdict(engine.budget), "halved": passes.halvings}
 
 
 def _vectors(plan: ModelPlan, name: str, engine: Any, state: _State) -> dict[str, Any]:
@@ -265,16 +289,19 @@ def _decoded(decoding: Decoding, prefix: str, engine: Any, state: _State, bootst
             done += count
             state.options.tick("states for CD", done, total)
 
-        states, accuracy, labels = engine.decode(decoding, METRICS.get("accuracy", "metrics").score, step)
-        if not states.isfinite().all():
-            raise not_finite("states before the answers")
-        layers, shots = states.shape[1:3]
-        found = np.stack(
-            [
-                [neighbours(states[:, i, s].double().numpy(), decoding.section.k) for s in range(shots)]
-                for i in range(layers)
-            ]
-        )
+        score = METRICS.get("accuracy", "metrics").score
+        with StateFile(folder.path / "parts") as states:
+
+            def keep(found: Any) -> None:
+                if not found.isfinite().all():
+                    raise not_finite("states before the answers")
+                states.add(found.numpy())
+
+            accuracy, labels = engine.decode(decoding, score, keep, step)
+            layers, shots, _ = states.shape
+            found = np.stack(
+                [[neighbours(states.at(i, s), decoding.section.k) for s in range(shots)] for i in range(layers)]
+            )
         buffer = io.BytesIO()
         np.savez_compressed(buffer, found=found, accuracy=accuracy, labels=np.array(labels))
         atomically(folder.path / name, lambda path: path.write_bytes(buffer.getvalue()))

@@ -17,8 +17,11 @@ from tasks.base import Item
 
 Offsets = Sequence[tuple[int, int]]
 
+_AT_ONCE = 256
+"""Prompts tokenised together: a token's id and offsets take 200 bytes until its prompt is made of them."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """One in-context prompt, tokenised together with its answer."""
 
@@ -29,7 +32,7 @@ class Prompt:
     token_ids: tuple[int, ...] = ()
     """[prompt] ids up to and including `last`; the answer's follow in ``answer_ids``."""
     answer_ids: tuple[int, ...] = ()
-    positions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    positions: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """Named position -> token indices in order; `answer` counts on behind the prompt's end."""
     demo_answers: tuple[tuple[int, ...], ...] = ()
     """[demonstration] -> token indices of that demonstration's answer."""
@@ -105,12 +108,23 @@ class Prompter:
                 "use a model with a fast tokenizer (tokenizer.json)",
             )
         self.tokenizer, self.template = tokenizer, template
+        # Ten thousand prompts are mostly the same numbers and the same few layouts: each is held once.
+        self._ids: dict[int, int] = {}
+        self._answers: dict[tuple[int, ...], tuple[int, ...]] = {}
+        self._layouts: dict[tuple, tuple[Mapping[str, Sequence[int]], tuple[tuple[int, ...], ...]]] = {}
 
     def prompts(self, task: str, drawn: Sequence[Sequence[Item]], others: Sequence[str] = ()) -> list[Prompt]:
         """One prompt for each drawn list of rows; the last row is the query.
 
         others: tasks whose answers to the query are wanted as ``alternatives``.
         """
+        return [
+            prompt
+            for start in range(0, len(drawn), _AT_ONCE)
+            for prompt in self._some(task, drawn[start : start + _AT_ONCE], others)
+        ]
+
+    def _some(self, task: str, drawn: Sequence[Sequence[Item]], others: Sequence[str]) -> list[Prompt]:
         fields = [render(self.template, task, rows) for rows in drawn]
         whole, spans = [], []
         for f, rows in zip(fields, drawn, strict=True):
@@ -162,9 +176,15 @@ class Prompter:
             "demo_inputs": tuple(i for s in f.demo_inputs for i in tokens_over(offsets, s)),
             "demo_outputs": tuple(i for answer_tokens in demo_answers for i in answer_tokens),
             "before_answers": tuple(before),
-            "all": tuple(range(start)),
+            "all": range(start),
         }
-        return Prompt(task, f.text, answer, tuple(ids[:start]), tuple(ids[start:]), positions, tuple(demo_answers))
+        layout = positions, tuple(demo_answers)
+        layout = self._layouts.setdefault((*positions.values(), layout[1]), layout)
+        same = tuple(self._ids.setdefault(i, i) for i in ids)
+        return Prompt(task, f.text, answer, same[:start], self._same_answer(same[start:]), *layout)
+
+    def _same_answer(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        return self._answers.setdefault(ids, ids)
 
     def _unknown(self, text: str, ids: list[int], offsets: Offsets) -> str:
         unk = self.tokenizer.unk_token_id
@@ -190,7 +210,7 @@ class Prompter:
             split = len(prompts[n].token_ids)
             answer = tuple(row[split:])
             if tuple(row[:split]) == prompts[n].token_ids and answer and self.tokenizer.unk_token_id not in answer:
-                found[n][other] = answer
+                found[n][other] = self._same_answer(answer)
         return [
             Prompt(p.task, p.text, p.answer, p.token_ids, p.answer_ids, p.positions, p.demo_answers, alt, p.excluded)
             for p, alt in zip(prompts, found, strict=True)

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from interventions.engine.sites import HEAD, Place, place_of
 from interventions.ops import OPS, SubspaceTensors
 from interventions.plan.cells import STATE
-from interventions.plan.layout import EditToken, Layout
+from interventions.plan.layout import EditSpan, Layout
 
 
 def _moved(value: Any, device: torch.device) -> Any:
@@ -35,7 +36,7 @@ class EditGroup:
     cols: Tensor
     strength: Tensor
     operand: Any
-    copies: list[int]  # which copy each edited token belongs to
+    copies: np.ndarray  # [edit] which copy each edited token belongs to
     sources: tuple[Tensor, Tensor] | None = None
     heads: Tensor | None = None  # [edit], at the head site
 
@@ -104,27 +105,27 @@ def make_batch(
         layout.packed, layout.first_width, {j.layer: TensorJoin(j.stop, put(j.source)) for j in layout.joins},
         edits=_edit_groups(layout.edits, operands, device), captures=list(captures),
     )  # fmt: skip
-    if layout.reads:
-        cleans = {place: i for i, place in enumerate(dict.fromkeys(read.clean for read in layout.reads))}
-        batch.read_rows = put([r.row for r in layout.reads] + [row for row, _ in cleans])
-        batch.read_cols = put([r.col for r in layout.reads] + [col for _, col in cleans])
-        batch.targets = put([r.target for r in layout.reads])
-        batch.foils = put([r.foil for r in layout.reads])
-        batch.clean = put([len(layout.reads) + cleans[r.clean] for r in layout.reads])
+    reads = layout.reads
+    if len(reads):
+        cleans, which = np.unique(np.stack([reads.clean_row, reads.clean_col]), axis=1, return_inverse=True)
+        batch.read_rows = put(np.concatenate([reads.row, cleans[0]]))
+        batch.read_cols = put(np.concatenate([reads.col, cleans[1]]))
+        batch.targets, batch.foils = put(reads.target), put(reads.foil)
+        batch.clean = put(len(reads) + which.ravel())
     return batch
 
 
-def _edit_groups(tokens: Sequence[EditToken], operands: Mapping[str, Any], device: torch.device) -> list[EditGroup]:
+def _edit_groups(spans: Sequence[EditSpan], operands: Mapping[str, Any], device: torch.device) -> list[EditGroup]:
     """In the order in which a forward pass meets them: place, order within a copy."""
-    grouped: dict[tuple[Place, int, str, str], list[EditToken]] = {}
-    for token in tokens:
-        edit = token.edit
+    grouped: dict[tuple[Place, int, str, str], list[EditSpan]] = {}
+    for span in spans:
+        edit = span.edit
         # a subspace is one call each; vectors, and states of other runs, are stacked whichever they are
         if edit.operand.startswith(STATE):
             shared = STATE
         else:
             shared = edit.operand if OPS.get(edit.op, "op").operand == "subspace" else ""
-        grouped.setdefault((place_of(edit.layer, edit.site), token.order, edit.op, shared), []).append(token)
+        grouped.setdefault((place_of(edit.layer, edit.site), span.order, edit.op, shared), []).append(span)
     return [
         _group(place, op, shared, members, operands, device)
         for (place, _, op, shared), members in sorted(grouped.items(), key=lambda entry: entry[0])
@@ -132,25 +133,30 @@ def _edit_groups(tokens: Sequence[EditToken], operands: Mapping[str, Any], devic
 
 
 def _group(
-    place: Place, op: str, shared: str, members: list[EditToken], operands: Mapping[str, Any], device: torch.device
+    place: Place, op: str, shared: str, members: list[EditSpan], operands: Mapping[str, Any], device: torch.device
 ) -> EditGroup:
-    def put(values: list[int]) -> Tensor:
-        return torch.tensor(values, device=device)
+    sizes = [len(span.rows) for span in members]
+
+    def put(name: str) -> Tensor:
+        return torch.as_tensor(np.concatenate([getattr(span, name) for span in members]), device=device)
+
+    def each(values: Sequence[float]) -> Tensor:
+        return torch.as_tensor(np.repeat(values, sizes), device=device)
 
     group = EditGroup(
-        op, place, put([t.row for t in members]), put([t.col for t in members]),
-        strength=torch.tensor([[t.edit.strength] for t in members], device=device, dtype=torch.float32),
+        op, place, put("rows"), put("cols"),
+        strength=each([span.edit.strength for span in members]).float()[:, None],
         operand=None,
-        copies=[t.copy for t in members],
+        copies=np.repeat([span.copy for span in members], sizes),
     )  # fmt: skip
     if place.rank == HEAD:
-        group.heads = put([t.edit.head for t in members])
+        group.heads = each([span.edit.head for span in members])
     if shared == STATE:
-        group.sources = put([t.source[0] for t in members]), put([t.source[1] for t in members])
+        group.sources = put("source_rows"), put("source_cols")
     elif shared:
         group.operand = operands[shared]
     elif OPS.get(op, "op").operand == "vector":
-        table = {key: i for i, key in enumerate(dict.fromkeys(t.edit.operand for t in members))}
-        stacked = torch.stack([operands[key] for key in table])
-        group.operand = stacked[torch.tensor([table[t.edit.operand] for t in members], device=stacked.device)]
+        keys = {key: i for i, key in enumerate(dict.fromkeys(span.edit.operand for span in members))}
+        stacked = torch.stack([operands[key] for key in keys])
+        group.operand = stacked[each([keys[span.edit.operand] for span in members]).to(stacked.device)]
     return group

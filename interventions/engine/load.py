@@ -94,18 +94,25 @@ def load_weights(section: ModelSection, device: str, dtype: str) -> Any:
         kind = getattr(torch, dtype)
     how = {"dtype": kind, "device_map": device_map, "output_loading_info": True, "ignore_mismatched_sizes": True}
     model, found = _loaded(section, "weights", AutoModelForCausalLM.from_pretrained, **how)
-    _check_weights(found)
+    architecture = architecture_of(model.config)
+    _check_weights(found, f"{architecture.decoder}.{architecture.blocks}", model.config.num_hidden_layers)
     model.eval()
-    check_architecture(model, architecture_of(model.config))  # runs the model, so where that is fast
+    check_architecture(model, architecture)  # runs the model, so where that is fast
     return model
 
 
-def _check_weights(found: Mapping[str, Any]) -> None:
-    """Raises ModelError where transformers would go on with random weights, for want of any that fit."""
+def _check_weights(found: Mapping[str, Any], blocks: str, layers: int) -> None:
+    """Raises ModelError where transformers would go on with random weights, for want of any that fit, or
+    leave whole blocks out. blocks: the path of the stack of blocks."""
     remedy = "give the config.json that belongs to the checkpoint"
     for name, stored, wanted in sorted(found["mismatched_keys"]):
         shapes = " x ".join(map(str, stored)), " x ".join(map(str, wanted))
         what = f"its weight {name} is {shapes[0]}, its configuration says {shapes[1]}"
+        raise ModelError("model.name", what, remedy)
+    unread = sorted(found["unexpected_keys"])
+    beyond = [name for name in unread if f"{blocks}.{layers}." in name]  # others (an unused head, say) are harmless
+    if beyond:
+        what = f"its configuration has {layers} layers and leaves out the checkpoint's {beyond[0]}"
         raise ModelError("model.name", what, remedy)
     missing = sorted(found["missing_keys"])
     if missing:

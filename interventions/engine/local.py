@@ -15,7 +15,7 @@ from interventions.engine.batch import Batch, Capture, make_batch
 from interventions.engine.device import device_of
 from interventions.engine.families import architecture_of, head_dim_of
 from interventions.engine.trace import traced_forward
-from interventions.plan.layout import Layout, Read
+from interventions.plan.layout import Layout, Read, Reads
 from interventions.plan.model import Copy, Decoding, Fit, Group, Pack
 from interventions.plan.packing import lay_out
 from interventions.plan.packs import Budget
@@ -94,9 +94,9 @@ class LocalEngine:
         batch, found = self.forward(layout, operands, scorers)
         reads = layout.reads
         return PackScores(
-            prompt=np.array([r.prompt + pack.prompts.start for r in reads], dtype=np.int32),
-            copy=np.array([pack.copies[r.copy] for r in reads], dtype=np.int32),
-            token=np.array(_answer_index(reads), dtype=np.int32),
+            prompt=reads.prompt + pack.prompts.start,
+            copy=np.array(pack.copies)[reads.copy],
+            token=reads.token,
             scores={name: values.cpu().numpy() for name, values in found["scores"].items()},
             moved=_moved(batch, found["moved"], pack.copies),
         )
@@ -154,12 +154,14 @@ class LocalEngine:
         for label, prompts in decoding.prompts.items():
             for chunk in chunks([p for p in prompts if not p.excluded], self.budget.tokens):
                 layout = lay_out(chunk, [-1] * len(chunk), [Copy()], "packed")
-                layout.reads = [
-                    read
-                    for i, prompt in enumerate(chunk)
-                    for j, s in enumerate(shots)
-                    for read in _shot_reads(i, prompt, s, answer=i * len(shots) + j)
-                ]
+                layout.reads = Reads.of(
+                    [
+                        read
+                        for i, prompt in enumerate(chunk)
+                        for j, s in enumerate(shots)
+                        for read in _shot_reads(i, prompt, s, answer=i * len(shots) + j)
+                    ]
+                )
                 places = [_before(prompt, s) for prompt in chunk for s in shots]
                 rows = [i for i in range(len(chunk)) for _ in shots]
                 capture = self._capture("resid_post", layers, rows, places, list(range(len(rows))), len(rows))
@@ -188,29 +190,18 @@ def chunks(prompts: Sequence[Prompt], tokens: int) -> Iterator[Sequence[Prompt]]
         yield prompts[start:]
 
 
-def _answer_index(reads: Sequence[Read]) -> list[int]:
-    """Place of each read in its answer; a copy's reads stand together, first token first."""
-    index, out = 0, []
-    for read in reads:
-        index = 0 if read.first else index + 1
-        out.append(index)
-    return out
-
-
 def _moved(batch: Batch, moved: Sequence[Tensor], copies: Sequence[int]) -> dict[int, float]:
     """Copy (index in the group) -> how far its edits moved any state of any prompt."""
-    far: dict[int, float] = {}
+    far = np.full(len(copies), -1.0)
     for group, values in zip(batch.edits, moved, strict=True):
-        for copy, value in zip(group.copies, values.tolist(), strict=True):
-            far[copies[copy]] = max(value, far.get(copies[copy], 0.0))
-    return far
+        np.maximum.at(far, group.copies, values.double().cpu().numpy())
+    return {copies[c]: value for c, value in enumerate(far.tolist()) if value >= 0}
 
 
-def _all_right(reads: Sequence[Read], scores: Tensor, count: int) -> Tensor:
+def _all_right(reads: Reads, scores: Tensor, count: int) -> Tensor:
     """[read] hits -> [answer] bool: every token right; a read's ``prompt`` says which answer it is of."""
     right = torch.ones(count, dtype=torch.bool)
-    which = torch.tensor([read.prompt for read in reads])
-    right[which[scores.cpu() == 0]] = False
+    right[torch.from_numpy(reads.prompt)[scores.cpu() == 0]] = False
     return right
 
 
@@ -227,4 +218,4 @@ def _shot_reads(row: int, prompt: Prompt, shots: int, answer: int) -> list[Read]
         where = prompt.demo_answers[shots]
     else:
         where = tuple(range(len(prompt.token_ids), len(tokens)))
-    return [Read(answer, 0, row, at - 1, tokens[at], -1, (row, at - 1), j == 0) for j, at in enumerate(where)]
+    return [Read(answer, 0, j, row, at - 1, tokens[at], -1, row, at - 1) for j, at in enumerate(where)]

@@ -150,7 +150,7 @@ def traced_forward(
         "position_ids": batch.positions[:, :width],
         "attention_mask": real,
     }
-    reads = batch.read_rows is not None
+    read_rows, read_cols = batch.read_rows, batch.read_cols
     with torch.no_grad(), model.trace(inputs, use_cache=False, logits_to_keep=1):
         found = {"moved": [], "states": [[] for _ in batch.captures], "scores": {}}
         found.save()  # pyright: ignore[reportAttributeAccessIssue]  # nnsight's, on every object
@@ -167,12 +167,12 @@ def traced_forward(
                 for i in captures:
                     found["states"][i].append(captured(h, batch.captures[i]))
                 found["moved"].extend(apply_edits(h, groups))
-        if reads:
+        if read_rows is not None and read_cols is not None:
             final = stages[-1].output
             if batch.joins:  # some decoders hold the final norm's output to their own input's length
                 stages[-1].output = final[:, :width]
             # where the residual stream is float32 (Mamba-2), the model casts before its head
-            head.input = final[batch.read_rows.to(final.device), batch.read_cols.to(final.device)][None].to(dtype)
+            head.input = final[read_rows.to(final.device), read_cols.to(final.device)][None].to(dtype)
             found["scores"] = score_reads(model.output.logits[0], batch, scorers)
     return found
 

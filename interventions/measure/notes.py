@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
 from interventions.errors import ModelError
-from interventions.plan.model import Group, ModelPlan
-
-Values = Mapping[str, np.ndarray]
-"""Metric -> [query, copy], NaN where a copy could not be computed for a query."""
+from interventions.measure.portions import Portion
+from interventions.plan.model import ModelPlan
 
 
 def capped(plans: Iterable[ModelPlan]) -> list[str]:
@@ -24,32 +22,42 @@ def capped(plans: Iterable[ModelPlan]) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
-def unmeasured(groups: Sequence[tuple[Group, Values]]) -> list[str]:
-    """Notes on interventions that no query of any task could take."""
-    seen: dict[str, bool] = {}
-    positions: dict[str, dict[str, None]] = {}
-    for group, values in groups:
-        for use in group.uses:
+class Unmeasured:
+    """Interventions that no query of any task could take."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, bool] = {}
+        self._positions: dict[str, dict[str, None]] = {}
+
+    def update(self, portion: Portion) -> None:
+        for use in portion.group.uses:
             if use.cell.control == "":
                 name = use.cell.intervention
-                positions.setdefault(name, {})[use.cell.row["position"]] = None
-                seen[name] = seen.get(name, False) or not np.isnan(values["accuracy"][:, use.patched]).all()
-    return [
-        f"{name} was measured on no query: its position ({' or '.join(positions[name])}) names no token of any"
-        " evaluated prompt"
-        for name, any_query in seen.items()
-        if not any_query
-    ]
+                self._positions.setdefault(name, {})[use.cell.row["position"]] = None
+                measured = not np.isnan(portion.values["accuracy"][:, use.patched]).all()
+                self._seen[name] = self._seen.get(name, False) or measured
+
+    def notes(self) -> list[str]:
+        return [
+            f"{name} was measured on no query: its position ({' or '.join(self._positions[name])}) names no token of"
+            " any evaluated prompt"
+            for name, any_query in self._seen.items()
+            if not any_query
+        ]
 
 
-def leave_out_overflow(groups: Sequence[tuple[Group, dict[str, np.ndarray]]]) -> list[str]:
-    """Set every metric to NaN (left out) where a computed log-probability is NaN or any metric infinite.
+class Overflow:
+    """Sets every metric to NaN (left out) where a computed log-probability is NaN or any metric infinite.
 
-    An exact match or a rank read from logits that are no numbers looks like a value and is none. Changes the
-    arrays in place; returns a note on each intervention. Raises ModelError where the clean run is concerned.
+    An exact match or a rank read from logits that are no numbers looks like a value and is none.
     """
-    lost: dict[tuple[str, str], tuple[int, set[int]]] = {}
-    for group, values in groups:
+
+    def __init__(self) -> None:
+        self._lost: dict[tuple[str, str], tuple[int, set[int]]] = {}
+
+    def update(self, portion: Portion) -> None:
+        """Changes the portion's arrays in place. Raises ModelError where the clean run is concerned."""
+        group, values = portion.group, portion.values
         scores = [array for name, array in values.items() if name != "moved"]
         computed = ~np.isnan(values["accuracy"])  # 0 or 1 whatever the logits are
         overflowed = computed & (np.isnan(values["logprob"]) | np.any([np.isinf(array) for array in scores], axis=0))
@@ -58,15 +66,18 @@ def leave_out_overflow(groups: Sequence[tuple[Group, dict[str, np.ndarray]]]) ->
         for use in group.uses:
             cell, count = use.cell, int(overflowed[:, use.patched].sum())
             if count:
-                known, layers = lost.get((cell.intervention, cell.control), (0, set()))
-                lost[cell.intervention, cell.control] = known + count, layers | {cell.row["layer"]}
+                known, layers = self._lost.get((cell.intervention, cell.control), (0, set()))
+                self._lost[cell.intervention, cell.control] = known + count, layers | {cell.row["layer"]}
         for array in values.values():
             array[overflowed] = np.nan
-    return [
-        f"{name}{f' ({control})' if control else ''} gave values that are no finite numbers at layer"
-        f" {', '.join(map(str, sorted(layers)))}: {count} are left out; a smaller strength may mend that"
-        for (name, control), (count, layers) in lost.items()
-    ]
+
+    def notes(self) -> list[str]:
+        """A note on each intervention that lost a value."""
+        return [
+            f"{name}{f' ({control})' if control else ''} gave values that are no finite numbers at layer"
+            f" {', '.join(map(str, sorted(layers)))}: {count} are left out; a smaller strength may mend that"
+            for (name, control), (count, layers) in self._lost.items()
+        ]
 
 
 def not_finite(what: str) -> ModelError:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from interventions.measure.metrics import METRICS
+from interventions.measure.portions import Portion
 from interventions.plan.model import Group
 from interventions.store.schema import OUTCOMES
 
@@ -16,6 +17,9 @@ ALWAYS = ("accuracy", "logprob")
 """Scored in every run: conversion is read from the one, the checks from the other."""
 
 CONVERSION = "conversion"
+
+_ROWS_AT_ONCE = 1 << 14
+"""Rows held at once with all of their columns, which are mostly text: about 6 MB."""
 
 
 def scored_metrics(metrics: Sequence[str]) -> list[str]:
@@ -47,57 +51,65 @@ def combine(
     return pl.DataFrame(columns)
 
 
-def value_arrays(group: Group, parts: pl.DataFrame) -> dict[str, np.ndarray]:
-    """Metric -> [query, copy] with NaN where a copy could not be computed for a query."""
-    out = {}
-    for name in parts.columns:
-        if name in ("query", "copy"):
-            continue
-        values = np.full((len(group.prompts), len(group.copies)), np.nan)
-        values[parts["query"].to_numpy(), parts["copy"].to_numpy()] = parts[name].to_numpy()
-        out[name] = values
-    return out
+def outcome_schema(groups: Iterable[Group]) -> dict[str, pl.DataType]:
+    """The columns of outcomes.parquet: store.schema.OUTCOMES, then the swept fields of all groups.
+
+    A swept field's own column repeats `shots`, `seed` … under its path.
+    """
+    swept: dict[str, dict[str, Any]] = {}  # path -> values by their text, in which 1 and True differ
+    for cell in (use.cell for group in groups for use in group.uses):
+        for path, value in cell.swept:
+            swept.setdefault(path, {})[repr(value)] = _plain(value)
+    return {
+        **OUTCOMES,
+        **{path: pl.Series(list(values.values()), strict=False).dtype for path, values in swept.items()},
+    }
 
 
-def outcome_table(groups: Sequence[tuple[Group, Mapping[str, np.ndarray]]]) -> pl.DataFrame:
-    """The rows of outcomes.parquet (store.schema.OUTCOMES, then the swept fields)."""
-    swept = list(dict.fromkeys(path for g, _ in groups for use in g.uses for path, _ in use.cell.swept))
-    tables = [_rows(group, values, swept) for group, values in groups if group.uses]
-    if not tables:
-        return pl.DataFrame(schema=OUTCOMES)
-    table = pl.concat(tables)
-    typed = [pl.col(name).cast(kind) for name, kind in OUTCOMES.items()]
-    # a swept field's own column repeats `shots`, `seed` … under its path
-    return table.select(*typed, *(pl.col(path) for path in swept))
+def outcome_rows(portion: Portion, schema: Mapping[str, pl.DataType]) -> Iterator[pl.DataFrame]:
+    """The portion's rows of outcomes.parquet, a few cells at a time. schema: as ``outcome_schema`` gives it."""
+    group = portion.group
+    cells, clean, patched = _measured(portion, [name for name in schema if name not in OUTCOMES])
+    queries = np.arange(len(group.prompts), dtype=np.int32)
+    at_once = max(1, _ROWS_AT_ONCE // len(queries))
+    for start in range(0, len(cells), at_once):
+        some = slice(start, start + at_once)
+        names = pl.DataFrame(cells[some], infer_schema_length=None, strict=False)
+        before, after = np.stack(clean[some]), np.stack(patched[some])
+        undefined = np.isnan(before) | np.isnan(after)
+        of_cell = np.repeat(np.arange(len(names), dtype=np.uint32), len(queries))
+        yield (
+            names[of_cell]
+            .with_columns(
+                task=pl.lit(group.task),
+                query=np.tile(queries, len(names)),
+                clean=np.where(undefined, np.nan, before).ravel(),
+                patched=np.where(undefined, np.nan, after).ravel(),
+            )
+            .select(pl.col(name).cast(kind) for name, kind in schema.items())
+        )
 
 
-def _rows(group: Group, values: Mapping[str, np.ndarray], swept: Sequence[str]) -> pl.DataFrame:
+def _measured(
+    portion: Portion, swept: Sequence[str]
+) -> tuple[list[dict[str, Any]], list[np.ndarray], list[np.ndarray]]:
+    """What names each cell and metric, and its values [query], clean and patched."""
+    group, values = portion.group, portion.values
     cells, clean, patched = [], [], []
     for use in group.uses:
-        fixed = {**use.cell.row, "shots": group.shots, "seed": group.seed}
         labels = {path: _plain(value) for path, value in use.cell.swept}
+        fixed = {**use.cell.row, "shots": group.shots, "seed": group.seed, **{path: labels.get(path) for path in swept}}
         for metric in group.metrics:
             if metric != CONVERSION:
-                cells.append({**fixed, "metric": metric, **{path: labels.get(path) for path in swept}})
+                cells.append({**fixed, "metric": metric})
                 clean.append(values[metric][:, 0])
                 patched.append(values[metric][:, use.patched])
         if use.cell.converts_to:
-            cells.append({**fixed, "metric": CONVERSION, **{path: labels.get(path) for path in swept}})
+            cells.append({**fixed, "metric": CONVERSION})
             differs = _answers_differ(group, use.cell.converts_to)
             clean.append(np.where(differs, values["accuracy"][:, use.clean_converted], np.nan))
             patched.append(np.where(differs, values["accuracy"][:, use.converted], np.nan))
-    table = pl.DataFrame(cells, infer_schema_length=None, strict=False).with_row_index("cell")
-    queries = len(group.prompts)
-    undefined = np.isnan(np.stack(patched)) | np.isnan(np.stack(clean))
-    measured = pl.DataFrame(
-        {
-            "cell": np.repeat(np.arange(len(cells), dtype=np.uint32), queries),
-            "query": np.tile(np.arange(queries, dtype=np.int32), len(cells)),
-            "clean": np.where(undefined, np.nan, np.stack(clean)).ravel(),
-            "patched": np.where(undefined, np.nan, np.stack(patched)).ravel(),
-        }
-    )
-    return measured.join(table, on="cell", maintain_order="left").with_columns(pl.lit(group.task).alias("task"))
+    return cells, clean, patched
 
 
 def _answers_differ(group: Group, other: str) -> np.ndarray:

@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 from scipy.stats import rankdata
 
+from interventions.measure.blocks import Block
 from interventions.measure.decodability import ALL
-from interventions.measure.effects import Block
-from interventions.measure.statistics import Bootstrap, Floats, quantiles, replicate_means, resample_counts
+from interventions.measure.statistics import Bootstrap, Floats, quantiles
 from interventions.store.schema import DECODABILITY
 from tasks.base import NULL
 
@@ -22,20 +22,22 @@ def correlation(cd: Floats, block: Block, bootstrap: Bootstrap) -> dict[str, Any
     """Spearman's rank correlation of CD and effect over layers, its interval from resampled queries.
 
     cd: [cells] CD at each cell's layer, NaN where it was not measured.
-    block: the cells of one intervention, one a layer, with the values of all queries.
+    block: the cells of one intervention, one a layer, with all queries.
     Returns spearman, ci_low, ci_high and the number of layers; None with fewer than FEWEST_LAYERS
     layers. spearman is NaN where CD or the effect is the same at all layers. CD is taken as it is:
     the interval holds the effect's uncertainty only.
     """
-    difference = block.difference
-    used = ~(np.isnan(cd) | np.isnan(difference).all(axis=0))
+    if (~np.isnan(cd)).sum() < FEWEST_LAYERS:
+        return None
+    measured = [part.measured(bootstrap) for part in block.parts(bootstrap)]
+    effect = np.concatenate([means.effect for means, _ in measured])
+    used = ~(np.isnan(cd) | np.isnan(effect))
     if used.sum() < FEWEST_LAYERS:
         return None
-    difference = difference[:, used]
-    replicates = replicate_means(difference, resample_counts(block.tasks, bootstrap))
-    low, high = quantiles(spearman(cd[used], replicates.T)[None, :], bootstrap.level)
+    drawn = np.concatenate([replicates.means() for _, replicates in measured])[used]
+    low, high = quantiles(spearman(cd[used], drawn.T)[None, :], bootstrap.level)
     return {
-        "spearman": float(spearman(cd[used], np.nanmean(difference, axis=0)[None, :])[0]),
+        "spearman": float(spearman(cd[used], effect[used][None, :])[0]),
         "ci_low": float(low[0]),
         "ci_high": float(high[0]),
         "layers": int(used.sum()),

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from interventions.measure.blocks import Block, blocks
 from interventions.measure.decodability import ALL
-from interventions.measure.effects import Block, blocks, curves, effects, swept_columns
+from interventions.measure.effects import curves, effects
 from interventions.measure.relation import accuracy_against_cd, correlation
+from interventions.measure.scan import Outcomes
 from interventions.measure.statistics import Bootstrap
 from interventions.store.schema import VERSION
 
@@ -27,11 +29,10 @@ _PLACE = ("layer", "layers", "head")
 
 
 def summarise(
-    outcomes: pl.DataFrame, decodability: pl.DataFrame | None, metric: str, bootstrap: Bootstrap
+    outcomes: Outcomes, decodability: pl.DataFrame | None, metric: str, bootstrap: Bootstrap
 ) -> dict[str, Any]:
     """The summary of a run, ready for JSON: NaN is None.
 
-    outcomes: store.schema.OUTCOMES and the swept columns.
     decodability: store.schema.DECODABILITY (swept columns allowed), None or empty where it was not measured.
     metric: the first one of the spec, by which the best layer is chosen.
 
@@ -42,17 +43,16 @@ def summarise(
     """
     if decodability is not None and decodability.is_empty():
         decodability = None
-    own = outcomes.filter(pl.col("metric") == metric, pl.col("control") == "")
-    odd = pl.col("query") % 2 == 1
+    own = outcomes.where(pl.col("metric") == metric, pl.col("control") == "")
     tables = _Tables(
-        choosing=curves(own.filter(~odd), bootstrap),
-        reporting=curves(outcomes.filter(odd), bootstrap),
+        choosing=curves(own.where(odd=False), bootstrap),
+        reporting=curves(outcomes.where(odd=True), bootstrap),
         whole=curves(own, bootstrap),
-        by_task=effects(own.filter(odd), bootstrap),
+        by_task=effects(own.where(odd=True), bootstrap),
         own_blocks=tuple(blocks(own, pooled=True)),
         decodability=decodability,
         metric=metric,
-        setting=("shots", "seed", *swept_columns(outcomes)),
+        setting=("shots", "seed", *outcomes.swept),
     )
     fits = [] if decodability is None else accuracy_against_cd(decodability)
     made = {
@@ -61,7 +61,7 @@ def summarise(
         "level": bootstrap.level,
         "interventions": {
             name: _intervention(tables, name, bootstrap)
-            for name in outcomes["intervention"].unique(maintain_order=True)
+            for name in outcomes.cells["intervention"].unique(maintain_order=True)
         },
         "decodability": None if decodability is None else _peak(decodability),
         "accuracy_against_cd": {**fits[0], "settings": fits} if fits else None,
@@ -124,6 +124,7 @@ def _point(tables: _Tables, name: str, setting: Mapping[str, Any], bootstrap: Bo
         **{field: setting[field] for field in known},
         "best_layer": None,
         "layers": None,
+        "head": None,
         "effect_on_choosing_half": float("nan"),
         **dict.fromkeys(_VALUES),
         "controls": {},
@@ -136,6 +137,7 @@ def _point(tables: _Tables, name: str, setting: Mapping[str, Any], bootstrap: Bo
         point |= {
             "best_layer": place["layer"],
             "layers": place["layers"],
+            "head": place["head"] if place["head"] >= 0 else None,
             "effect_on_choosing_half": place["effect"],
             **_measured(tables, here & _at({field: place[field] for field in _PLACE})),
         }
@@ -174,7 +176,8 @@ def _beside_cd(
         return dict.fromkeys(nothing)
     cd = overall_cd(tables.decodability, setting)
     at = dict(zip(cd["layer"], cd["cd"], strict=True))
-    still = tables.whole.filter(_at({"intervention": name, **setting}), pl.col("ci_low") <= 0, pl.col("ci_high") >= 0)
+    own = tables.whole.filter(_at({"intervention": name, **setting})).group_by("layer")  # a layer may have many heads
+    still = own.agg(((pl.col("ci_low") <= 0) & (pl.col("ci_high") >= 0)).all().alias("idle")).filter("idle")
     high = cd.filter(decodable(pl.col("ci_low"), pl.col("chance")))
     block = _own_block(tables.own_blocks, name, setting)
     of_cells = np.array([at.get(each, np.nan) for each in block.cells["layer"]])
@@ -196,13 +199,12 @@ def overall_cd(decodability: pl.DataFrame, setting: Mapping[str, Any]) -> pl.Dat
 
 
 def _own_block(own: Sequence[Block], name: str, setting: Mapping[str, Any]) -> Block:
-    """The columns of one intervention at one setting."""
+    """The cells of one intervention at one setting."""
     wanted = _at({"intervention": name, **setting})
     for block in own:
         columns = block.cells.with_row_index("column").filter(wanted)["column"].to_numpy()
         if len(columns):
-            clean, patched = block.clean[:, columns], block.patched[:, columns]
-            return Block(block.cells[columns], clean, patched, block.tasks)
+            return block.only(columns)
     raise AssertionError(f"no outcome of {name} at {setting}")
 
 

@@ -7,12 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from interventions.errors import SpecError
 from interventions.ops import OPS
 from interventions.plan.facts import ModelFacts
+from interventions.plan.spots import Spot, spots_of
 from interventions.spec.axes import Point, Variant
-from interventions.spec.layers import parse_layers
-from interventions.spec.sections import ControlSection, EditSection, Together, VectorSection
+from interventions.spec.sections import ControlSection, EditSection, VectorSection
 from interventions.vectors.base import Place, Recipe
 from tasks.base import NULL
 
@@ -67,7 +66,7 @@ class Cell:
             "site": _joined([e.site for e in self.edits]),
             "layer": layers[0],
             "layers": ",".join(map(str, layers)),
-            "head": first.head,
+            "head": first.head if len({e.head for e in self.edits}) == 1 else -1,
             "position": _joined([position_label(e.position) for e in self.edits]),
             "strength": first.strength,
         }
@@ -86,7 +85,8 @@ def position_label(position: str) -> str:
 class Context:
     """What cells of one point and one task depend on, beside the spec."""
 
-    task: str
+    task: str  # whose vectors are meant: the evaluated one, or a control's other one
+    evaluated: str
     tasks: tuple[str, ...]  # of the family, Null last where included
     facts: ModelFacts
     fit_ids: dict[tuple[int, int], str]  # (shots, prompts) of a vector -> fit id at this point
@@ -148,10 +148,6 @@ class _Part:
     recipe: Recipe | None
 
 
-Spot = tuple[int, int]
-"""(block, head), head -1 where none is meant."""
-
-
 def _part(section: EditSection, spot: Spot, label: str, context: Context) -> _Part:
     position = json.dumps(section.position)
     layer, head = spot
@@ -182,40 +178,8 @@ def _donor_task(section: EditSection, context: Context) -> str:
     """Whose prompts an edit takes its states from: a task, SAME for other prompts of the same one, "" for none."""
     if OPS.get(section.op, "op").operand != "state":
         return ""
-    source = section.source or "other_task"
-    return SAME if source in (SAME, context.task) else resolve_source(source, context)[1]
-
-
-def _spots(variant: Variant, facts: ModelFacts, where: str) -> Iterator[list[list[Spot]]]:
-    """For each cell of the variant, the blocks and heads of each of its edits."""
-    section = variant.section
-    if section.edits is not None:
-        yield [
-            [(layer, head) for layer in _set_of(e, facts, at) for head in _heads_of(e, facts, at)]
-            for e, at in ((e, f"{where}.edits[{i}]") for i, e in enumerate(section.edits))
-        ]
-        return
-    (edit,) = section.parts
-    for head in _heads_of(edit, facts, where):
-        layers = _set_of(edit, facts, where)
-        if isinstance(edit.layers, Together):
-            yield [[(layer, head) for layer in layers]]
-        else:
-            yield from ([[(layer, head)]] for layer in layers)
-
-
-def _set_of(edit: EditSection, facts: ModelFacts, where: str) -> tuple[int, ...]:
-    if isinstance(edit.layers, Together):
-        return parse_layers(edit.layers.together, facts.layers, f"{where}.layers.together")
-    return parse_layers(edit.layers, facts.layers, f"{where}.layers")
-
-
-def _heads_of(edit: EditSection, facts: ModelFacts, where: str) -> tuple[int, ...]:
-    """Raises SpecError for a site that the model's family lacks, or heads that it has not."""
-    if edit.site not in facts.sites:
-        what = f"there is no site '{edit.site}' in family '{facts.family}'"
-        raise SpecError(f"{where}.site", what, f"choose one of {', '.join(facts.sites)}")
-    return parse_layers(edit.heads, facts.heads, f"{where}.heads", "head") if edit.site == "head" else (-1,)
+    named = resolve_source(section.source or "other_task", context)[1]
+    return SAME if named == context.evaluated else named
 
 
 def cells_of(
@@ -226,7 +190,7 @@ def cells_of(
     swept = (*point.swept.items(), *variant.swept.items())
     sections = variant.section.parts
     base = vector_label(variant, context)
-    for spots in _spots(variant, context.facts, where):
+    for spots in spots_of(variant, context.facts, where):
 
         def parts(context: Context, spots: list[list[Spot]] = spots) -> list[_Part]:
             return [

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from interventions.plan.facts import ModelFacts
 from interventions.plan.model import Copy, Group, ModelPlan, Pack
 from interventions.plan.packing import lay_out
-from interventions.plan.packs import Budget, Shape, packs_of, shape_of
-from interventions.plan.suffix import clean_tokens, first_block, suffix_of
+from interventions.plan.packs import Budget, packs_of
+from interventions.plan.suffix import Shape, clean_tokens, first_block, shape_of, suffix_of
 from tasks.prompts import Prompt
 
 

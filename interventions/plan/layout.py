@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,13 +15,11 @@ ROOT = 0
 """Segment of the tokens that every other segment of a row may see: the clean run, or a shared prefix."""
 
 
-@dataclass(frozen=True)
-class EditToken:
+class EditToken(NamedTuple):
     """One edited token: which edit, at which (row, column), and where the state to put there stands."""
 
     edit: Edit
     order: int
-    """Edits of the same copy at the same block and site that come before it."""
     copy: int
     row: int
     col: int
@@ -27,17 +27,73 @@ class EditToken:
 
 
 @dataclass(frozen=True)
-class Read:
+class EditSpan:
+    """The tokens, of any number of prompts, that one edit of one copy is made at: arrays [token]."""
+
+    edit: Edit
+    order: int
+    """Edits of the same copy at the same block and site that come before it."""
+    copy: int
+    rows: np.ndarray
+    cols: np.ndarray
+    source_rows: np.ndarray  # where the state stands that the token may be given
+    source_cols: np.ndarray
+
+    def tokens(self) -> Iterator[EditToken]:
+        for row, col, *source in zip(self.rows, self.cols, self.source_rows, self.source_cols, strict=True):
+            yield EditToken(self.edit, self.order, self.copy, row, col, (source[0], source[1]))
+
+
+class Read(NamedTuple):
     """One next-token distribution that is measured, as (row, column) and what it is held against."""
 
     prompt: int  # index within the layout
     copy: int  # index of the copy asked for
+    token: int  # place of the read in its answer
     row: int
     col: int
     target: int
     foil: int
-    clean: tuple[int, int]  # where the clean run's distribution for the same token stands
-    first: bool  # the answer's first token
+    clean_row: int  # where the clean run's distribution for the answer's first token stands
+    clean_col: int
+
+
+@dataclass(frozen=True)
+class Reads:
+    """Reads as arrays [read], named as in ``Read``; those of an answer stand together, first token first."""
+
+    prompt: np.ndarray
+    copy: np.ndarray
+    token: np.ndarray
+    row: np.ndarray
+    col: np.ndarray
+    target: np.ndarray
+    foil: np.ndarray
+    clean_row: np.ndarray
+    clean_col: np.ndarray
+
+    @staticmethod
+    def of(reads: Sequence[Read]) -> Reads:
+        columns = np.array(reads, dtype=np.int64).reshape(len(reads), len(Read._fields))
+        return Reads(*columns.T)
+
+    @staticmethod
+    def joined(parts: Sequence[Reads]) -> Reads:
+        return Reads(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Reads))) if parts else NONE
+
+    def taken(self, order: np.ndarray) -> Reads:
+        """The reads of these indices, in this order."""
+        return Reads(*(getattr(self, f.name)[order] for f in fields(self)))
+
+    def __len__(self) -> int:
+        return len(self.prompt)
+
+    def __iter__(self) -> Iterator[Read]:
+        columns = (getattr(self, f.name).tolist() for f in fields(self))
+        return (Read(*values) for values in zip(*columns, strict=True))
+
+
+NONE = Reads.of([])
 
 
 @dataclass(frozen=True)
@@ -68,8 +124,12 @@ class Layout:
     homes: np.ndarray
     starts: np.ndarray
     joins: list[Join] = field(default_factory=list)
-    edits: list[EditToken] = field(default_factory=list)
-    reads: list[Read] = field(default_factory=list)
+    edits: list[EditSpan] = field(default_factory=list)
+    reads: Reads = NONE
+
+    def edit_tokens(self) -> Iterator[EditToken]:
+        for span in self.edits:
+            yield from span.tokens()
 
     @property
     def packed(self) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from interventions.plan.facts import ModelFacts
 from interventions.plan.model import Copy, Group, Pack, Way
-from interventions.plan.suffix import clean_tokens, first_block, suffix_of
+from interventions.plan.suffix import clean_tokens, first_block, shape_of, suffix_of
 from tasks.prompts import Prompt
 
 
@@ -55,18 +55,6 @@ def size_of(group: Group) -> Size:
     for lengths in {shape: suffix_lengths(p, group.copies) for p in group.prompts if (shape := shape_of(p))}.values():
         copies = [max(known, length) for known, length in zip(copies, lengths, strict=True)]
     return Size(prompt, tuple(copies), answers, group.prefix)
-
-
-Shape = tuple
-"""All of a prompt on which its copies' suffixes depend; many prompts of a group have the same."""
-
-
-def shape_of(prompt: Prompt) -> Shape:
-    """Empty for an excluded prompt."""
-    if prompt.excluded:
-        return ()
-    alternatives = tuple((task, ids[:-1]) for task, ids in prompt.alternatives.items())
-    return len(prompt.token_ids), prompt.answer_ids[:-1], tuple(prompt.positions.items()), alternatives
 
 
 def suffix_lengths(prompt: Prompt, copies: Sequence[Copy]) -> tuple[int, ...]:

@@ -95,3 +95,15 @@ def first_block(copy: Copy) -> int:
 def _order(edits: tuple[Edit, ...], index: int) -> int:
     place = (edits[index].layer, edits[index].site)
     return sum((e.layer, e.site) == place for e in edits[:index])
+
+
+Shape = tuple
+"""All of a prompt on which its copies' suffixes depend; many prompts of a group have the same."""
+
+
+def shape_of(prompt: Prompt) -> Shape:
+    """Empty for an excluded prompt."""
+    if prompt.excluded:
+        return ()
+    alternatives = tuple((task, ids[:-1]) for task, ids in prompt.alternatives.items())
+    return len(prompt.token_ids), prompt.answer_ids[:-1], tuple(prompt.positions.items()), alternatives

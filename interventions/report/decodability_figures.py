@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from interventions.measure.decodability import ALL
-from interventions.report.drawing import Drawing
+from interventions.report.drawing import Drawing, ink
 from interventions.report.numbers import fraction
 from interventions.report.run_files import Run, decodabilities
 from interventions.report.style import CYCLE, WIDTH
@@ -54,10 +54,8 @@ def _heat_map(values: np.ndarray, layers: list[int], shots: list[int], chance: f
     axes.set_ylabel("shots")
     if len(layers) <= _MOST_WRITTEN:
         for (row, column), value in np.ndenumerate(values):
-            red, green, blue, _ = image.cmap(float(value))
-            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
             text = f"{value:.2f}".removeprefix("0") if len(layers) > 12 else f"{value:.2f}"
-            axes.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
+            axes.text(column, row, text, ha="center", va="center", fontsize=8, color=ink(image, value))
     bar = figure.colorbar(image, ax=axes, pad=0.01, label="CD")
     bar.ax.axhline(chance, color="white", linewidth=1.5)
     bar.outline.set_visible(False)  # type: ignore[operator]

@@ -18,7 +18,7 @@ _SITES = {
     "resid_post": "the residual stream after the block",
     "attn_out": "the attention's output",
     "mlp_out": "the MLP's output",
-    "head": "the heads' outputs",
+    "head": "the output of {heads}, before the output projection,",
 }
 _POSITIONS = {
     "last": "the last prompt token",
@@ -35,12 +35,17 @@ _OPS = {
     "ablate": "removes {vector} from {place}",
     "scale": "scales {place}",
     "zero": "sets {place} to zero",
-    "resample": "replaces {place} by that of another prompt",
+    "resample": "replaces {place} by what it is in {donor}",
+}
+_DONORS = {
+    "same_task": "the prompt of the task's next query",
+    "other_task": "a prompt of another task",
+    "null_task": "a prompt of Null",
 }
 _CONTROLS = {
     "self": "a prompt's own state in its place (nothing may change)",
     "random": "random vectors of the same norm",
-    "other_task": "another task's vector",
+    "other_task": "another task's vector or state",
     "random_subspace": "random subspaces of the same rank",
     "shuffled": "vectors of demonstrations with shuffled answers",
 }
@@ -52,14 +57,14 @@ def describe(spec: Mapping[str, Any], manifest: Mapping[str, Any], tasks: list[s
     queries = f"{_text(spec, 'prompts', 'queries')} queries of each of {listed(tasks)}" if tasks else "no query"
     sentences.append(
         f"Tasks of the family {_text(spec, 'tasks', 'family')}: {queries}, with"
-        f" {_text(spec, 'prompts', 'shots')} demonstrations before the query."
+        f" {_text(spec, 'prompts', 'shots')} demonstrations before the query{_drawn(spec)}."
     )
     if spec["controls"]:
         sentences.append(f"Controls, each at the same places: {_controls(spec['controls'])}.")
-    measured = [each for each in _values(spec["decodability"]) if each]
+    measured = [each for each in values_of(spec, "decodability") if each]
     if measured:
         cd = {"sweep": measured} if len(measured) > 1 else measured[0]
-        without = " At one setting of the sweep it is not measured." if None in _values(spec["decodability"]) else ""
+        without = " At one setting of the sweep it is not measured." if None in values_of(spec, "decodability") else ""
         sentences.append(
             "Concept Decodability (CD): the share of prompts whose task is the one most common among the"
             f" {_text(cd, 'k')} nearest other prompts, by their states before the answer;"
@@ -71,6 +76,15 @@ def describe(spec: Mapping[str, Any], manifest: Mapping[str, Any], tasks: list[s
         f" {_text(spec, 'statistics', 'bootstrap')} resamples."
     )
     return sentences
+
+
+def _drawn(spec: Mapping[str, Any]) -> str:
+    """How the demonstrations are drawn, where it is not anew for each query."""
+    drawn = values_of(spec, "prompts", "demonstrations")
+    if "shared" not in drawn:
+        return ""
+    shared = "the same ones for all queries of a task"
+    return f", drawn anew for every query or {shared} (swept)" if "fresh" in drawn else f", {shared}"
 
 
 def describe_interventions(spec: Mapping[str, Any]) -> dict[str, str]:
@@ -91,12 +105,29 @@ def _model(model: Mapping[str, Any]) -> str:
 
 
 def _edit(edit: Mapping[str, Any], several: bool) -> str:
-    place = f"{_phrase(_SITES, edit['site'])} at {_position(edit['position'])}"
+    site = _phrase(_SITES, edit["site"]).format(heads=_heads(edit, several))
+    place = f"{site} at {_position(edit['position'])}"
     op = edit["op"] if isinstance(edit["op"], str) else _text(edit["op"])
     form = _OPS.get(op, f"applies {op} with {{vector}} to {{place}}")
-    done = form.format(place=place, vector=_vector(edit.get("vector")))
+    done = form.format(place=place, vector=_vector(edit.get("vector")), donor=_donor(edit.get("source")))
     strength = "" if edit["strength"] == 1 else f", with strength {_text(edit['strength'])}"
     return f"{done}{strength}; {_layers(edit['layers'], several)}"
+
+
+def _heads(edit: Mapping[str, Any], several: bool) -> str:
+    """Which heads; of several, each is a cell of its own unless the edit is one of several."""
+    heads = edit.get("heads", "all")
+    if isinstance(heads, int | Mapping):  # one head a cell, or swept
+        return f"head {_text(heads)}"
+    each = "every head" if heads == "all" else f"heads {_text(heads)}"
+    return each if several else f"{each} (one at a time)"
+
+
+def _donor(source: Any) -> str:
+    """Whose prompt a state is taken from; ``other_task`` where the spec names none."""
+    who = _text(source or "other_task")
+    alike = "" if source == "same_task" else " (with the same query, where tasks share their inputs)"
+    return _DONORS.get(who, f"a prompt of {who}") + alike
 
 
 def _vector(vector: Mapping[str, Any] | None) -> str:
@@ -112,7 +143,7 @@ def _vector(vector: Mapping[str, Any] | None) -> str:
         what = f"the mean state of {plus} minus that of {minus}"
     else:
         what = f"the mean state of {_phrase(_SOURCES, vector.get('mean') or vector.get('difference'))}"
-    which = "correctly answered " if vector["only"] == "correct" else ""
+    which = "correctly answered " if vector["only"] == "correct" and vector.get("mean") != "null_task" else ""
     prompts = f"up to {_text(vector['prompts'])} {which}prompts a task of {_text(vector['shots'])} demonstrations"
     return f"{what} ({prompts})"
 
@@ -126,14 +157,20 @@ def _position(position: Any) -> str:
 def _layers(layers: Any, several: bool) -> str:
     if isinstance(layers, Mapping) and "together" in layers:
         return f"layers {_text(layers['together'])} together"
+    if isinstance(layers, list) and len(layers) == 1:
+        (layers,) = layers
+    if isinstance(layers, int):
+        return f"layer {layers}"
     if several:
         return f"layers {_text(layers)}"
     return "every layer, one at a time" if layers == "all" else f"layers {_text(layers)}, one at a time"
 
 
-def _values(node: Any) -> list[Any]:
-    """A node's values: those of its sweep, or itself."""
-    return node["sweep"] if isinstance(node, Mapping) and "sweep" in node else [node]
+def values_of(node: Any, *path: str) -> list[Any]:
+    """The values of a leaf of the spec, None where it is not given; a sweep may stand anywhere on the way."""
+    if isinstance(node, Mapping) and "sweep" in node:
+        return [value for each in node["sweep"] for value in values_of(each, *path)]
+    return values_of(node.get(path[0]), *path[1:]) if path else [node]
 
 
 def _controls(node: Any) -> str:

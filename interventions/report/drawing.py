@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from interventions.report.style import WIDTH
@@ -62,7 +63,22 @@ def columns_for(settings: Sequence[object]) -> int:
     return len(settings) if 1 < len(settings) <= 3 else 2
 
 
-def whole_layers(axes: Axes, layers: np.ndarray) -> None:
-    """Ticks of the layer axis at whole numbers, with room at both ends."""
+def whole_layers(axes: Axes, layers: np.ndarray, room: float = 0.4) -> None:
+    """Ticks of the layer axis, which all panels share, at whole numbers, with room at both ends."""
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10, min_n_ticks=1))
-    axes.set_xlim(layers.min() - 0.4, layers.max() + 0.4)
+    axes.set_xlim(layers.min() - room, layers.max() + room)
+
+
+def ink(image: AxesImage, value: float) -> str:
+    """Black or white, whichever stands out from the colour that the image has for a value."""
+    red, green, blue, _ = np.ravel(image.cmap(image.norm(np.array([value]))))
+    return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.5 else "black"
+
+
+def dot(
+    axes: Axes, image: AxesImage, places: Sequence[tuple[float, float]], values: Sequence[float], size: float
+) -> None:
+    """A dot of ``size`` points at each (x, y) of a heat map, to be seen on the colour of its value."""
+    if places:
+        x, y = zip(*places, strict=True)
+        axes.scatter(x, y, s=size**2, color=[ink(image, value) for value in values], linewidths=0)

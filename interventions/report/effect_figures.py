@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 
 from interventions.measure.decodability import ALL
 from interventions.report.drawing import MOST_PANELS, Drawing, columns_for, panels, whole_layers
+from interventions.report.heads import without_heads
 from interventions.report.run_files import Run, at_setting, setting_label, settings_of
 from interventions.report.style import CD_COLOUR, effect_label, in_order, line_of
 
@@ -21,8 +22,9 @@ Panel = tuple[str, pl.DataFrame, pl.DataFrame]
 
 def effect_figures(run: Run, metric: str) -> Iterator[Drawing]:
     """One panel per intervention and swept setting: effect on ``metric`` over layers, CD on the right."""
-    parts = _panels(run, run.curves.filter(pl.col("metric") == metric))
-    across = columns_for(settings_of(run.own, run.swept))
+    curves = without_heads(run.curves, run.swept)
+    parts = _panels(run, curves.filter(pl.col("metric") == metric))
+    across = columns_for(settings_of(curves.filter(pl.col("control") == ""), run.swept))
     caption = (
         f"Mean {effect_label(metric)} of editing one layer at a time, pooled over tasks; bands are bootstrap"
         " intervals over queries. Read the intervention (thick) against its controls: an effect that a control"
@@ -33,6 +35,7 @@ def effect_figures(run: Run, metric: str) -> Iterator[Drawing]:
         figure, axes = panels([title for title, *_ in some], across, height=1.85, share_y=True)
         for place, (axis, part) in enumerate(zip(axes, some, strict=True), start=1):
             _effect_panel(axis, part[1], part[2], name_cd=place % across == 0 or place == len(some))
+        whole_layers(axes[0], np.concatenate([each["layer"] for _, *both in some for each in both]))
         _label(figure, axes, across, effect_label(metric))
         _legend(figure, some, with_cd=any(len(cd) for _, _, cd in some))
         name = f"effect-{metric}" + (f"-{number}" if len(parts) > MOST_PANELS else "")
@@ -40,19 +43,21 @@ def effect_figures(run: Run, metric: str) -> Iterator[Drawing]:
 
 
 def conversion_figures(run: Run) -> Iterator[Drawing]:
-    """The share of answers that become those of the vector's task, over layers; none if never measured."""
-    measured = run.curves.filter(pl.col("metric") == "conversion", pl.col("n") > 0)
-    parts = [part for part in _panels(run, measured) if len(part[1])]
+    """The share of answers that become those of another task, over layers; none if never measured."""
+    curves = without_heads(run.curves, run.swept)
+    measured = curves.filter(pl.col("metric") == "conversion", pl.col("n") > 0)
+    parts = _panels(run, measured)
     across = columns_for(settings_of(measured, run.swept))
     caption = (
-        "Another task's vector is used, and the answer is scored under that task: how much more often it is"
+        "Another task's vector or state is used, and the answer is scored under that task: how much more often it is"
         " right than without the edit. Queries on which both tasks agree are left out. High values say that"
-        " the vector carries its task, not only that the prompt's own task is lost."
+        " it carries that task, not only that the prompt's own task is lost."
     )
     for number, some in enumerate(_split(parts), start=1):
         figure, axes = panels([title for title, *_ in some], across, height=1.85, share_y=True)
         for axis, part in zip(axes, some, strict=True):
             _effect_panel(axis, part[1], part[2].clear(), name_cd=False)
+        whole_layers(axes[0], np.concatenate([curves["layer"] for _, curves, _ in some]))
         _label(figure, axes, across, "conversion (fraction)")
         _legend(figure, some, with_cd=False)
         name = "conversion" + (f"-{number}" if len(parts) > MOST_PANELS else "")
@@ -61,7 +66,7 @@ def conversion_figures(run: Run) -> Iterator[Drawing]:
 
 def _panels(run: Run, table: pl.DataFrame) -> list[Panel]:
     found = []
-    for name in run.curves["intervention"].unique(maintain_order=True):
+    for name in table["intervention"].unique(maintain_order=True):
         mine = table.filter(pl.col("intervention") == name)
         for setting in settings_of(mine, run.swept):
             title = ", ".join(filter(None, (name, setting_label(setting))))
@@ -94,8 +99,6 @@ def _effect_panel(axes: Axes, curves: pl.DataFrame, cd: pl.DataFrame, name_cd: b
             axes.vlines(x, low, high, color=style.colour, linewidth=style.width)
         else:
             axes.fill_between(x, low, high, color=style.colour, alpha=0.18, linewidth=0)
-    layers = np.concatenate([curves["layer"].to_numpy(), cd["layer"].to_numpy()])
-    whole_layers(axes, layers)
     if len(cd):
         _cd_axis(axes, cd, "CD" if name_cd else "")
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from interventions.report.numbers import covers_zero, fraction, listed, plain, signed, spans, with_interval
+from interventions.report.described import values_of
+from interventions.report.numbers import (
+    covers_zero,
+    fraction,
+    listed,
+    place_words,
+    plain,
+    signed,
+    spans,
+    with_interval,
+)
 from interventions.report.run_files import Run, setting_label
 
 _LITTLE_ROOM = 0.05
@@ -28,36 +38,47 @@ def findings(summary: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def best_what(summary: Mapping[str, Any]) -> str:
+    """What is chosen: a layer, or a head of one as well (``2.h3`` in a table)."""
+    points = (point for entry in summary["interventions"].values() for point in entry["points"])
+    return "layer" if all(point.get("head") is None for point in points) else "layer or head"
+
+
 def _of_point(name: str, point: Mapping[str, Any], metric: str) -> Iterator[str]:
     where = ", ".join(filter(None, (name, setting_label(point["at"]))))
     if point["best_layer"] is None or point["effect"] is None:
         yield f"{where}: no query could be measured."
         return
+    head = point.get("head")
     yield (
-        f"{where}: the largest effect is at layer {point['best_layer']}, where {metric} goes from"
+        f"{where}: the largest effect is at {place_words(point['layers'], head)}, where {metric} goes from"
         f" {plain(point['clean'])} to {plain(point['patched'])}: {with_interval(point)}, on {point['n']} queries that"
-        " had no part in choosing the layer."
+        f" had no part in choosing the {'layer' if head is None else 'head'}."
     )
     if covers_zero(point):
         yield "That is not told apart from no effect." + _room(point, metric)
     yield from _controls(point)
     if point.get("conversion"):
         rates = (f"{plain(entry['patched'])} ({control or 'itself'})" for control, entry in point["conversion"].items())
-        yield f"Answers that become those of the vector's task: {listed(rates)}."
+        yield f"Answers that become those of the task whose vector or state is used: {listed(rates)}."
     if point.get("cd_at_best_layer") is not None:
-        yield f"CD there is {fraction(point['cd_at_best_layer'])}, chance {fraction(point['chance'])}."
+        there = "there" if head is None else f"after layer {point['best_layer']}"
+        yield f"CD {there} is {fraction(point['cd_at_best_layer'])}, chance {fraction(point['chance'])}."
     relation = point.get("correlation")
     if relation and relation["spearman"] is not None:
         interval = f"[{relation['ci_low']:+.2f}, {relation['ci_high']:+.2f}]"
-        yield (
-            f"Over {relation['layers']} layers, CD and effect have rank correlation"
-            f" {relation['spearman']:+.2f} {interval}."
+        over = (
+            f"Over {relation['layers']} layers, CD and effect"
+            if head is None
+            else f"Over {relation['layers']} heads, CD after the head's layer and the head's effect"
         )
+        yield f"{over} have rank correlation {relation['spearman']:+.2f} {interval}."
     idle = point.get("decodable_but_not_causal")
     if idle:
+        whose = "the" if head is None else "every edited head's"
         yield (
             f"Decodable is not causal: at layer{'s' * (len(idle) > 1)} {spans(idle)} CD is high, yet the interval of"
-            " the effect covers zero." + ("" if covers_zero(point) else _room(point, metric))
+            f" {whose} effect covers zero." + ("" if covers_zero(point) else _room(point, metric))
         )
 
 
@@ -107,6 +128,11 @@ def caveats(run: Run) -> list[str]:
         f"{len(run.own)} intervals of {run.metric} are drawn, and none is corrected for their number: some leave out"
         " the truth. The best layer's effect is safe from that, being measured on queries that did not choose it."
     )
+    if "shared" in values_of(run.spec, "prompts", "demonstrations"):
+        found.append(
+            "With shared demonstrations all queries of a task stand behind one draw of them, and intervals do not hold"
+            " that draw: repeat over prompts.seed."
+        )
     found.append(
         "Intervals hold the choice of queries, not that of the fit prompts, the tasks or the model: another set of"
         " fit prompts gives another vector. Repeat with {sweep: [...]} over prompts.seed to see how much that matters."

@@ -53,6 +53,27 @@ def spans(layers: Iterable[int]) -> str:
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
+def place_label(layers: str, head: int | None = None) -> str:
+    """A cell's place, short. layers: as the column of that name; head: None or -1 where none is meant.
+
+    >>> place_label("12"), place_label("12", 3), place_label("0,1,2,5", 1)
+    ('12', '12.h3', '0-2, 5.h1')
+    """
+    return spans(map(int, layers.split(","))) + ("" if head is None or head < 0 else f".h{head}")
+
+
+def best_place(point: Mapping[str, Any]) -> str:
+    """``place_label`` of a point of summary.json, ``-`` where nothing could be measured."""
+    return "-" if point["layers"] is None else place_label(point["layers"], point.get("head"))
+
+
+def place_words(layers: str, head: int | None = None) -> str:
+    """The same in a sentence: ``layer 12``, ``head 3 of layer 12``, ``layers 0-2 together``."""
+    several = "," in layers
+    where = f"layer{'s' * several} {place_label(layers)}" + " together" * several
+    return where if head is None or head < 0 else f"head {head} of {where}"
+
+
 def listed(words: Iterable[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     *first, last = list(words) or [""]

@@ -14,8 +14,9 @@ import polars as pl
 
 from interventions.report.described import describe, describe_interventions
 from interventions.report.drawing import Drawing
-from interventions.report.findings import caveats, findings
-from interventions.report.numbers import fraction, plain, signed, with_interval
+from interventions.report.findings import best_what, caveats, findings
+from interventions.report.heads import top_heads
+from interventions.report.numbers import best_place, fraction, place_label, plain, signed, with_interval
 from interventions.report.run_files import Run, read_run, setting_label
 from interventions.report.style import styled
 from interventions.store.folder import atomically
@@ -63,18 +64,22 @@ def drawings(run: Run) -> Iterator[Drawing]:
     # matplotlib loads in most of a second, which printing a finished run's table need not wait for
     from interventions.report.decodability_figures import accuracy_figures, cd_figures
     from interventions.report.effect_figures import conversion_figures, effect_figures
+    from interventions.report.head_figures import head_figures
     from interventions.report.task_figures import task_figures
 
     measured = run.curves["metric"].unique(maintain_order=True).to_list()
     if run.metric in measured:
         yield from effect_figures(run, run.metric)
+        yield from head_figures(run, run.metric)
         yield from task_figures(run)
     yield from cd_figures(run)
     yield from accuracy_figures(run)
     yield from conversion_figures(run)
+    yield from head_figures(run, "conversion")
     for metric in measured:
         if metric not in (run.metric, "conversion"):
             yield from effect_figures(run, metric)
+            yield from head_figures(run, metric)
 
 
 def render(run: Run, figures: list[dict[str, str]]) -> str:
@@ -92,6 +97,10 @@ def render(run: Run, figures: list[dict[str, str]]) -> str:
         interventions=describe_interventions(run.spec),
         entries=run.summary["interventions"],
         setting_label=setting_label,
+        place_label=place_label,
+        best_place=best_place,
+        best_what=best_what(run.summary),
+        headed=top_heads(run),
         findings=findings(run.summary),
         caveats=caveats(run),
         figures=figures,
@@ -126,6 +135,8 @@ def _remove_stale(folder: Path, keep: set[str]) -> None:
 def _table(run: Run, title: str, file: str, table: pl.DataFrame, extra: list[str]) -> dict[str, Any]:
     """A table for the page: interventions on the first metric first, so that a cut leaves what matters."""
     columns = [*extra, *run.swept, *_COLUMNS]
+    if (table["head"] >= 0).any():
+        columns.insert(columns.index("layers") + 1, "head")
     order = table.select(columns).sort(pl.col("metric") != run.metric, pl.col("control") != "", maintain_order=True)
     numbers = {name for name, kind in order.schema.items() if kind == pl.Float64 and name not in run.swept}
     rows = [

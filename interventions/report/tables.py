@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from interventions.report.findings import findings
-from interventions.report.numbers import fraction, signed, with_interval
+from interventions.report.findings import best_what, findings
+from interventions.report.numbers import best_place, fraction, signed, with_interval
 from interventions.report.run_files import setting_label
 from interventions.spec.axes import Study
 
@@ -35,7 +35,8 @@ def print_run(folder: Path) -> None:
 
 def summary_table(summary: Mapping[str, Any]) -> Table:
     """One row per intervention and swept setting."""
-    table = Table(box=box.SIMPLE_HEAD, title=f"effect on {summary['metric']} at the best layer", title_justify="left")
+    title = f"effect on {summary['metric']} at the best {best_what(summary)}"
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     for column in ("intervention", "setting"):
         table.add_column(column)
     for column in ("layer", "effect [interval]", "n", "controls", "CD", "CD~effect"):
@@ -47,11 +48,10 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
 
 
 def _cells(point: Mapping[str, Any]) -> list[str]:
-    layer = point["best_layer"]
     relation = point["correlation"]
     return [
         setting_label(point["at"]) or "-",
-        "-" if layer is None else str(layer),
+        best_place(point),
         with_interval(point),
         str(point["n"] or "-"),
         controls_there(point),

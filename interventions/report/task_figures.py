@@ -10,14 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.image import AxesImage
 
-from interventions.report.drawing import MOST_PANELS, Drawing, columns_for, panels
+from interventions.report.drawing import MOST_PANELS, Drawing, columns_for, dot, panels, whole_layers
+from interventions.report.heads import without_heads
 from interventions.report.run_files import Run, at_setting, setting_label, settings_of
 from interventions.report.style import effect_label
 
 
 def task_figures(run: Run) -> Iterator[Drawing]:
     """One panel per intervention and swept setting: task by layer, coloured by effect on the first metric."""
-    own = run.effects.filter(pl.col("control") == "", pl.col("metric") == run.metric)
+    own = without_heads(run.effects, run.swept)
+    own = own.filter(pl.col("control") == "", pl.col("metric") == run.metric)
     parts = [
         (", ".join(filter(None, (name, setting_label(setting)))), at_setting(mine, setting, run.swept))
         for name in own["intervention"].unique(maintain_order=True)
@@ -31,12 +33,13 @@ def task_figures(run: Run) -> Iterator[Drawing]:
     caption = (
         f"Mean {effect_label(run.metric)} of each task's queries; a dot marks effects whose interval leaves out"
         " zero (one in twenty does so by chance at a level of 95 %). Rows that differ show an intervention that"
-        " works for some tasks only, which a pooled curve hides. Blank: no query was left."
+        " works for some tasks only, which a pooled curve hides. Blank: not run, or no query was left."
     )
     for start in range(0, len(parts), MOST_PANELS):
         some = parts[start : start + MOST_PANELS]
         figure, axes = panels([title for title, _ in some], across, height=0.75 + 0.19 * len(tasks), share_y=True)
         images = [_map(axis, table, tasks, limit) for axis, (_, table) in zip(axes, some, strict=True)]
+        whole_layers(axes[0], np.concatenate([table["layer"] for _, table in some]), room=0.5)
         for axis in axes[-across:]:
             axis.set_xlabel("layer")
         figure.colorbar(images[0], ax=axes, pad=0.01, shrink=min(1.0, 2.5 / len(axes)), label=effect_label(run.metric))
@@ -58,9 +61,9 @@ def _map(axes: Axes, table: pl.DataFrame, tasks: list[str], limit: float) -> Axe
     grid = np.full((len(tasks), layers[-1] - layers[0] + 1), np.nan)
     grid[:, [layer - layers[0] for layer in layers]] = values
     image = axes.imshow(grid, cmap="PuOr_r", norm=Normalize(-limit, limit), aspect="auto", extent=edges)
-    if sure:
-        rows, columns = zip(*sure, strict=True)
-        axes.scatter([layers[c] for c in columns], rows, s=5, color="black", linewidths=0)
+    dot(
+        axes, image, [(layers[column], row) for row, column in sure], [float(values[place]) for place in sure], size=2.3
+    )
     axes.set_yticks(range(len(tasks)), tasks)
     axes.spines[:].set_visible(False)
     return image

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,19 +27,27 @@ from interventions.store.remains import (
     unfinished,
 )
 from interventions.store.schema import VERSION
+from interventions.store.tables import growing_table
 
 
-def atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` make the file under another name, then put it in place at once."""
+@contextmanager
+def in_place_at_once(path: Path) -> Iterator[Path]:
+    """Gives another name under which to write the file; it is put in place when all went well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     half = unfinished(path)
     try:
-        write(half)
+        yield half
         with open(half, "rb") as file:
             os.fsync(file.fileno())
         os.replace(half, path)
     finally:
         half.unlink(missing_ok=True)
+
+
+def atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let ``write`` make the file under another name, then put it in place at once."""
+    with in_place_at_once(path) as half:
+        write(half)
 
 
 class RunFolder:
@@ -68,8 +76,17 @@ class RunFolder:
     def write_table(self, name: str, table: pl.DataFrame) -> None:
         atomically(self.path / name, lambda path: table.write_parquet(path, metadata={"patchboard": str(VERSION)}))
 
+    @contextmanager
+    def growing_table(self, name: str, schema: Mapping[str, pl.DataType]) -> Iterator[Callable[[pl.DataFrame], None]]:
+        """Gives a function that appends a piece; the table is in place once the context is left without an error."""
+        with in_place_at_once(self.path / name) as half, growing_table(half, schema) as append:
+            yield append
+
     def read_table(self, name: str) -> pl.DataFrame:
-        return pl.read_parquet(self.path / name, glob=False)  # a folder may be called "seed[1]"
+        return self.scan_table(name).collect()
+
+    def scan_table(self, name: str) -> pl.LazyFrame:
+        return pl.scan_parquet(self.path / name, glob=False)  # a folder may be called "seed[1]"
 
     def has(self, name: str) -> bool:
         return (self.path / name).exists()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 
 import polars as pl
 
@@ -10,25 +10,30 @@ from interventions.plan.model import ModelPlan
 from interventions.store.schema import PROMPTS
 from tasks.prompts import Prompt
 
+_ROWS_AT_ONCE = 1024
+"""Rows that are made at once: as Python's lists of numbers they take ten times what the table does."""
 
-def prompt_table(plans: Sequence[ModelPlan]) -> pl.DataFrame:
-    """Rows of store.schema.PROMPTS; ``set`` says which group, fit or decoding a row belongs to, ``swept`` of what."""
-    rows: list[tuple] = []
+
+def prompt_tables(plans: Sequence[ModelPlan]) -> Iterator[pl.DataFrame]:
+    """Pieces of store.schema.PROMPTS; ``set`` says which group, fit or decoding a row belongs to, ``swept`` of what."""
     for plan in plans:
         for group in plan.groups:
-            rows += _rows("evaluate", plan, group.id, group.task, group.shots, group.prompts)
+            yield from _tables("evaluate", plan, group.id, group.task, group.shots, group.prompts)
         for fit in plan.fits:
             for task, prompts in fit.prompts.items():
-                rows += _rows("fit", plan, fit.id, task, fit.shots, prompts)
+                yield from _tables("fit", plan, fit.id, task, fit.shots, prompts)
         for decoding in plan.decodings:
             for task, prompts in decoding.prompts.items():
-                rows += _rows("decodability", plan, decoding.id, task, max(decoding.section.shots), prompts)
-    return pl.DataFrame(rows, schema=PROMPTS, orient="row")
+                yield from _tables("decodability", plan, decoding.id, task, max(decoding.section.shots), prompts)
 
 
-def _rows(role: str, plan: ModelPlan, set_id: str, task: str, shots: int, prompts: Iterable[Prompt]) -> list[tuple]:
+def _tables(
+    role: str, plan: ModelPlan, set_id: str, task: str, shots: int, prompts: Sequence[Prompt]
+) -> Iterator[pl.DataFrame]:
     belongs = set_id, " or ".join(plan.swept[set_id])
-    return [
-        (role, task, i, shots, p.text, p.answer, list(p.token_ids), list(p.answer_ids), p.last, p.excluded, *belongs)
-        for i, p in enumerate(prompts)
-    ]
+    for start in range(0, len(prompts), _ROWS_AT_ONCE):
+        rows = [
+            (role, task, i, shots, p.text, p.answer, p.token_ids, p.answer_ids, p.last, p.excluded, *belongs)
+            for i, p in enumerate(prompts[start : start + _ROWS_AT_ONCE], start)
+        ]
+        yield pl.DataFrame(rows, schema=PROMPTS, orient="row")

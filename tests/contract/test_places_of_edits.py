@@ -32,7 +32,8 @@ def test_one_cell_a_block_and_head(llama_folder, tmp_path):
         .agg((pl.col("patched") - pl.col("clean")).abs().max())
     )
     assert moved["patched"].min() > 1e-4 and moved["patched"].n_unique() == 8, "each head has its own effect"
-    assert len(rows.filter(pl.col("intervention") == "both", pl.col("control") == "")) == 3 * 3 * 3
+    together = rows.filter(pl.col("intervention") == "both", pl.col("control") == "")
+    assert len(together) == 3 * 3 * 3 and set(together["head"]) == {-1}, "several heads in one cell"
 
 
 def test_a_head_written_whole_is_the_attention_of_that_head(llama_folder, tmp_path):
@@ -69,6 +70,15 @@ def test_the_last_state_of_another_prompt_gives_its_distribution(llama_folder, t
     assert any(same) and abs(patched - expected)[same].max() < 1e-4
     converted = rows.filter(pl.col("metric") == "conversion", pl.col("task") == "AND")
     assert set(converted["vector_task"]) == {"OR"}, "scored against the donor's task as well"
+
+
+def test_the_other_task_control_of_resampling_takes_another_tasks_states(llama_folder, tmp_path):
+    own = {"op": "resample", "source": "same_task", "layers": 2}
+    tree = tiny_tree(llama_folder, interventions={"own": own}, controls=["self", "other_task"], decodability=None)
+    rows = outcomes(tree, tmp_path / "out").filter(pl.col("metric") == "logprob", pl.col("task") == "AND")
+    mine, other = (rows.filter(pl.col("control") == control).sort("query") for control in ("", "other_task"))
+    assert set(mine["vector_task"]) == {"AND"} and set(other["vector_task"]) == {"OR"}
+    assert (mine["patched"] - other["patched"]).abs().min() > 1e-4
 
 
 def test_shared_demonstrations_are_the_same_and_cost_less(llama_folder, tmp_path):
@@ -123,3 +133,26 @@ def test_a_site_that_the_family_lacks(tmp_path, capsys):
     assert run(tiny_tree(folder), tmp_path / "out", "--engine", "packed") == 2
     assert "--engine: packed needs attention that takes a mask, mamba2 has none" in one_error(capsys)
     assert run(tiny_tree(folder), tmp_path / "out") == 0
+
+
+def test_auto_takes_rows_where_they_are_less_work(llama_folder, tmp_path):
+    """An edit at the first tokens makes a copy of nearly the whole prompt; the last token's stays in the sequence."""
+    early = {"op": "zero", "layers": 0, "site": "resid_pre", "position": "demo_inputs"}
+    late = {"op": "zero", "layers": 2}
+    tree = tiny_tree(
+        llama_folder, interventions={"early": early, "late": late}, prompts={"shots": 24, "queries": 3},
+        decodability=None, controls=[],
+    )  # fmt: skip
+    mixed = outcomes(tree, tmp_path / "auto")
+    plan = json.loads((tmp_path / "auto" / "plan.json").read_text())["models"][0]["cost"]
+    assert set(plan["ways"]) == {"rows", "wavefront"}
+    manifest = json.loads((tmp_path / "auto" / "manifest.json").read_text())
+    (reason,) = manifest["engine"].values()
+    assert reason.startswith("wavefront: ") and "as rows, where that is less work" in reason
+    (model,) = manifest["models"]
+    assert model["token_layers"]["computed"] == plan["token_layers"], "what ran is what was planned"
+    whole = outcomes(tree, tmp_path / "wavefront", "--engine", "wavefront")
+    assert (mixed["patched"] - whole["patched"]).abs().max() < 1e-4
+    assert json.loads((tmp_path / "wavefront" / "plan.json").read_text())["models"][0]["cost"]["ways"] == {
+        "wavefront": 3
+    }

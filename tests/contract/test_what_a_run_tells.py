@@ -168,7 +168,7 @@ SWEPT = {
 }
 SAYS = {
     "decodability": "among the 2 nearest other prompts",
-    "controls": "or none or random (random vectors of the same norm) and other_task (another task&#39;s vector) (sw",
+    "controls": "or none or random (random vectors of the same norm) and other_task (another task&#39;s vector or",
     "metrics": "Metrics: accuracy and logprob and accuracy (swept)",
 }
 
@@ -183,4 +183,7 @@ def test_a_swept_control_can_be_reported(llama_folder, tmp_path):
     controls = ["self", {"sweep": [{"random": {"draws": 2}}, "other_task"]}]
     folder = ran(tiny_tree(llama_folder, controls=controls, decodability=None), tmp_path / "run")
     page = (folder / "report.html").read_text()
-    assert "and random (random vectors of the same norm, 2 draws) or other_task (another task&#39;s vector)" in page
+    assert (
+        "and random (random vectors of the same norm, 2 draws) or other_task (another task&#39;s vector or state)"
+        in page
+    )

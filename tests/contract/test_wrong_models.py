@@ -46,6 +46,7 @@ def test_half_a_checkpoint(copied, tmp_path, capsys):
     ("change", "says"),
     [
         ({"num_hidden_layers": 5}, "its checkpoint lacks the weight model.layers.4."),
+        ({"num_hidden_layers": 3}, "its configuration has 3 layers and leaves out the checkpoint's model.layers.3."),
         ({"intermediate_size": 128}, "its weight model.layers.0.mlp.down_proj.weight is 48 x 96, its configuration"),
     ],
 )

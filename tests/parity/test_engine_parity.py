@@ -164,10 +164,10 @@ def test_edits_move_logits_and_self_does_not(computed):
     """Both sides: a vector written to `last` changes its prompt's logits, a state patched with itself does not."""
     *_, wanted, _, found = computed
     layout, logits = found["wavefront" if "wavefront" in found else "rows"]
-    clean = {(r.prompt, r.target): x for r, x in zip(layout.reads, logits, strict=True) if r.copy == 0 and r.first}
+    clean = {(r.prompt, r.target): x for r, x in zip(layout.reads, logits, strict=True) if r.copy == 0 and r.token == 0}
     for read, got in zip(layout.reads, logits, strict=True):
         edits = wanted[read.copy].edits
-        if not read.first or wanted[read.copy].target:
+        if read.token or wanted[read.copy].target:
             continue
         moved = (got - clean[read.prompt, read.target]).abs().max().item()
         if any(e.operand == OWN_STATE for e in edits):

@@ -50,7 +50,7 @@ def run(engine: LocalEngine, way: Way, copies=COPIES):
 def clean_logits(engine: LocalEngine, way: Way) -> torch.Tensor:
     """[prompt, vocab] at each prompt's last token."""
     reads, logits = run(engine, way)
-    return torch.stack([x for read, x in zip(reads, logits, strict=True) if read.copy == 0 and read.first])
+    return torch.stack([x for read, x in zip(reads, logits, strict=True) if read.copy == 0 and read.token == 0])
 
 
 def padded(side: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -114,7 +114,7 @@ def test_tied_and_untied_embeddings(family, tied):
     for way in ways_of(family):
         reads, logits = run(LocalEngine(model, build()), way)
         for read, got in zip(reads, logits, strict=True):
-            if read.first and read.copy in (0, 3):
+            if read.token == 0 and read.copy in (0, 3):
                 expected = hooked_logits(model, prompts[read.prompt], COPIES[read.copy], operands)[0]
                 assert_close(got, expected)
 
@@ -234,5 +234,5 @@ def test_a_float32_residual_stream_meets_a_bfloat16_head():
     reads, logits = run(LocalEngine(model, build()), "rows", (Copy(),))
     prompts = unequal_prompts()
     for read, got in zip(reads, logits, strict=True):
-        if read.first:
+        if read.token == 0:
             torch.testing.assert_close(got, hooked_logits(model, prompts[read.prompt], Copy(), {})[0], atol=0.3, rtol=0)

@@ -81,7 +81,9 @@ def test_states_of_all_shots_come_from_one_pass(model):
     shots = [0, 1, 3, 5]
     whole = [prompter.prompts("T", [(rows[i:] + rows[:i])[:6]])[0] for i in range(3)]
     decoding = Decoding("cd", DecodabilitySection(k=1, prompts=3, shots=shots), {"T": tuple(whole)}, ())
-    states, accuracy, labels = engine.decode(decoding, ACCURACY)
+    kept: list[torch.Tensor] = []
+    accuracy, labels = engine.decode(decoding, ACCURACY, kept.append)
+    states = torch.cat(kept)
     assert labels == ["T"] * 3
     for i in range(3):
         for j, s in enumerate(shots):

@@ -18,7 +18,9 @@ import polars as pl
 import yaml
 
 from interventions.measure.decodability import decodability_table, neighbours
-from interventions.measure.effects import Bootstrap, curves, effects
+from interventions.measure.effects import curves, effects
+from interventions.measure.scan import scanned
+from interventions.measure.statistics import Bootstrap
 from interventions.measure.summary import summarise
 from interventions.store.schema import DECODABILITY, OUTCOMES
 
@@ -182,10 +184,10 @@ def write_run_folder(
     (folder / "spec.yaml").write_text(yaml.safe_dump(spec(), sort_keys=False))
     (folder / "manifest.json").write_text(json.dumps({**manifest(), **(changes or {})}))
     empty = pl.DataFrame(schema=DECODABILITY)
-    made = summarise(table, cd, "accuracy", BOOTSTRAP)
+    made = summarise(scanned(table), cd, "accuracy", BOOTSTRAP)
     (folder / "summary.json").write_text(json.dumps(made, allow_nan=False))
     table.write_parquet(folder / "outcomes.parquet")
-    effects(table, BOOTSTRAP).write_parquet(folder / "effects.parquet")
-    curves(table, BOOTSTRAP).write_parquet(folder / "curves.parquet")
+    effects(scanned(table), BOOTSTRAP).write_parquet(folder / "effects.parquet")
+    curves(scanned(table), BOOTSTRAP).write_parquet(folder / "curves.parquet")
     (empty if cd is None else cd).write_parquet(folder / "decodability.parquet")
     return folder

@@ -1,5 +1,7 @@
 """The bootstrap against a literal loop, against scipy's, and against what an interval promises."""
 
+import zlib
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -7,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from interventions.measure.statistics import Bootstrap, interval, quantiles, replicate_means, resample_counts
+from interventions.measure import statistics
+from interventions.measure.statistics import Bootstrap, Replicates, drawn, interval, quantiles
 
 LOPSIDED_STRATA = ["a"] * 3 + ["b"] * 20 + ["c"] + ["a"] * 2 + ["d"] * 7
 
@@ -18,13 +21,32 @@ def lopsided(rng, rows, cells):
     return values
 
 
-def test_replicates_equal_the_mean_of_rows_written_out_as_often_as_they_are_drawn():
-    values = lopsided(np.random.default_rng(0), len(LOPSIDED_STRATA), 9)
-    counts = resample_counts(LOPSIDED_STRATA, Bootstrap(60, 0.95, 4))
-    fast = replicate_means(values, counts)
-    for r, drawn in enumerate(counts.astype(int)):
+def resample_counts(strata, bootstrap):
+    """[resamples, rows] how often each row of a table is drawn."""
+    names = np.array(strata)
+    counts = np.zeros((bootstrap.resamples, len(names)))
+    for name in dict.fromkeys(strata):
+        for resamples, found in drawn(name, strata.count(name), bootstrap):
+            counts[resamples, names == name] = found
+    return counts
+
+
+@pytest.mark.parametrize("at_once", [1, 41, 10**6])
+def test_replicates_equal_the_mean_of_rows_written_out_as_often_as_they_are_drawn(monkeypatch, at_once):
+    for bound in ("_COUNTS_AT_ONCE", "_COUNTS_KEPT", "_FLOATS_AT_ONCE"):
+        monkeypatch.setattr(statistics, bound, at_once)
+    values, names = lopsided(np.random.default_rng(0), len(LOPSIDED_STRATA), 9), np.array(LOPSIDED_STRATA)
+    bootstrap = Bootstrap(60, 0.95, 4)
+    counts = resample_counts(LOPSIDED_STRATA, bootstrap)
+    replicates = Replicates(9, 60)
+    for name in dict.fromkeys(LOPSIDED_STRATA):
+        for resamples, found in drawn(name, LOPSIDED_STRATA.count(name), bootstrap):
+            for cells in (slice(0, 4), slice(4, 9)):
+                replicates.add(values[names == name][:, cells], found, cells, resamples)
+    fast = replicates.means()
+    for r, times_drawn in enumerate(counts.astype(int)):
         for c in range(values.shape[1]):
-            written_out = [values[i, c] for i, times in enumerate(drawn) for _ in range(times)]
+            written_out = [values[i, c] for i, times in enumerate(times_drawn) for _ in range(times)]
             kept = [v for v in written_out if not np.isnan(v)]
             slow = sum(kept) / len(kept) if kept else np.nan
             np.testing.assert_allclose(fast[c, r], slow, rtol=1e-10, atol=1e-12)  # sums in another order
@@ -70,6 +92,18 @@ def test_resampling_within_strata_is_blind_to_differences_between_them():
     assert low[0] == high[0] == 0.25
     low, high = interval(values, Bootstrap(500, 0.95, 0))
     assert high[0] - low[0] > 0.2
+
+
+def test_draws_do_not_depend_on_how_they_are_sliced(monkeypatch):
+    """And are numpy's own, drawn at once."""
+    rng = np.random.default_rng([3, zlib.crc32(b"b")])
+    expected = rng.multinomial(20, np.full(20, 1 / 20), size=50)
+    np.testing.assert_array_equal(resample_counts(["b"] * 20, Bootstrap(50, 0.95, 3)), expected)
+    monkeypatch.setattr(statistics, "_COUNTS_KEPT", 0)
+    for counts, floats in ((10**6, 10**6), (150, 10**6), (10**6, 150), (150, 40), (1, 1)):
+        monkeypatch.setattr(statistics, "_COUNTS_AT_ONCE", counts)
+        monkeypatch.setattr(statistics, "_FLOATS_AT_ONCE", floats)
+        np.testing.assert_array_equal(resample_counts(["b"] * 20, Bootstrap(50, 0.95, 3)), expected)
 
 
 def test_cells_are_resampled_alike():

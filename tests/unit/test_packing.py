@@ -25,19 +25,20 @@ from tasks.prompts import Prompt
 NAMES = ("last", "query", "demo_outputs", "all", "answer")
 
 
-def make_prompt(length: int, answer: tuple[int, ...], other: tuple[int, ...]) -> Prompt:
+def make_prompt(length: int, answer: tuple[int, ...], other: tuple[int, ...], mark: int = 0) -> Prompt:
+    """All begin alike; ``mark`` tells prompts of one shape apart."""
     positions = {
         "last": (length - 1,),
         "query": tuple(range(max(0, length - 3), length - 1)),
         "demo_outputs": tuple(range(1, length // 2)),
         "all": tuple(range(length)),
     }
-    tokens = tuple(range(100, 100 + length))
+    tokens = (*range(100, 99 + length), 200 + mark)
     return Prompt("A", "text", "answer", tokens, answer, positions, (), {"B": other})
 
 
 answers = st.lists(st.integers(1, 9), min_size=1, max_size=4).map(tuple)
-prompts = st.builds(make_prompt, st.integers(1, 12), answers, answers)
+prompts = st.builds(make_prompt, st.integers(1, 12), answers, answers, st.integers(0, 9))
 position = st.one_of(
     st.sampled_from(NAMES), st.integers(-4, 4), st.lists(st.sampled_from(NAMES), min_size=1, max_size=3, unique=True)
 )
@@ -55,7 +56,11 @@ copies = st.builds(Copy, st.lists(edits, max_size=2).map(tuple), st.sampled_from
         not (copy.target and any(e.operand == OWN_STATE for e in copy.edits))
     )  # self is scored on its own answer
 )
-groups = st.tuples(st.lists(prompts, min_size=1, max_size=4), st.lists(copies, min_size=1, max_size=6))
+answers_of_one_shape = st.tuples(st.integers(1, 9), st.integers(1, 9)).map(lambda ends: ((3, ends[0]), (4, ends[1])))
+alike = st.builds(lambda length, some: [make_prompt(length, *ends, mark=i) for i, ends in enumerate(some)],
+                  st.integers(1, 9), st.lists(answers_of_one_shape, min_size=2, max_size=4))  # fmt: skip
+"""Prompts that differ in tokens only, so that all but the first are stamped."""
+groups = st.tuples(st.lists(prompts, min_size=1, max_size=4) | alike, st.lists(copies, min_size=1, max_size=6))
 ways = st.sampled_from(["wavefront", "packed", "rows"])
 shared_ways = st.sampled_from(["wavefront", "packed"])
 LAYERS = 4
@@ -130,7 +135,7 @@ def test_what_joins_takes_the_state_of_the_same_tokens(made):
     """A column's source is there from the first block on, unedited, and has seen the same tokens."""
     layout, *_ = made
     mask = mask_of(layout)
-    edited = {(token.row, layout.segments[token.row, token.col]) for token in layout.edits}
+    edited = {(token.row, layout.segments[token.row, token.col]) for token in layout.edit_tokens()}
     for join in layout.joins:
         for row, col in zip(*np.nonzero(layout.segments[:, join.start : join.stop] != PAD), strict=True):
             source = join.source[row, col]
@@ -144,7 +149,7 @@ def test_what_joins_takes_the_state_of_the_same_tokens(made):
 @given(layouts(st.just("wavefront")))
 def test_nothing_is_edited_before_it_joins(made):
     layout, *_ = made
-    for token in layout.edits:
+    for token in layout.edit_tokens():
         enters = max((j.layer for j in layout.joins if j.start <= token.col < j.stop), default=0)
         assert enters <= token.edit.layer + (token.edit.site == "resid_post")
 
@@ -170,10 +175,12 @@ def test_every_computable_cell_is_read_once_a_token(made):
 def test_edited_tokens_stand_where_the_spec_says(group, way):
     found, wanted = group
     layout = lay_out(found, [-1] * len(found), wanted, way)
-    for token in layout.edits:
+    for token in layout.edit_tokens():
         at = layout.positions[token.row, token.col]
         prompt = next(
-            p for i, p in enumerate(found) if any(r.prompt == i and r.clean[0] == token.source[0] for r in layout.reads)
+            p
+            for i, p in enumerate(found)
+            if any(r.prompt == i and r.clean_row == token.source[0] for r in layout.reads)
         )
         assert at in positions_of(prompt, token.edit.position, at + 1)
         assert token.edit.operand != OWN_STATE or layout.positions[token.source] == at

@@ -110,6 +110,19 @@ def test_evaluated_prompts_are_matched_and_differ_and_decoded_ones_are_drawn_apa
     assert len({strip(p)[-1] for p in decoded["AND"]}) < 100, "with replacement"
 
 
+def test_prompts_hold_what_they_have_in_common_once():
+    """Tens of thousands of prompts have the same few layouts, answers and token ids."""
+    rows = [Item(f"{i:04b}", {"A": f"{i % 4:04b}", "B": "1111"}) for i in range(16)]
+    template = TemplateSection(separator="\n")
+    many = Prompter(build(), template).prompts("A", [[rows[0], row] for row in rows[1:]] * 40, others=("B",))
+    assert len(many) == 600 and len({p.text for p in many}) == 15
+    assert len({id(p.positions) for p in many}) == len({id(p.demo_answers) for p in many}) == 1
+    assert len({id(p.answer_ids) for p in many}) == 4
+    assert len({id(ids) for p in many for ids in p.alternatives.values()}) == 1
+    apart = [Prompter(build(), template).prompts("A", [[rows[0], row]], others=("B",))[0] for row in rows[1:]]
+    assert many == apart * 40, "and are what they are alone"
+
+
 def test_shown_tokens_name_their_positions():
     (prompt,) = Prompter(build(), TemplateSection()).prompts(
         "T", [[Item("0000", {"T": "1111"}), Item("0001", {"T": "1110"})]]

@@ -11,9 +11,9 @@ from tests.unit import synthetic_run
 
 def point(effect=0.3, low=0.2, high=0.4, clean=0.5, **other):
     return {
-        "at": {}, "best_layer": 3, "effect": effect, "ci_low": low, "ci_high": high, "n": 50, "clean": clean,
-        "patched": clean + effect, "controls": {}, "conversion": None, "cd_at_best_layer": None, "chance": None,
-        "correlation": None, "decodable_but_not_causal": None, **other,
+        "at": {}, "best_layer": 3, "layers": "3", "head": None, "effect": effect, "ci_low": low, "ci_high": high,
+        "n": 50, "clean": clean, "patched": clean + effect, "controls": {}, "conversion": None,
+        "cd_at_best_layer": None, "chance": None, "correlation": None, "decodable_but_not_causal": None, **other,
     }  # fmt: skip
 
 

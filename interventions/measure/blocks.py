@@ -1,0 +1,134 @@
+"""Cells that were measured on the same queries, and their values as matrices, one task at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+
+from interventions.measure.scan import Ints, Outcomes
+from interventions.measure.statistics import Bootstrap, Floats, Replicates, drawn
+
+OF_A_TASK = ("task", "vector_task")
+"""Columns that a cell pooled over tasks has not."""
+
+_VALUES_AT_ONCE = 1 << 20
+"""Bounds the matrices held at once: 8 MiB each, a hundred cells of 10,000 queries."""
+
+
+@dataclass(frozen=True)
+class Means:
+    """What was measured of a block's cells. All [cells]: mean values, queries in the mean, queries left out.
+
+    Means are in the metric's unit, NaN where a cell has no query left.
+    """
+
+    clean: Floats
+    patched: Floats
+    effect: Floats
+    n: Ints
+    excluded: Ints
+
+
+@dataclass(frozen=True)
+class Block:
+    """Cells that share their queries, and so their resamples. Its values are read when they are asked for.
+
+    cells: one row a cell, with the columns that name it.
+    members: [pairs, 2] (column in the block, index into ``outcomes.cells``): a pooled cell has one of each
+    task, and several where a task's queries meet several vectors (random draws).
+    queries: task -> its different queries, in order, over all of the block's cells.
+    """
+
+    outcomes: Outcomes
+    cells: pl.DataFrame
+    members: Ints
+    queries: Mapping[str, Ints]
+
+    def only(self, columns: Ints) -> Block:
+        """The block with some of its cells, and all of its queries."""
+        place = np.full(len(self.cells), -1)
+        place[columns] = np.arange(len(columns))
+        kept = self.members[place[self.members[:, 0]] >= 0]
+        return replace(self, cells=self.cells[columns], members=np.stack([place[kept[:, 0]], kept[:, 1]], axis=1))
+
+    def values(self, task: str, columns: slice) -> tuple[Floats, Floats]:
+        """(clean, patched) of one task, each [queries, columns]; NaN in both where a query is excluded.
+
+        Where a query meets several vectors its values are averaged: ten draws are not ten times as many queries.
+        """
+        column, cell = self.members.T
+        of_task = (self.outcomes.cells["task"] == task).to_numpy()
+        chosen = of_task[cell] & (column >= columns.start) & (column < columns.stop)
+        place = np.full(len(of_task), -1)
+        place[cell[chosen]] = column[chosen] - columns.start
+        shape = len(self.queries[task]), columns.stop - columns.start
+        count, clean, patched = np.zeros(shape, dtype=np.int32), np.zeros(shape), np.zeros(shape)
+        for rows in self.outcomes.rows(cell[chosen]):
+            used = ~(np.isnan(rows.clean) | np.isnan(rows.patched))
+            at = np.searchsorted(self.queries[task], rows.query[used]), place[rows.cell[used]]
+            np.add.at(count, at, 1)
+            np.add.at(clean, at, rows.clean[used])
+            np.add.at(patched, at, rows.patched[used])
+        with np.errstate(invalid="ignore"):
+            return clean / count, patched / count
+
+    def measured(self, bootstrap: Bootstrap) -> tuple[Means, Replicates]:
+        """Means over queries of all cells, and the replicates of their effects, tasks resampled within themselves.
+
+        The replicates of all cells are held at once: ``parts`` makes blocks of which that can be asked.
+        """
+        sums = np.zeros((3, len(self.cells)))
+        used = np.zeros(len(self.cells), dtype=np.int64)
+        replicates = Replicates(len(self.cells), bootstrap.resamples)
+        for task, queries in self.queries.items():
+            at_once = max(1, _VALUES_AT_ONCE // len(queries))
+            for resamples, counts in drawn(task, len(queries), bootstrap):
+                for start in range(0, len(self.cells), at_once):
+                    columns = slice(start, min(start + at_once, len(self.cells)))
+                    clean, patched = self.values(task, columns)
+                    replicates.add(patched - clean, counts, columns, resamples)
+                    if resamples.start == 0:
+                        sums[:, columns] += [np.nansum(each, axis=0) for each in (clean, patched, patched - clean)]
+                        used[columns] += (~np.isnan(clean)).sum(axis=0)
+        asked = sum(map(len, self.queries.values()))
+        with np.errstate(invalid="ignore"):
+            clean, patched, effect = sums / used
+        return Means(clean, patched, effect, used, asked - used), replicates
+
+    def parts(self, bootstrap: Bootstrap) -> Iterator[Block]:
+        """The block's cells in pieces whose replicates may be held together."""
+        for start in range(0, len(self.cells), bootstrap.cells_at_once):
+            yield self.only(np.arange(start, min(start + bootstrap.cells_at_once, len(self.cells))))
+
+
+def blocks(outcomes: Outcomes, pooled: bool) -> Iterator[Block]:
+    """One block per shots, seed and swept fields (and task, unless pooled), in order of appearance.
+
+    pooled: cells that differ in task or vector_task only are one cell.
+    """
+    if outcomes.cells.is_empty():
+        return
+    names = outcomes.cells.drop(OF_A_TASK) if pooled else outcomes.cells
+    cell_of = _codes(names)
+    different = names.unique(maintain_order=True)
+    block_of = _codes(names.select("shots", "seed", *outcomes.swept, *([] if pooled else ["task"])))
+    task = outcomes.cells["task"].to_list()
+    for number in range(block_of.max() + 1):
+        rows = np.flatnonzero(block_of == number)
+        columns, column = np.unique(cell_of[rows], return_inverse=True)
+        queries: dict[str, Ints] = {}
+        for each in dict.fromkeys(task):  # in the order of all tasks: a cell's first value is the same in every block
+            of_task = {id(found): found for found in (outcomes.queries[row] for row in rows if task[row] == each)}
+            if of_task:
+                queries[each] = np.unique(np.concatenate(list(of_task.values())))
+        yield Block(outcomes, different[columns], np.stack([column, rows], axis=1), queries)
+
+
+def _codes(frame: pl.DataFrame) -> Ints:
+    """[rows] the number of each row among the frame's different rows, in order of appearance."""
+    numbered = frame.unique(maintain_order=True).with_row_index("code")
+    codes = frame.join(numbered, on=frame.columns, how="left", nulls_equal=True, maintain_order="left")
+    return codes["code"].cast(pl.Int64).to_numpy()

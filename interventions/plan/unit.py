@@ -1,0 +1,201 @@
+"""The layout of one unit: a prompt with its copies, or several prompts that share a sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from interventions.plan.cells import Edit, source_of
+from interventions.plan.layout import PAD, ROOT, EditSpan, Join, Layout, Read, Reads
+from interventions.plan.model import Copy, Way
+from interventions.plan.suffix import Suffix, clean_tokens, first_block, positions_of, shared_tokens, suffix_of
+from tasks.prompts import Prompt
+
+
+@dataclass
+class _Segment:
+    """Tokens of one row that belong together; ``col`` is set when the row's columns are given out."""
+
+    row: int
+    number: int
+    home: int
+    tokens: tuple[int, ...]  # those that the segment owns
+    start: int
+    owner: int  # whose tokens these are
+    join: int = 0
+    bases: tuple[tuple[_Segment, int, int], ...] = ()
+    """(segment, from position, to position) whose states the tokens take where they join."""
+    col: int = -1
+
+    def at(self, position: int) -> tuple[int, int]:
+        assert self.col >= 0 and position >= self.start
+        return self.row, self.col + position - self.start
+
+
+class _Home:
+    """One prompt's clean run: the segments that hold its positions, and where copies of it are put."""
+
+    def __init__(self, clean: _Segment, prefix: _Segment | None):
+        self.clean, self.prefix = clean, prefix
+
+    def at(self, position: int) -> tuple[int, int]:
+        if self.prefix is not None and position < self.clean.start:
+            return self.prefix.at(position)
+        return self.clean.at(position)
+
+    def bases(self, start: int, stop: int) -> tuple[tuple[_Segment, int, int], ...]:
+        """Segments that hold the clean states of positions start … stop."""
+        split = self.clean.start if self.prefix is not None else 0
+        parts = [(self.prefix, start, min(stop, split)), (self.clean, max(start, split), stop)]
+        return tuple((segment, a, b) for segment, a, b in parts if segment is not None and a < b)
+
+
+def _given(donor: Prompt, edit: Edit) -> tuple[int, ...]:
+    """Positions of the donor whose states the edit puts in, in order."""
+    return positions_of(donor, edit.position, len(clean_tokens(donor)))
+
+
+class UnitBuilder:
+    """Segments first, then columns, then edits and reads that need the columns.
+
+    prompts: those of the unit, with the first ``prefix`` tokens in common if there are several. donors: for
+    each source that an operand names, the prompt that gives states to each of ``prompts``.
+    """
+
+    def __init__(
+        self, prompts: Sequence[Prompt], copies: Sequence[Copy], way: Way, prefix: int,
+        donors: Mapping[str, Sequence[Prompt]],
+    ):  # fmt: skip
+        self.prompts, self.copies, self.way, self.prefix, self.donors = prompts, copies, way, prefix, donors
+        self.rows: list[list[_Segment]] = []
+        self.given: dict[tuple[str, int], _Home] = {}  # (source, prompt) -> the donor's clean run
+        self.owners_of: list[tuple[str, int]] = []
+        """Whose tokens the rows hold: ("", prompt) or (source, prompt) for a donor; a segment's ``owner`` is an
+        index into it."""
+
+    def build(self) -> Layout:
+        """The layout; foils of its reads are -1."""
+        homes = [self._home(i, prompt) for i, prompt in enumerate(self.prompts)]
+        placed = [
+            self._copies(i, prompt, home) for i, (prompt, home) in enumerate(zip(self.prompts, homes, strict=True))
+        ]
+        layout = self._columns()
+        reads: list[Read] = []
+        for i, (prompt, home) in enumerate(zip(self.prompts, homes, strict=True)):
+            edited: set[int] = set()
+            for c, (suffix, segment) in placed[i].items():
+                if segment is not None and id(segment) not in edited:
+                    edited.add(id(segment))
+                    layout.edits += [
+                        self._span(edit, order, c, segment, i, home, at) for edit, order, at in suffix.edited
+                    ]
+                clean = home.at(prompt.last)
+                for j, target in enumerate(suffix.answer):
+                    at = prompt.last + j
+                    place = segment.at(at) if segment is not None and at >= segment.start else home.at(at)
+                    reads.append(Read(i, c, j, *place, target, -1, *clean))
+        layout.reads = Reads.of(reads)
+        return layout
+
+    def _span(
+        self, edit: Edit, order: int, copy: int, segment: _Segment, i: int, home: _Home, where: tuple[int, ...]
+    ) -> EditSpan:
+        tokens = [segment.at(at) for at in where]
+        sources = [self._source(edit, i, home, n, at) for n, at in enumerate(where)]
+        return EditSpan(edit, order, copy, *np.array(tokens, np.int64).T, *np.array(sources, np.int64).T)
+
+    def _home(self, i: int, prompt: Prompt) -> _Home:
+        tokens = clean_tokens(prompt)
+        self.owners_of.append(("", i))
+        if not self.prefix:
+            return _Home(self._row(tokens, i), None)
+        root = self._row(tokens[: self.prefix], i) if i == 0 else self.rows[0][0]
+        return _Home(self._append(root.row, ROOT, tokens[self.prefix :], self.prefix, i), root)
+
+    def _row(self, tokens: tuple[int, ...], owner: int) -> _Segment:
+        root = _Segment(len(self.rows), ROOT, ROOT, tokens, 0, owner)
+        self.rows.append([root])
+        return root
+
+    def _append(self, row: int, home: int, tokens: tuple[int, ...], start: int, owner: int) -> _Segment:
+        segment = _Segment(row, len(self.rows[row]), home, tokens, start, owner)
+        self.rows[row].append(segment)
+        return segment
+
+    def _copies(self, i: int, prompt: Prompt, home: _Home) -> dict[int, tuple[Suffix, _Segment | None]]:
+        """Copy -> its suffix and the segment that computes it (None: all of it is in the clean run)."""
+        copies = self.copies
+        found = {c: suffix for c, copy in enumerate(copies) if (suffix := suffix_of(prompt, copy)) is not None}
+        suffixes = {c: suffix for c, suffix in found.items() if self._find_donors(i, suffix)}
+        made: dict[tuple, _Segment] = {}
+        # unedited runs under another answer come first: edited ones take their states from them
+        for c in sorted(suffixes, key=lambda c: bool(copies[c].edits)):
+            suffix = suffixes[c]
+            key = (copies[c].edits, suffix.tokens)
+            if suffix.length and key not in made:
+                made[key] = self._segment(i, home, copies[c], suffix, made.get(((), suffix.tokens)))
+        return {c: (suffix, made.get((copies[c].edits, suffix.tokens))) for c, suffix in suffixes.items()}
+
+    def _find_donors(self, i: int, suffix: Suffix) -> bool:
+        """Put the donors' clean runs into rows; False where one cannot give every edited token its state."""
+        for edit, _, where in suffix.edited:
+            source = source_of(edit)
+            if source:
+                donor = self.donors[source][i]
+                if donor.excluded or len(_given(donor, edit)) != len(where):
+                    return False
+                if (source, i) not in self.given:
+                    self.owners_of.append((source, i))
+                    self.given[source, i] = _Home(self._row(clean_tokens(donor), len(self.owners_of) - 1), None)
+        return True
+
+    def _source(self, edit: Edit, i: int, home: _Home, n: int, at: int) -> tuple[int, int]:
+        """Where the state stands that the edit's n-th token, at position ``at``, may be given."""
+        source = source_of(edit)
+        if not source:
+            return home.at(at)
+        return self.given[source, i].at(_given(self.donors[source][i], edit)[n])
+
+    def _segment(self, i: int, home: _Home, copy: Copy, suffix: Suffix, unedited: _Segment | None) -> _Segment:
+        if self.way == "rows":
+            return self._row(suffix.tokens, i)
+        segment = self._append(home.clean.row, home.clean.number, suffix.tokens[suffix.start :], suffix.start, i)
+        shared = shared_tokens(self.prompts[i], suffix.tokens)
+        if self.way == "wavefront" and copy.edits and (shared == len(suffix.tokens) or unedited is not None):
+            segment.join = first_block(copy)
+            segment.bases = home.bases(suffix.start, min(shared, len(suffix.tokens)))
+            if unedited is not None:
+                segment.bases += ((unedited, max(shared, suffix.start), len(suffix.tokens)),)
+        return segment
+
+    def _columns(self) -> Layout:
+        """Give every segment its columns: those that join together side by side, behind all that join before."""
+        joins = sorted({segment.join for row in self.rows for segment in row} | {0})
+        widths = [
+            max((sum(len(s.tokens) for s in row if s.join == join) for row in self.rows), default=0) for join in joins
+        ]
+        ends = np.cumsum(widths).tolist()
+        shape = (len(self.rows), ends[-1])
+        tokens, positions, homes, starts, source, owners = (np.zeros(shape, np.int64) for _ in range(6))
+        segments = np.full(shape, PAD, np.int64)
+        for r, row in enumerate(self.rows):
+            for join, end, width in zip(joins, ends, widths, strict=True):
+                col = end - width
+                for s in (s for s in row if s.join == join):
+                    s.col = col
+                    here = slice(col, col + len(s.tokens))
+                    tokens[r, here] = s.tokens
+                    positions[r, here] = np.arange(s.start, s.start + len(s.tokens))
+                    segments[r, here], homes[r, here], starts[r, here] = s.number, s.home, s.start
+                    owners[r, here] = s.owner
+                    source[r, here] = [base.at(p)[1] for base, a, b in s.bases for p in range(a, b)] or 0
+                    col = here.stop
+        joined = [
+            Join(join, end - width, end, source[:, end - width : end])
+            for join, end, width in zip(joins, ends, widths, strict=True)
+            if join
+        ]
+        self.owners = owners
+        return Layout(tokens, positions, segments, homes, starts, joined)

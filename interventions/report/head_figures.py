@@ -1,0 +1,114 @@
+"""Effect of editing one head at a time: heat maps of layer by head, controls beside the intervention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import polars as pl
+
+from interventions.report.drawing import Drawing, columns_for, panels
+from interventions.report.head_map import MARGIN, Grid, Panel, head_map
+from interventions.report.heads import of_heads
+from interventions.report.run_files import Run, at_setting, setting_label, settings_of
+from interventions.report.style import WIDTH, effect_label, in_order
+
+LARGEST = 5
+"""Heads of a panel that are outlined; of few heads a quarter."""
+
+_NARROWEST = 0.09
+"""Inches: columns below this width get a row of fewer, wider panels."""
+_PAGE = 10.0
+"""Inches: the height of a figure beyond which it is split."""
+
+
+def head_figures(run: Run, metric: str) -> Iterator[Drawing]:
+    """One figure per intervention on several heads of a layer, coloured by the mean effect on ``metric``: for each
+    swept setting the intervention's own panel and one per control; none without such interventions."""
+    table = of_heads(run.curves.filter(pl.col("metric") == metric), run.swept)
+    for name in table["intervention"].unique(maintain_order=True):
+        mine = table.filter(pl.col("intervention") == name)
+        found = [_panels(name, each, at_setting(mine, each, run.swept)) for each in settings_of(mine, run.swept)]
+        if any(found):
+            yield from _figures(run, metric, name, [some for some in found if some])
+
+
+def _panels(name: str, setting: dict[str, Any], here: pl.DataFrame) -> list[Panel]:
+    """Of the controls all but ``self``, which changes nothing; the page states the noise floor."""
+    measured = in_order(set(here.filter(pl.col("n") > 0, pl.col("control") != "self")["control"]))
+    tables = [here.filter(pl.col("control") == control) for control in measured]
+    titles = [", ".join(filter(None, (control or name, setting_label(setting)))) for control in measured]
+    return [Panel(title, rows, _largest(tables[0])) for title, rows in zip(titles, tables, strict=True)]
+
+
+def _largest(rows: pl.DataFrame) -> list[tuple[str, int]]:
+    """The largest effects of those whose interval leaves out zero."""
+    sure = rows.filter((pl.col("ci_low") > 0) | (pl.col("ci_high") < 0), pl.col("n") > 0)
+    few = min(LARGEST, max(1, len(rows) // 4))
+    chosen = sure.sort(pl.col("effect").abs(), descending=True, maintain_order=True).head(few)
+    return list(zip(chosen["layers"], chosen["head"], strict=True))
+
+
+def _figures(run: Run, metric: str, name: str, settings: Sequence[list[Panel]]) -> Iterator[Drawing]:
+    """Settings are kept whole: a control stands in the figure of what it controls."""
+    grid = _grid(settings)
+    height = 0.55 + grid.square[1] * len(grid.heads)
+    at_once = max(1, int(_PAGE / height) * grid.across // max(map(len, settings)))
+    label = "conversion (fraction)" if metric == "conversion" else effect_label(metric)
+    title = "Conversion to another task" if metric == "conversion" else f"Effect on {metric}"
+    for start in range(0, len(settings), at_once):
+        some = [panel for setting in settings[start : start + at_once] for panel in setting]
+        figure, axes = panels([part.title for part in some], grid.across, height, share_y=True)
+        images = [head_map(axis, part, grid) for axis, part in zip(axes, some, strict=True)]
+        for axis in axes[-grid.across :]:
+            axis.set_xlabel("layer")
+        for axis in axes[:: grid.across]:
+            axis.set_ylabel("head")
+        total = height * -(-len(some) // grid.across)
+        shrink = max(0.3, min(1.0, 2.4 / total))
+        figure.colorbar(images[0], ax=axes, pad=0.01, shrink=shrink, aspect=15, label=label)
+        number = f"-{start // at_once + 1}" if len(settings) > at_once else ""
+        caption = _caption(run, metric, some, grid)
+        yield Drawing(f"heads-{metric}-{name}{number}", f"{title} by layer and head, {name}", caption, figure)
+
+
+def _grid(settings: Sequence[list[Panel]]) -> Grid:
+    rows = pl.concat([part.rows.select("layer", "layers", "head", "effect") for some in settings for part in some])
+    columns = rows.select("layer", "layers").unique().sort("layer", "layers")["layers"].to_list()
+    of_setting = max(map(len, settings))
+    wanted = of_setting if of_setting > 1 else columns_for(settings)
+    most = max(1, min(wanted, int((WIDTH - MARGIN) / (_NARROWEST * len(columns)))))
+    # a setting begins on a row of its own
+    across = max(n for n in range(1, most + 1) if wanted % n == 0)
+    largest = rows.filter(pl.col("effect").is_not_nan())["effect"].abs().max()
+    limit = float(largest) if isinstance(largest, float) and largest > 0 else 1.0
+    return Grid(columns, rows["head"].unique().sort().to_list(), across, limit)
+
+
+def _caption(run: Run, metric: str, parts: Sequence[Panel], grid: Grid) -> str:
+    together = ", in several layers together" if any("," in layers for layers in grid.columns) else ""
+    what = (
+        f"Another task's vector or state is used at one head at a time{together}, and the answer is scored under that"
+        " task: how much more often it is right than without the edit"
+        if metric == "conversion"
+        else f"Mean {effect_label(metric)} of editing one head at a time{together}"
+    )
+    heads, level = max(len(part.rows) for part in parts), run.summary["level"]
+    chance = f", here up to {heads * (1 - level):.0f} of {heads:,}" if heads * (1 - level) >= 1 else ""
+    said = [
+        f"{what}, pooled over tasks: a square is one head of a layer. A dot marks effects whose interval leaves out"
+        f" zero; of heads without any effect {100 * (1 - level):.2g} % get one by chance{chance}."
+    ]
+    outlined = max(len(part.outlined) for part in parts)
+    if outlined:
+        largest = f"the {outlined} largest effects" if outlined > 1 else "the largest effect"
+        said.append(f"Outlined: {largest} with a dot, of the first panel of each setting.")
+    controls = [part.rows["control"][0] != "" for part in parts]
+    if any(controls) and not all(controls):
+        said.append(
+            "Controls have the same colours and outlines: a head that moves the metric as much under a control does"
+            " not carry the concept by itself."
+        )
+    if any(len(part.rows) < len(grid.columns) * len(grid.heads) or part.rows["n"].min() == 0 for part in parts):
+        said.append("Grey: not run, or no query was left.")
+    return " ".join(said)

@@ -1,0 +1,97 @@
+"""One panel of a head sweep: a heat map of layer by head, with dots, outlines and numbers on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
+
+from interventions.report.drawing import dot, ink
+from interventions.report.numbers import place_label
+from interventions.report.style import WIDTH
+
+MARGIN = 0.75
+"""Inches of a panel's width that its labels take."""
+
+_WRITTEN = (0.42, 0.2)
+"""Inches a square must be wide and high for a number at 7 points."""
+_LOWEST, _HIGHEST = 0.05, 0.26
+"""Inches: the least and greatest height of a square."""
+_LOW, _TALL = 1.3, 3.2
+"""Inches: the least height of a panel, which must hold the colours' label, and the height that many heads share."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    title: str
+    rows: pl.DataFrame
+    outlined: list[tuple[str, int]]
+    """(layers, head) of the intervention's largest effects, in its own panel and in those of its controls."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What all panels of an intervention share."""
+
+    columns: list[str]  # edited blocks, as the column `layers` has them
+    heads: list[int]
+    across: int
+    limit: float  # of the colours, in the metric's unit
+
+    @property
+    def square(self) -> tuple[float, float]:
+        """Inches wide and high."""
+        height = max(min(_HIGHEST, max(_LOWEST, _TALL / len(self.heads))), _LOW / len(self.heads))
+        return (WIDTH / self.across - MARGIN) / len(self.columns), height
+
+
+def head_map(axes: Axes, part: Panel, grid: Grid) -> AxesImage:
+    """Draw one panel; returns its image, for the colour bar."""
+    values = np.full((len(grid.heads), len(grid.columns)), np.nan)
+    sure: list[tuple[int, int]] = []  # (column, row)
+    for row in part.rows.iter_rows(named=True):
+        column, head = grid.columns.index(row["layers"]), grid.heads.index(row["head"])
+        values[head, column] = row["effect"]
+        if row["ci_low"] > 0 or row["ci_high"] < 0:
+            sure.append((column, head))
+    image = axes.imshow(
+        values, cmap="PuOr_r", norm=Normalize(-grid.limit, grid.limit), aspect="auto", origin="lower",
+        interpolation="nearest",
+    )  # fmt: skip
+    axes.set_facecolor("#cfcfcf")  # shows through where nothing was measured
+    axes.spines[:].set_visible(False)
+    wide, high = grid.square
+    # a number takes the middle of its square, and the dot moves below it
+    outlined = [(grid.columns.index(layers), grid.heads.index(head)) for layers, head in part.outlined]
+    written = outlined if wide >= _WRITTEN[0] and high >= _WRITTEN[1] else []
+    for column, head in written:
+        text = _short(values[head, column])
+        colour = ink(image, values[head, column])
+        axes.text(column, head + 0.03, text, ha="center", va="center", fontsize=7, color=colour)
+    below = [(column, head - (0.36 if (column, head) in written else 0)) for column, head in sure]
+    dot(axes, image, below, [values[head, column] for column, head in sure], size=min(2.3, 72 * min(wide, high) * 0.45))
+    for column, head in outlined:
+        axes.add_patch(Rectangle((column - 0.5, head - 0.5), 1, 1, fill=False, linewidth=1.0, clip_on=False))
+    _ticks(axes, grid)
+    return image
+
+
+def _short(value: float) -> str:
+    """Two digits, as a square holds them: ``+0.50``, ``−5.0``, ``−12``; nothing for NaN."""
+    if not np.isfinite(value):
+        return ""
+    return f"{value:+.0f}".replace("-", "−") if abs(value) >= 9.95 else f"{value:+#.2g}".replace("-", "−", 1)
+
+
+def _ticks(axes: Axes, grid: Grid) -> None:
+    wide, high = grid.square
+    names = [place_label(layers) for layers in grid.columns]
+    step = -(-max(len(name) * 0.08 + 0.08 for name in names) // wide)
+    axes.set_xticks(range(0, len(names), int(step)), names[:: int(step)])
+    step = int(-(-0.14 // high))
+    axes.set_yticks(range(0, len(grid.heads), step), [str(head) for head in grid.heads[::step]])

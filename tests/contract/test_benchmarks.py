@@ -1,0 +1,172 @@
+"""The benchmarks time the same computation for everybody, and count what they say they count."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from interventions.engine.hooks import hooked_logits
+from interventions.engine.local import LocalEngine
+from interventions.plan.cost import cost_of
+from interventions.plan.packs import Budget
+
+TOLERANCE = 1e-5
+"""Logits and states of two ways to compute the same thing, in float32."""
+LAYERS, WIDTH, VOCAB, TOKENS = 3, 64, 50, 7
+
+
+@pytest.fixture(scope="module", autouse=True)
+def modules():
+    """The folder's modules, which are scripts beside each other and no package."""
+    folder = str(Path(__file__).parents[2] / "benchmarks")
+    threads = torch.get_num_threads()
+    sys.path.insert(0, folder)
+    import decodability
+    import ours
+    import rivals
+    import scale
+    import sweep
+    import workload
+
+    yield SimpleNamespace(
+        decodability=decodability, ours=ours, rivals=rivals, scale=scale, sweep=sweep, workload=workload
+    )
+    sys.path.remove(folder)
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def model(modules):
+    return modules.workload.random_llama(LAYERS, WIDTH, VOCAB, torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture(scope="module")
+def swept(modules, model):
+    """A sweep of two vectors a layer: its prompts, cells, vectors, group and facts."""
+    cells = modules.workload.Point(LAYERS, TOKENS, 2).cells
+    prompts = modules.workload.random_prompts(5, TOKENS, VOCAB)
+    return SimpleNamespace(
+        cells=cells, prompts=prompts, group=modules.workload.group_of(prompts, cells),
+        vectors=modules.workload.random_vectors(cells, WIDTH), facts=modules.workload.facts_of(model.config),
+        ids=torch.tensor([prompt.token_ids for prompt in prompts]),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def expected(modules, model, swept):
+    """[cell, prompt, vocab] by the tests' oracle: one prompt, one cell, one pass."""
+    return torch.stack(
+        [
+            torch.stack([hooked_logits(model, prompt, copy, swept.vectors)[0] for prompt in swept.prompts])
+            for copy in swept.group.copies[1:]
+        ]
+    )
+
+
+@pytest.mark.parametrize("rival", ["Hooks", "Nnsight"])
+def test_rivals_compute_the_sweep(modules, model, swept, expected, rival):
+    made = getattr(modules.rivals, rival)(model, swept.ids, modules.workload.tokenizer())
+    vectors = [(layer, swept.vectors[modules.workload.key(layer, c)]) for layer, c in swept.cells]
+    torch.testing.assert_close(torch.stack(made(vectors)), expected, atol=TOLERANCE, rtol=TOLERANCE)
+    clean = modules.rivals.Hooks(model, swept.ids, None).clean()
+    assert (expected - clean).abs().amax((1, 2)).min() > 1000 * TOLERANCE  # each cell is an intervention
+
+
+@pytest.mark.parametrize("way", ["packed", "wavefront", "rows"])
+def test_our_engine_computes_the_sweep(modules, model, swept, expected, way):
+    engine = LocalEngine(model, modules.workload.tokenizer())
+    # a small budget: several packs, of copies and of prompts
+    sweeper = modules.ours.Sweeper(engine, swept.facts, Budget(tokens=40), engine.place(swept.vectors))
+    torch.testing.assert_close(sweeper.logits(swept.group, way), expected, atol=TOLERANCE, rtol=TOLERANCE)
+    targets = torch.tensor([prompt.answer_ids[0] for prompt in swept.prompts])
+    logprobs = expected.log_softmax(-1)[:, torch.arange(len(targets)), targets]
+    timed = torch.from_numpy(sweeper.sweep(swept.group, way))
+    torch.testing.assert_close(timed, logprobs, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def test_bound_is_each_counterfactual_token_once_a_block_that_differs(modules, swept):
+    cost = cost_of(modules.workload.plan_of(swept.group, swept.facts), "wavefront", Budget())
+    literal = sum(TOKENS * LAYERS + sum(LAYERS - layer - 1 for layer, _ in swept.cells) for _ in swept.prompts)
+    assert cost.bound == literal == cost.token_layers
+
+
+def test_summary_of_planted_seconds(modules):
+    point = modules.workload.Point(4, 10, 2)
+    tokens = modules.workload.BATCH * 10 * 4
+    seconds = {"clean": tokens * 1e-3, "hooks": 8.0, "packed": 2.0, "wavefront": 0.5}
+    found = modules.sweep.summary(point, seconds, bound=250)
+    assert (found["hooks_over_packed"], found["hooks_over_wavefront"]) == (4.0, 16.0)
+    assert found["hooks_over_rows"] is None and found["hooks_over_pyvene"] is None
+    assert found["hooks_over_bound"] == modules.workload.BATCH * 8 * 10 * 4 / 250  # eight cells a prompt
+    assert found["efficiency"] == 0.5  # 1 ms a token-layer clean, 2 ms in the best engine
+
+
+def test_one_point_is_one_json_object(modules, monkeypatch, capsys):
+    asked = "--quick --json --layers 2 --tokens 5 --vectors 2 --width 64 --vocab 50".split()
+    monkeypatch.setattr(sys, "argv", ["sweep.py", *asked])
+    modules.sweep.main()
+    found = json.loads(capsys.readouterr().out)
+    assert found["points"] == [{name: found[name] for name in found["points"][0]}]
+    assert (found["layers"], found["tokens"], found["vectors"], found["cells"]) == (2, 5, 2, 4)
+    assert found["largest_difference"] < TOLERANCE
+    assert found["hooks_over_pyvene"] is None and found["seconds"]["hooks"] > 0
+    assert found["hooks_over_packed"] == pytest.approx(found["seconds"]["hooks"] / found["seconds"]["packed"], rel=0.2)
+
+
+def test_decoding_by_hand_and_in_one_pass_agree(modules, model):
+    prompts = modules.decodability.demonstrations(3, shots=3, row=5, vocab=VOCAB)
+    engine = LocalEngine(model, modules.workload.tokenizer())
+    one, loop = modules.decodability.ours(engine, prompts), modules.decodability.by_hand(model, prompts)
+    assert one.states.shape == (3, LAYERS, 4, WIDTH)
+    torch.testing.assert_close(one.states, loop.states, atol=TOLERANCE, rtol=TOLERANCE)
+    # both sides: another number of shots, and another layer, is another state
+    assert (one.states[:, :, 1:] - loop.states[:, :, :-1]).abs().amax(-1).min() > 100 * TOLERANCE
+    assert (one.states[:, 1:] - loop.states[:, :-1]).abs().amax(-1).min() > 100 * TOLERANCE
+    assert (one.right == loop.right).all()
+    # rows of five tokens: three of input, the answer, a separator; the query ends before its answer
+    assert modules.decodability.lengths(prompts[0]) == [3, 8, 13, 18] and len(prompts[0].token_ids) == 18
+
+
+def test_parameters_and_operations_are_those_of_the_model(modules):
+    """Against transformers' own module and PyTorch's counter of operations, on unequal sizes."""
+    config = LlamaConfig(
+        num_hidden_layers=3, hidden_size=48, intermediate_size=80, num_attention_heads=6, num_key_value_heads=2,
+        vocab_size=70, attn_implementation="eager",
+    )  # fmt: skip
+    small = LlamaForCausalLM(config).eval()
+    shape = modules.scale.shape_of(config.to_dict())
+    assert shape.parameters == sum(parameter.numel() for parameter in small.parameters())
+    tokens = 11
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        small(torch.zeros((1, tokens), dtype=torch.long), use_cache=False)
+    # eager attention computes every pair
+    assert counter.get_total_flops() == shape.flops(tokens * 3, tokens**2 * 3, tokens)
+
+
+@pytest.mark.parametrize("way", ["packed", "wavefront"])
+def test_scale_counts_as_the_library_does(modules, swept, way):
+    scale, facts, budget = modules.scale, swept.facts, Budget(tokens=40)
+    group = modules.workload.group_of(swept.prompts[:1] * 5, swept.cells)
+    cost = cost_of(modules.workload.plan_of(group, facts), way, budget)
+    found = scale.counted(group, facts, way, budget)
+    assert (found["forwards"], found["tokens"], found["token_layers"]) == (cost.packs, cost.tokens, cost.token_layers)
+    loop = scale.counted(group, facts, "loop", budget)
+    assert (loop["forwards"], loop["token_layers"]) == (cost.loop_forwards, cost.loop_token_layers)
+
+
+def test_the_paper_study_is_that_of_llama_70b(modules):
+    shape = modules.scale.shape_of(modules.scale.LLAMA_3_1_70B)
+    assert round(shape.parameters / 1e9, 2) == 70.55  # as its card says
+    args = modules.scale.arguments(["--queries", "1", "--tokens", "16"])
+    found = modules.scale.compared(shape, args)
+    ways = found["ways"]
+    assert ways["loop"]["forwards"] == 7 * (80 * 7 + 1)
+    assert ways["wavefront"]["token_layers"] == found["bound_token_layers"]
+    assert ways["loop"]["flops"] > ways["packed"]["flops"] > ways["wavefront"]["flops"]

@@ -1,0 +1,45 @@
+"""Head sweeps and resampling in words: which heads, one at a time or together, and whose states."""
+
+import pytest
+
+from interventions.report.described import describe_interventions
+from interventions.report.numbers import place_label, place_words
+from tests.unit import synthetic_run
+
+
+def test_places_in_words():
+    assert [place_label("12"), place_label("12", -1), place_label("12", 3), place_label("0,1,2,5", 1)] == [
+        "12", "12", "12.h3", "0-2, 5.h1",
+    ]  # fmt: skip
+    assert place_words("12") == "layer 12" and place_words("12", 0) == "head 0 of layer 12"
+    assert place_words("0,1,2") == "layers 0-2 together" and place_words("0,2", 1) == "head 1 of layers 0, 2 together"
+
+
+def told(**changes) -> str:
+    spec = synthetic_run.spec()
+    edit = {**spec["interventions"]["negative"], "site": "head", "heads": "all", **changes}
+    return describe_interventions({"interventions": {"a": edit}})["a"]
+
+
+def test_heads_are_described():
+    assert told().startswith("replaces the output of every head (one at a time), before the output projection, at the")
+    assert "the output of heads 0 and 2 (one at a time)" in told(heads=[0, 2])
+    assert "the output of head 3, before" in told(heads=3, layers=2) and told(heads=3, layers=2).endswith("; layer 2.")
+    assert "the output of head 0 and 1 (swept)" in told(heads={"sweep": [0, 1]})
+    zero = {"op": "zero", "vector": None, "site": "head", "heads": [0, 2], "layers": [2], "position": "last"}
+    spec = {"a": {"op": None, "edits": [{**zero, "strength": 1.0}, {**zero, "heads": 1, "strength": 1.0}]}}
+    sentence = describe_interventions({"interventions": spec})["a"]
+    assert sentence.startswith("sets the output of heads 0 and 2, before the output projection, at the last prompt")
+    assert "to zero; layer 2; then sets the output of head 1," in sentence
+
+
+@pytest.mark.parametrize(
+    ("source", "who"),
+    [(None, "another task (with the same query"), ("other_task", "another task (with the same query"),
+     ("null_task", "Null (with"), ("XOR", "XOR (with"), ("same_task", "the task's next query;"),
+     ({"sweep": ["XOR", "OR"]}, "XOR and OR (swept)")],
+)  # fmt: skip
+def test_resample_is_described_with_its_source(source, who):
+    sentence = told(op="resample", vector=None, source=source, site="resid_post")
+    assert sentence.startswith("replaces the residual stream after the block at the last prompt token by what it is in")
+    assert who in sentence
