@@ -194,7 +194,7 @@ def _moved(batch: Batch, moved: Sequence[Tensor], copies: Sequence[int]) -> dict
     """Copy (index in the group) -> how far its edits moved any state of any prompt."""
     far = np.full(len(copies), -1.0)
     for group, values in zip(batch.edits, moved, strict=True):
-        np.maximum.at(far, group.copies, values.double().cpu().numpy())
+        np.fmax.at(far, group.copies, values.double().cpu().numpy())  # a NaN is told by its outcomes
     return {copies[c]: value for c, value in enumerate(far.tolist()) if value >= 0}
 
 

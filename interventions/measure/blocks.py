@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -125,6 +125,33 @@ def blocks(outcomes: Outcomes, pooled: bool) -> Iterator[Block]:
             if of_task:
                 queries[each] = np.unique(np.concatenate(list(of_task.values())))
         yield Block(outcomes, different[columns], np.stack([column, rows], axis=1), queries)
+
+
+def merged(found: Iterable[Block]) -> Iterator[Block]:
+    """The same cells in the same order; neighbours of equal queries are one block, as their resamples are the same.
+
+    So the settings of a sweep share their draws, which take longer than all else where queries are many.
+    """
+    alike: list[Block] = []
+    for block in found:
+        if alike and not _same_queries(alike[0], block):
+            yield _one(alike)
+            alike = []
+        alike.append(block)
+    if alike:
+        yield _one(alike)
+
+
+def _same_queries(one: Block, other: Block) -> bool:
+    return list(one.queries) == list(other.queries) and all(
+        np.array_equal(queries, other.queries[task]) for task, queries in one.queries.items()
+    )
+
+
+def _one(alike: Sequence[Block]) -> Block:
+    starts = np.cumsum([0, *(len(block.cells) for block in alike)])
+    members = [block.members + [start, 0] for block, start in zip(alike, starts[:-1], strict=True)]
+    return replace(alike[0], cells=pl.concat([block.cells for block in alike]), members=np.concatenate(members))
 
 
 def _codes(frame: pl.DataFrame) -> Ints:

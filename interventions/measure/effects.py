@@ -11,7 +11,7 @@ from dataclasses import asdict
 
 import polars as pl
 
-from interventions.measure.blocks import Block, blocks
+from interventions.measure.blocks import Block, blocks, merged
 from interventions.measure.scan import Outcomes
 from interventions.measure.statistics import Bootstrap
 from interventions.store.schema import CURVES, EFFECTS
@@ -35,7 +35,7 @@ def curves(outcomes: Outcomes, bootstrap: Bootstrap) -> pl.DataFrame:
 
 
 def _table(outcomes: Outcomes, found: Iterable[Block], schema: dict, bootstrap: Bootstrap) -> pl.DataFrame:
-    measured = [_measure(part, bootstrap) for block in found for part in block.parts(bootstrap)]
+    measured = [_measure(part, bootstrap) for block in merged(found) for part in block.parts(bootstrap)]
     swept = {column: outcomes.cells.schema[column] for column in outcomes.swept}
     table = pl.concat(measured) if measured else pl.DataFrame(schema={**schema, **swept})
     return table.select(pl.col(column).cast(kind) for column, kind in {**schema, **swept}.items())

@@ -41,13 +41,11 @@ def combine(
     columns: dict[str, Any] = {
         "query": prompt[starts].astype(np.int32),
         "copy": copy[starts].astype(np.int32),
-        "moved": np.array([moved.get(int(c), np.nan) for c in copy[starts]], dtype=np.float64),
+        "moved": np.array([moved.get(c, np.nan) for c in copy[starts].tolist()], dtype=np.float64),
     }
     for name, values in scores.items():
-        metric = METRICS.get(name, "metrics")
-        columns[name] = np.array(
-            [metric.combine(list(v)) for v in np.split(values.astype(np.float64), starts[1:])] if len(starts) else []
-        )
+        scored = values.astype(np.float64)
+        columns[name] = METRICS.get(name, "metrics").combine(scored, starts) if len(starts) else scored
     return pl.DataFrame(columns)
 
 

@@ -52,8 +52,8 @@ def size_of(group: Group) -> Size:
             continue
         prompt = max(prompt, len(clean_tokens(p)))
         answers = max(answers, len(p.answer_ids), *map(len, p.alternatives.values()))
-    for lengths in {shape: suffix_lengths(p, group.copies) for p in group.prompts if (shape := shape_of(p))}.values():
-        copies = [max(known, length) for known, length in zip(copies, lengths, strict=True)]
+    for p in {shape_of(p): p for p in group.prompts if not p.excluded}.values():  # one prompt of each shape
+        copies = [max(known, length) for known, length in zip(copies, suffix_lengths(p, group.copies), strict=True)]
     return Size(prompt, tuple(copies), answers, group.prefix)
 
 

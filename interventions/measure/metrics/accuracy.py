@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from interventions.measure.metrics.base import METRICS, AnswersOf
+import numpy as np
+
+from interventions.measure.metrics.base import METRICS, AnswersOf, Floats, Ints
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,8 +25,8 @@ class Accuracy:
         return (logits.argmax(-1) == target).float()
 
     @staticmethod
-    def combine(scores: Sequence[float]) -> float:
-        return min(scores)
+    def combine(scores: Floats, starts: Ints) -> Floats:
+        return np.minimum.reduceat(scores, starts)
 
 
 @METRICS.register("conversion")

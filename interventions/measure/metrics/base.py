@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from interventions.registry import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 AnswersOf = Literal["own", "vector_task"]
 
 
@@ -32,13 +36,13 @@ class Metric(Protocol):
         ...
 
     @staticmethod
-    def combine(scores: Sequence[float]) -> float:
-        """[answer token] -> the query's value."""
+    def combine(scores: Floats, starts: Ints) -> Floats:
+        """[read] of the tokens of many answers, each beginning at one of ``starts`` -> [answer] the queries' values."""
         ...
 
 
 METRICS: Registry[type[Metric]] = Registry("metric")
 
 
-def of_first_token(scores: Sequence[float]) -> float:
-    return scores[0]
+def of_first_token(scores: Floats, starts: Ints) -> Floats:
+    return scores[starts]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from interventions.measure.metrics.base import METRICS, AnswersOf
+import numpy as np
+
+from interventions.measure.metrics.base import METRICS, AnswersOf, Floats, Ints
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,5 +24,5 @@ class Logprob:
         return logits.log_softmax(-1).gather(-1, target[:, None])[:, 0]
 
     @staticmethod
-    def combine(scores: Sequence[float]) -> float:
-        return sum(scores)
+    def combine(scores: Floats, starts: Ints) -> Floats:
+        return np.add.reduceat(scores, starts)

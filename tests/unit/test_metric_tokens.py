@@ -1,0 +1,30 @@
+"""Answers of several tokens: every metric's combination against a loop over answers, on lopsided lengths."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from interventions.measure.metrics import METRICS
+from interventions.measure.outcomes import combine
+
+LITERAL = {
+    "accuracy": min,
+    "conversion": min,
+    "logprob": sum,
+    "rank": lambda scores: scores[0],
+    "kl": lambda scores: scores[0],
+    "logit_difference": lambda scores: scores[0],
+}
+
+
+@pytest.mark.parametrize("name", METRICS.names())
+@given(answers=st.lists(st.lists(st.integers(0, 3).map(float), min_size=1, max_size=4), min_size=1, max_size=6))
+def test_each_answer_is_combined_by_itself(name, answers):
+    """Neighbouring answers of one copy or of one prompt must not run into each other."""
+    places = [(i // 2, i % 2, score) for i, answer in enumerate(answers) for score in answer]
+    prompt, copy, scores = (np.array(column) for column in zip(*places, strict=True))
+    table = combine(prompt.astype(int), copy.astype(int), {name: scores}, {0: 1.5})
+    assert table[name].to_list() == pytest.approx([LITERAL[name](answer) for answer in answers])
+    assert table.select("query", "copy").rows() == [(i // 2, i % 2) for i in range(len(answers))]
+    assert [value == 1.5 for value in table["moved"]] == [i % 2 == 0 for i in range(len(answers))]
