@@ -68,14 +68,16 @@ def token_work(facts: ModelFacts, keys: float) -> float:
     return own + 2 * keys * facts.width
 
 
-def best_sequence(facts: ModelFacts, fixed: int) -> int:
-    """Length of a packed sequence, of which ``fixed`` tokens are the clean run, that costs least a copy token.
+def best_sequence(facts: ModelFacts, fixed: int, way: Way = "wavefront") -> int:
+    """Length of a sequence, of which ``fixed`` tokens are the clean run, that costs least a copy token.
 
-    A sequence of ``fixed`` + x tokens costs (fixed + x) (a + b (fixed + x)) in units of work and serves x
-    tokens; the quotient is least at x = sqrt(fixed a / b + fixed^2).
+    Packed, fixed + x tokens cost (fixed + x) (a + b (fixed + x)) in units of work and serve x tokens; the
+    quotient is least at x = sqrt(fixed a / b + fixed^2). In a wavefront the x tokens of a layer sweep join evenly,
+    so block l of L runs over fixed + x l / L of them; the mean over blocks moves the best x by sqrt(3).
     """
     a, b = token_work(facts, 0), token_work(facts, 1) - token_work(facts, 0)
-    best = fixed + math.sqrt(fixed * a / b + fixed**2)
+    joins_late = 3 if way == "wavefront" else 1
+    best = fixed + math.sqrt(joins_late * (fixed * a / b + fixed**2))
     return int(min(max(best, 128), 8192))
 
 
@@ -122,7 +124,7 @@ def _over_prompts(
     else:
         tokens = size.prompt - size.prefix + sum(own)
         if size.prefix:
-            room = max(best_sequence(facts, size.prefix), size.prefix + tokens)
+            room = max(best_sequence(facts, size.prefix, way), size.prefix + tokens)
             together = max(1, min((room - size.prefix) // tokens, prompts, budget.read_floats // reads))
         at_once = together * (budget.tokens // (size.prefix + together * (tokens + donors)))
     at_once = max(1, min(at_once, budget.read_floats // reads))
@@ -138,7 +140,7 @@ def _copy_sets(
     if way == "rows":
         limit = budget.tokens
     else:
-        limit = min(max(best_sequence(facts, size.prompt), 2 * size.prompt), max(budget.tokens, size.prompt))
+        limit = min(max(best_sequence(facts, size.prompt, way), 2 * size.prompt), max(budget.tokens, size.prompt))
     taken: list[int] = []
     used = size.prompt
     for c in chosen:

@@ -17,7 +17,7 @@ from interventions.plan.facts import ModelFacts
 from interventions.plan.layout import PAD, Layout
 from interventions.plan.model import Copy, Group, ModelPlan
 from interventions.plan.packing import lay_out
-from interventions.plan.packs import Budget, packs_of
+from interventions.plan.packs import Budget, best_sequence, packs_of, token_work
 from interventions.plan.suffix import positions_of, suffix_of
 from interventions.spec.sections import ModelSection
 from tasks.prompts import Prompt
@@ -271,3 +271,19 @@ def test_cost_counts_what_the_layouts_compute(group, engine):
     assert cost.token_layers == counted
     if engine == "wavefront" and cost.packs == 1 and not any(copy.target for copy in wanted):
         assert cost.token_layers == cost.bound, "the wavefront computes nothing beyond the bound"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(8, 300), st.integers(64, 4096), st.sampled_from(["wavefront", "packed"]))
+def test_the_best_sequence_costs_least_a_copy_token(fixed, width, way):
+    """Against the literal sum over blocks, at longer and shorter sequences."""
+    facts = ModelFacts("llama", 400, width, 50)
+
+    def cost(length: int) -> float:
+        copies = length - fixed
+        there = [fixed + copies * (block / facts.layers if way == "wavefront" else 1) for block in range(facts.layers)]
+        return sum(tokens * token_work(facts, tokens) for tokens in there) / copies
+
+    best = best_sequence(facts, fixed, way)
+    if 128 < best < 8192:
+        assert cost(best) <= 1.001 * min(cost(fixed + int((best - fixed) * by)) for by in (0.5, 0.8, 1.25, 2))
