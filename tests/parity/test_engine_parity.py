@@ -101,6 +101,8 @@ def test_equals_hooks(computed, way):
     if way not in found:
         pytest.skip("a family that does not pack")
     layout, logits = found[way]
+    # Mamba-2's scan multiplies exponentials of cumulative sums: 1.8e-5 was seen with two threads
+    tolerance = TOLERANCE if model.config.model_type != "mamba2" else 10 * TOLERANCE
     oracle = {}
     seen = 0
     for read, got in zip(layout.reads, logits, strict=True):
@@ -109,7 +111,7 @@ def test_equals_hooks(computed, way):
             donor = {"B": donors[read.prompt]}
             oracle[key] = list(hooked_logits(model, prompts[read.prompt], wanted[read.copy], made, donor))
         expected = oracle[key].pop(0)
-        torch.testing.assert_close(got, expected, atol=TOLERANCE, rtol=TOLERANCE)
+        torch.testing.assert_close(got, expected, atol=tolerance, rtol=tolerance)
         seen += 1
     assert all(not left for left in oracle.values()), "the engine read fewer answer tokens than the oracle"
     assert seen > 200

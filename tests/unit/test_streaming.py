@@ -134,10 +134,12 @@ def test_a_selection_is_the_filtered_tables_scan(table, odd):
     assert effects(one, BOOTSTRAP).equals(effects(other, BOOTSTRAP))
 
 
-def test_the_same_queries_are_held_once(table):
-    """10,000 queries of 1,000 cells: one list of 10,000, not 1,000 of them."""
+def test_the_index_is_no_longer_than_the_cells(monkeypatch):
+    """10,000 queries of 1,000 cells: one list of 10,000, not 1,000 of them; and one run of rows a cell."""
+    monkeypatch.setattr(scan, "_ROWS_AT_ONCE", 7)
     full = scanned(synthetic_run.outcomes(queries=9, layers=2))
-    assert len(full.queries) > 400 and len({id(each) for each in full.queries}) == 1
+    assert len(full.runs) == len(full.cells) == len(full.queries) > 400
+    assert len({id(each) for each in full.queries}) == 1
 
 
 # a group's portions
