@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import polars as pl
-
 from interventions.engine.agree import TOLERANCE, largest_difference
 from interventions.engine.local import LocalEngine
 from interventions.engine.memory import is_out_of_memory
 from interventions.errors import EngineError, ModelError
 from interventions.measure.metrics import METRICS
 from interventions.measure.outcomes import combine, scored_metrics
+from interventions.measure.portions import Scores
 from interventions.plan.model import Group, ModelPlan, Pack, Way
 from interventions.plan.packs import Budget, packs_of
 from interventions.store.folder import RunFolder
@@ -100,8 +99,9 @@ class Passes:
             return reason
         return f"{reason}; {rows} of {pairs} counterfactuals as rows, where that is less work (edits at early tokens)"
 
-    def results(self, ran: Ran) -> Iterator[tuple[Group, pl.DataFrame]]:
-        """Each group with its table ``query, copy, moved, <metric …>``, one row for each pair computed."""
+    def results(self, ran: Ran) -> Iterator[tuple[Group, Scores]]:
+        """Each group with its tables ``query, copy, moved, <metric …>``, one row for each pair computed, read one
+        at a time."""
         total, done = sum(map(len, self.packs.values())), 0
         for group in self.plan.groups:
             names: list[str] = []
@@ -109,7 +109,7 @@ class Passes:
                 names += self._parts(group, pack)
                 done += 1
                 ran(done, total)
-            yield group, pl.concat([self.folder.read_table(name) for name in names])
+            yield group, lambda names=names: map(self.folder.read_table, names)
 
     def _parts(self, group: Group, pack: Pack) -> list[str]:
         """The files that hold the pack's scores, computed now where they are missing."""

@@ -224,8 +224,7 @@ def _run_model(
             result = next(results, None)
         if result is None:
             break
-        group, table = result
-        take(group, lambda table=table: [table])
+        take(*result)
     # of this process: what an earlier one left in parts is not computed again
     models[-1]["token_layers"] = {"computed": engine.token_layers - sampled, "sample": sampled}
     models[-1]["budget"] = {**asdict(engine.budget), "halved": passes.halvings}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from interventions.errors import SpecError
@@ -262,8 +263,10 @@ def _foils(prompts: tuple[Prompt, ...]) -> tuple[int, ...]:
     failing that of the nearest other query; -1 where all first tokens agree."""
     foils = []
     for i, prompt in enumerate(prompts):
-        others = [ids[0] for ids in prompt.alternatives.values()]
-        others += [p.answer_ids[0] for p in (*prompts[i + 1 :], *prompts[:i]) if p.answer_ids]
+        after_it = (prompts[j] for j in chain(range(i + 1, len(prompts)), range(i)))
+        others = chain(
+            (ids[0] for ids in prompt.alternatives.values()), (p.answer_ids[0] for p in after_it if p.answer_ids)
+        )
         own = prompt.answer_ids[0] if prompt.answer_ids else -1
         foils.append(next((token for token in others if token != own), -1))
     return tuple(foils)

@@ -33,8 +33,8 @@ def passes(folder, engine, way: str = "wavefront") -> Passes:
 
 
 def table_of(folder, engine, way: str = "wavefront") -> pl.DataFrame:
-    (_, table), *_ = passes(folder, engine, way).results(lambda done, of: None)
-    return table.sort("query", "copy")
+    (_, scores), *_ = passes(folder, engine, way).results(lambda done, of: None)
+    return pl.concat(scores()).sort("query", "copy")
 
 
 class SmallMemory(LocalEngine):
@@ -80,6 +80,7 @@ REAL = """
 import resource, sys
 from pathlib import Path
 import torch
+import polars as pl
 from tests.parity.test_out_of_memory import build, LocalEngine, open_run, random_model, passes
 torch.set_num_threads(1)
 
@@ -100,8 +101,8 @@ engine = Limited(random_model("llama", hidden_size=512, intermediate_size=60000)
 with open_run(Path(sys.argv[1]), "d") as folder:
     run = passes(folder, engine)
     engine.more = int(sys.argv[2]) or engine.more
-    (_, table), *_ = run.results(lambda done, of: None)
-    table.sort("query", "copy").write_parquet(Path(sys.argv[1]) / "table.parquet")
+    (_, scores), *_ = run.results(lambda done, of: None)
+    pl.concat(scores()).sort("query", "copy").write_parquet(Path(sys.argv[1]) / "table.parquet")
     print(run.halvings)
 """
 
