@@ -15,7 +15,7 @@ from interventions.measure.metrics import METRICS
 from interventions.measure.outcomes import combine, scored_metrics
 from interventions.measure.portions import Scores
 from interventions.plan.model import Group, ModelPlan, Pack, Way
-from interventions.plan.packs import Budget, packs_of
+from interventions.plan.packs import packs_of
 from interventions.store.folder import RunFolder
 
 _SHARED: tuple[Way, ...] = ("wavefront", "packed")
@@ -82,12 +82,11 @@ class Passes:
     folder: RunFolder
     prefix: str
     way: str
-    budget: Budget
     halvings: int = 0
 
     def __post_init__(self) -> None:
         self.packs = {
-            group.id: list(packs_of(group, self.plan.facts, self.way, self.budget)) for group in self.plan.groups
+            group.id: list(packs_of(group, self.plan.facts, self.way, self.engine.budget)) for group in self.plan.groups
         }
 
     def explained(self, reason: str) -> str:

@@ -216,7 +216,7 @@ def _run_model(
         choice = choose(plan, engine, placed, state.options.engine)
         sampled = engine.token_layers - planned
         state.fallbacks += [choice.fallback] if choice.fallback else []
-        passes = Passes(plan, engine, placed, folder, prefix, choice.engine, engine.budget)
+        passes = Passes(plan, engine, placed, folder, prefix, choice.engine)
         state.engines[plan.section.name] = passes.explained(choice.reason)
         results = passes.results(lambda done, of: state.options.tick("packs", done, of))
     while True:

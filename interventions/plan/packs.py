@@ -68,7 +68,7 @@ def token_work(facts: ModelFacts, keys: float) -> float:
     return own + 2 * keys * facts.width
 
 
-def best_sequence(facts: ModelFacts, fixed: int, way: Way = "wavefront") -> int:
+def best_sequence(facts: ModelFacts, fixed: int, way: Way) -> int:
     """Length of a sequence, of which ``fixed`` tokens are the clean run, that costs least a copy token.
 
     Packed, fixed + x tokens cost (fixed + x) (a + b (fixed + x)) in units of work and serve x tokens; the
@@ -92,7 +92,7 @@ def ways_of(group: Group, size: Size, facts: ModelFacts, engine: str) -> list[Wa
     if engine != "auto":
         return [shared] * len(group.copies)
     row = size.prompt * token_work(facts, size.prompt) * facts.layers
-    inside = token_work(facts, best_sequence(facts, size.prompt))
+    inside = token_work(facts, best_sequence(facts, size.prompt, shared))
     ways: list[Way] = []
     for copy, length in zip(group.copies, size.copies, strict=True):
         work = length * inside * (facts.layers - first_block(copy))

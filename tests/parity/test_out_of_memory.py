@@ -17,7 +17,6 @@ from interventions.passes import Passes
 from interventions.plan.cells import Edit
 from interventions.plan.facts import ModelFacts
 from interventions.plan.model import Copy, Group, ModelPlan
-from interventions.plan.packs import Budget
 from interventions.spec.sections import ModelSection
 from interventions.store.folder import open_run
 from tests.models import random_model, unequal_prompts
@@ -29,7 +28,7 @@ def passes(folder, engine, way: str = "wavefront") -> Passes:
     group = Group("g", "A", 2, 0, prompts, (-1,) * len(prompts), tuple(copies), 0, (), ("accuracy", "logprob", "kl"))
     facts = ModelFacts("llama", 4, engine.module.config.hidden_size, 83)
     plan = ModelPlan(ModelSection(), facts, (group,), (), {}, (), {})
-    return Passes(plan, engine, {"v": torch.ones(facts.width)}, folder, "", way, Budget())
+    return Passes(plan, engine, {"v": torch.ones(facts.width)}, folder, "", way)
 
 
 def table_of(folder, engine, way: str = "wavefront") -> pl.DataFrame:
