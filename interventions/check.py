@@ -9,7 +9,7 @@ from interventions.measure.metrics import METRICS
 from interventions.ops import OPS
 from interventions.plan.cells import CONTROLS
 from interventions.registry import suggest
-from interventions.spec.axes import Study
+from interventions.spec.axes import Point, Study
 from interventions.spec.sections import EditSection, Spec, VectorSection
 from tasks.base import NULL
 from tasks.files import sha256_of
@@ -36,14 +36,18 @@ def check_study(study: Study) -> dict[str, str]:
             family = build_family(spec.tasks, embedded=spec.model.name == EMBEDDED)
             checked[key] = tuple(family.tasks)
             files |= {str(file): sha256_of(file) for file in family.data_files()}
-        tasks = checked[key]
-        _check_lists(spec, tasks)
-        for variant in point.variants:
-            where = f"interventions.{variant.name}"
-            several = variant.section.edits is not None
-            for i, edit in enumerate(variant.section.parts):
-                _check_edit(edit, tasks, f"{where}.edits[{i}]" if several else where)
+        check_point(point, checked[key])
     return files
+
+
+def check_point(point: Point, tasks: Sequence[str]) -> None:
+    """Raises SpecError for the first thing that cannot be meant with these tasks."""
+    _check_lists(point.spec, tasks)
+    for variant in point.variants:
+        where = f"interventions.{variant.name}"
+        several = variant.section.edits is not None
+        for i, edit in enumerate(variant.section.parts):
+            _check_edit(edit, tasks, f"{where}.edits[{i}]" if several else where)
 
 
 def _check_lists(spec: Spec, tasks: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from interventions.errors import SpecError
+from interventions.track.mode import CHOICES
 
 
 class _Parser(argparse.ArgumentParser):
@@ -25,7 +26,7 @@ def run_script(default_spec: Path, description: str, arguments: list[str]) -> in
     parser = _Parser(description=description, allow_abbrev=False)
     parser.add_argument("spec", nargs="?", type=Path, default=default_spec, metavar="SPEC.yaml")
     _add_run_flags(parser)
-    return _run(*parser.parse_known_args(arguments))
+    return _run(*_parsed(parser, arguments))
 
 
 def dispatch(arguments: list[str]) -> int:
@@ -47,14 +48,38 @@ def dispatch(arguments: list[str]) -> int:
     commands.add_parser("schema", help="JSON Schema of a spec, for editors")
     report = commands.add_parser("report", help="draw a run's figures and page again")
     report.add_argument("folder", type=Path, metavar="RUN_DIR")
-    known, rest = parser.parse_known_args(arguments)
+    track = commands.add_parser("track", help="mirror finished runs to W&B")
+    track.add_argument("folders", nargs="+", type=Path, metavar="RUN_DIR")
+    track.add_argument("--wandb", default="auto", choices=CHOICES[:-1], help="default: auto")
+    _add_sweep_flags(commands.add_parser("sweep", help="run a W&B sweep file on this machine", allow_abbrev=False))
+    known, rest = _parsed(parser, arguments)
     if known.command in ("run", "plan"):
         if known.command == "plan":
             known.plan = True
         return _run(known, rest)
     if rest:
         raise SpecError(rest[0], f"is no argument of `patchboard {known.command}`", "see --help")
-    return {"validate": _validate, "ls": _ls, "schema": _schema, "report": _report}[known.command](known)
+    others = {
+        "validate": _validate, "ls": _ls, "schema": _schema, "report": _report, "track": _track, "sweep": _sweep,
+    }  # fmt: skip
+    return others[known.command](known)
+
+
+def _parsed(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """What the parser knows, and overrides of the spec. These are kept from it: a value that holds a space would
+    be taken for SPEC.yaml."""
+    overrides = [given for given in arguments if given.startswith("--") and "." in given.split("=")[0] and "=" in given]
+    known, rest = parser.parse_known_args(_with_bare_remote([a for a in arguments if a not in overrides]))
+    return known, [*overrides, *rest]
+
+
+def _with_bare_remote(arguments: list[str]) -> list[str]:
+    """`--remote SPEC.yaml` is a bare --remote and a spec: only a URL belongs to the flag."""
+    following = [*arguments[1:], ""]
+    return [
+        "--remote=" if given == "--remote" and "://" not in after else given
+        for given, after in zip(arguments, following, strict=True)
+    ]
 
 
 def _add_run_flags(parser: argparse.ArgumentParser) -> None:
@@ -71,9 +96,35 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--fresh", action="store_true", help="start over instead of resuming")
     how.add_argument("--engine", default="auto", choices=("auto", "wavefront", "packed", "rows"), help="default: auto")
+    how.add_argument(
+        "--remote", nargs="?", const="", metavar="URL", help="run on NDIF (NDIF_API_KEY, NDIF_HOST), or on another host"
+    )
+    how.add_argument("--job-tokens", type=int, default=200_000, metavar="N", help="tokens a remote job (200000)")
+    how.add_argument(
+        "--patience", type=float, default=60.0, metavar="SECONDS", help="how long a host may be silent (60)"
+    )
+    how.add_argument("--vectors", action="store_true", help="bring fitted vectors home from a remote run")
     how.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    how.add_argument(
+        "--wandb",
+        default="auto",
+        choices=CHOICES,
+        help="mirror the run to W&B; default: online with a key, else offline in the run folder (see docs/wandb.md)",
+    )
     how.add_argument("--quiet", action="store_true", help="no progress, no table")
     how.add_argument("--json", action="store_true", help="print summary.json (or the plan) instead of a table")
+
+
+def _add_sweep_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="SWEEP.yaml")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="points at a time (default: 1)")
+    parser.add_argument("--count", type=int, metavar="N", help="points at most; random and bayes need one")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder (default: runs/sweep-NAME-DIGEST)")
+    parser.add_argument(
+        "--wandb", default="off", choices=CHOICES, help="mirror each point's run to W&B too (default: off)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress, no table")
+    parser.add_argument("--json", action="store_true", help="print sweep.json instead of a table")
 
 
 def _study(args: argparse.Namespace, rest: list[str]) -> Any:
@@ -117,16 +168,17 @@ def _say_what_layers_left(study: Any, args: argparse.Namespace) -> None:
 
 
 def _run(args: argparse.Namespace, rest: list[str]) -> int:
-    study = _study(args, rest)
-    _prepare_libraries()
-    if args.plan or args.show_tokens:
-        return _show_plan(study, args)
-    from interventions.report.progress import progress
-    from interventions.run import Options, run_study
+    from interventions.track.mode import wanted
+    from interventions.track.session import mirrored
 
-    with progress(shown=not args.quiet and sys.stderr.isatty()) as tick:
-        options = Options(out=args.out, fresh=args.fresh, engine=args.engine, device=args.device, tick=tick)
-        folder = run_study(study, options)
+    if args.plan or args.show_tokens:
+        study = _study(args, rest)
+        _prepare_libraries()
+        return _show_plan(study, args)
+    with mirrored(wanted(args.wandb, os.environ), args.quiet) as mirror:
+        mirror.open_for_agent()
+        study = _study(args, rest)
+        folder = _run_study(study, args, mirror)
     _say_what_layers_left(study, args)
     if args.json:
         print((folder / "summary.json").read_text(encoding="utf-8"), end="")
@@ -135,6 +187,41 @@ def _run(args: argparse.Namespace, rest: list[str]) -> int:
 
         print_run(folder)
     return 0
+
+
+def _run_study(study: Any, args: argparse.Namespace, mirror: Any) -> Path:
+    """Run the study and mirror its folder. mirror: a ``track.session.Mirror``."""
+    _prepare_libraries()
+    from interventions.check import check_study
+    from interventions.report.progress import progress
+    from interventions.run import folder_of, run_study
+    from interventions.state import Options
+
+    if mirror.may_open:
+        check_study(study)
+    mirror.begin(study, folder_of(study, args.out), args.fresh)
+    with progress(shown=not args.quiet and sys.stderr.isatty()) as tick:
+        options = Options(args.out, args.fresh, args.engine, args.device, tick, _remote(args))
+        folder = run_study(study, options)
+    mirror.finish(folder)
+    return folder
+
+
+def _remote(args: argparse.Namespace) -> Any:
+    """Where to run but here; None for here. Raises SpecError."""
+    from interventions.state import Remote
+
+    for flag in ("job_tokens", "patience"):
+        if getattr(args, flag) <= 0:
+            raise SpecError(f"--{flag.replace('_', '-')}", f"{getattr(args, flag)} is not above 0", "give more")
+    if args.remote is None:
+        return None
+
+    def tell(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    quiet = {} if not args.quiet else {"tell": lambda line: None}
+    return Remote(args.remote, args.job_tokens, args.patience, args.vectors, **{"tell": tell, **quiet})
 
 
 def _show_plan(study: Any, args: argparse.Namespace) -> int:
@@ -152,6 +239,12 @@ def _show_plan(study: Any, args: argparse.Namespace) -> int:
         return _show_tokens(plans)
     costs = [cost_of(plan, args.engine, Budget()) for plan in plans]
     found = plan_json(plans, costs)
+    remote = _remote(args)
+    if remote:
+        from interventions.remote_cost import remote_cost
+
+        for plan, entry in zip(plans, found["models"], strict=True):
+            entry["remote"] = remote_cost(plan, args.engine, study.digest, remote).as_dict()
     if args.json:
         print(json.dumps(found, indent=1))
     else:
@@ -235,6 +328,43 @@ def _report(args: argparse.Namespace) -> int:
         raise RunFolderError(str(args.folder), "is not the folder of a finished run", "run its spec first")
     print(write_report(args.folder))
     return 0
+
+
+def _track(args: argparse.Namespace) -> int:
+    from interventions.track.again import mirror
+    from interventions.track.mode import wanted
+    from interventions.track.session import say
+
+    for folder in args.folders:
+        print(mirror(folder, wanted(args.wandb, os.environ), say))
+    return 0
+
+
+def _sweep(args: argparse.Namespace) -> int:
+    from interventions.report.progress import progress
+    from interventions.sweep.file import load_sweep
+    from interventions.sweep.run import Options, run_sweep
+
+    for flag, value in (("--jobs", args.jobs), ("--count", args.count)):
+        if value is not None and value < 1:
+            raise SpecError(flag, f"found {value}, expected a whole number ≥ 1", "give how many")
+
+    def failed(line: str) -> None:
+        print(f"point {line}", file=sys.stderr)
+
+    sweep = load_sweep(args.file)
+    with progress(shown=not args.quiet and sys.stderr.isatty()) as tick:
+        options = Options(
+            args.jobs, args.count, args.out, args.wandb, lambda done, of: tick("points", done, of), failed
+        )  # fmt: skip
+        folder, status = run_sweep(sweep, options)
+    if args.json:
+        print((folder / "sweep.json").read_text(encoding="utf-8"), end="")
+    elif not args.quiet:
+        from interventions.sweep.show import print_sweep
+
+        print_sweep(folder)
+    return status
 
 
 def _version() -> str:

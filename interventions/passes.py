@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from interventions.engine.agree import TOLERANCE, largest_difference
-from interventions.engine.local import LocalEngine
+from interventions.engine.agree import TOLERANCE, difference, sample
+from interventions.engine.local import LocalEngine, PackScores, Scorer
 from interventions.engine.memory import is_out_of_memory
 from interventions.errors import EngineError, ModelError
 from interventions.measure.metrics import METRICS
 from interventions.measure.outcomes import combine, scored_metrics
 from interventions.measure.portions import Scores
 from interventions.plan.model import Group, ModelPlan, Pack, Way
-from interventions.plan.packs import packs_of
+from interventions.plan.packs import Budget, packs_of
 from interventions.store.folder import RunFolder
 
 _SHARED: tuple[Way, ...] = ("wavefront", "packed")
@@ -39,6 +39,22 @@ def choose(plan: ModelPlan, engine: LocalEngine, operands: Mapping[str, Any], as
 
     Raises EngineError where what was asked for is not exact on this model, ModelError where it is not possible.
     """
+    known = chosen_unseen(plan, asked)
+    if known:
+        return known
+    score, group = METRICS.get("logprob", "metrics").score, plan.groups[0]
+    rows = engine.score_pack(group, sample(group, engine.budget, "rows"), operands, {"logprob": score})
+    worst: dict[Way, float] = {}
+    for way in ways_to_try(asked):
+        shared = engine.score_pack(group, sample(group, engine.budget, way), operands, {"logprob": score})
+        worst[way] = difference(shared, rows)
+        if worst[way] <= TOLERANCE[str(engine.dtype)]:
+            break
+    return decided(plan.facts.family, asked, worst, str(engine.dtype))
+
+
+def chosen_unseen(plan: ModelPlan, asked: str) -> Choice | None:
+    """The choice where no sample is needed for it. Raises ModelError."""
     family = plan.facts.family
     if asked == "rows" or not plan.groups:
         return Choice("rows", "rows: asked for")
@@ -47,21 +63,29 @@ def choose(plan: ModelPlan, engine: LocalEngine, operands: Mapping[str, Any], as
             what = f"{asked} needs attention that takes a mask, {family} has none"
             raise ModelError("--engine", what, "use --engine auto or rows")
         return Choice("rows", f"rows: {family} has no attention that takes a mask")
-    tolerance = TOLERANCE[str(engine.dtype)]
-    score = METRICS.get("logprob", "metrics").score
-    worst: dict[Way, float] = {}
-    tried: list[Way] = [way for way in _SHARED if asked in ("auto", way)]
-    for way in tried:
-        worst[way] = largest_difference(engine, plan.groups[0], operands, score, way)
-        if worst[way] <= tolerance:
-            how = "asked for" if asked == way else f"each token is computed only where it can differ ({family})"
-            fell = "" if len(worst) == 1 else _disagree(worst, tolerance)
-            reason = f"{way}: {how}; equals rows within {worst[way]:.1e} nats on a sample of cells"
-            return Choice(asked if len(worst) == 1 else way, reason, fell)
+    return None
+
+
+def ways_to_try(asked: str) -> list[Way]:
+    return [way for way in _SHARED if asked in ("auto", way)]
+
+
+def decided(family: str, asked: str, worst: Mapping[Way, float], dtype: str) -> Choice:
+    """worst: largest difference from rows (nats) of the ways tried, best way first. Raises EngineError."""
+    tolerance = TOLERANCE[dtype]
+    way: Way | None = next((way for way, by in worst.items() if by <= tolerance), None)
+    failed: dict[Way, float] = {other: by for other, by in worst.items() if by > tolerance}
+    if way is not None:
+        how = "asked for" if asked == way else f"each token is computed only where it can differ ({family})"
+        before: dict[Way, float] = dict(list(failed.items())[: list(worst).index(way)])
+        reason = f"{way}: {how}; equals rows within {worst[way]:.1e} nats on a sample of cells"
+        # with no setback the engine stays `auto`: rows where they are less work
+        return Choice(way if before else asked, reason, _disagree(before, tolerance) if before else "")
     if asked != "auto":
-        raise EngineError("--engine", _disagree(worst, tolerance), "use --engine auto or rows")
-    fell = f"{_disagree(worst, tolerance)}: all cells were run as rows"
-    return Choice("rows", "rows: nothing else was exact enough", fell)
+        raise EngineError("--engine", _disagree(failed, tolerance), "use --engine auto or rows")
+    return Choice(
+        "rows", "rows: nothing else was exact enough", f"{_disagree(failed, tolerance)}: all cells were run as rows"
+    )
 
 
 def _disagree(worst: Mapping[Way, float], tolerance: float) -> str:
@@ -71,23 +95,28 @@ def _disagree(worst: Mapping[Way, float], tolerance: float) -> str:
 
 @dataclass
 class Passes:
-    """Runs the packs of a plan, each once; what lies in the folder's parts is not run again.
+    """The packs of a plan, each computed once; what lies in the folder's parts is not computed again.
 
     A pack that runs out of memory is halved, and so are all that follow, until they fit.
     """
 
     plan: ModelPlan
-    engine: LocalEngine
-    operands: Mapping[str, Any]
     folder: RunFolder
     prefix: str
     way: str
+    budget: Budget
     halvings: int = 0
+    engine: LocalEngine | None = None
+    operands: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.packs = {
-            group.id: list(packs_of(group, self.plan.facts, self.way, self.engine.budget)) for group in self.plan.groups
+            group.id: list(packs_of(group, self.plan.facts, self.way, self.budget)) for group in self.plan.groups
         }
+
+    def compute_on(self, engine: LocalEngine, operands: Mapping[str, Any]) -> None:
+        """Compute missing packs there; without it, all parts must be in the folder."""
+        self.engine, self.operands = engine, operands
 
     def explained(self, reason: str) -> str:
         """The choice's reason, and where single copies are computed in another way all the same."""
@@ -110,37 +139,81 @@ class Passes:
                 ran(done, total)
             yield group, lambda names=names: map(self.folder.read_table, names)
 
+    def missing(self) -> list[tuple[Group, Pack]]:
+        """What is not in the folder's parts yet, halved as often as memory has asked for."""
+        return [
+            (group, piece)
+            for group in self.plan.groups
+            for pack in self.packs[group.id]
+            if self._held(pack) is None
+            for piece in halved(pack, self.halvings)
+            if self._held(piece) is None
+        ]
+
+    def keep(self, found: PackScores, piece: Pack) -> None:
+        table = combine(found.prompt, found.copy, found.scores, found.moved)
+        self.folder.write_table(self.part(piece), table)
+
+    def part(self, piece: Pack) -> str:
+        return f"parts/{self.prefix}{piece.id}.parquet"
+
+    def _held(self, pack: Pack) -> list[str] | None:
+        """The parts that hold the pack, as a whole or in halves; None where some of it is missing."""
+        if self.folder.has(self.part(pack)):
+            return [self.part(pack)]
+        names: list[str] = []
+        pieces = halved(pack, 1)
+        for piece in pieces if len(pieces) > 1 else ():
+            own = self._held(piece)
+            if own is None:
+                return None
+            names += own
+        return names or None
+
     def _parts(self, group: Group, pack: Pack) -> list[str]:
         """The files that hold the pack's scores, computed now where they are missing."""
+        held = self._held(pack)
+        if held is not None:
+            return held
         todo, names = halved(pack, self.halvings), []
         while todo:
             piece = todo.pop(0)
-            name = f"parts/{self.prefix}{piece.id}.parquet"
-            if self.folder.has(name) or self._run(group, piece, name):
-                names.append(name)
+            held = self._held(piece)
+            if held is not None or self._run(group, piece):
+                names += held or [self.part(piece)]
                 continue
             pieces = halved(piece, 1)
             if len(pieces) == 1:
-                what = f"one prompt of {group.task} with one cell does not fit in the memory of {self.engine.device}"
-                raise EngineError("--device", what, "use fewer shots, a smaller --dtype or a larger device")
+                assert self.engine is not None
+                where = f"the memory of {self.engine.device}"
+                raise too_large(group, where, "--device", "a smaller --dtype or a larger device")
             self.halvings += 1
             todo = pieces + [half for rest in todo for half in halved(rest, 1)]
         return names
 
-    def _run(self, group: Group, pack: Pack, name: str) -> bool:
+    def _run(self, group: Group, pack: Pack) -> bool:
         """Compute one pack and keep it; False where memory ran out."""
-        scorers = {m: METRICS.get(m, "metrics").score for m in scored_metrics(group.metrics)}
+        assert self.engine is not None, f"part {self.part(pack)} is missing"
         try:
-            found = self.engine.score_pack(group, pack, self.operands, scorers)
+            found = self.engine.score_pack(group, pack, self.operands, scorers_of(group.metrics))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
         else:
-            self.folder.write_table(name, combine(found.prompt, found.copy, found.scores, found.moved))
+            self.keep(found, pack)
             return True
         gc.collect()  # only now, when the error no longer holds the frames and their tensors
         self.engine.release()
         return False
+
+
+def scorers_of(metrics: Sequence[str]) -> dict[str, Scorer]:
+    return {name: METRICS.get(name, "metrics").score for name in scored_metrics(metrics)}
+
+
+def too_large(group: Group, where: str, flag: str, instead: str) -> EngineError:
+    what = f"one prompt of {group.task} with one cell does not fit in {where}"
+    return EngineError(flag, what, f"use fewer shots, {instead}")
 
 
 def halved(pack: Pack, times: int) -> list[Pack]:

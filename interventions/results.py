@@ -10,6 +10,7 @@ from interventions.measure.scan import scanned
 from interventions.measure.statistics import Bootstrap
 from interventions.measure.summary import summarise
 from interventions.spec import Study, load_study
+from interventions.state import HERE
 from interventions.store.folder import RunFolder
 from interventions.store.remains import SPEC
 
@@ -40,7 +41,8 @@ def mend(study: Study, folder: RunFolder, plan_again: Callable[[], object]) -> N
     """
     models = len({point.spec.model.model_dump_json() for point in study.points})
     vectors = [f"m{i}-vectors.safetensors" for i in range(models)] if models > 1 else ["vectors.safetensors"]
-    lost = folder.unsound([*_MEASURED, *vectors])
+    here = folder.manifest.get("where", HERE) == HERE  # a host keeps its vectors, unless asked
+    lost = folder.unsound([*_MEASURED, *(vectors if here else ())])
     if lost:
         what = "of a finished run is missing or damaged, and cannot be made without the model"
         raise RunFolderError(str(folder.path / lost[0]), what, "use --fresh to start over")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from interventions.embedded.tokenizer import build
 from interventions.spec.sections import TemplateSection
@@ -36,16 +37,34 @@ SIZES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+def byte_level_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE with merges over spaces, as GPT-2's and Llama-3's, with a beginning token."""
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    text = [
+        "dogs dogs",
+        "the river -> cold mountain",
+        "01101 -> 0010",
+        "naïve café → résumé",
+        "dog -> dogs\ncat -> cats",
+    ] * 20
+    core.train_from_iterator(
+        text, trainers.BpeTrainer(vocab_size=300, special_tokens=["<s>"], initial_alphabet=alphabet)
+    )
+    core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>")
+
+
 def random_model(family: str, seed: int = 0, **settings: Any):
-    """A random causal language model of one family over the embedded vocabulary, float32.
+    """A random causal language model of one family, over the embedded vocabulary if none is given, float32.
 
     settings: of its configuration, over those of SIZES.
     """
     torch.manual_seed(seed)
-    sizes = {**SIZES[family], **settings}
-    config = AutoConfig.for_model(
-        family, vocab_size=len(build().get_vocab()), bos_token_id=1, eos_token_id=0, pad_token_id=0, **sizes
-    )
+    sizes = {"vocab_size": len(build().get_vocab()), **SIZES[family], **settings}
+    config = AutoConfig.for_model(family, bos_token_id=1, eos_token_id=0, pad_token_id=0, **sizes)
     model = AutoModelForCausalLM.from_config(config)
     with torch.no_grad():  # default initialisation is so flat that an edit would hardly show
         for parameter in model.parameters():

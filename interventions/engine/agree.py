@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
-
 import numpy as np
 
-from interventions.engine.local import LocalEngine, Scorer
+from interventions.engine.local import PackScores
 from interventions.plan.model import Group, Pack, Way
+from interventions.plan.packs import Budget
 
 TOLERANCE = {"torch.float32": 1e-4, "torch.bfloat16": 0.5, "torch.float16": 0.1}
 """Nats of log-probability. float32: a hundred times what sums in another order make of it. The half
@@ -18,20 +15,19 @@ formats round at each layer in ways that change with the shape of the batch."""
 _PROMPTS, _COPIES = 4, 12
 
 
-def largest_difference(
-    engine: LocalEngine, group: Group, operands: Mapping[str, Any], score: Scorer, way: Way
-) -> float:
-    """Largest difference in log-probability (nats) between a way and whole rows, over a spread of the group's
-    copies and its first prompts."""
+def sample(group: Group, budget: Budget, way: Way) -> Pack:
+    """A spread of the group's copies and its first prompts, to be computed in one way."""
     # as rows, every copy is a whole sequence: long prompts are sampled less
     longest = max(len(prompt.token_ids) + len(prompt.answer_ids) for prompt in group.prompts[:_PROMPTS])
-    copies = min(_COPIES, max(2, engine.budget.tokens // (longest * _PROMPTS)))
+    copies = min(_COPIES, max(2, budget.tokens // (longest * _PROMPTS)))
     spread = np.unique(np.linspace(0, len(group.copies) - 1, copies).astype(int))
     prompts = range(min(_PROMPTS, len(group.prompts)))
-    sample = Pack(group.id, prompts, tuple(spread.tolist()), way, _PROMPTS if group.prefix else 1)
-    shared, rows = (
-        engine.score_pack(group, pack, operands, {"logprob": score}) for pack in (sample, replace(sample, way="rows"))
-    )
+    together = 1 if way == "rows" or not group.prefix else _PROMPTS
+    return Pack(group.id, prompts, tuple(spread.tolist()), way, together)
+
+
+def difference(shared: PackScores, rows: PackScores) -> float:
+    """Largest difference in log-probability (nats) between a way and whole rows, of the same sample."""
     assert np.array_equal(shared.copy, rows.copy) and np.array_equal(shared.prompt, rows.prompt)
     return _largest(shared.scores["logprob"], rows.scores["logprob"])
 

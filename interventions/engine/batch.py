@@ -1,9 +1,12 @@
-"""A layout as tensors: what one forward pass is fed, what it edits, reads and captures."""
+"""A layout as tensors of small integers: what one forward pass is fed, what it edits, reads and captures.
+
+Nothing here depends on a model or a device, so a batch can be sent to where the model is (``wire``).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,23 +14,17 @@ import torch
 from torch import Tensor
 
 from interventions.engine.sites import HEAD, Place, place_of
-from interventions.ops import OPS, SubspaceTensors
+from interventions.ops import OPS
 from interventions.plan.cells import STATE
-from interventions.plan.layout import EditSpan, Layout
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    if type(value) is tuple:
-        return tuple(_moved(one, device) for one in value)
-    return value.to(device) if isinstance(value, Tensor | SubspaceTensors) else value
+from interventions.plan.layout import PAD, EditSpan, Layout
 
 
 @dataclass
 class EditGroup:
-    """Edited tokens that one call of one op serves. rows, cols [edit]; strength [edit, 1].
+    """Edited tokens that one call of one op serves. rows, cols, copies [edit]; strength [edit, 1].
 
-    operand: vectors [edit, d_model], a subspace, None, or (for states of other runs) None with
-    ``sources`` = (rows, cols) of the states to put there.
+    keys: names of its operands: one subspace, or vectors, of which edit i takes number ``which[i]``; none
+    where the op needs none, or puts in the states that stand at ``sources`` = (rows, cols).
     """
 
     op: str
@@ -35,17 +32,11 @@ class EditGroup:
     rows: Tensor
     cols: Tensor
     strength: Tensor
-    operand: Any
-    copies: np.ndarray  # [edit] which copy each edited token belongs to
+    copies: Tensor  # which copy each edited token belongs to
+    keys: tuple[str, ...] = ()
+    which: Tensor | None = None
     sources: tuple[Tensor, Tensor] | None = None
     heads: Tensor | None = None  # [edit], at the head site
-
-    def to(self, device: torch.device) -> EditGroup:
-        """The same edits on the device of the block that they are made at."""
-        if self.rows.device == device:
-            return self
-        moved = {name: _moved(value, device) for name, value in vars(self).items()}
-        return EditGroup(**moved)
 
 
 @dataclass
@@ -65,7 +56,7 @@ class Capture:
 
 @dataclass
 class TensorJoin:
-    """``plan.packing.Join`` on the device: columns up to ``stop``, the new ones from ``source`` [batch, new]."""
+    """``plan.packing.Join`` as tensors: columns up to ``stop``, the new ones from ``source`` [batch, new]."""
 
     stop: int
     source: Tensor
@@ -73,41 +64,65 @@ class TensorJoin:
 
 @dataclass
 class Batch:
-    """Everything one forward pass needs, on the model's device."""
+    """Everything one forward pass needs, but for the operands."""
 
-    tokens: Tensor  # [batch, seq]
+    tokens: Tensor  # [batch, seq]; where there are ``embeds``, nothing but places in a table of inputs
     positions: Tensor
     segments: Tensor
     homes: Tensor
     starts: Tensor
     packed: bool
     first_width: int  # columns that enter at the first block
+    copies: int  # 1 + the largest number of a copy among the edits
     joins: dict[int, TensorJoin] = field(default_factory=dict)  # block -> what enters at its input
     edits: list[EditGroup] = field(default_factory=list)
     captures: list[Capture] = field(default_factory=list)
+    answers: Tensor | None = None  # [read] the answer that it is of
     read_rows: Tensor | None = None  # [read], then the clean distributions [clean]
     read_cols: Tensor | None = None
     targets: Tensor | None = None  # [read]
     foils: Tensor | None = None
     clean: Tensor | None = None  # [read] index of its clean distribution among all gathered
+    embeds: Tensor | None = None  # [batch, seq, d_model] what enters in place of the tokens' embeddings
+
+    def token_layers(self, layers: int) -> int:
+        """Tokens times the blocks that each goes through, padding left out."""
+        entered, late = self.first_width, 0
+        for layer, join in sorted(self.joins.items()):
+            late += layer * int((self.segments[:, entered : join.stop] != PAD).sum())
+            entered = join.stop
+        return int((self.segments != PAD).sum()) * layers - late
 
 
-def make_batch(
-    layout: Layout, operands: Mapping[str, Any], device: torch.device, captures: Sequence[Capture] = ()
-) -> Batch:
-    """The layout on the device, its edits grouped by (order, layer, site, op, operand)."""
+def put(values: Any) -> Tensor:
+    return torch.as_tensor(np.asarray(values), dtype=torch.long)
 
-    def put(values: Any) -> Tensor:
-        return torch.as_tensor(values, dtype=torch.long, device=device)
 
+def on_device(value: Any, device: torch.device) -> Any:
+    """A batch, or any part of one, with its tensors there."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: on_device(getattr(value, f.name), device) for f in fields(value)})
+    if isinstance(value, dict):
+        return {key: on_device(each, device) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)([on_device(each, device) for each in value])
+    return value
+
+
+def make_batch(layout: Layout, captures: Sequence[Capture] = ()) -> Batch:
+    """The layout's tensors, its edits grouped by (order, layer, site, op, operand)."""
     batch = Batch(
         put(layout.tokens), put(layout.positions), put(layout.segments), put(layout.homes), put(layout.starts),
-        layout.packed, layout.first_width, {j.layer: TensorJoin(j.stop, put(j.source)) for j in layout.joins},
-        edits=_edit_groups(layout.edits, operands, device), captures=list(captures),
+        layout.packed, layout.first_width, 1 + max((span.copy for span in layout.edits), default=-1),
+        joins={j.layer: TensorJoin(j.stop, put(j.source)) for j in layout.joins},
+        edits=_edit_groups(layout.edits), captures=list(captures),
     )  # fmt: skip
     reads = layout.reads
     if len(reads):
         cleans, which = np.unique(np.stack([reads.clean_row, reads.clean_col]), axis=1, return_inverse=True)
+        batch.answers = put(reads.prompt)
         batch.read_rows = put(np.concatenate([reads.row, cleans[0]]))
         batch.read_cols = put(np.concatenate([reads.col, cleans[1]]))
         batch.targets, batch.foils = put(reads.target), put(reads.foil)
@@ -115,7 +130,7 @@ def make_batch(
     return batch
 
 
-def _edit_groups(spans: Sequence[EditSpan], operands: Mapping[str, Any], device: torch.device) -> list[EditGroup]:
+def _edit_groups(spans: Sequence[EditSpan]) -> list[EditGroup]:
     """In the order in which a forward pass meets them: place, order within a copy."""
     grouped: dict[tuple[Place, int, str, str], list[EditSpan]] = {}
     for span in spans:
@@ -127,36 +142,33 @@ def _edit_groups(spans: Sequence[EditSpan], operands: Mapping[str, Any], device:
             shared = edit.operand if OPS.get(edit.op, "op").operand == "subspace" else ""
         grouped.setdefault((place_of(edit.layer, edit.site), span.order, edit.op, shared), []).append(span)
     return [
-        _group(place, op, shared, members, operands, device)
+        _group(place, op, shared, members)
         for (place, _, op, shared), members in sorted(grouped.items(), key=lambda entry: entry[0])
     ]
 
 
-def _group(
-    place: Place, op: str, shared: str, members: list[EditSpan], operands: Mapping[str, Any], device: torch.device
-) -> EditGroup:
+def _group(place: Place, op: str, shared: str, members: list[EditSpan]) -> EditGroup:
     sizes = [len(span.rows) for span in members]
 
-    def put(name: str) -> Tensor:
-        return torch.as_tensor(np.concatenate([getattr(span, name) for span in members]), device=device)
+    def joined(name: str) -> Tensor:
+        return put(np.concatenate([getattr(span, name) for span in members]))
 
     def each(values: Sequence[float]) -> Tensor:
-        return torch.as_tensor(np.repeat(values, sizes), device=device)
+        return torch.as_tensor(np.repeat(values, sizes))
 
     group = EditGroup(
-        op, place, put("rows"), put("cols"),
+        op, place, joined("rows"), joined("cols"),
         strength=each([span.edit.strength for span in members]).float()[:, None],
-        operand=None,
-        copies=np.repeat([span.copy for span in members], sizes),
+        copies=put(np.repeat([span.copy for span in members], sizes)),
     )  # fmt: skip
-    if place.rank == HEAD:
+    if place[1] == HEAD:
         group.heads = each([span.edit.head for span in members])
     if shared == STATE:
-        group.sources = put("source_rows"), put("source_cols")
+        group.sources = joined("source_rows"), joined("source_cols")
     elif shared:
-        group.operand = operands[shared]
+        group.keys = (shared,)
     elif OPS.get(op, "op").operand == "vector":
-        keys = {key: i for i, key in enumerate(dict.fromkeys(span.edit.operand for span in members))}
-        stacked = torch.stack([operands[key] for key in keys])
-        group.operand = stacked[each([keys[span.edit.operand] for span in members]).to(stacked.device)]
+        place_of_key = {key: i for i, key in enumerate(dict.fromkeys(span.edit.operand for span in members))}
+        group.keys = tuple(place_of_key)
+        group.which = each([place_of_key[span.edit.operand] for span in members])
     return group

@@ -7,12 +7,13 @@ are grown to its width. Called inside the trace: torch and plain arguments only.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from interventions.engine.batch import Batch
+if TYPE_CHECKING:
+    from interventions.engine.batch import Batch
 
 
 def masks_of(mask: Any) -> list[Tensor]:
@@ -69,7 +70,7 @@ def _origin(batch: Batch, width: int) -> Tensor:
 
 def _same_kind(given: Tensor, mask: Any) -> Tensor:
     """The whole mask of which ``given`` is the narrow beginning: they share their storage, or, where it was
-    brought to another device, their values."""
+    brought to another device or process, their values."""
     whole = masks_of(mask)
     width = given.shape[-1]
     same = (one for one in whole if one.data_ptr() == given.data_ptr())

@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from interventions.engine.batch import Batch, Capture, make_batch
+from interventions.engine.batch import Batch, Capture, make_batch, on_device
+from interventions.engine.batches import decoding_batches, fit_batches
 from interventions.engine.device import device_of
 from interventions.engine.families import architecture_of, head_dim_of
-from interventions.engine.trace import traced_forward
-from interventions.plan.layout import Layout, Read, Reads
-from interventions.plan.model import Copy, Decoding, Fit, Group, Pack
+from interventions.engine.steps import largest_moves, states_and_hits, update_statistics
+from interventions.engine.trace import Wiring, traced_forward
+from interventions.errors import ModelError
+from interventions.ops import OPS
+from interventions.plan.layout import Layout
+from interventions.plan.model import Decoding, Fit, Group, Pack
 from interventions.plan.packing import lay_out
 from interventions.plan.packs import Budget
-from interventions.plan.suffix import positions_of
 from interventions.vectors.base import Place
 from interventions.vectors.statistics import PlaceStatistics
+from interventions.vectors.subspace import leace_fitters
 from tasks.base import NULL
-from tasks.prompts import Prompt
 
 Scorer = Callable[..., Tensor]
 Step = Callable[[int], None]
 """Told how many prompts were done, for a progress bar."""
+Embed = Callable[[Tensor], Tensor]
+"""Token ids [batch, seq] on the model's device -> what enters the first block for them [batch, seq, d_model]."""
 Keep = Callable[[Tensor], None]
 """Given states of some prompts [point, layer, shots, d_model] float32: all of them may be too many to hold."""
 
@@ -44,21 +49,56 @@ class PackScores:
     """Copy -> how far its edits moved any state (max abs over prompts)."""
 
 
+def import_nnsight() -> Any:
+    """nnsight. It mounts ``save`` on object; anyio must come first, or not at all."""
+    with suppress(TypeError):
+        import anyio._backends._asyncio  # noqa: F401
+    import nnsight
+
+    return nnsight
+
+
+def wiring_of(config: Any, dtype: torch.dtype) -> Wiring:
+    """What the trace code must know of a model of this configuration. Raises ModelError."""
+    heads = getattr(config, "num_attention_heads", 0)  # a state-space model has none
+    return Wiring(architecture_of(config), getattr(config, "sliding_window", None) or 0, heads, dtype)
+
+
+def pack_layout(group: Group, pack: Pack) -> Layout:
+    inside = slice(pack.prompts.start, pack.prompts.stop)
+    copies = [group.copies[c] for c in pack.copies]
+    donors = {source: prompts[inside] for source, prompts in group.donors.items()}
+    return lay_out(
+        group.prompts[inside], group.foils[inside], copies, pack.way, group.prefix, pack.together, donors
+    )  # fmt: skip
+
+
+def pack_scores(pack: Pack, layout: Layout, scores: Mapping[str, np.ndarray], far: Tensor) -> PackScores:
+    """far [copy]: as ``largest_moves`` gives it for the pack's copies."""
+    reads = layout.reads
+    return PackScores(
+        prompt=reads.prompt + pack.prompts.start,
+        copy=np.array(pack.copies)[reads.copy],
+        token=reads.token,
+        scores=scores,
+        moved={pack.copies[c]: value for c, value in enumerate(far.tolist()) if value >= 0},
+    )
+
+
 class LocalEngine:
-    """Runs layouts on a model in this process through nnsight traces."""
+    """Runs layouts on a model in this process through nnsight traces.
 
-    def __init__(self, model: Any, tokenizer: Any, budget: Budget | None = None):
-        with suppress(TypeError):  # nnsight mounts `save` on object; anyio must come first, or not at all
-            import anyio._backends._asyncio  # noqa: F401
-        from nnsight import TransformersModel
+    embed: of a model of continuous inputs, whose prompts' token ids are places in a table of them.
+    """
 
-        self.module, self.budget = model, budget or Budget()
+    def __init__(self, model: Any, tokenizer: Any, budget: Budget | None = None, embed: Embed | None = None):
+        nnsight = import_nnsight()
+        self.module, self.budget, self.embed = model, budget or Budget(), embed
         self.token_layers = 0
         """Computed so far: tokens, padding left out, times the blocks that each went through."""
-        self.architecture = architecture_of(model.config)
-        self.window = getattr(model.config, "sliding_window", None) or 0
         self.dtype, self.device = model.dtype, device_of(model)
-        self.traced = TransformersModel(model, tokenizer=tokenizer, task="text-generation")
+        self.wiring = wiring_of(model.config, model.dtype)
+        self.traced = nnsight.TransformersModel(model, tokenizer=tokenizer, task="text-generation")
 
     def forward(
         self,
@@ -67,10 +107,22 @@ class LocalEngine:
         scorers: Mapping[str, Scorer],
         captures: Sequence[Capture] = (),
     ) -> tuple[Batch, dict[str, Any]]:
-        batch = make_batch(layout, operands, self.device, captures)
-        self.token_layers += layout.token_layers(self.module.config.num_hidden_layers)
-        heads = getattr(self.module.config, "num_attention_heads", 0)  # a state-space model has none
-        return batch, traced_forward(self.traced, self.architecture, self.window, heads, self.dtype, batch, scorers)
+        """Raises ModelError where the layout is packed and the family takes no mask: it would drop it in silence."""
+        family = self.wiring.architecture
+        if layout.packed and not family.packs:
+            what = f"models of family '{family.model_type}' cannot be packed"
+            raise ModelError("--engine", what, "use --engine rows or auto")
+        batch = make_batch(layout, captures)
+        return batch, self._pass(batch, operands, scorers)
+
+    def _pass(self, batch: Batch, operands: Mapping[str, Any], scorers: Mapping[str, Scorer]) -> dict[str, Any]:
+        self.token_layers += batch.token_layers(self.module.config.num_hidden_layers)
+        ops = {name: op.apply for name, op in OPS.items()}
+        placed = on_device(batch, self.device)
+        if self.embed is not None:
+            with torch.no_grad():
+                placed = replace(placed, embeds=self.embed(placed.tokens))
+        return traced_forward(self.traced, self.wiring, placed, operands, scorers, ops)
 
     def release(self) -> None:
         """Give cached memory back to the device, after a pass that did not fit."""
@@ -85,137 +137,45 @@ class LocalEngine:
         self, group: Group, pack: Pack, operands: Mapping[str, Any], scorers: Mapping[str, Scorer]
     ) -> PackScores:
         """One pack's reads. operands: as ``place`` gives them."""
-        inside = slice(pack.prompts.start, pack.prompts.stop)
-        copies = [group.copies[c] for c in pack.copies]
-        layout = lay_out(
-            group.prompts[inside], group.foils[inside], copies, pack.way, group.prefix, pack.together,
-            {source: prompts[inside] for source, prompts in group.donors.items()},
-        )  # fmt: skip
+        layout = pack_layout(group, pack)
         batch, found = self.forward(layout, operands, scorers)
-        reads = layout.reads
-        return PackScores(
-            prompt=reads.prompt + pack.prompts.start,
-            copy=np.array(pack.copies)[reads.copy],
-            token=reads.token,
-            scores={name: values.cpu().numpy() for name, values in found["scores"].items()},
-            moved=_moved(batch, found["moved"], pack.copies),
-        )
+        scores = {name: values.cpu().numpy() for name, values in found["scores"].items()}
+        return pack_scores(pack, layout, scores, largest_moves(batch, found["moved"]))
 
     def fit(self, fit: Fit, score: Scorer, step: Step = lambda _: None) -> dict[Place, PlaceStatistics]:
         """Statistics of the fit's prompts at each of its places; correctness by ``score`` (accuracy)."""
-        found = {
-            place: PlaceStatistics(fit.layers, self._width(place.site), fit.labels, fit.leace) for place in fit.places
-        }
-        for task, prompts in fit.prompts.items():
-            for chunk in chunks([p for p in prompts if not p.excluded], self.budget.tokens):
-                layout = lay_out(chunk, [-1] * len(chunk), [Copy()], "packed")
-                captures = [self._mean_capture(chunk, place, fit.layers) for place in fit.places]
-                _, result = self.forward(layout, {}, {"accuracy": score}, captures)
-                right = _all_right(layout.reads, result["scores"]["accuracy"], len(chunk))
-                for place, states in zip(fit.places, result["states"], strict=True):
-                    stacked = torch.stack(states, 1).cpu()
-                    seen = ~stacked.isnan().all(-1).all(-1)  # a prompt without the position has no state
-                    found[place].update(task, stacked[seen], right[seen])
-                step(len(chunk))
+        found = {place: self._statistics(fit, place) for place in fit.places}
+        for task, count, batch in fit_batches(fit, self.budget.tokens):
+            update_statistics(self._pass, batch, task, count, score, found.values())
+            step(count)
         return found
+
+    def _statistics(self, fit: Fit, place: Place) -> PlaceStatistics:
+        width = self._width(place.site)
+        leace = {only: leace_fitters(width, len(fit.layers), len(fit.labels)) for only in fit.leace}
+        return PlaceStatistics(fit.layers, fit.labels, leace)
 
     def _width(self, site: str) -> int:
         """Of the states at a site: d_model, or all heads' parts side by side."""
         config = self.module.config
         return config.num_attention_heads * head_dim_of(config) if site == "head" else config.hidden_size
 
-    def _mean_capture(self, prompts: Sequence[Prompt], place: Place, layers: tuple[int, ...]) -> Capture:
-        rows, cols, group = [], [], []
-        for i, prompt in enumerate(prompts):
-            at = positions_of(prompt, place.position, len(prompt.token_ids) + len(prompt.answer_ids) - 1)
-            rows += [i] * len(at)
-            cols += at
-            group += [i] * len(at)
-        return self._capture(place.site, layers, rows, cols, group, len(prompts))
-
-    def _capture(self, site: str, layers: tuple[int, ...], rows: list, cols: list, group: list, groups: int) -> Capture:
-        def put(values: list[int]) -> Tensor:
-            return torch.tensor(values, dtype=torch.long, device=self.device)
-
-        return Capture(site, layers, put(rows), put(cols), put(group), groups)
-
     def decode(
         self, decoding: Decoding, score: Scorer, keep: Keep, step: Step = lambda _: None
     ) -> tuple[np.ndarray, list[str]]:
         """Gives ``keep`` the states before every answer; returns accuracy [point, shots] (NaN for Null) and
-        labels [point], in the order of the states.
-
-        One pass a prompt serves all numbers of shots: the state before the i-th demonstration's answer
-        is that of the i-shot prompt. Prompts are in label order, excluded ones left out.
-        """
-        layers = tuple(range(self.module.config.num_hidden_layers))
-        shots = decoding.section.shots
+        labels [point], in the order of the states: label order, excluded prompts left out."""
+        layers = range(self.module.config.num_hidden_layers)
         accuracy, labels = [], []
-        for label, prompts in decoding.prompts.items():
-            for chunk in chunks([p for p in prompts if not p.excluded], self.budget.tokens):
-                layout = lay_out(chunk, [-1] * len(chunk), [Copy()], "packed")
-                layout.reads = Reads.of(
-                    [
-                        read
-                        for i, prompt in enumerate(chunk)
-                        for j, s in enumerate(shots)
-                        for read in _shot_reads(i, prompt, s, answer=i * len(shots) + j)
-                    ]
-                )
-                places = [_before(prompt, s) for prompt in chunk for s in shots]
-                rows = [i for i in range(len(chunk)) for _ in shots]
-                capture = self._capture("resid_post", layers, rows, places, list(range(len(rows))), len(rows))
-                _, result = self.forward(layout, {}, {"accuracy": score}, [capture])
-                found = torch.stack(result["states"][0], 1).cpu()  # [prompt x shots, layer, d_model]
-                keep(found.unflatten(0, (len(chunk), len(shots))).transpose(1, 2))
-                right = _all_right(layout.reads, result["scores"]["accuracy"], len(rows))
-                flags = right.view(len(chunk), len(shots)).numpy().astype(float)
-                # a random answer is not a thing to get right
-                accuracy.append(np.full_like(flags, np.nan) if label == NULL else flags)
-                labels += [label] * len(chunk)
-                step(len(chunk))
+        for label, count, batch in decoding_batches(decoding, layers, self.budget.tokens):
+            states, right = states_and_hits(self._pass, batch, count, len(decoding.section.shots), score)
+            keep(states)
+            accuracy.append(exact_match(label, right.numpy()))
+            labels += [label] * count
+            step(count)
         return np.concatenate(accuracy), labels
 
 
-def chunks(prompts: Sequence[Prompt], tokens: int) -> Iterator[Sequence[Prompt]]:
-    """Prompts in batches of at most ``tokens`` tokens, padding counted."""
-    start, widest = 0, 0
-    for i, prompt in enumerate(prompts):
-        width = max(widest, len(prompt.token_ids) + len(prompt.answer_ids))
-        if i > start and width * (i - start + 1) > tokens:
-            yield prompts[start:i]
-            start, width = i, len(prompt.token_ids) + len(prompt.answer_ids)
-        widest = width
-    if start < len(prompts):
-        yield prompts[start:]
-
-
-def _moved(batch: Batch, moved: Sequence[Tensor], copies: Sequence[int]) -> dict[int, float]:
-    """Copy (index in the group) -> how far its edits moved any state of any prompt."""
-    far = np.full(len(copies), -1.0)
-    for group, values in zip(batch.edits, moved, strict=True):
-        np.fmax.at(far, group.copies, values.double().cpu().numpy())  # a NaN is told by its outcomes
-    return {copies[c]: value for c, value in enumerate(far.tolist()) if value >= 0}
-
-
-def _all_right(reads: Reads, scores: Tensor, count: int) -> Tensor:
-    """[read] hits -> [answer] bool: every token right; a read's ``prompt`` says which answer it is of."""
-    right = torch.ones(count, dtype=torch.bool)
-    right[torch.from_numpy(reads.prompt)[scores.cpu() == 0]] = False
-    return right
-
-
-def _before(prompt: Prompt, shots: int) -> int:
-    """The token before the answer of row ``shots``."""
-    demos = prompt.positions["before_answers"]
-    return demos[shots] if shots < len(demos) else prompt.last
-
-
-def _shot_reads(row: int, prompt: Prompt, shots: int, answer: int) -> list[Read]:
-    """Reads of every token of the answer in row ``shots``, entered as answer number ``answer``."""
-    tokens = prompt.token_ids + prompt.answer_ids
-    if shots < len(prompt.demo_answers):
-        where = prompt.demo_answers[shots]
-    else:
-        where = tuple(range(len(prompt.token_ids), len(tokens)))
-    return [Read(answer, 0, j, row, at - 1, tokens[at], -1, row, at - 1) for j, at in enumerate(where)]
+def exact_match(label: str, right: np.ndarray) -> np.ndarray:
+    """right [point, shots] bool as float; NaN for Null: a random answer is not a thing to get right."""
+    return np.full(right.shape, np.nan) if label == NULL else right.astype(float)

@@ -34,6 +34,9 @@ def budget_for(facts: ModelFacts, device: torch.device, bytes_each: int) -> Budg
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that an allocation failed; nnsight hands on errors of a trace under other classes."""
-    text = str(error).lower()
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or is_out_of_memory_text(str(error))
+
+
+def is_out_of_memory_text(text: str) -> bool:
     signs = ("out of memory", "can't allocate memory", "not enough memory", "unable to allocate")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in text for sign in signs)
+    return any(sign in text.lower() for sign in signs)

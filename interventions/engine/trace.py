@@ -1,26 +1,35 @@
 """All that happens inside a trace: masks, edits, captures and scores, on plain tensors.
 
-Functions here are called from the trace's body, so they name torch and their arguments only.
+Functions here travel to a server as source and run there: they name torch, each other, and what they are given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from interventions.engine.batch import Batch, Capture, EditGroup
 from interventions.engine.families import Architecture, at_path
 from interventions.engine.joining import grown_inputs, narrowed
-from interventions.engine.sites import ATTENTION, HEAD, Place, place_of
-from interventions.errors import ModelError
-from interventions.ops import OPS
+from interventions.engine.sites import ATTENTION, HEAD, Place, is_input, place_of
 from interventions.plan.layout import ROOT
+
+if TYPE_CHECKING:
+    from interventions.engine.batch import Batch, Capture, EditGroup
+
+Functions = Mapping[str, Callable[..., Any]]
 
 _SCORED_AT_ONCE = 1 << 24
 """Logits (read x vocab) scored together: the scores need a few more arrays of that size."""
+
+
+class Wiring:
+    """What the trace code must know of a model: where its parts are, its window, its heads, its dtype."""
+
+    def __init__(self, architecture: Architecture, window: int, heads: int, dtype: torch.dtype):
+        self.architecture, self.window, self.heads, self.dtype = architecture, window, heads, dtype
 
 
 def packed_mask(
@@ -44,56 +53,59 @@ def packed_mask(
     return mask.masked_fill_(~allowed, torch.finfo(dtype).min)[:, None]
 
 
-def mask_argument(batch: Batch, architecture: Architecture, window: int, dtype: torch.dtype) -> Any:
-    """The mask in the form that the family's decoder takes: a tensor, or one a kind of attention.
-
-    Raises ModelError for a family that takes no such mask: it would drop it in silence.
-    """
-    if not architecture.packs:
-        raise ModelError(
-            "--engine", f"models of family '{architecture.model_type}' cannot be packed", "use --engine rows or auto"
-        )
+def mask_argument(batch: Batch, wiring: Wiring) -> Any:
+    """The mask in the form that the family's decoder takes: a tensor, or one a kind of attention."""
 
     def mask(window: int) -> Tensor:
-        return packed_mask(batch.segments, batch.homes, batch.positions, batch.starts, dtype, window)
+        return packed_mask(batch.segments, batch.homes, batch.positions, batch.starts, wiring.dtype, window)
 
-    if architecture.mask != "by_type":
-        return mask(window if architecture.mask == "window" else 0)
+    form, window = wiring.architecture.mask, wiring.window
+    if form != "by_type":
+        return mask(window if form == "window" else 0)
     by_type = {"full_attention": mask(0)}
     if window:
         by_type["sliding_attention"] = mask(window)
     return by_type
 
 
-def states_at(module: Any, entered: Tensor | None, place: Place, architecture: Architecture, heads: int) -> Tensor:
-    """The live hidden states at a place of a block (or of the final norm) [batch, seq, d_model]; at the
-    head site [batch, seq, head, head_dim], the input of the attention's output projection.
-
-    entered: what the block was given, where that was replaced.
-    """
-    if place.is_input:
-        return module.input if entered is None else entered
-    if place.rank == HEAD:
-        return at_path(module, architecture.attention_out).input.unflatten(-1, (heads, -1))
-    output = at_path(module, architecture.attention if place.rank == ATTENTION else architecture.mlp).output
+def states_at(module: Any, place: Place, wiring: Wiring) -> Tensor:
+    """The live hidden states inside a block [batch, seq, d_model]; at the head site [batch, seq, head, head_dim],
+    the input of the attention's output projection."""
+    architecture = wiring.architecture
+    if place[1] == HEAD:
+        return at_path(module, architecture.attention_out).input.unflatten(-1, (wiring.heads, -1))
+    output = at_path(module, architecture.attention if place[1] == ATTENTION else architecture.mlp).output
     # by version of transformers, an attention's output is a tensor or begins with one
     return output[0] if isinstance(output, tuple) else output
 
 
-def apply_edits(h: Tensor, groups: list[EditGroup]) -> list[Tensor]:
+def operand_of(g: EditGroup, h: Tensor, head: tuple, operands: Mapping[str, Any]) -> Any:
+    """What the op of these edits is given: states of h, a subspace, vectors [edit, d_model], or None."""
+    if g.sources:
+        rows, cols = g.sources
+        return h[rows.to(h.device), cols.to(h.device), *head].float()
+    if not g.keys:
+        return None
+    if g.which is None:
+        return operands[g.keys[0]].to(h.device)
+    return torch.stack([operands[key] for key in g.keys]).to(h.device)[g.which.to(h.device)]
+
+
+def apply_edits(h: Tensor, groups: list[EditGroup], operands: Mapping[str, Any], ops: Functions) -> list[Tensor]:
     """Edit h [batch, seq, (head,) d_model] in place; returns how far each edited token moved [edit] (max abs).
 
-    Groups come in the order of the spec's edits, so that two edits of one token compose.
+    Groups come in the order of the spec's edits, so that two edits of one token compose. In float32, outside of
+    autocast, which a server may run under; blocks may lie on several devices.
     """
     moved = []
-    for g in groups:
-        g = g.to(h.device)  # blocks may lie on several devices
-        head = () if g.heads is None else (g.heads,)
-        before = h[g.rows, g.cols, *head].float()
-        operand = h[*g.sources, *head].float() if g.sources else g.operand
-        after = OPS.get(g.op, "op").apply(before, operand, g.strength)
-        h[g.rows, g.cols, *head] = after.to(h.dtype)
-        moved.append((after - before).abs().amax(-1))
+    with torch.autocast(h.device.type, enabled=False):
+        for g in groups:
+            rows, cols = g.rows.to(h.device), g.cols.to(h.device)
+            head = () if g.heads is None else (g.heads.to(h.device),)
+            before = h[rows, cols, *head].float()
+            after = ops[g.op](before, operand_of(g, h, head, operands), g.strength.to(h.device))
+            h[rows, cols, *head] = after.to(h.dtype)
+            moved.append((after - before).abs().amax(-1))
     return moved
 
 
@@ -107,7 +119,7 @@ def captured(h: Tensor, capture: Capture) -> Tensor:
     return sums / torch.bincount(capture.group, minlength=capture.groups)[:, None]
 
 
-def score_reads(logits: Tensor, batch: Batch, scorers: Mapping[str, Callable[..., Tensor]]) -> dict[str, Tensor]:
+def score_reads(logits: Tensor, batch: Batch, scorers: Functions) -> dict[str, Tensor]:
     """logits [read + clean, vocab] -> metric -> [read], float32, in slices of bounded size."""
     assert batch.targets is not None and batch.foils is not None and batch.clean is not None
     targets, foils, clean = (index.to(logits.device) for index in (batch.targets, batch.foils, batch.clean))
@@ -118,38 +130,36 @@ def score_reads(logits: Tensor, batch: Batch, scorers: Mapping[str, Callable[...
         args = (
             logits[: len(targets)][piece].float(), targets[piece], foils[piece], logits[clean[piece]].float(),
         )  # fmt: skip
-        for name, score in scorers.items():
-            parts[name].append(score(*args))
+        with torch.autocast(logits.device.type, enabled=False):
+            for name, score in scorers.items():
+                parts[name].append(score(*args))
     return {name: torch.cat(found) for name, found in parts.items()}
 
 
 def traced_forward(
-    model: Any,
-    architecture: Architecture,
-    window: int,
-    heads: int,
-    dtype: torch.dtype,
-    batch: Batch,
-    scorers: Mapping[str, Callable],
+    model: Any, wiring: Wiring, batch: Batch, operands: Mapping[str, Any], scorers: Functions, ops: Functions
 ) -> dict[str, Any]:
     """One forward pass through nnsight: edits made, captures taken, reads scored.
 
-    model: an nnsight TransformersModel. Returns plain tensors: ``scores`` metric -> [read],
-    ``states`` one list of [group, d_model] by layer a capture, ``moved`` one [edit] an edit group, in the
-    order of the visits.
+    model: an nnsight TransformersModel, the batch on its (first) device. Returns plain tensors: ``scores``
+    metric -> [read], ``states`` one list of [group, d_model] by layer a capture, ``moved`` one [edit] an
+    edit group, in the order of the visits.
+
+    What is assigned to a module is sent to it at that moment where the model runs in another process than this
+    code (NDIF's sandbox), so it is edited before; what is read may be edited in place until the next access.
     """
-    decoder = at_path(model, architecture.decoder)
-    head = at_path(model, architecture.head)
-    stages = [*at_path(decoder, architecture.blocks), at_path(decoder, architecture.norm)]
-    mask = mask_argument(batch, architecture, window, dtype) if batch.packed else None
+    decoder = at_path(model, wiring.architecture.decoder)
+    head = at_path(model, wiring.architecture.head)
+    stages = [*at_path(decoder, wiring.architecture.blocks), at_path(decoder, wiring.architecture.norm)]
+    mask = mask_argument(batch, wiring) if batch.packed else None
     visits = visits_of(batch, len(stages))
     width = batch.first_width
     real = (batch.segments[:, :width] >= 0).long()
-    inputs = {
-        "input_ids": batch.tokens[:, :width],
-        "position_ids": batch.positions[:, :width],
-        "attention_mask": real,
-    }
+    inputs = {"position_ids": batch.positions[:, :width], "attention_mask": real}
+    if batch.embeds is None:
+        inputs["input_ids"] = batch.tokens[:, :width]
+    else:
+        inputs["inputs_embeds"] = batch.embeds[:, :width]
     read_rows, read_cols = batch.read_rows, batch.read_cols
     with torch.no_grad(), model.trace(inputs, use_cache=False, logits_to_keep=1):
         found = {"moved": [], "states": [[] for _ in batch.captures], "scores": {}}
@@ -157,42 +167,55 @@ def traced_forward(
         if mask is not None:
             args, kwargs = decoder.inputs
             decoder.inputs = (args, {**kwargs, "attention_mask": narrowed(mask, width)})
-        for stage, visited in visits:
-            module, entered = stages[stage], None
-            if batch.joins and stage >= min(batch.joins):
-                args, kwargs = grown_inputs(module.inputs, stage, batch, mask)
-                module.inputs, entered = (args, kwargs), args[0]
-            for place, groups, captures in visited:
-                h = states_at(module, entered, place, architecture, heads)
+        for stage, at_input, inside in visits:
+            module = stages[stage]
+            grown = bool(batch.joins) and stage >= min(batch.joins)
+            if grown or at_input:
+                args, kwargs = grown_inputs(module.inputs, stage, batch, mask) if grown else ((module.input,), {})
+                for groups, captures in at_input:
+                    for i in captures:
+                        found["states"][i].append(captured(args[0], batch.captures[i]))
+                    found["moved"].extend(apply_edits(args[0], groups, operands, ops))
+                if grown:
+                    module.inputs = (args, kwargs)
+            for place, groups, captures in inside:
+                h = states_at(module, place, wiring)
                 for i in captures:
                     found["states"][i].append(captured(h, batch.captures[i]))
-                found["moved"].extend(apply_edits(h, groups))
+                found["moved"].extend(apply_edits(h, groups, operands, ops))
         if read_rows is not None and read_cols is not None:
             final = stages[-1].output
             if batch.joins:  # some decoders hold the final norm's output to their own input's length
                 stages[-1].output = final[:, :width]
             # where the residual stream is float32 (Mamba-2), the model casts before its head
-            head.input = final[read_rows.to(final.device), read_cols.to(final.device)][None].to(dtype)
+            head.input = final[read_rows.to(final.device), read_cols.to(final.device)][None].to(wiring.dtype)
             found["scores"] = score_reads(model.output.logits[0], batch, scorers)
     return found
 
 
-Visit = tuple[Place, list[EditGroup], list[int]]
+Work = tuple[list, list[int]]
+"""Edit groups and indices of captures."""
 
 
-def visits_of(batch: Batch, stages: int) -> list[tuple[int, list[Visit]]]:
-    """(block, what to do there), in the order of the forward pass; the last block stands for the final norm.
+def visits_of(batch: Batch, stages: int) -> list[tuple[int, list[Work], list[tuple]]]:
+    """(block, work at its input, (place, *work) inside it) in the order of the forward pass; the last block
+    stands for the final norm.
 
-    What to do: (place, edit groups, capture indices) in order. Blocks that run over a sequence which
-    others joined are visited even if nothing else is to be done there.
+    Blocks that run over a sequence which others joined are visited even if nothing is to be done there.
     """
-    places: dict[Place, tuple[list[EditGroup], list[int]]] = {}
+    places: dict[Place, Work] = {}
     for group in batch.edits:
         places.setdefault(group.place, ([], []))[0].append(group)
     for i, capture in enumerate(batch.captures):
         for layer in capture.layers:
             places.setdefault(place_of(layer, capture.site), ([], []))[1].append(i)
-    visits: dict[int, list[Visit]] = {block: [] for block in range(min(batch.joins, default=stages), stages)}
-    for place, (groups, captures) in sorted(places.items(), key=lambda p: p[0]):
-        visits.setdefault(place.block, []).append((place, groups, captures))
-    return sorted(visits.items())
+    joined = range(min(batch.joins, default=stages), stages)
+    blocks = sorted({*joined, *(block for block, _ in places)})
+    return [
+        (
+            block,
+            [places[place] for place in sorted(places) if place[0] == block and is_input(place)],
+            [(place, *places[place]) for place in sorted(places) if place[0] == block and not is_input(place)],
+        )
+        for block in blocks
+    ]

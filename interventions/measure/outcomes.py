@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import polars as pl
 
 from interventions.measure.metrics import METRICS
 from interventions.measure.portions import Portion
+from interventions.plan.layout import answer_starts
 from interventions.plan.model import Group
 from interventions.store.schema import OUTCOMES
 
@@ -35,18 +36,27 @@ def combine(
     An answer's reads stand together in order, as ``lay_out`` makes them. moved: copy -> how far its
     edits moved any state.
     """
-    starts = (
-        np.flatnonzero(np.r_[True, (np.diff(prompt) != 0) | (np.diff(copy) != 0)]) if len(prompt) else np.array([], int)
-    )
+    starts = answer_starts(prompt, copy)
+    values = {name: combined(METRICS.get(name, "metrics").combine, each, starts) for name, each in scores.items()}
+    return answer_table(prompt[starts], copy[starts], values, moved)
+
+
+def combined(combine: Callable[..., np.ndarray], scores: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """[read] -> [answer], float32 as the scores are: added up in float64. Runs where the scores are."""
+    values = combine(scores.astype(np.float64), starts) if len(starts) else scores
+    return values.astype(np.float32)
+
+
+def answer_table(
+    query: np.ndarray, copy: np.ndarray, values: Mapping[str, np.ndarray], moved: Mapping[int, float]
+) -> pl.DataFrame:
+    """One row an answer. values: metric -> [answer]."""
     columns: dict[str, Any] = {
-        "query": prompt[starts].astype(np.int32),
-        "copy": copy[starts].astype(np.int32),
-        "moved": np.array([moved.get(c, np.nan) for c in copy[starts].tolist()], dtype=np.float64),
+        "query": query.astype(np.int32),
+        "copy": copy.astype(np.int32),
+        "moved": np.array([moved.get(c, np.nan) for c in copy.tolist()], dtype=np.float64),
     }
-    for name, values in scores.items():
-        scored = values.astype(np.float64)
-        columns[name] = METRICS.get(name, "metrics").combine(scored, starts) if len(starts) else scored
-    return pl.DataFrame(columns)
+    return pl.DataFrame(columns | {name: each.astype(np.float64) for name, each in values.items()})
 
 
 def outcome_schema(groups: Iterable[Group]) -> dict[str, pl.DataType]:

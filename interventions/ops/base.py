@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from interventions.registry import Registry
@@ -16,16 +15,15 @@ if TYPE_CHECKING:
 OperandKind = Literal["vector", "subspace", "state", "none"]
 
 
-@dataclass(frozen=True)
 class SubspaceTensors:
     """A subspace as the engine hands it to an op, on the model's device.
 
     left [d_model, rank], right [rank, d_model]: left @ right projects onto it; center [d_model].
+    Travels to a server by value, as source: so no dataclass, whose methods have none.
     """
 
-    left: Tensor
-    right: Tensor
-    center: Tensor
+    def __init__(self, left: Tensor, right: Tensor, center: Tensor):
+        self.left, self.right, self.center = left, right, center
 
     def to(self, device: Any) -> SubspaceTensors:
         """The same subspace on another device."""

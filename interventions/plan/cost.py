@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from interventions.plan.facts import ModelFacts
+from interventions.plan.layout import answer_starts
 from interventions.plan.model import Copy, Group, ModelPlan, Pack
 from interventions.plan.packing import lay_out
 from interventions.plan.packs import Budget, packs_of
@@ -79,22 +80,38 @@ def activation_floats(facts: ModelFacts, budget: Budget) -> int:
 
 def _packs_cost(group: Group, packs: Sequence[Pack], facts: ModelFacts) -> Counter[str]:
     """Tokens and token-layers of the layouts that will run; prompts of one shape are laid out once."""
-    known: dict[tuple, tuple[int, int]] = {}
+    known: dict[tuple, tuple[int, int, int]] = {}
     total: Counter[str] = Counter()
     for pack in packs:
-        for start in range(pack.prompts.start, pack.prompts.stop, pack.together):
-            inside = slice(start, min(start + pack.together, pack.prompts.stop))
-            row = group.prompts[inside]
-            donors = {source: prompts[inside] for source, prompts in group.donors.items()}
-            shapes = (tuple(map(shape_of, prompts)) for prompts in (row, *donors.values()))
-            key = (pack.way, pack.copies, *shapes)
-            if key not in known:
-                copies = [group.copies[c] for c in pack.copies]
-                layout = lay_out(row, [-1] * len(row), copies, pack.way, group.prefix, pack.together, donors)
-                known[key] = layout.computed_tokens, layout.token_layers(facts.layers)
-            tokens, token_layers = known[key]
-            total.update(tokens=tokens, token_layers=token_layers)
+        tokens, token_layers, _ = _pack_cost(group, pack, facts.layers, known)
+        total.update(tokens=tokens, token_layers=token_layers)
     return total
+
+
+def pack_sizes(group: Group, packs: Sequence[Pack]) -> list[tuple[int, int]]:
+    """(tokens, scored answers) of each pack's layout, padding left out."""
+    known: dict[tuple, tuple[int, int, int]] = {}
+    return [(tokens, answers) for tokens, _, answers in (_pack_cost(group, pack, 1, known) for pack in packs)]
+
+
+def _pack_cost(group: Group, pack: Pack, layers: int, known: dict[tuple, tuple[int, int, int]]) -> tuple[int, int, int]:
+    """(tokens, token-layers, scored answers) of a pack; known: what layouts of some shapes of prompts take."""
+    tokens = token_layers = answers = 0
+    for start in range(pack.prompts.start, pack.prompts.stop, pack.together):
+        inside = slice(start, min(start + pack.together, pack.prompts.stop))
+        row = group.prompts[inside]
+        donors = {source: prompts[inside] for source, prompts in group.donors.items()}
+        shapes = (tuple(map(shape_of, prompts)) for prompts in (row, *donors.values()))
+        key = (pack.way, pack.copies, *shapes)
+        if key not in known:
+            copies = [group.copies[c] for c in pack.copies]
+            layout = lay_out(row, [-1] * len(row), copies, pack.way, group.prefix, pack.together, donors)
+            scored = len(answer_starts(layout.reads.prompt, layout.reads.copy))
+            known[key] = layout.computed_tokens, layout.token_layers(layers), scored
+        tokens += known[key][0]
+        token_layers += known[key][1]
+        answers += known[key][2]
+    return tokens, token_layers, answers
 
 
 def _bounds(group: Group, layers: int) -> Counter[str]:

@@ -96,6 +96,13 @@ class Reads:
 NONE = Reads.of([])
 
 
+def answer_starts(prompt: np.ndarray, copy: np.ndarray) -> np.ndarray:
+    """[answer] the read at which each answer begins: an answer's reads stand together, as ``lay_out`` makes them."""
+    if not len(prompt):
+        return np.array([], int)
+    return np.flatnonzero(np.r_[True, (np.diff(prompt) != 0) | (np.diff(copy) != 0)])
+
+
 @dataclass(frozen=True)
 class Join:
     """Columns start … stop enter at the input of block ``layer`` (the number of blocks: the final norm).

@@ -93,6 +93,14 @@ def print_plan(study: Study, plan: Mapping[str, Any]) -> None:
         "saving over one pass a cell": [f"{cost['saving']}x" for cost in costs],
         "activations at once (GB)": [f"{cost['activation_gb']}" for cost in costs],
     }
+    remote = [model.get("remote") for model in plan["models"]]
+    if any(remote):
+        rows |= {
+            "remote jobs": [f"{one['jobs']:,}" for one in remote],
+            "tokens in jobs, their fits included": [f"{one['tokens']:,}" for one in remote],
+            "bytes up": [f"{one['bytes_up']:,}" for one in remote],
+            "bytes down": [f"{one['bytes_down']:,}" for one in remote],
+        }
     for name, values in rows.items():
         table.add_row(name, *values)
     console.print(table)

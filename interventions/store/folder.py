@@ -122,7 +122,7 @@ def _is_of_a_run(path: Path) -> bool:
     return SPEC in own and not strange
 
 
-def _check_free(path: Path, digest: str, fresh: bool) -> None:
+def check_free(path: Path, digest: str, fresh: bool) -> None:
     """Raises RunFolderError where the folder is not this run's to write in."""
     if path.exists() and not path.is_dir():
         raise RunFolderError(str(path), "is a file, not a folder", "give another --out")
@@ -156,7 +156,7 @@ def open_run(path: Path, digest: str, fresh: bool = False) -> Iterator[RunFolder
     Raises RunFolderError where the folder belongs to a run of another digest, holds other things
     than a run, cannot be written, or is in use.
     """
-    _check_free(path, digest, fresh)
+    check_free(path, digest, fresh)
     made = not path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)

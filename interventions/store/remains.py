@@ -21,6 +21,8 @@ FILES = (
     "prompts.parquet", "summary.json", "vectors.safetensors", "report.html",
 )  # fmt: skip
 FOLDERS = ("parts", "figures")
+MIRROR = "wandb"
+"""W&B's local files, which are there before the run is, and outlast --fresh: neither the run's own nor strange."""
 
 _VECTORS = re.compile(r"m\d+-vectors\.safetensors")  # one a model where models are swept
 _UNFINISHED = re.compile(r"\.(?P<stem>.+)\.\d+(?P<ending>\.[a-z0-9]+)")
@@ -42,9 +44,9 @@ def _is_file_of_a_run(name: str) -> bool:
 
 
 def contents(path: Path) -> tuple[list[str], list[str]]:
-    """(files and folders that a run writes, names of anything else), without locks and unfinished files."""
+    """(files and folders that a run writes, names of anything else), without locks, W&B's and unfinished files."""
     names = [entry.name for entry in path.iterdir()] if path.is_dir() else []
-    names = [name for name in names if name != LOCK and not is_unfinished(name)]
+    names = [name for name in names if name not in (LOCK, MIRROR) and not is_unfinished(name)]
     own = [name for name in names if name in FOLDERS or _is_file_of_a_run(name)]
     return own, [name for name in names if name not in own]
 
@@ -59,7 +61,7 @@ def remove_unfinished(path: Path) -> None:
 
 def remove_damaged_parts(path: Path) -> None:
     """Delete parts that cannot be read whole, so that they count as missing and are computed again."""
-    for pattern in ("*.parquet", "*.npz"):
+    for pattern in ("*.parquet", "*.npz", "*.json"):
         for part in (path / "parts").glob(pattern):
             if not _is_whole(part):
                 part.unlink()
@@ -68,7 +70,9 @@ def remove_damaged_parts(path: Path) -> None:
 def _is_whole(part: Path) -> bool:
     """Reads all of it: parts are small, and damage may lie anywhere."""
     try:
-        if part.suffix == ".npz":
+        if part.suffix == ".json":
+            read_json(part)
+        elif part.suffix == ".npz":
             with np.load(part) as stored:
                 for name in stored.files:
                     stored[name]

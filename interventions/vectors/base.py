@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, Union
 
@@ -44,3 +45,8 @@ class Recipe:
     """A random counterpart's number, -1 for the fitted operand itself."""
     columns: tuple[int, int] | None = None
     """Part of the place's state that it is an operand for (one head's), from and to."""
+
+    @property
+    def seed(self) -> int:
+        """Of a random counterpart: told by what it is a counterpart of."""
+        return zlib.crc32(self.key.encode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -43,8 +42,8 @@ def _means(recipe: Recipe, tasks: Sequence[str], statistics: PlaceStatistics) ->
 
 
 def _random_counterpart(fitted: Tensor | SubspaceTensors, recipe: Recipe) -> Tensor | SubspaceTensors:
-    """Same norm (or rank), random direction, seeded by what it is a counterpart of."""
-    generator = torch.Generator().manual_seed(zlib.crc32(recipe.key.encode()))
+    """Same norm (or rank), random direction."""
+    generator = torch.Generator().manual_seed(recipe.seed)
     if isinstance(fitted, SubspaceTensors):
         return random_subspace(fitted, generator)
     direction = torch.randn(fitted.shape, generator=generator, dtype=torch.float64)

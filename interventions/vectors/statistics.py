@@ -1,33 +1,31 @@
-"""Running statistics of hidden states, one fit at a time, in float64."""
+"""Running statistics of hidden states, one fit at a time, in float64.
+
+These classes travel to a server by value, as source: plain ones, on torch and built-ins alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
-from concept_erasure import LeaceFitter
 from torch import Tensor
 
 from tasks.base import NULL
 
 
-@dataclass
 class MeanFitter:
     """Mean state of each task: ``update`` with batches, ``mean`` when all are in."""
 
-    layers: int
-    width: int
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
 
     def update(self, task: str, states: Tensor) -> None:
         """states [prompt, layer, d_model] of prompts of one task."""
-        if task not in self.sums:
-            self.sums[task] = torch.zeros(self.layers, self.width, dtype=torch.float64)
-            self.counts[task] = 0
-        self.sums[task] += states.double().sum(0)
-        self.counts[task] += states.shape[0]
+        total = states.double().sum(0).cpu()
+        self.sums[task] = self.sums[task] + total if task in self.sums else total
+        self.counts[task] = self.counts.get(task, 0) + states.shape[0]
 
     def mean(self, task: str) -> Tensor:
         """[layer, d_model], float64."""
@@ -39,13 +37,12 @@ class PlaceStatistics:
     and LEACE's covariances where a recipe wants them.
 
     layers: the block of each entry of the layer axis. labels: tasks in label order (for LEACE).
+    leace: "correct" or "all" -> one fitter a layer, as ``subspace.leace_fitters`` makes them.
     """
 
-    def __init__(self, layers: Sequence[int], width: int, labels: Sequence[str], leace: Sequence[str]):
-        self.layers, self.labels = tuple(layers), tuple(labels)
-        self.all = MeanFitter(len(layers), width)
-        self.correct = MeanFitter(len(layers), width)
-        self.leace = {only: [LeaceFitter(width, len(labels), dtype=torch.float64) for _ in layers] for only in leace}
+    def __init__(self, layers: Sequence[int], labels: Sequence[str], leace: Mapping[str, list[Any]]):
+        self.layers, self.labels, self.leace = tuple(layers), tuple(labels), leace
+        self.all, self.correct = MeanFitter(), MeanFitter()
 
     def update(self, task: str, states: Tensor, correct: Tensor) -> None:
         """states [prompt, layer, d_model]; correct [prompt] bool (Null counts as correct throughout)."""

@@ -20,6 +20,11 @@ def pca_subspace(means: Tensor, rank: int) -> SubspaceTensors:
     return SubspaceTensors(left=right.T.contiguous(), right=right.contiguous(), center=center)
 
 
+def leace_fitters(width: int, layers: int, labels: int) -> list[LeaceFitter]:
+    """One fitter a layer, of states [d_model = width] and that many labels."""
+    return [LeaceFitter(width, labels, dtype=torch.float64) for _ in range(layers)]
+
+
 def leace_subspace(fitter: LeaceFitter, rank: int) -> SubspaceTensors:
     """LEACE's oblique projection, its ``rank`` strongest directions (all of them erase the labels linearly).
 

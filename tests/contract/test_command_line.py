@@ -163,3 +163,17 @@ def test_a_stopped_run_resumes_to_the_same_tables(uninterrupted, tmp_path, stop,
     vectors, others = load_file(stopped / "vectors.safetensors"), load_file(whole / "vectors.safetensors")
     assert vectors.keys() == others.keys() and all(torch.equal(vectors[key], others[key]) for key in vectors)
     assert (stopped / "summary.json").read_text() == (whole / "summary.json").read_text()
+
+
+def test_an_override_may_hold_spaces(small_tree, tmp_path, capsys):
+    """As README writes a sweep; argparse alone would take it for SPEC.yaml."""
+    spec = tmp_path / "spec.yaml"
+    YAML(typ="safe").dump(small_tree, spec)
+    name = next(iter(small_tree["interventions"]))
+    swept = f"--interventions.{name}.layers={{sweep: [[0], [1]]}}"
+    assert main(["plan", str(spec), "--json", swept]) == 0
+    behind = capsys.readouterr().out
+    assert main(["plan", swept, str(spec), "--json"]) == 0
+    assert capsys.readouterr().out == behind
+    assert main(["plan", str(spec), "--json"]) == 0
+    assert capsys.readouterr().out != behind

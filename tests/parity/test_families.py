@@ -89,18 +89,18 @@ def test_the_window_is_kept_and_would_be_missed(family):
     oracle = torch.stack([hooked_logits(model, prompt, Copy(), {})[0] for prompt in prompts])
     assert_close(right, oracle)
 
-    row, window = engine.architecture, engine.window
-    engine.window = 0
+    row, window = engine.wiring.architecture, engine.wiring.window
+    engine.wiring.window = 0
     if row.mask == "window":
         assert (clean_logits(engine, "packed") - right).abs().max() > 1e-2
     else:  # the block asks for the kind of mask that was left out
         with pytest.raises(Exception, match="sliding_attention"):
             clean_logits(engine, "packed")
-    engine.window = window + 1
+    engine.wiring.window = window + 1
     assert (clean_logits(engine, "packed") - right).abs().max() > 1e-2
-    engine.window = window
+    engine.wiring.window = window
     for other in {"full", "window"} - {row.mask}:
-        engine.architecture = replace(row, mask=other)
+        engine.wiring.architecture = replace(row, mask=other)
         assert (clean_logits(engine, "packed") - right).abs().max() > 1e-2, other
 
 

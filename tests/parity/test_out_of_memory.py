@@ -28,7 +28,9 @@ def passes(folder, engine, way: str = "wavefront") -> Passes:
     group = Group("g", "A", 2, 0, prompts, (-1,) * len(prompts), tuple(copies), 0, (), ("accuracy", "logprob", "kl"))
     facts = ModelFacts("llama", 4, engine.module.config.hidden_size, 83)
     plan = ModelPlan(ModelSection(), facts, (group,), (), {}, (), {})
-    return Passes(plan, engine, {"v": torch.ones(facts.width)}, folder, "", way)
+    made = Passes(plan, folder, "", way, engine.budget)
+    made.compute_on(engine, {"v": torch.ones(facts.width)})
+    return made
 
 
 def table_of(folder, engine, way: str = "wavefront") -> pl.DataFrame:

@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 import yaml
 
-from interventions.measure.decodability import decodability_table, neighbours
+from interventions.measure.decodability import decodability_table, label_codes
 from interventions.measure.effects import curves, effects
+from interventions.measure.nearest import voted
 from interventions.measure.scan import scanned
 from interventions.measure.statistics import Bootstrap
 from interventions.measure.summary import summarise
@@ -118,17 +120,18 @@ def decodability(points: int = 40, seed: int = 0) -> pl.DataFrame:
     centres = {label: rng.normal(size=12) for label in dict.fromkeys(labels)}
     for task, right in zip(TASKS, _CLEAN[4], strict=True):
         centres[task] *= (1.8 * right) ** 1.5  # what is hard to tell apart is hard to do
-    found, exact = np.empty((LAYERS, len(CD_SHOTS), len(labels), 10), int), []
+    codes = torch.from_numpy(label_codes(labels))
+    found, exact = np.empty((LAYERS, len(CD_SHOTS), len(labels)), int), []
     for s, shots in enumerate(CD_SHOTS):
         known = 1 - np.exp(-shots / 1.5)
         for layer in range(LAYERS):
             apart = 1.1 * known * (1 - np.exp(-layer / 1.5)) * (1 - 0.05 * max(layer - 4, 0))
             states = np.stack([apart * centres[label] for label in labels]) + rng.normal(size=(len(labels), 12))
-            found[layer, s] = neighbours(states, 10)
+            found[layer, s] = voted(torch.from_numpy(states), codes, 10)
         right = {task: 0.02 + known * clean for task, clean in zip(TASKS, _CLEAN[4], strict=True)}
         chance = np.array([right.get(label, np.nan) for label in labels])
         exact.append(np.where(np.isnan(chance), np.nan, rng.random(len(labels)) < chance))
-    return decodability_table(found, labels, np.stack(exact, axis=1), CD_SHOTS, BOOTSTRAP)
+    return decodability_table(found, labels, np.stack(exact, axis=1), CD_SHOTS, 10, BOOTSTRAP)
 
 
 def spec() -> dict[str, Any]:

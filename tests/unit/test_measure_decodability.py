@@ -5,9 +5,12 @@ from collections import Counter
 import numpy as np
 import polars as pl
 import pytest
+import torch
+from sklearn.neighbors import NearestNeighbors
 
-from interventions.errors import EngineError, SpecError
-from interventions.measure.decodability import decodability_table, neighbours, votes
+from interventions.errors import SpecError
+from interventions.measure.decodability import check_k, decodability_table, label_codes
+from interventions.measure.nearest import nearest, voted, votes
 from interventions.measure.statistics import Bootstrap
 from interventions.store.schema import DECODABILITY
 
@@ -35,6 +38,34 @@ def test_votes_equal_a_literal_leave_one_out_search(k):
     labels = np.array(LOPSIDED)
     fast = votes(labels[neighbours(states, k)])
     assert fast.tolist() == [literal_vote(states, LOPSIDED, i, k) for i in range(len(states))]
+
+
+def neighbours(states, k: int) -> np.ndarray:
+    return nearest(torch.from_numpy(np.asarray(states)), k).numpy()
+
+
+@pytest.mark.parametrize("points, width", [(30, 3), (1500, 24)])  # more than are searched at once
+def test_neighbours_equal_scikit_learns(points, width):
+    states = np.random.default_rng(points).normal(size=(points, width)) * np.logspace(0, 2, width)
+    search = NearestNeighbors(n_neighbors=7).fit(states)
+    np.testing.assert_array_equal(neighbours(states, 7), search.kneighbors(return_distance=False))
+
+
+def test_autocast_does_not_reach_the_search():
+    states = torch.randn(200, 64, generator=torch.Generator().manual_seed(0))
+    plain = nearest(states, 9)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(nearest(states, 9), plain)
+
+
+def test_among_equal_points_no_label_is_favoured():
+    """States that tell the query alone: the same few points under every label."""
+    rng = np.random.default_rng(6)
+    points = rng.normal(size=(25, 8))
+    labels = ["AND"] * 100 + ["OR"] * 100 + ["XOR"] * 100
+    states = np.concatenate([points[rng.integers(25, size=100)] for _ in range(3)])
+    own = voted(torch.from_numpy(states), torch.from_numpy(label_codes(labels)), 5).numpy() == label_codes(labels)
+    assert all(0.1 < own[i : i + 100].mean() < 0.6 for i in (0, 100, 200))
 
 
 def test_ties_go_to_the_nearest_of_the_tied():
@@ -68,20 +99,18 @@ def test_a_large_common_offset_in_float32_changes_nothing():
     np.testing.assert_array_equal(neighbours(states, 10), neighbours(shifted, 10))
 
 
-def test_too_few_points_and_broken_states_are_refused():
-    states = np.zeros((10, 2))
+def test_too_few_points_are_refused():
     with pytest.raises(SpecError, match="decodability.k: 10 neighbours wanted, a point has 9 others") as raised:
-        neighbours(states, 10)
+        check_k(10, 10)
     assert raised.value.where == "decodability.k"
-    assert neighbours(states, 9).shape == (10, 9)
-    states[3, 1] = np.inf
-    with pytest.raises(EngineError, match="inf or NaN"):
-        neighbours(states, 2)
+    check_k(9, 10)
+    found = neighbours(np.zeros((10, 2)), 9)  # all of them equal
+    assert all(sorted([*row, i]) == list(range(10)) for i, row in enumerate(found.tolist()))
 
 
 def table_of(states: np.ndarray, labels: list[str], k: int = 10, accuracy=None) -> pl.DataFrame:
-    found = neighbours(states, k)[None, None]
-    return decodability_table(found, labels, accuracy, [4], BOOTSTRAP)
+    found = voted(torch.from_numpy(states), torch.from_numpy(label_codes(labels)), k)[None, None]
+    return decodability_table(found, labels, accuracy, [4], k, BOOTSTRAP)
 
 
 def test_planted_clusters_are_fully_decodable():
@@ -104,10 +133,11 @@ def test_table_equals_plain_counting():
     rng = np.random.default_rng(4)
     shots, k = [0, 2], 5
     states = [[lopsided_states(rng, apart=0.6 * layer * s) for s in shots] for layer in range(3)]
-    found = [[neighbours(each, k) for each in row] for row in states]
+    codes = torch.from_numpy(label_codes(LOPSIDED))
+    found = [[voted(torch.from_numpy(each), codes, k).numpy() for each in row] for row in states]
     exact = (rng.random((len(LOPSIDED), 2)) < 0.4).astype(float)
     exact[np.array(LOPSIDED) == "Null"] = np.nan
-    table = decodability_table(found, LOPSIDED, exact, shots, BOOTSTRAP)
+    table = decodability_table(found, LOPSIDED, exact, shots, k, BOOTSTRAP)
     assert dict(table.schema) == DECODABILITY and len(table) == 5 * 3 * 2
     for row in table.iter_rows(named=True):
         at = states[row["layer"]][shots.index(row["shots"])]

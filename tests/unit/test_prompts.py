@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from interventions.embedded.tokenizer import build
@@ -14,27 +13,12 @@ from tasks.base import Item
 from tasks.bitwise import Bitwise
 from tasks.prompts import Prompter, show_tokens
 from tasks.sets import Halves
+from tests.models import byte_level_tokenizer
 
 
 @pytest.fixture(scope="module")
 def byte_level() -> PreTrainedTokenizerFast:
-    """A byte-level BPE with merges over spaces, as GPT-2's and Llama-3's, with a beginning token."""
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    text = [
-        "dogs dogs",
-        "the river -> cold mountain",
-        "01101 -> 0010",
-        "naïve café → résumé",
-        "dog -> dogs\ncat -> cats",
-    ] * 20
-    core.train_from_iterator(
-        text, trainers.BpeTrainer(vocab_size=300, special_tokens=["<s>"], initial_alphabet=alphabet)
-    )
-    core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>")
+    return byte_level_tokenizer()
 
 
 words = st.text(alphabet="abcdeé01 ", min_size=1, max_size=8).map(str.strip).filter(bool)

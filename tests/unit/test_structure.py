@@ -22,7 +22,13 @@ ORDER = (
     ("interventions.measure",),
     ("interventions.store",),
     ("interventions.report",),
-    ("interventions.check", "interventions.passes", "interventions.results", "interventions.run"),
+    ("interventions.track",),
+    ("interventions.state",),
+    ("interventions.check", "interventions.passes", "interventions.results", "interventions.decoded"),
+    ("interventions.lab",),
+    ("interventions.local_run",),
+    ("interventions.remote_parts", "interventions.remote_run", "interventions.remote_cost", "interventions.run"),
+    ("interventions.sweep",),
     ("interventions.commands", "interventions.cli"),
 )
 """Each module may import from its own entry and from those before it (DESIGN, section 1; the schema is
@@ -30,7 +36,7 @@ plain data and comes before what fills it)."""
 
 LIGHT = ("interventions.errors", "interventions.registry", "interventions.spec", "tasks", "interventions.check")
 """What `patchboard validate` needs: none of it may import torch at its top."""
-HEAVY = ("torch", "transformers", "nnsight", "sklearn", "matplotlib", "datasets")
+HEAVY = ("torch", "transformers", "nnsight", "sklearn", "matplotlib", "datasets", "wandb", "optuna")
 
 
 def rank_of(module: str) -> int | None:

@@ -7,6 +7,7 @@ from interventions.ops import OPS
 from interventions.vectors.base import Place, Recipe
 from interventions.vectors.make import make
 from interventions.vectors.statistics import PlaceStatistics
+from interventions.vectors.subspace import leace_fitters
 from tasks.base import NULL
 
 PLACE, WIDTH, LAYERS = Place("resid_post", '"last"'), 10, (2, 5)
@@ -29,7 +30,9 @@ def data():
 @pytest.fixture(scope="module")
 def statistics(data):
     states, correct = data
-    found = PlaceStatistics(LAYERS, WIDTH, LABELS, leace=("all", "correct"))
+    found = PlaceStatistics(
+        LAYERS, LABELS, {only: leace_fitters(WIDTH, len(LAYERS), len(LABELS)) for only in ("all", "correct")}
+    )
     for task in LABELS:  # in uneven batches
         for piece in (slice(0, 7), slice(7, 8), slice(8, None)):
             found.update(task, states[task][piece].float(), correct[task][piece])
@@ -109,7 +112,7 @@ def test_random_counterparts_keep_norm_or_rank_and_differ_by_draw(statistics):
 
 def test_a_task_without_correct_prompts_is_named(data):
     states, correct = data
-    found = PlaceStatistics(LAYERS, WIDTH, LABELS, leace=())
+    found = PlaceStatistics(LAYERS, LABELS, {})
     found.update("A", states["A"].float(), torch.zeros_like(correct["A"]))
     found.update("B", states["B"].float(), correct["B"])
     assert found.lacks_correct() == ["A"]

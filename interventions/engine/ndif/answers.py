@@ -1,0 +1,86 @@
+"""A job's answer as it came home: opened without running code, and held against what was asked."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import zstandard
+
+from interventions.engine.ndif.jobs import Job, slots_of
+from interventions.engine.served import whitened
+
+
+class BadAnswer(Exception):
+    """An answer that is cut off, garbled, or another job's."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one job found.
+
+    scores: metric -> [answer] of all its packs, in their order. moved [slot]. votes [layer, shots, point] and
+    hits [point, shots] of its decoding. facts: served dtype, device, torch version, lacking tasks.
+    """
+
+    scores: dict[str, np.ndarray]
+    moved: torch.Tensor
+    votes: np.ndarray | None
+    hits: np.ndarray | None
+    finite: bool
+    vectors: dict[str, Any]
+    facts: dict[str, Any]
+
+
+def opened_answer(content: bytes, job: Job, answers: int) -> Answer:
+    """answers: scored ones of all its packs. Raises BadAnswer."""
+    found = _loaded(content)
+    if found.get("key") != job.key:
+        raise BadAnswer(f"its key is {found.get('key')}, expected {job.key}")
+    try:
+        answer = _answer(found, job.bits)
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise BadAnswer(f"lacks {error}") from error
+    if job.packs:
+        sizes = {len(values) for values in answer.scores.values()}
+        if sizes != {answers} or len(answer.moved) != len(slots_of(job)):
+            raise BadAnswer(f"has {sorted(sizes)} scores a metric, expected {answers}")
+    if job.decoding and answer.finite and (answer.votes is None or len(answer.votes) != len(job.layers)):
+        raise BadAnswer(f"has no votes for its {len(job.layers)} layers")
+    return answer
+
+
+def _loaded(content: bytes) -> dict[str, Any]:
+    try:
+        raw = zstandard.ZstdDecompressor().decompress(content, max_output_size=1 << 31)
+        # nothing but tensors and plain data can come in: a host need not be trusted with running code here
+        saved = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+    except Exception as error:  # zstandard, zipfile and the unpickler each have their own
+        raise BadAnswer(f"cannot be read ({type(error).__name__})") from error
+    found = saved.get("answer") if isinstance(saved, dict) else None
+    if not isinstance(found, dict):
+        raise BadAnswer("holds no answer")
+    return found
+
+
+def _answer(found: dict[str, Any], bits: int) -> Answer:
+    scores = {name: _floats(planes, bits) for name, planes in found.get("scores", {}).items()}
+    if "hits_of_packs" in found:
+        scores["accuracy"] = found["hits_of_packs"].numpy().astype(np.float32)
+    return Answer(
+        scores=scores,
+        moved=found.get("moved", torch.zeros(0)).double(),
+        votes=found["votes"].numpy() if "votes" in found else None,
+        hits=found["hits"].numpy().astype(bool) if "hits" in found else None,
+        finite=bool(found.get("finite", True)) and bool(found["fits_finite"]),
+        vectors=found.get("vectors", {}),
+        facts={name: found[name] for name in ("dtype", "device", "torch", "autocast", "lacking")},
+    )
+
+
+def _floats(planes: torch.Tensor, bits: int) -> np.ndarray:
+    """``served.in_bytes`` undone: uint8 [4, n] -> float32 [n]."""
+    return whitened(planes, bits).T.contiguous().view(torch.float32).reshape(-1).numpy()

@@ -1,0 +1,238 @@
+"""A plan in jobs: each is one request, fits what it needs, and answers for its packs or its decoding."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Any
+
+import torch
+
+from interventions.engine.batch import make_batch, put
+from interventions.engine.batches import chunks, decoding_batches, fit_batches
+from interventions.engine.local import wiring_of
+from interventions.engine.ndif.structures import structures_of
+from interventions.engine.record import Record, fields_of, sealed
+from interventions.plan.cost import pack_sizes
+from interventions.plan.layout import answer_starts
+from interventions.plan.model import Decoding, Fit, Group, ModelPlan, Pack
+from interventions.plan.packs import Budget
+from interventions.vectors.base import Recipe
+
+STATE_BYTES = 1 << 30
+"""Of states that one decoding job holds on the server, float32; their layers are split over jobs beyond it."""
+
+
+SCORE_BYTES = {23: 3.25, 15: 2.25}
+"""Of one score in an answer, by the bits of its mantissa: whole bytes of it, and what is left of sign and exponent
+once they are compressed."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One request. ``key`` names all that decides its answer; it comes home with the answer."""
+
+    key: str
+    name: str
+    tokens: int
+    answers: int = 0
+    """That are scored; of a decoding, its points times shots times layers."""
+    packs: tuple[tuple[Group, Pack], ...] = ()
+    decoding: Decoding | None = None
+    layers: range = range(0)
+    """Of the decoding."""
+    bits: int = 23
+    """Of the mantissas of its scores."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How jobs are cut. bits: of the mantissas of scores that come home."""
+
+    job_tokens: int = 200_000
+    bits: int = 23
+    budget: Budget = field(default_factory=Budget)
+
+
+def mantissa_bits(values: int) -> int:
+    """Bits of mantissa that ``values`` scores keep on their way home: 23, float32 as it is, where all of them take
+    less than 1.7 MB, so that a run's answers stay below 2 MB; else 15, 256 times finer than bfloat16's 7."""
+    return 23 if values * SCORE_BYTES[23] <= 1.7e6 else 15
+
+
+def cell_jobs(plan: ModelPlan, packs: Sequence[tuple[Group, Pack]], sizes: Sizes, base: str) -> list[Job]:
+    """The packs in order, as many in a job as its tokens allow, those of the fits that they need included.
+
+    base: what the run and the model are called, part of each key.
+    """
+    jobs: list[Job] = []
+    taken: list[tuple[Group, Pack]] = []
+    tokens, answers, fits = 0, 0, {fit.id: _fit_tokens(fit) for fit in plan.fits}
+
+    def close() -> None:
+        recipes = recipes_of(plan, taken)
+        whole = tokens + sum(fits[name] for name in {recipe.fit for recipe in recipes.values()})
+        name = f"cells-{len(jobs) + 1}"
+        key = _key(base, sizes, [pack.id for _, pack in taken])
+        jobs.append(Job(key, name, whole, answers, tuple(taken), bits=sizes.bits))
+
+    for (group, pack), (own, scored) in zip(packs, _sizes_of(packs), strict=True):
+        if taken and tokens + own > sizes.job_tokens:
+            close()
+            taken, tokens, answers = [], 0, 0
+        taken.append((group, pack))
+        tokens += own
+        answers += scored
+    if taken:
+        close()
+    return jobs
+
+
+def _sizes_of(packs: Sequence[tuple[Group, Pack]]) -> list[tuple[int, int]]:
+    return [
+        sizes
+        for _, some in groupby(packs, key=lambda one: one[0].id)
+        for members in [list(some)]
+        for sizes in pack_sizes(members[0][0], [pack for _, pack in members])
+    ]
+
+
+def decoding_jobs(plan: ModelPlan, sizes: Sizes, base: str) -> list[Job]:
+    """One job a decoding, or several of some layers each where their states would be too many."""
+    jobs = []
+    for decoding in plan.decodings:
+        prompts = [p for rows in decoding.prompts.values() for p in rows if not p.excluded]
+        tokens = sum(len(p.token_ids) + len(p.answer_ids) for p in prompts)
+        of_layer = len(prompts) * len(decoding.section.shots) * plan.facts.width * 4
+        step = max(1, min(plan.facts.layers, STATE_BYTES // max(1, of_layer)))
+        for start in range(0, plan.facts.layers, step):
+            layers = range(start, min(start + step, plan.facts.layers))
+            key = _key(base, sizes, [decoding.id, layers.start, layers.stop])
+            votes = len(prompts) * len(decoding.section.shots) * len(layers)
+            jobs.append(Job(key, f"cd-{len(jobs) + 1}", tokens, votes, decoding=decoding, layers=layers))
+    return jobs
+
+
+def answer_bytes(job: Job, scores: int) -> float:
+    """About how large a job's answer will be, compressed. scores: of each answer, beside accuracy."""
+    if job.decoding:
+        return 2000 + 0.35 * job.answers + 0.15 * job.answers / max(1, len(job.layers))
+    return 1500 + job.answers * (scores * SCORE_BYTES[job.bits] + 0.1) + 3.5 * len(slots_of(job))
+
+
+def probe_job(plan: ModelPlan, packs: Sequence[tuple[Group, Pack]], sizes: Sizes, base: str) -> Job:
+    """The sample by which the way of computing is chosen; it tells the served dtype and the host's versions too."""
+    exact = replace(sizes, bits=23, job_tokens=1 << 62)
+    if not packs:
+        return Job(_key(base, exact, ["look"]), "probe", 1)
+    (job,) = cell_jobs(plan, packs, exact, base)
+    return replace(job, name="probe")
+
+
+def _key(base: str, sizes: Sizes, of: list[Any]) -> str:
+    text = json.dumps([base, sizes.bits, sizes.budget.tokens, sizes.budget.read_floats, of])
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _fit_tokens(fit: Fit) -> int:
+    return sum(len(p.token_ids) + len(p.answer_ids) for rows in fit.prompts.values() for p in rows if not p.excluded)
+
+
+def recipes_of(plan: ModelPlan, packs: Sequence[tuple[Group, Pack]]) -> dict[str, Recipe]:
+    """The recipes of the operands that the packs' copies name."""
+    copies = {(group.id, c): group.copies[c] for group, pack in packs for c in pack.copies}
+    names = {edit.operand: None for copy in copies.values() for edit in copy.edits}
+    return {name: plan.recipes[name] for name in names if name in plan.recipes}
+
+
+def slots_of(job: Job) -> dict[tuple[str, int], int]:
+    """(group, copy) -> its place among the job's largest moves."""
+    slots: dict[tuple[str, int], int] = {}
+    for group, pack in job.packs:
+        for c in pack.copies:
+            slots.setdefault((group.id, c), len(slots))
+    return slots
+
+
+def job_data(plan: ModelPlan, job: Job, config: Any, sizes: Sizes, bring_vectors: bool = False) -> dict[str, Any]:
+    """What ``served.carried_out`` is given: plain data, small integers, a few strengths. config: the model's."""
+    wiring = wiring_of(config, torch.float32)  # the dtype is looked up over there
+    recipes = recipes_of(plan, job.packs)
+    slots = slots_of(job)
+    return {
+        "key": job.key,
+        "architecture": fields_of(wiring.architecture),
+        "window": wiring.window,
+        "heads": wiring.heads,
+        "bits": job.bits,
+        "fits": [_fit_data(fit, recipes, sizes.budget) for fit in plan.fits if _needed(fit, recipes)],
+        "recipes": {key: _recipe_data(recipe) for key, recipe in recipes.items()},
+        "asked": [(r.fit, _place_data(r)) for r in recipes.values() if r.only == "correct"],
+        **packs_data(job, slots),
+        "decoding": _decoding_data(job, sizes.budget) if job.decoding else None,
+        "bring_vectors": bring_vectors,
+    }
+
+
+OF_EACH_PACK = ("tokens", "targets", "foils")
+"""What batches of packs that share a structure do not share."""
+
+
+def packs_data(job: Job, slots: dict[tuple[str, int], int]) -> dict[str, Any]:
+    """Each structure once, and of each pack, in their order, its structure's number and its own tokens."""
+    structures: list[tuple] = []
+    packs: list[Any] = [None] * len(job.packs)
+    for found in structures_of(job.packs):
+        group, first = job.packs[found.packs[0]]
+        batch = make_batch(found.layout)
+        shared = {name: value for name, value in fields_of(batch).items() if name not in OF_EACH_PACK}
+        starts = put(answer_starts(found.layout.reads.prompt, found.layout.reads.copy))
+        own_slots = put([slots[group.id, c] for c in first.copies])
+        for place, *own in zip(found.packs, found.tokens, found.targets, found.foils, strict=True):
+            packs[place] = (len(structures), [sealed(put(values)) for values in own])
+        structures.append((sealed(Record(**shared)), sealed(starts), sealed(own_slots)))
+    return {"structures": structures, "packs": packs, "slots": len(slots)}
+
+
+def _needed(fit: Fit, recipes: dict[str, Recipe]) -> bool:
+    return any(recipe.fit == fit.id for recipe in recipes.values())
+
+
+def _fit_data(fit: Fit, recipes: dict[str, Recipe], budget: Budget) -> dict[str, Any]:
+    """The fit at the places and blocks that these recipes ask for."""
+    own = [recipe for recipe in recipes.values() if recipe.fit == fit.id]
+    layers = tuple(sorted({recipe.layer for recipe in own}))
+    some = replace(fit, layers=layers, places=tuple(dict.fromkeys(recipe.place for recipe in own)))
+    return {
+        "id": fit.id,
+        "layers": layers,
+        "labels": fit.labels,
+        "places": [(place.site, place.position) for place in some.places],
+        "batches": [(task, count, sealed(batch)) for task, count, batch in fit_batches(some, budget.tokens)],
+    }
+
+
+def _place_data(recipe: Recipe) -> tuple[str, str]:
+    return recipe.place.site, recipe.place.position
+
+
+def _recipe_data(recipe: Recipe) -> dict[str, Any]:
+    return fields_of(recipe) | {"place": _place_data(recipe), "seed": recipe.seed}
+
+
+def _decoding_data(job: Job, budget: Budget) -> dict[str, Any]:
+    decoding = job.decoding
+    assert decoding is not None
+    present = [label for label, prompts in decoding.prompts.items() if any(chunks(prompts, budget.tokens))]
+    code = {label: i for i, label in enumerate(present)}
+    return {
+        "k": decoding.section.k,
+        "shots": len(decoding.section.shots),
+        "batches": [
+            (code[label], count, sealed(batch))
+            for label, count, batch in decoding_batches(decoding, job.layers, budget.tokens)
+        ],
+    }

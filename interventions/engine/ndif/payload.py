@@ -1,0 +1,78 @@
+"""A job as the bytes of one request, in nnsight's protocol: the code that runs there goes along as source."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from interventions.engine.local import import_nnsight
+from interventions.engine.served import carried_out
+from interventions.errors import ModelError
+from interventions.ops import OPS
+from interventions.spec.sections import ModelSection
+
+
+class Shell:
+    """The model's structure without weights: what nnsight needs to write a request about it.
+
+    Raises ModelError where it cannot be made from the configuration.
+    """
+
+    def __init__(self, section: ModelSection, tokenizer: Any):
+        nnsight = import_nnsight()
+        nnsight.register("interventions")  # by value, installed or not: the server has none of it
+        nnsight.register("tasks")
+        try:
+            self.model = nnsight.TransformersModel(
+                section.name, tokenizer=tokenizer, task="text-generation", revision=section.revision
+            )
+        except Exception as error:
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ModelError(
+                "model.name", f"nnsight cannot build '{section.name}' without weights ({first})", "see docs/remote.md"
+            ) from error
+        self.config = self.model.config
+
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.model.parameters())
+
+    def model_key(self, repo_id: str) -> str:
+        """The key of a repository at the revision asked for, as nnsight's clients name it."""
+        from nnsight.modeling import huggingface
+
+        huggingface._ID_CACHE[self.model.repo_id] = repo_id  # otherwise the Hub is asked for the name's spelling
+        return self.model.to_model_key()
+
+    def environment(self) -> dict[str, Any]:
+        """What the server is to apply to the model first: the attention implementation that this client has."""
+        return self.model._remoteable_get_env()
+
+    def payload(self, job: dict[str, Any], tools: dict[str, Any]) -> bytes:
+        """The compressed request body of ``carried_out(model, job, tools)`` as a session on the server."""
+        model, backend = self.model, _Captured()
+        with model.session(backend=backend):
+            answer = carried_out(model, job, tools)
+            answer.save()  # pyright: ignore[reportAttributeAccessIssue]  # nnsight's, on every object
+        return backend.blob
+
+
+class _Captured:
+    """An nnsight backend that keeps the request instead of sending it: sending has deadlines of its own."""
+
+    blob = b""
+
+    def __call__(self, tracer: Any) -> None:
+        from nnsight.schema.request import RequestModel
+
+        self.blob = RequestModel.serialize(tracer, compress=True)
+
+
+def tools_of(metrics: dict[str, Any], combined: Any, voted: Any) -> dict[str, Any]:
+    """Functions that go along: ops and metrics by name, what combines an answer's tokens, the neighbours' vote."""
+    return {
+        "ops": {name: op.apply for name, op in OPS.items()},
+        "scorers": {name: metric.score for name, metric in metrics.items()},
+        "combine": {name: metric.combine for name, metric in metrics.items()},
+        "accuracy": metrics["accuracy"].score,
+        "combined": combined,
+        "voted": voted,
+    }

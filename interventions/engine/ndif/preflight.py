@@ -1,0 +1,130 @@
+"""Before a job is sent: key, host, model, versions. Each that is wrong is one line with its remedy."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from interventions.engine.ndif.host import Host, Refusal, Trouble
+from interventions.errors import ModelError, RemoteRunError, SpecError
+from interventions.spec.sections import ModelSection
+
+NDIF = "https://api.ndif.us"
+_KEY_PAGE = "https://login.ndif.us"
+
+
+@dataclass(frozen=True)
+class Served:
+    """What the host says of itself before a job runs."""
+
+    model_key: str
+    repo_id: str
+    level: str
+    versions: dict[str, str]
+    """Of python and the packages that matter, as the host names them; empty where it does not."""
+
+
+def host_of(asked: str, patience: float) -> Host:
+    """The host of ``--remote [URL]``: "" is NDIF_HOST, else NDIF. Raises SpecError without a key or a URL.
+
+    The key is NDIF_API_KEY, or what `nnsight login` has stored. One's own server may need none.
+    """
+    from interventions.engine.local import import_nnsight
+
+    import_nnsight()
+    from nnsight.schema.config import CONFIG
+
+    url = asked or os.environ.get("NDIF_HOST") or CONFIG.API.HOST or NDIF
+    key = os.environ.get("NDIF_API_KEY") or CONFIG.API.APIKEY or ""
+    if not url.startswith(("http://", "https://")):
+        flag = "--remote" if asked else "NDIF_HOST"
+        raise SpecError(flag, f"'{url}' is no URL of a host", f"write http(s)://HOST[:PORT], such as {NDIF}")
+    if not key and not asked:
+        raise SpecError(
+            "NDIF_API_KEY", f"is not set, {url} asks for one", f"get a key at {_KEY_PAGE}, then export NDIF_API_KEY=…"
+        )
+    return Host(url, key, patience)
+
+
+def check_host(host: Host, section: ModelSection) -> Served:
+    """Raises SpecError (the key), ModelError (not served), RemoteRunError (unreachable, not loaded, versions)."""
+    deployments = _deployments(host)
+    entry = _deployment(deployments, host, section)
+    level = str(entry.get("deployment_level", "HOT"))
+    if level == "COLD":
+        raise RemoteRunError(
+            host.url,
+            f"has {entry['repo_id']} but not loaded (COLD); loaded are {_loaded(deployments)}",
+            "ask for it to be scheduled (docs/remote.md), or name a loaded model; then the same command",
+        )
+    versions = _versions(host)
+    _check_versions(host, versions)
+    return Served(str(entry.get("model_key") or ""), str(entry["repo_id"]), level, versions)
+
+
+def _deployments(host: Host) -> list[dict[str, Any]]:
+    try:
+        status = host.get_json("/status")
+    except Trouble as error:
+        raise RemoteRunError(host.url, str(error), "check the address and the network, then the same command") from None
+    except Refusal as error:
+        if error.status in (401, 403):
+            raise _refused_key(host, error) from None
+        raise RemoteRunError(host.url, f"answers {error}", "is this an NDIF host? see docs/remote.md") from None
+    found = status.get("deployments") if isinstance(status, dict) else None
+    if not isinstance(found, dict):
+        raise RemoteRunError(host.url, "its /status lists no deployments", "is this an NDIF host? see docs/remote.md")
+    return [{"repo_id": name, **entry} for name, entry in found.items() if isinstance(entry, dict)]
+
+
+def _refused_key(host: Host, error: Refusal) -> SpecError:
+    return SpecError("NDIF_API_KEY", f"{host.url} refuses it ({error.detail})", f"get a key at {_KEY_PAGE}")
+
+
+def _deployment(deployments: list[dict[str, Any]], host: Host, section: ModelSection) -> dict[str, Any]:
+    """The best replica of the model at its revision."""
+    named = [d for d in deployments if str(d["repo_id"]).lower() == section.name.lower()]
+    named = [d for d in named if d.get("task") in (None, "text-generation")]
+    fitting = [d for d in named if (d.get("revision") or "main") == section.revision]
+    order = {"HOT": 0, "WARM": 1, "COLD": 2}
+    if fitting:
+        return min(fitting, key=lambda d: order.get(str(d.get("deployment_level")), 1))
+    if named:
+        served = ", ".join(sorted({str(d.get("revision") or "main") for d in named}))
+        raise ModelError(
+            "model.revision", f"{host.url} has {section.name} at {served}, not {section.revision}", f"use {served}"
+        )
+    names = sorted({str(d["repo_id"]) for d in deployments})
+    near = difflib.get_close_matches(section.name, names, n=3, cutoff=0.5) or names[:5]
+    remedy = f"served are {', '.join(near)}" if near else "see docs/remote.md for hosting it yourself"
+    raise ModelError("model.name", f"{host.url} does not serve '{section.name}'", remedy)
+
+
+def _loaded(deployments: list[dict[str, Any]]) -> str:
+    return ", ".join(sorted({str(d["repo_id"]) for d in deployments if d.get("deployment_level") == "HOT"})) or "none"
+
+
+def _versions(host: Host) -> dict[str, str]:
+    """The host's python and packages; empty where it does not tell."""
+    try:
+        found = host.get_json("/env")
+    except (Trouble, Refusal):
+        return {}
+    packages = found.get("packages", {}) if isinstance(found, dict) else {}
+    kept = {name: str(packages[name]) for name in ("nnsight", "torch", "transformers") if name in packages}
+    python = found.get("python_version") if isinstance(found, dict) else None
+    return kept | ({"python": str(python).split()[0]} if python else {})
+
+
+def _check_versions(host: Host, versions: dict[str, str]) -> None:
+    """nnsight's request format changes between minor versions: a mismatch fails in ways that don't tell."""
+    theirs, ours = versions.get("nnsight"), version("nnsight")
+    if theirs and theirs.split(".")[:2] != ours.split(".")[:2]:
+        raise RemoteRunError(
+            host.url,
+            f"runs nnsight {theirs}, here is {ours}: requests of one are not understood by the other",
+            f"wait until the host has {'.'.join(ours.split('.')[:2])}, or use a patchboard made for nnsight {theirs}",
+        )

@@ -1,0 +1,57 @@
+"""What a plan asks of a model beside scores: fitted statistics, and states before answers. On plain batches.
+
+Functions here travel to a server as source, like ``trace``; the local engine calls the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from interventions.engine.batch import Batch
+    from interventions.vectors.statistics import PlaceStatistics
+
+Forward = Callable[..., dict[str, Any]]
+"""(batch, operands, scorers) -> what ``trace.traced_forward`` returns."""
+
+
+def all_right(batch: Batch, hits: Tensor, count: int) -> Tensor:
+    """hits [read] of ``count`` answers -> [answer] bool on the CPU: every token right."""
+    right = torch.ones(count, dtype=torch.bool)
+    assert batch.answers is not None
+    right[batch.answers.cpu()[hits.cpu() == 0]] = False
+    return right
+
+
+def update_statistics(
+    forward: Forward, batch: Batch, task: str, count: int, score: Callable, statistics: Iterable[PlaceStatistics]
+) -> None:
+    """One pass over ``count`` prompts of a task; statistics: one for each capture of the batch."""
+    result = forward(batch, {}, {"accuracy": score})
+    right = all_right(batch, result["scores"]["accuracy"], count)
+    for found, states in zip(statistics, result["states"], strict=True):
+        stacked = torch.stack(states, 1).cpu()
+        seen = ~stacked.isnan().all(-1).all(-1)  # a prompt without the position has no state
+        found.update(task, stacked[seen], right[seen])
+
+
+def states_and_hits(forward: Forward, batch: Batch, prompts: int, shots: int, score: Callable) -> tuple[Tensor, Tensor]:
+    """States [point, layer, shots, d_model] float32 and exact match [point, shots] bool of every number of shots of
+    these prompts, on the CPU; the batch has one capture group and one answer for each of them."""
+    result = forward(batch, {}, {"accuracy": score})
+    states = torch.stack(result["states"][0], 1).cpu()  # [prompt x shots, layer, d_model]
+    right = all_right(batch, result["scores"]["accuracy"], prompts * shots)
+    return states.unflatten(0, (prompts, shots)).transpose(1, 2), right.view(prompts, shots)
+
+
+def largest_moves(batch: Batch, moved: Iterable[Tensor]) -> Tensor:
+    """[copy] how far its edits moved any state of any prompt (max abs), -1 for none; float64 on the CPU."""
+    far = torch.full((batch.copies,), -1.0, dtype=torch.float64)
+    for group, values in zip(batch.edits, moved, strict=True):
+        # a NaN is told by its outcomes
+        far.scatter_reduce_(0, group.copies.cpu(), values.double().cpu().nan_to_num(-1.0), "amax")
+    return far

@@ -1,0 +1,113 @@
+"""report.html of a laboratory experiment: one self-contained page in the look of a run's, figures beside it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from interventions.report.drawing import Drawing
+from interventions.report.style import styled
+from interventions.store.folder import atomically
+
+_TEMPLATE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ page.title }}</title>
+{{ style }}
+</head>
+<body>
+<h1>{{ page.title }}</h1>
+<h2>What was run</h2>
+{% for sentence in page.introduction %}
+<p>{{ sentence }}</p>
+{% endfor %}
+<h2>Findings</h2>
+<ul>
+{% for sentence in page.findings %}
+<li>{{ sentence }}</li>
+{% endfor %}
+</ul>
+{% for table in page.tables %}
+<h2>{{ table.title }}</h2>
+<div class="scroll">
+<table>
+<thead><tr>{% for head in table.heads %}<th>{{ head }}{% endfor %}</tr></thead>
+<tbody>
+{% for row in table.rows %}
+<tr>{% for cell in row %}<td>{{ cell }}{% endfor %}</tr>
+{% endfor %}
+</tbody>
+</table>
+</div>
+{% endfor %}
+<h2>Figures</h2>
+{% for drawing, uri in figures %}
+<figure>
+<img src="{{ uri }}" alt="{{ drawing.title }}">
+<figcaption><b>{{ drawing.title }}.</b> {{ drawing.caption }}
+<span class="soft">(figures/{{ drawing.name }}.png)</span></figcaption>
+</figure>
+{% endfor %}
+<details><summary>Settings</summary><pre>{{ page.settings }}</pre></details>
+</body>
+</html>
+"""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as text."""
+
+    title: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a page says beside its figures; settings: the resolved YAML."""
+
+    title: str
+    introduction: Sequence[str]
+    findings: Sequence[str]
+    tables: Sequence[Table]
+    settings: str
+
+
+def write_page(folder: Path, page: Page, drawings: Iterable[Drawing]) -> Path:
+    """Write ``figures/*.png`` and ``report.html``, each put in place at once; returns the page.
+
+    drawings: drawn while they are taken, under the report's settings.
+    """
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    shown = []
+    with styled():
+        for drawing in drawings:
+            png = _png(drawing)
+            atomically(folder / "figures" / f"{drawing.name}.png", lambda path, png=png: path.write_bytes(png))
+            shown.append((drawing, "data:image/png;base64," + base64.b64encode(png).decode()))
+    # the look of a run's page, so that there is one
+    other = files("interventions.report").joinpath("page.html.j2").read_text(encoding="utf-8")
+    (style,) = re.findall(r"<style>.*?</style>", other, re.DOTALL)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    text = environment.from_string(_TEMPLATE).render(page=page, figures=shown, style=Markup(style))
+    place = folder / "report.html"
+    atomically(place, lambda path: path.write_text(text, encoding="utf-8"))
+    return place
+
+
+def _png(drawing: Drawing) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    buffer = io.BytesIO()
+    FigureCanvasAgg(drawing.figure).print_png(buffer)
+    return buffer.getvalue()

@@ -1,0 +1,159 @@
+"""One model of a run, computed in this process: load, fit, decode, pack; every step leaves a part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from interventions.decoded import decoded_tables, keep_decoded, part_of
+from interventions.engine.device import device_of
+from interventions.engine.load import load_weights, open_model
+from interventions.engine.local import LocalEngine
+from interventions.engine.memory import budget_for
+from interventions.measure.decodability import check_k, label_codes
+from interventions.measure.metrics import METRICS
+from interventions.measure.nearest import voted
+from interventions.measure.notes import not_finite
+from interventions.measure.portions import Scores
+from interventions.passes import Passes, choose
+from interventions.plan.model import Decoding, Group, ModelPlan
+from interventions.state import HERE, RunState
+from interventions.store.folder import RunFolder
+from interventions.store.states import StateFile
+from interventions.store.vectors import load_vectors, save_vectors
+from interventions.vectors.make import make
+
+
+def run_locally(plan: ModelPlan, prefix: str, state: RunState) -> Iterator[tuple[Group, Scores]]:
+    """The model's groups with their scores; its CD tables and its entry in the manifest are left in ``state``.
+
+    prefix: of its parts' names where there are several models.
+    """
+    folder = state.folder
+    state.bind(HERE)
+    with state.timed("load"):
+        tokenizer, _ = open_model(plan.section)
+        model = load_weights(plan.section, state.options.device, plan.section.dtype)
+        engine = LocalEngine(model, tokenizer, budget_for(plan.facts, device_of(model), model.dtype.itemsize))
+    entry: dict[str, Any] = {
+        "name": plan.section.name,
+        "revision": plan.section.revision,
+        "family": plan.facts.family,
+        "layers": plan.facts.layers,
+        "width": plan.facts.width,
+        "parameters": sum(p.numel() for p in engine.module.parameters()),
+        "dtype": str(engine.dtype).removeprefix("torch."),
+        "device": str(engine.device),
+    }
+    state.models.append(entry)
+    with state.timed("fit"):
+        fitted = _vectors(plan, prefix, engine, state)
+    with state.timed("decodability"):
+        for decoding in plan.decodings:
+            _decode(decoding, part_of(prefix, decoding), engine, state)
+            state.decodings += decoded_tables(folder, part_of(prefix, decoding), decoding, state.bootstrap)
+    with state.timed("packs"):
+        placed = engine.place(fitted)
+        planned = engine.token_layers
+        choice = choose(plan, engine, placed, state.options.engine)
+        sampled = engine.token_layers - planned
+        state.fallbacks += [choice.fallback] if choice.fallback else []
+        passes = Passes(plan, folder, prefix, choice.engine, engine.budget)
+        passes.compute_on(engine, placed)
+        state.engines[plan.section.name] = passes.explained(choice.reason)
+        results = passes.results(lambda done, of: state.options.tick("packs", done, of))
+    while True:
+        with state.timed("packs"):
+            result = next(results, None)
+        if result is None:
+            break
+        yield result
+    # of this process: what an earlier one left in parts is not computed again
+    entry["token_layers"] = {"computed": engine.token_layers - sampled, "sample": sampled}
+    entry["budget"] = {**asdict(engine.budget), "halved": passes.halvings}
+
+
+def _vectors(plan: ModelPlan, prefix: str, engine: LocalEngine, state: RunState) -> dict[str, Any]:
+    """All operands of the plan, fitted or read back."""
+    folder, name = state.folder, f"{prefix}vectors.safetensors"
+    noted = folder.manifest.get("fit_fallbacks", {})
+    if name in noted and not folder.unsound([name]):
+        state.fallbacks += noted[name]
+        return load_vectors(folder.path / name, folder.digest)
+    statistics: dict[Any, Any] = {}
+    total = sum(len(rows) for fit in plan.fits for rows in fit.prompts.values())
+    done = 0
+    for fit in plan.fits:
+
+        def step(count: int) -> None:
+            nonlocal done
+            done += count
+            state.options.tick("fitting vectors", done, total)
+
+        for place, found in engine.fit(fit, METRICS.get("accuracy", "metrics").score, step).items():
+            if not found.is_finite():
+                raise not_finite(f"states of '{plan.section.name}' at {place.site}")
+            statistics[fit.id, place] = found
+    operands = {key: make(recipe, statistics) for key, recipe in plan.recipes.items()}
+    asked = {(recipe.fit, recipe.place) for recipe in plan.recipes.values() if recipe.only == "correct"}
+    notes = lacking_notes({task for key in asked for task in statistics[key].lacks_correct()}, plan, prefix)
+    state.fallbacks += notes
+    folder.update_manifest(fit_fallbacks={**noted, name: notes})
+    keep_vectors(plan, name, operands, folder)
+    return operands
+
+
+def lacking_notes(lacking: set[str], plan: ModelPlan, prefix: str) -> list[str]:
+    """Where `only: correct` found no correct prompt and all prompts were used instead."""
+    if not lacking:
+        return []
+    model = f"{plan.section.name}: " if prefix else ""  # several models: say which
+    tasks = ", ".join(sorted(lacking))
+    return [f"{model}no fit prompt of {tasks} was answered correctly: vectors use all fit prompts (only: all)"]
+
+
+def keep_vectors(plan: ModelPlan, name: str, operands: dict[str, Any], folder: RunFolder) -> None:
+    """Write fitted vectors, stamped with the run, the model and their places."""
+    places = {
+        key: {"site": r.place.site, "position": r.place.position, "layer": r.layer} for key, r in plan.recipes.items()
+    }
+    stamp = {"digest": folder.digest, "model": plan.section.name, "revision": plan.section.revision, "places": places}
+    save_vectors(folder.path / name, operands, stamp)
+
+
+def _decode(decoding: Decoding, name: str, engine: LocalEngine, state: RunState) -> None:
+    """Search the neighbours, unless their votes are in the folder already."""
+    folder, k = state.folder, decoding.section.k
+    if folder.has(name):
+        return
+    prompts = [p for rows in decoding.prompts.values() for p in rows]
+    check_k(k, sum(not p.excluded for p in prompts))
+    done = 0
+
+    def step(count: int) -> None:
+        nonlocal done
+        done += count
+        state.options.tick("states for CD", done, len(prompts))
+
+    score = METRICS.get("accuracy", "metrics").score
+    with StateFile(folder.path / "parts") as states:
+
+        def keep(found: torch.Tensor) -> None:
+            if not found.isfinite().all():
+                raise not_finite("states before the answers")
+            states.add(found.numpy())
+
+        accuracy, labels = engine.decode(decoding, score, keep, step)
+        layers, shots, _ = states.shape
+        codes = torch.from_numpy(label_codes(labels))
+        votes = np.stack(
+            [
+                np.stack([voted(torch.from_numpy(states.at(i, s)), codes, k).numpy() for s in range(shots)])
+                for i in range(layers)
+            ]
+        )
+    keep_decoded(folder, name, votes, accuracy, labels)

@@ -1,0 +1,208 @@
+"""One model of a run, computed by an NDIF server: its jobs fill the folder's parts, as local passes would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from typing import Any
+
+from interventions.decoded import decoded_tables, part_of
+from interventions.engine.load import open_model
+from interventions.engine.ndif.jobs import Job, Sizes, cell_jobs, decoding_jobs, job_data, mantissa_bits, probe_job
+from interventions.engine.ndif.payload import Shell, tools_of
+from interventions.engine.ndif.preflight import Served, check_host, host_of
+from interventions.engine.ndif.waiting import Courier, OutOfMemory
+from interventions.errors import ModelError, RemoteRunError, SpecError
+from interventions.local_run import lacking_notes
+from interventions.measure.decodability import check_k
+from interventions.measure.metrics import METRICS
+from interventions.measure.nearest import voted
+from interventions.measure.outcomes import combined, scored_metrics
+from interventions.measure.portions import Scores
+from interventions.passes import Choice, Passes, chosen_unseen, decided, halved
+from interventions.plan.model import Group, ModelPlan
+from interventions.plan.packs import Budget
+from interventions.remote_parts import RemoteParts, sample_packs
+from interventions.state import Remote, RunState
+from interventions.store.ledger import JobLedger
+
+_SMALLEST = 64
+"""Tokens of a pass below which a server's memory is not to be pleased."""
+
+
+def run_remotely(plan: ModelPlan, prefix: str, state: RunState) -> Iterator[tuple[Group, Scores]]:
+    """The model's groups with their scores; its CD tables and its entry in the manifest are left in ``state``.
+
+    Raises SpecError or ModelError before anything is sent, RemoteRunError where the host fails.
+    """
+    check_remote(plan, state.options.device)
+    with state.timed("load"):
+        run = _RemoteRun(plan, prefix, state)
+    with state.timed("jobs"):
+        facts = run.look()
+        choice = run.choice(facts)
+        run.carry(decodings=True)
+        run.carry(decodings=False, way=choice.engine)
+    state.fallbacks += [choice.fallback] if choice.fallback else []
+    passes = run.passes
+    state.engines[plan.section.name] = passes.explained(choice.reason)
+    dtype = str(facts["dtype"]).removeprefix("torch.")
+    state.models.append(
+        {
+            "name": plan.section.name, "revision": plan.section.revision, "family": plan.facts.family,
+            "layers": plan.facts.layers, "width": plan.facts.width, "parameters": run.shell.parameters(),
+            "dtype": dtype, "device": facts["device"], "host": run.host.url, "autocast": facts["autocast"],
+            "budget": {**asdict(run.sizes.budget), "halved": passes.halvings},
+            "mantissa_bits": run.sizes.bits, "jobs": run.parts.facts(),
+        }
+    )  # fmt: skip
+    state.fallbacks += run.notes(dtype)
+    with state.timed("decodability"):
+        for decoding in plan.decodings:
+            state.decodings += decoded_tables(state.folder, part_of(prefix, decoding), decoding, state.bootstrap)
+    yield from passes.results(lambda done, of: None)
+
+
+def check_remote(plan: ModelPlan, device: str) -> None:
+    """Raises for what a server cannot do, before anything is sent."""
+    if plan.section.name == "embedded":
+        raise ModelError("--remote", "the embedded model is on no server", "name a served one: --model ORG/NAME")
+    if device != "auto":
+        raise SpecError("--device", "has no meaning with --remote: the host decides", "leave it out")
+    if any(recipe.method == "leace" for recipe in plan.recipes.values() if recipe.kind == "subspace"):
+        what = "leace is fitted by a package that servers do not have"
+        raise SpecError("vector.method", what, "use method: pca with --remote")
+    for decoding in plan.decodings:
+        check_k(decoding.section.k, sum(not p.excluded for rows in decoding.prompts.values() for p in rows))
+
+
+class _RemoteRun:
+    """The jobs of one model: what is missing is sent, what comes home is kept in the folder's parts."""
+
+    def __init__(self, plan: ModelPlan, prefix: str, state: RunState):
+        remote = state.options.remote
+        assert remote is not None
+        self.plan, self.prefix, self.state, self.remote = plan, prefix, state, remote
+        self.host = host_of(remote.url, remote.patience)
+        state.bind(self.host.url)
+        tokenizer, _ = open_model(plan.section)
+        self.shell = Shell(plan.section, tokenizer)
+        self.ledger = JobLedger(state.folder, prefix)
+        self.sizes = sizes_of(plan, remote)
+        self.base = base_of(plan, prefix, state.folder.digest)
+        self.parts = RemoteParts(plan, prefix, state, self.ledger, remote.vectors)
+        self.passes = Passes(plan, state.folder, prefix, "rows", Budget())
+        self._served: Served | None = None
+        self._courier: Courier | None = None
+
+    def look(self) -> dict[str, Any]:
+        """What the host tells of itself in the first job, which also computes the sample."""
+        while True:
+            unseen = chosen_unseen(self.plan, self.state.options.engine)
+            packs = [] if unseen else sample_packs(self.plan, self.state.options.engine, self.sizes.budget)
+            job = probe_job(self.plan, packs, self.sizes, self.base)
+            if self._carried([job]):
+                self.probe = job
+                return self.parts.facts_of(job)
+
+    def choice(self, facts: dict[str, Any]) -> Choice:
+        asked = self.state.options.engine
+        known = chosen_unseen(self.plan, asked)
+        if known:
+            return known
+        return decided(self.plan.facts.family, asked, self.parts.differences(self.probe), facts["dtype"])
+
+    def carry(self, decodings: bool, way: str = "") -> None:
+        """All jobs of the decodings, or of the packs, until none is missing."""
+        if way:
+            self.passes = Passes(self.plan, self.state.folder, self.prefix, way, Budget(), self.ledger.halvings)
+        while True:
+            if decodings:
+                jobs = decoding_jobs(self.plan, self.sizes, self.base)
+            else:
+                jobs = cell_jobs(self.plan, self.passes.missing(), self.sizes, self.base)
+            if self._carried(jobs):
+                break
+        if decodings:
+            self.parts.merge_decodings(jobs)
+        elif self.remote.vectors:
+            self.parts.merge_vectors()
+
+    def _carried(self, jobs: Sequence[Job]) -> bool:
+        """Whether all jobs came home; False where memory ran out and they must be cut anew, smaller."""
+        missing = [job for job in jobs if not self.parts.has(job)]
+        if not missing:
+            return True
+        courier = self._ready()
+        courier.total = courier.done + len(missing)
+        try:
+            courier.carry(missing)
+        except OutOfMemory as error:
+            self._halve(error.job)
+            return False
+        return True
+
+    def _halve(self, job: Job) -> None:
+        smaller = self.sizes.budget.halved()
+        single = all(len(halved(pack, 1)) == 1 for _, pack in job.packs)
+        if smaller.tokens < _SMALLEST or (job.packs and single):
+            what = f"job {job.name} does not fit in its memory, however small its passes"
+            raise RemoteRunError(self.host.url, what, "use fewer shots or another model; finished jobs are kept")
+        self.sizes = replace(self.sizes, budget=smaller)
+        self.ledger.note_halvings(self.ledger.halvings + 1)
+        self.passes.halvings = self.ledger.halvings
+        self.remote.tell(f"job {job.name}: out of memory on the host, cut in halves")
+
+    def _ready(self) -> Courier:
+        """The way to the host, once it is known to serve the model."""
+        if self._courier is None:
+            served = self._served = check_host(self.host, self.plan.section)
+            self.state.folder.update_manifest(host={"url": self.host.url, "versions": served.versions})
+            self._courier = Courier(
+                self.host,
+                served.model_key or self.shell.model_key(served.repo_id),
+                self.shell.environment(),
+                self.ledger,
+                payload=self._payload,
+                take=self.parts.take,
+                tell=self.remote.tell,
+            )
+        return self._courier
+
+    def _payload(self, job: Job) -> bytes:
+        return payload_of(self.plan, job, self.shell, self.sizes, self.remote.vectors)
+
+    def notes(self, dtype: str) -> list[str]:
+        """What a reader of the run must know of where it ran."""
+        notes = lacking_notes(self.parts.lacking(), self.plan, self.prefix)
+        asked = self.plan.section.dtype
+        if asked not in ("auto", dtype):
+            notes.append(f"{self.plan.section.name} is served in {dtype}, the spec asks for {asked}")
+        theirs = self.state.folder.manifest.get("host", {}).get("versions", {}).get("transformers")
+        if theirs and theirs.split(".")[:2] != version("transformers").split(".")[:2]:
+            notes.append(f"the host runs transformers {theirs}, here is {version('transformers')}: numbers may differ")
+        if self.sizes.bits < 23:
+            notes.append(f"scores came home with {self.sizes.bits} bits of mantissa, to stay below 2 MB")
+        return notes
+
+
+def payload_of(plan: ModelPlan, job: Job, shell: Shell, sizes: Sizes, vectors: bool) -> bytes:
+    names = [name for group, _ in job.packs for name in scored_metrics(group.metrics)] or ["accuracy"]
+    metrics = {name: METRICS.get(name, "metrics") for name in dict.fromkeys(names)}
+    return shell.payload(job_data(plan, job, shell.config, sizes, vectors), tools_of(metrics, combined, voted))
+
+
+def sizes_of(plan: ModelPlan, remote: Remote) -> Sizes:
+    pairs = sum(len(group.prompts) * len(group.copies) for group in plan.groups)
+    return Sizes(remote.job_tokens, mantissa_bits(pairs * scores_of(plan)))
+
+
+def scores_of(plan: ModelPlan) -> int:
+    """Of each answer, beside accuracy."""
+    return max((len(scored_metrics(group.metrics)) - 1 for group in plan.groups), default=0)
+
+
+def base_of(plan: ModelPlan, prefix: str, digest: str) -> str:
+    """What all keys of a model's jobs depend on."""
+    return f"{version('patchboard')}/{digest}/{prefix}{plan.section.name}@{plan.section.revision}"

@@ -1,0 +1,1 @@
+"""A W&B sweep file, run on this machine: enumerate points, run each as its own command, collect the results."""

@@ -1,0 +1,100 @@
+"""``patchboard sweep``: enumerate the file's points, run them, collect what they found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from interventions.errors import RunFolderError
+from interventions.store.folder import atomically
+from interventions.store.schema import VERSION
+from interventions.sweep.collect import Point, best_of, collected, table_of
+from interventions.sweep.file import SweepFile
+from interventions.sweep.runner import Runner, environment_for
+from interventions.sweep.search import search_of
+from interventions.track.signals import sigterm_raises
+
+Tick = Callable[[int, int], None]
+"""Told (done, of)."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run a sweep. failed: told a line for each point that failed."""
+
+    jobs: int
+    count: int | None
+    out: Path | None
+    wandb: str
+    tick: Tick
+    failed: Callable[[str], None]
+
+
+def run_sweep(sweep: SweepFile, options: Options) -> tuple[Path, int]:
+    """Run all points that are not finished; returns the sweep's folder and the first failed point's status, or 0.
+
+    Writes ``sweep.parquet``, ``sweep.json`` and ``sweep.png``, over the points of this call. Raises SpecError for
+    a search that cannot be run and RunFolderError for a folder that another process works in.
+    """
+    folder = options.out or Path("runs") / f"sweep-{sweep.name}-{sweep.digest[:8]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0), sigterm_raises():
+            points = _run_points(sweep, options, folder)
+    except Timeout:
+        what = "another process runs this sweep"
+        raise RunFolderError(str(folder), what, "wait for it, or give another --out") from None
+    _write(sweep, points, folder)
+    return folder, next((point.ran.status for point in points if point.ran.status), 0)
+
+
+def _run_points(sweep: SweepFile, options: Options, folder: Path) -> list[Point]:
+    search = search_of(sweep, options.count, folder)
+    runner = Runner(sweep, folder, options.jobs, environment_for(options.jobs, options.wandb, sweep.name))
+    points: list[Point] = []
+    options.tick(0, search.count)
+    with closing(runner.results(search)) as results:  # closing it interrupts the points that still run
+        for ran in results:
+            point = collected(ran, sweep)
+            search.tell(ran.point, point.objective)
+            points.append(point)
+            if ran.status:
+                options.failed(f"{ran.folder.name} failed with status {ran.status}: {ran.message}")
+            options.tick(len(points), search.count)
+    return points
+
+
+def _write(sweep: SweepFile, points: list[Point], folder: Path) -> None:
+    from interventions.sweep.figure import draw_sweep
+
+    table = table_of(points, sweep)
+    atomically(folder / "sweep.parquet", lambda path: table.write_parquet(path, metadata={"patchboard": str(VERSION)}))
+    best = best_of(points, sweep)
+    found = {
+        "version": VERSION,
+        "name": sweep.name,
+        "digest": sweep.digest,
+        "method": sweep.method,
+        "metric": sweep.metric,
+        "goal": sweep.goal,
+        "best": None if best is None else {"parameters": dict(best.ran.point), "value": best.objective},
+        "points": [
+            {
+                "parameters": dict(point.ran.point),
+                "folder": point.ran.folder.name,
+                "status": point.ran.status,
+                "message": point.ran.message,
+                "value": point.objective,
+            }
+            for point in points
+        ],
+    }
+    text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+    atomically(folder / "sweep.json", lambda path: path.write_text(text, encoding="utf-8"))
+    if not draw_sweep(table, [parameter.name for parameter in sweep.varied], folder / "sweep.png"):
+        (folder / "sweep.png").unlink(missing_ok=True)

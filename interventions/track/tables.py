@@ -1,0 +1,27 @@
+"""The tables of a W&B run: effects with intervals, by task and pooled, and CD."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from interventions.report.run_files import Run
+
+MOST_ROWS = 10_000
+"""Rows of a table in W&B's pages; the parquet files have all of them."""
+
+
+def tables(run: Run) -> Mapping[str, pl.DataFrame]:
+    """Name -> table, columns as in docs/run-folder.md: ``effects`` by task, ``curves`` pooled, ``decodability``.
+
+    The interventions themselves on the first metric come first, so that a cut leaves what matters.
+    """
+    first = [pl.col("metric") != run.metric, pl.col("control") != ""]
+    found = {
+        name: table.sort(first, maintain_order=True)
+        for name, table in (("effects", run.effects), ("curves", run.curves))
+    }
+    if not run.decodability.is_empty():
+        found["decodability"] = run.decodability.sort(pl.col("task") != "ALL", maintain_order=True)
+    return {name: table.head(MOST_ROWS).fill_nan(None) for name, table in found.items()}

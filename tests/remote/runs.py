@@ -1,0 +1,120 @@
+"""Remote runs in this process and in others, against the loopback server, and what they leave."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from tests.conftest import ROOT
+from tests.contract.tiny import tiny_tree, write
+from tests.remote.conftest import LoopbackServer, Snapshot, environment_for
+
+TABLES = ("outcomes.parquet", "effects.parquet", "curves.parquet", "decodability.parquet", "summary.json")
+SCRIPT = ROOT / "experiments" / "patch_sweep.py"
+
+
+def tree_of(snapshot: Snapshot, **changes: Any) -> dict[str, Any]:
+    """Three kinds of operand, two ops on single heads and other prompts' states, over the served model."""
+    vector = {"mean": "same_task", "shots": 1, "prompts": 3}
+    subspace = {"subspace": "tasks", "rank": 2, "shots": 1, "prompts": 3}
+    sections = {
+        "p": {"op": "patch", "vector": vector, "layers": "all"},
+        "a": {"op": "ablate", "vector": subspace, "layers": [1, 3]},
+        "h": {"op": "zero", "site": "head", "layers": [0, 2]},
+        "r": {"op": "resample", "source": "other_task", "layers": [2], "position": "query"},
+    }
+    return {**tiny_tree(Path("unused")), "model": {"name": snapshot.repo}, "interventions": sections, **changes}
+
+
+def command(spec: str, out: Path, *arguments: str) -> list[str]:
+    return [sys.executable, str(SCRIPT), spec, "--out", str(out), "--wandb", "off", *arguments]
+
+
+def start(snapshot: Snapshot, server: LoopbackServer, spec: str, out: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(spec, out, "--remote", *arguments), env=environment_for(server, snapshot), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=out.parent,
+    )  # fmt: skip
+
+
+def done(process: subprocess.Popen[str], seconds: float = 90) -> tuple[int, str, str]:
+    """(status, standard output, standard error); a process that hangs fails the test."""
+    out, err = process.communicate(timeout=seconds)
+    return process.returncode, out, err
+
+
+@contextmanager
+def as_client(snapshot: Snapshot, server: LoopbackServer) -> Iterator[None]:
+    """This process as one whose Hub cache is the snapshot's and whose NDIF is the server."""
+    from huggingface_hub import constants
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment_for(server, snapshot).items():
+            patch.setenv(name, value)
+        patch.setattr(constants, "HF_HUB_CACHE", str(snapshot.home / "hub"))  # read from the environment once, early
+        patch.setattr(constants, "HF_HUB_OFFLINE", True)
+        yield
+
+
+def run_remotely(
+    snapshot: Snapshot, server: LoopbackServer, out: Path, *arguments: str, **changes: Any
+) -> tuple[int, str, str]:
+    """(status, standard output, standard error) of the command line, in this process."""
+    from interventions.cli import main
+
+    spec = write(tree_of(snapshot, **changes), out.parent / "spec-of-the-run.yaml")
+    told, complained = StringIO(), StringIO()
+    given = ["run", spec, "--out", str(out), "--wandb", "off", "--remote", *arguments]
+    with as_client(snapshot, server), redirect_stdout(told), redirect_stderr(complained):
+        status = main(given)
+    return status, told.getvalue(), complained.getvalue()
+
+
+def run_here(snapshot: Snapshot, out: Path, *arguments: str, **changes: Any) -> Path:
+    """The same spec on the served weights, without a server."""
+    from interventions.cli import main
+
+    spec = write(tree_of(snapshot, **changes), out.parent / f"spec-of-{out.name}.yaml")
+    given = ["run", spec, "--model", str(snapshot.folder), "--out", str(out), "--quiet", "--wandb", "off"]
+    assert main([*given, *arguments]) == 0
+    return out
+
+
+def table(folder: Path, name: str) -> pl.DataFrame:
+    return pl.read_parquet(folder / name, glob=False)
+
+
+def assert_same_tables(one: Path, other: Path) -> None:
+    """Every value, to the bit."""
+    for name in TABLES[:-1]:
+        assert table(one, name).equals(table(other, name), null_equal=True), name
+
+
+def assert_same_bytes(one: Path, other: Path) -> None:
+    for name in TABLES:
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def wait_for(server: LoopbackServer, kind: str, count: int, process: subprocess.Popen[str]) -> None:
+    """Until the server has seen so many of a kind."""
+    end = time.monotonic() + 60
+    while len(server.log(kind)) < count:
+        assert process.poll() is None, f"ended before {count} x {kind}: {done(process)}"
+        assert time.monotonic() < end, f"no {count} x {kind} within a minute"
+        time.sleep(0.02)
+
+
+def kill(process: subprocess.Popen[str], sign: int = signal.SIGKILL) -> tuple[int, str, str]:
+    os.kill(process.pid, sign)
+    return done(process)

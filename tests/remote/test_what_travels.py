@@ -1,0 +1,232 @@
+"""Requests hold plain data and source that a server can run; answers hold what was measured. No server here."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import pickletools
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from interventions.engine import joining, record, served, sites, steps, trace
+from interventions.engine.batch import make_batch
+from interventions.engine.local import LocalEngine, pack_layout
+from interventions.engine.ndif.answers import BadAnswer, opened_answer
+from interventions.engine.ndif.jobs import OF_EACH_PACK, Sizes, cell_jobs, decoding_jobs, job_data, slots_of
+from interventions.engine.ndif.payload import Shell, tools_of
+from interventions.engine.record import Record, fields_of, opened, sealed
+from interventions.engine.served import carried_out, in_bytes, whitened
+from interventions.measure import nearest
+from interventions.measure.metrics import METRICS
+from interventions.measure.nearest import voted
+from interventions.measure.outcomes import combined
+from interventions.plan.build import build_plans
+from interventions.plan.packs import Budget, packs_of
+from interventions.run import open_model
+from interventions.spec.load import load_study
+from interventions.vectors import make, statistics, subspace
+from tests.contract.tiny import write
+from tests.remote.runs import as_client, tree_of
+
+ON_EVERY_SERVER = {
+    "torch", "numpy", "builtins", "typing", "collections", "functools", "math", "operator", "dataclasses", "enum",
+    "cloudpickle", "pickle", "copyreg", "nnsight", "transformers",
+}  # fmt: skip
+"""Of NDIF's published whitelist, what a request of ours may name."""
+
+TRAVELLING = (trace, joining, sites, record, steps, served, make, statistics, nearest)
+
+
+@pytest.fixture(scope="module")
+def plan(llama_snapshot, server_of_module, tmp_path_factory):
+    changes = {"prompts": {"shots": 1, "queries": 6}}
+    spec = write(tree_of(llama_snapshot, **changes), tmp_path_factory.mktemp("spec") / "spec.yaml")
+    with as_client(llama_snapshot, server_of_module):
+        (found,) = build_plans(load_study(spec), open_model)
+    return found
+
+
+@pytest.fixture(scope="module")
+def server_of_module(servers):
+    return servers()
+
+
+@pytest.fixture(scope="module")
+def jobs(plan):
+    packs = [(group, pack) for group in plan.groups for pack in packs_of(group, plan.facts, "auto", Budget())]
+    sizes = Sizes(job_tokens=400)
+    return [*cell_jobs(plan, packs, sizes, "base"), *decoding_jobs(plan, sizes, "base")], sizes
+
+
+@pytest.fixture(scope="module")
+def shell(plan, llama_snapshot, server_of_module):
+    with as_client(llama_snapshot, server_of_module):
+        return Shell(plan.section, open_model(plan.section)[0])
+
+
+TOOLS = tools_of({name: METRICS.get(name, "") for name in METRICS.names() if name != "conversion"}, combined, voted)
+
+
+def named(payload: bytes) -> Iterator[tuple[str, str]]:
+    """(module, name) of everything that unpickling the request would look up."""
+    texts: list[str] = []
+    memo: dict[int, str] = {}
+    for op, argument, _ in pickletools.genops(zstandard.ZstdDecompressor().decompress(payload)):
+        if op.name in ("SHORT_BINUNICODE", "BINUNICODE"):
+            texts.append(argument)
+        elif op.name == "MEMOIZE":
+            memo[len(memo)] = texts[-1] if texts else ""
+        elif op.name in ("BINGET", "LONG_BINGET"):
+            texts.append(memo[argument])
+        elif op.name == "STACK_GLOBAL":
+            yield texts[-2], texts[-1]
+        elif op.name == "GLOBAL":
+            module, name = argument.split(" ", 1)
+            yield module, name
+
+
+def test_a_request_names_only_what_every_server_has(plan, jobs, shell):
+    some, sizes = jobs
+    for job in (some[0], some[-1]):
+        found = set(named(shell.payload(job_data(plan, job, shell.config, sizes), TOOLS)))
+        assert {module.split(".")[0] for module, _ in found} <= ON_EVERY_SERVER, found
+        # source, not bytecode, which another Python could not load
+        assert not {name for _, name in found} & {"CodeType", "_make_function", "_builtin_type.CodeType", "loads"}
+
+
+def test_the_reading_test_sees_a_foreign_name(shell):
+    import polars
+
+    tools = {**TOOLS, "voted": polars.DataFrame}
+    data = {"key": "k"}
+    assert "polars" in {module.split(".")[0] for module, _ in named(shell.payload(data, tools))}
+
+
+def test_modules_that_travel_make_no_class_without_source():
+    """A dataclass's methods and a NamedTuple's are made, not written: they would go as bytecode."""
+    for module in TRAVELLING:
+        tree = ast.parse(inspect.getsource(module))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                assert not node.decorator_list, f"{module.__name__}.{node.name}"
+                assert {ast.unparse(base) for base in node.bases} <= {"Exception"}, f"{module.__name__}.{node.name}"
+    assert {name for name, _ in inspect.getmembers(subspace, inspect.isclass)}  # it imports LEACE, but stays at home
+
+
+def test_remote_local_equals_the_local_engine(plan, jobs, local_model, llama_snapshot, server_of_module):
+    """nnsight's own dry run: the request written, our modules hidden, read back and run here."""
+    from transformers import AutoTokenizer
+
+    some, sizes = jobs
+    engine = LocalEngine(local_model._module, AutoTokenizer.from_pretrained(llama_snapshot.folder))
+    made = {}
+    for fit in plan.fits:
+        for place, found in engine.fit(fit, TOOLS["accuracy"]).items():
+            made[fit.id, place] = found
+    operands = {key: make.make(recipe, made) for key, recipe in plan.recipes.items()}
+    scorers = {name: TOOLS["scorers"][name] for name in ("accuracy", "logprob", "kl")}
+    tools = {**TOOLS, "scorers": scorers}
+    job = some[0]
+    data = job_data(plan, job, engine.module.config, sizes)
+    with engine.traced.session(remote="local"):
+        answer = carried_out(engine.traced, data, tools)
+        answer.save()
+    floats = whitened(answer["scores"]["logprob"], 23).T.contiguous().view(torch.float32).reshape(-1)
+    expected = []
+    for group, pack in job.packs:
+        found = engine.score_pack(group, pack, operands, scorers)
+        starts = np.flatnonzero(found.token == 0)
+        expected.append(combined(METRICS.get("logprob", "").combine, found.scores["logprob"], starts))
+    np.testing.assert_array_equal(floats.numpy(), np.concatenate(expected))
+
+
+def test_a_structure_and_its_tokens_are_the_batch(plan, jobs):
+    """Sending the shape of prompts once loses nothing of any pack."""
+    some, sizes = jobs
+    count = 0
+    for job in [job for job in some if job.packs]:
+        data = job_data(plan, job, shell_config(plan), sizes)
+        assert len(data["structures"]) <= len(data["packs"])
+        for (group, pack), (number, own) in zip(job.packs, data["packs"], strict=True):
+            structure, _, slots = data["structures"][number]
+            got = vars(opened(structure, "cpu")) | dict(zip(OF_EACH_PACK, (opened(o, "cpu") for o in own), strict=True))
+            expected = vars(opened(sealed(make_batch(pack_layout(group, pack))), "cpu"))
+            assert flat(got) == flat(expected)
+            assert [list(slots_of(job))[i] for i in opened(slots, "cpu").tolist()] == [
+                (group.id, c) for c in pack.copies
+            ]
+            count += 1
+    assert count > 3
+
+
+def shell_config(plan):
+    from transformers import LlamaConfig
+
+    return LlamaConfig(num_hidden_layers=plan.facts.layers, num_attention_heads=plan.facts.heads)
+
+
+def flat(value) -> object:
+    """Tensors as lists, records as dicts, keys in order."""
+    if isinstance(value, torch.Tensor):
+        return value.tolist()
+    if isinstance(value, Record):
+        return flat(vars(value))
+    if isinstance(value, dict):
+        return {str(key): flat(value[key]) for key in sorted(value, key=str)}
+    return [flat(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+@given(arrays(np.int64, array_shapes(min_dims=0, max_dims=3, min_side=0), elements=st.integers(-(2**40), 2**40)))
+def test_integers_come_back(values):
+    tensor = torch.from_numpy(np.ascontiguousarray(values))
+    back = opened(sealed(tensor), "cpu")
+    assert back.dtype == torch.int64 and back.shape == tensor.shape and torch.equal(back, tensor)
+
+
+def test_records_come_back():
+    inner = Record(a=torch.arange(3), b=None, c=("x", 1.5))
+    back = opened(sealed(Record(one={0: inner}, two=[True, torch.ones(2, 1)])), "cpu")
+    assert torch.equal(back.one[0].a, torch.arange(3)) and back.one[0].b is None and back.one[0].c == ("x", 1.5)
+    assert back.two[0] is True and torch.equal(back.two[1], torch.ones(2, 1))
+    assert fields_of(back).keys() == {"one", "two"}
+
+
+@given(arrays(np.float32, st.integers(1, 40), elements=st.floats(width=32, allow_nan=True, allow_infinity=True)))
+def test_whole_mantissas_are_exact_and_rounded_ones_close(values):
+    for bits in (23, 15):
+        planes = in_bytes(torch.from_numpy(values.copy()), bits)
+        back = whitened(planes, bits).T.contiguous().view(torch.float32).reshape(-1).numpy()
+        if bits == 23:
+            np.testing.assert_array_equal(back, values)
+            continue
+        assert (np.isnan(back) == np.isnan(values)).all()
+        tame = np.isfinite(values) & (np.abs(values) > 1e-37) & (np.abs(values) < 1e38)
+        np.testing.assert_allclose(back[tame], values[tame], rtol=2.0**-16)
+
+
+@pytest.mark.parametrize("content", [b"", b"noise", zstandard.ZstdCompressor().compress(b"not a tensor")])
+def test_what_is_no_answer_is_refused(jobs, content):
+    with pytest.raises(BadAnswer):
+        opened_answer(content, jobs[0][0], 1)
+
+
+def test_an_answer_runs_no_code(jobs, tmp_path):
+    """A result that would call a function when unpickled."""
+    import io
+
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "made"), "w"))
+
+    buffer = io.BytesIO()
+    torch.save({"answer": Evil()}, buffer)
+    with pytest.raises(BadAnswer, match="cannot be read"):
+        opened_answer(zstandard.ZstdCompressor().compress(buffer.getvalue()), jobs[0][0], 1)
+    assert not (tmp_path / "made").exists()
