@@ -75,11 +75,8 @@ def _parsed(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argp
 
 def _with_bare_remote(arguments: list[str]) -> list[str]:
     """`--remote SPEC.yaml` is a bare --remote and a spec: only a URL belongs to the flag."""
-    following = [*arguments[1:], ""]
-    return [
-        "--remote=" if given == "--remote" and "://" not in after else given
-        for given, after in zip(arguments, following, strict=True)
-    ]
+    following = zip(arguments, [*arguments[1:], ""], strict=False)
+    return ["--remote=" if given == "--remote" and "://" not in after else given for given, after in following]
 
 
 def _add_run_flags(parser: argparse.ArgumentParser) -> None:
