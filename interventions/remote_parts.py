@@ -12,7 +12,7 @@ from interventions.engine.agree import difference, sample
 from interventions.engine.local import PackScores, exact_match
 from interventions.engine.ndif.answers import Answer, opened_answer
 from interventions.engine.ndif.jobs import Job, slots_of
-from interventions.engine.ndif.structures import answers_of
+from interventions.engine.ndif.structures import answers_of, of_own_task
 from interventions.local_run import keep_vectors
 from interventions.measure.notes import not_finite
 from interventions.measure.outcomes import answer_table, scored_metrics
@@ -78,17 +78,21 @@ class RemoteParts:
     def take(self, job: Job, content: bytes, sent: dict[str, Any]) -> None:
         """Keep one answer. Raises BadAnswer, ModelError where numbers are not finite."""
         packs = answers_of(job.packs)
-        answer = opened_answer(content, job, sum(len(query) for query, _ in packs))
+        own = [of_own_task(group, copy) for (group, _), (_, copy) in zip(job.packs, packs, strict=True)]
+        answer = opened_answer(content, job, sum(map(len, own)), int(sum(mask.sum() for mask in own)))
         if not answer.finite:
             raise not_finite(f"states of '{self.plan.section.name}'")
-        start, slots = 0, slots_of(job)
-        for (group, pack), (query, copy) in zip(job.packs, packs, strict=True):
-            stop = start + len(query)
-            values = {name: answer.scores[name][start:stop] for name in scored_metrics(group.metrics)}
+        start, begun, slots = 0, 0, slots_of(job)
+        for (group, pack), (query, copy), mask in zip(job.packs, packs, own, strict=True):
+            stop, end = start + len(query), begun + int(mask.sum())
+            values = {"accuracy": answer.scores["accuracy"][start:stop]}
+            for name in scored_metrics(group.metrics)[1:]:
+                values[name] = np.zeros(len(query), np.float32)  # of another task's answer nobody asks
+                values[name][mask] = answer.scores[name][begun:end]
             far = {c: float(answer.moved[slots[group.id, c]]) for c in pack.copies}
             moved = {c: value for c, value in far.items() if value >= 0}
             self.folder.write_table(self._part(job, pack), answer_table(query, copy, values, moved))
-            start = stop
+            start, begun = stop, end
         if job.decoding:
             self._keep_piece(job, answer)
         if self.vectors and job.packs:

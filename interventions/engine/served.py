@@ -75,21 +75,23 @@ def fitted(forward: Callable, batch_of: Callable, fit: dict[str, Any], score: Ca
 def scored(
     forward: Callable, batch_of: Callable, job: dict[str, Any], operands: dict[str, Any], tools: dict[str, Any]
 ) -> dict[str, Any]:
-    """``scores``: metric -> bytes [4, answer] of all packs one after the other; ``moved`` [slot] float32."""
+    """Of all packs one after the other: ``scores`` metric -> bytes [4, own task's answer], ``hits_of_packs`` [answer],
+    ``moved`` [slot] float32."""
     scorers = tools["scorers"]
     parts: dict[str, list[Tensor]] = {name: [] for name in scorers}
     moved = torch.full((job["slots"],), -1.0, dtype=torch.float64)
     structures = [
-        (batch_of(structure), opened(starts, "cpu").numpy(), opened(slots, "cpu"))
-        for structure, starts, slots in job["structures"]
+        (batch_of(structure), opened(starts, "cpu").numpy(), opened(own, "cpu"), opened(slots, "cpu"))
+        for structure, starts, own, slots in job["structures"]
     ]
     for number, (tokens, targets, foils) in job["packs"]:
-        batch, starts, slots = structures[number]
+        batch, starts, own, slots = structures[number]
         batch.tokens, batch.targets, batch.foils = batch_of(tokens), batch_of(targets), batch_of(foils)
         found = forward(batch, operands, scorers)
         for name, values in found["scores"].items():
             answers = tools["combined"](tools["combine"][name], values.float().cpu().numpy(), starts)
-            parts[name].append(torch.from_numpy(answers))
+            found_all = torch.from_numpy(answers)
+            parts[name].append(found_all if name == "accuracy" else found_all[own])
         far = largest_moves(batch, found["moved"])
         moved.scatter_reduce_(0, slots[: len(far)], far, "amax")
     return {

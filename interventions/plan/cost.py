@@ -80,23 +80,23 @@ def activation_floats(facts: ModelFacts, budget: Budget) -> int:
 
 def _packs_cost(group: Group, packs: Sequence[Pack], facts: ModelFacts) -> Counter[str]:
     """Tokens and token-layers of the layouts that will run; prompts of one shape are laid out once."""
-    known: dict[tuple, tuple[int, int, int]] = {}
+    known: dict[tuple, tuple[int, ...]] = {}
     total: Counter[str] = Counter()
     for pack in packs:
-        tokens, token_layers, _ = _pack_cost(group, pack, facts.layers, known)
+        tokens, token_layers, *_ = _pack_cost(group, pack, facts.layers, known)
         total.update(tokens=tokens, token_layers=token_layers)
     return total
 
 
-def pack_sizes(group: Group, packs: Sequence[Pack]) -> list[tuple[int, int]]:
-    """(tokens, scored answers) of each pack's layout, padding left out."""
-    known: dict[tuple, tuple[int, int, int]] = {}
-    return [(tokens, answers) for tokens, _, answers in (_pack_cost(group, pack, 1, known) for pack in packs)]
+def pack_sizes(group: Group, packs: Sequence[Pack]) -> list[tuple[int, int, int]]:
+    """(tokens, scored answers, those of the prompts' own tasks) of each pack's layout, padding left out."""
+    known: dict[tuple, tuple[int, ...]] = {}
+    return [(tokens, answers, own) for tokens, _, answers, own in (_pack_cost(group, p, 1, known) for p in packs)]
 
 
-def _pack_cost(group: Group, pack: Pack, layers: int, known: dict[tuple, tuple[int, int, int]]) -> tuple[int, int, int]:
-    """(tokens, token-layers, scored answers) of a pack; known: what layouts of some shapes of prompts take."""
-    tokens = token_layers = answers = 0
+def _pack_cost(group: Group, pack: Pack, layers: int, known: dict[tuple, tuple[int, ...]]) -> tuple[int, ...]:
+    """(tokens, token-layers, scored answers, own tasks' answers) of a pack; known: what some shapes of prompts take."""
+    total = (0, 0, 0, 0)
     for start in range(pack.prompts.start, pack.prompts.stop, pack.together):
         inside = slice(start, min(start + pack.together, pack.prompts.stop))
         row = group.prompts[inside]
@@ -106,12 +106,11 @@ def _pack_cost(group: Group, pack: Pack, layers: int, known: dict[tuple, tuple[i
         if key not in known:
             copies = [group.copies[c] for c in pack.copies]
             layout = lay_out(row, [-1] * len(row), copies, pack.way, group.prefix, pack.together, donors)
-            scored = len(answer_starts(layout.reads.prompt, layout.reads.copy))
-            known[key] = layout.computed_tokens, layout.token_layers(layers), scored
-        tokens += known[key][0]
-        token_layers += known[key][1]
-        answers += known[key][2]
-    return tokens, token_layers, answers
+            scored = layout.reads.copy[answer_starts(layout.reads.prompt, layout.reads.copy)].tolist()
+            own = sum(not copies[c].target for c in scored)
+            known[key] = layout.computed_tokens, layout.token_layers(layers), len(scored), own
+        total = tuple(a + b for a, b in zip(total, known[key], strict=True))
+    return total
 
 
 def _bounds(group: Group, layers: int) -> Counter[str]:

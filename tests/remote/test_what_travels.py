@@ -143,7 +143,8 @@ def test_remote_local_equals_the_local_engine(plan, jobs, local_model, llama_sna
     for group, pack in job.packs:
         found = engine.score_pack(group, pack, operands, scorers)
         starts = np.flatnonzero(found.token == 0)
-        expected.append(combined(METRICS.get("logprob", "").combine, found.scores["logprob"], starts))
+        own = [not group.copies[c].target for c in found.copy[starts].tolist()]
+        expected.append(combined(METRICS.get("logprob", "").combine, found.scores["logprob"], starts)[own])
     np.testing.assert_array_equal(floats.numpy(), np.concatenate(expected))
 
 
@@ -155,7 +156,7 @@ def test_a_structure_and_its_tokens_are_the_batch(plan, jobs):
         data = job_data(plan, job, shell_config(plan), sizes)
         assert len(data["structures"]) <= len(data["packs"])
         for (group, pack), (number, own) in zip(job.packs, data["packs"], strict=True):
-            structure, _, slots = data["structures"][number]
+            structure, _, _, slots = data["structures"][number]
             got = vars(opened(structure, "cpu")) | dict(zip(OF_EACH_PACK, (opened(o, "cpu") for o in own), strict=True))
             expected = vars(opened(sealed(make_batch(pack_layout(group, pack))), "cpu"))
             assert flat(got) == flat(expected)
@@ -214,7 +215,7 @@ def test_whole_mantissas_are_exact_and_rounded_ones_close(values):
 @pytest.mark.parametrize("content", [b"", b"noise", zstandard.ZstdCompressor().compress(b"not a tensor")])
 def test_what_is_no_answer_is_refused(jobs, content):
     with pytest.raises(BadAnswer):
-        opened_answer(content, jobs[0][0], 1)
+        opened_answer(content, jobs[0][0], 1, 1)
 
 
 def test_an_answer_runs_no_code(jobs, tmp_path):
@@ -228,5 +229,5 @@ def test_an_answer_runs_no_code(jobs, tmp_path):
     buffer = io.BytesIO()
     torch.save({"answer": Evil()}, buffer)
     with pytest.raises(BadAnswer, match="cannot be read"):
-        opened_answer(zstandard.ZstdCompressor().compress(buffer.getvalue()), jobs[0][0], 1)
+        opened_answer(zstandard.ZstdCompressor().compress(buffer.getvalue()), jobs[0][0], 1, 1)
     assert not (tmp_path / "made").exists()

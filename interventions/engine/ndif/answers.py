@@ -22,8 +22,9 @@ class BadAnswer(Exception):
 class Answer:
     """What one job found.
 
-    scores: metric -> [answer] of all its packs, in their order. moved [slot]. votes [layer, shots, point] and
-    hits [point, shots] of its decoding. facts: served dtype, device, torch version, lacking tasks.
+    scores: metric -> [answer] of all its packs, in their order; but for accuracy, of own tasks' answers only.
+    moved [slot]. votes [layer, shots, point] and hits [point, shots] of its decoding. facts: served dtype, device,
+    torch version, lacking tasks.
     """
 
     scores: dict[str, np.ndarray]
@@ -35,8 +36,8 @@ class Answer:
     facts: dict[str, Any]
 
 
-def opened_answer(content: bytes, job: Job, answers: int) -> Answer:
-    """answers: scored ones of all its packs. Raises BadAnswer."""
+def opened_answer(content: bytes, job: Job, answers: int, own: int) -> Answer:
+    """answers: scored ones of all its packs; own: those of the prompts' own tasks. Raises BadAnswer."""
     found = _loaded(content)
     if found.get("key") != job.key:
         raise BadAnswer(f"its key is {found.get('key')}, expected {job.key}")
@@ -45,9 +46,10 @@ def opened_answer(content: bytes, job: Job, answers: int) -> Answer:
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise BadAnswer(f"lacks {error}") from error
     if job.packs:
-        sizes = {len(values) for values in answer.scores.values()}
-        if sizes != {answers} or len(answer.moved) != len(slots_of(job)):
-            raise BadAnswer(f"has {sorted(sizes)} scores a metric, expected {answers}")
+        sizes = {name: len(values) for name, values in answer.scores.items()}
+        right = sizes.pop("accuracy", -1) == answers and set(sizes.values()) == {own}
+        if not right or len(answer.moved) != len(slots_of(job)):
+            raise BadAnswer(f"has {sorted(set(sizes.values()))} scores a metric, expected {own}")
     if job.decoding and answer.finite and (answer.votes is None or len(answer.votes) != len(job.layers)):
         raise BadAnswer(f"has no votes for its {len(job.layers)} layers")
     return answer

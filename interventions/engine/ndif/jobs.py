@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 import torch
 
 from interventions.engine.batch import make_batch, put
 from interventions.engine.batches import chunks, decoding_batches, fit_batches
 from interventions.engine.local import wiring_of
-from interventions.engine.ndif.structures import structures_of
+from interventions.engine.ndif.structures import answers_of, of_own_task, structures_of
 from interventions.engine.record import Record, fields_of, sealed
 from interventions.plan.cost import pack_sizes
 from interventions.plan.layout import answer_starts
@@ -40,6 +41,8 @@ class Job:
     tokens: int
     answers: int = 0
     """That are scored; of a decoding, its points times shots times layers."""
+    own_answers: int = 0
+    """Those of the prompts' own tasks: only whether it is right is asked of another task's answer (conversion)."""
     packs: tuple[tuple[Group, Pack], ...] = ()
     decoding: Decoding | None = None
     layers: range = range(0)
@@ -70,28 +73,27 @@ def cell_jobs(plan: ModelPlan, packs: Sequence[tuple[Group, Pack]], sizes: Sizes
     """
     jobs: list[Job] = []
     taken: list[tuple[Group, Pack]] = []
-    tokens, answers, fits = 0, 0, {fit.id: _fit_tokens(fit) for fit in plan.fits}
+    tokens, answers, own, fits = 0, 0, 0, {fit.id: _fit_tokens(fit) for fit in plan.fits}
 
     def close() -> None:
         recipes = recipes_of(plan, taken)
         whole = tokens + sum(fits[name] for name in {recipe.fit for recipe in recipes.values()})
         name = f"cells-{len(jobs) + 1}"
         key = _key(base, sizes, [pack.id for _, pack in taken])
-        jobs.append(Job(key, name, whole, answers, tuple(taken), bits=sizes.bits))
+        jobs.append(Job(key, name, whole, answers, own, tuple(taken), bits=sizes.bits))
 
-    for (group, pack), (own, scored) in zip(packs, _sizes_of(packs), strict=True):
-        if taken and tokens + own > sizes.job_tokens:
+    for (group, pack), (more, scored, scored_own) in zip(packs, _sizes_of(packs), strict=True):
+        if taken and tokens + more > sizes.job_tokens:
             close()
-            taken, tokens, answers = [], 0, 0
+            taken, tokens, answers, own = [], 0, 0, 0
         taken.append((group, pack))
-        tokens += own
-        answers += scored
+        tokens, answers, own = tokens + more, answers + scored, own + scored_own
     if taken:
         close()
     return jobs
 
 
-def _sizes_of(packs: Sequence[tuple[Group, Pack]]) -> list[tuple[int, int]]:
+def _sizes_of(packs: Sequence[tuple[Group, Pack]]) -> list[tuple[int, int, int]]:
     return [
         sizes
         for _, some in groupby(packs, key=lambda one: one[0].id)
@@ -120,7 +122,7 @@ def answer_bytes(job: Job, scores: int) -> float:
     """About how large a job's answer will be, compressed. scores: of each answer, beside accuracy."""
     if job.decoding:
         return 2000 + 0.35 * job.answers + 0.15 * job.answers / max(1, len(job.layers))
-    return 1500 + job.answers * (scores * SCORE_BYTES[job.bits] + 0.1) + 3.5 * len(slots_of(job))
+    return 1500 + job.own_answers * scores * SCORE_BYTES[job.bits] + 0.1 * job.answers + 3.5 * len(slots_of(job))
 
 
 def probe_job(plan: ModelPlan, packs: Sequence[tuple[Group, Pack]], sizes: Sizes, base: str) -> Job:
@@ -190,10 +192,11 @@ def packs_data(job: Job, slots: dict[tuple[str, int], int]) -> dict[str, Any]:
         batch = make_batch(found.layout)
         shared = {name: value for name, value in fields_of(batch).items() if name not in OF_EACH_PACK}
         starts = put(answer_starts(found.layout.reads.prompt, found.layout.reads.copy))
+        own_answers = put(np.flatnonzero(of_own_task(group, answers_of([(group, first)])[0][1])))
         own_slots = put([slots[group.id, c] for c in first.copies])
         for place, *own in zip(found.packs, found.tokens, found.targets, found.foils, strict=True):
             packs[place] = (len(structures), [sealed(put(values)) for values in own])
-        structures.append((sealed(Record(**shared)), sealed(starts), sealed(own_slots)))
+        structures.append((sealed(Record(**shared)), sealed(starts), sealed(own_answers), sealed(own_slots)))
     return {"structures": structures, "packs": packs, "slots": len(slots)}
 
 

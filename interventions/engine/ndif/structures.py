@@ -45,6 +45,11 @@ def answers_of(packs: Packs) -> list[tuple[np.ndarray, np.ndarray]]:
     return [found[number] for number in range(len(packs))]
 
 
+def of_own_task(group: Group, copies: np.ndarray) -> np.ndarray:
+    """[answer] bool: whether it is the prompts' own task's answer that these copies are scored on."""
+    return np.array([not group.copies[c].target for c in copies.tolist()], dtype=bool)
+
+
 def _alike(packs: Packs) -> Iterator[tuple[list[int], Layout]]:
     """The numbers of packs of one structure, and the first one's layout."""
     groups: dict[tuple, list[int]] = {}
