@@ -1,0 +1,27 @@
+"""Mixture of sparse linear regression: error, Concept Decodability and task vectors as a transformer is trained.
+
+python experiments/synthetic.py                          # a small model; watched from the first step to the last
+python experiments/synthetic.py --full --device cuda     # the paper's size
+python experiments/synthetic.py experiments/specs/synthetic_one_by_one.yaml      # a variant
+"""
+
+import sys
+from pathlib import Path
+
+from interventions.lab.command import Experiment, lab_script
+from interventions.lab.synthetic.findings import findings
+from interventions.lab.synthetic.plan import plan
+from interventions.lab.synthetic.settings import Settings
+
+
+def run(*arguments):
+    from interventions.lab.synthetic.run import run  # torch, which a plan and a refusal can do without
+
+    return run(*arguments)
+
+
+if __name__ == "__main__":
+    specs = Path(__file__).parent / "specs"
+    description = (__doc__ or "").splitlines()[0]
+    files = specs / "synthetic.yaml", specs / "synthetic_full.yaml"
+    sys.exit(lab_script(Experiment(description, Settings, *files, plan=plan, run=run, told=findings)))

@@ -1,0 +1,211 @@
+"""Figures of an experiment: emergence on one time axis, error over pairs, CD by layer, patch matrices, heads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
+
+from interventions.lab.synthetic.settings import Settings
+from interventions.lab.synthetic.summary import Tables, mean_errors, most_shots
+from interventions.measure.decodability import ALL
+from interventions.report.drawing import Drawing, ink, panels
+from interventions.report.style import CD_COLOUR, CYCLE, WIDTH
+
+_LINES = {
+    "least_squares": ("#E69F00", ":"), "ridge": ("#D55E00", "--"), "lasso": ("#CC79A7", "-."),
+    "mixture": ("#009E73", "--"), "oracle": ("#000000", ":"),
+}  # fmt: skip
+_BLUE = CYCLE[0]
+_MOST_TASKS = 12
+
+
+def drawings(settings: Settings, summary: Mapping[str, Any], tables: Tables) -> Iterator[Drawing]:
+    """All figures, in the order of the page."""
+    names = list(settings.data.tasks)[:_MOST_TASKS]
+    yield _emergence(names, summary, tables)
+    yield _curves(names, summary, tables)
+    if summary["layer"] is not None:
+        yield _layers(settings, tables["decodability"])
+    yield from _matrix_figures(names, summary, tables["matrix"])
+    yield from _head_figures(names, tables["effects"])
+
+
+def _emergence(names: Sequence[str], summary: Mapping[str, Any], tables: Tables) -> Drawing:
+    figure, axes = panels(names, min(2, len(names)), 2.0, share_y=True)
+    layer, cd = summary["layer"], most_shots(tables["decodability"])
+    for name, axis in zip(names, axes, strict=True):
+        errors = mean_errors(tables["errors"], name).sort("step")
+        axis.fill_between(errors["step"], errors["ci_low"], errors["ci_high"], color=_BLUE, alpha=0.2, linewidth=0)
+        axis.plot(errors["step"], errors["error"], color=_BLUE, marker="o", markersize=3, label="error")
+        for baseline in ("ridge", "mixture", "oracle"):
+            for row in (
+                mean_errors(tables["baselines"], name).filter(pl.col("baseline") == baseline).iter_rows(named=True)
+            ):
+                colour, dashes = _LINES[baseline]
+                axis.axhline(row["error"], color=colour, linestyle=dashes, linewidth=1, label=baseline)
+        axis.set_xscale("log")
+        axis.set_ylim(bottom=0)
+        if layer is not None:
+            _beside(axis, cd.filter(pl.col("task") == name, pl.col("layer") == layer).sort("step"))
+    for axis in axes[-min(2, len(names)) :]:
+        axis.set_xlabel("training step")
+    figure.supylabel("squared error, mean over pairs", fontsize=9)
+    _legend(figure, axes[0], f"CD at layer {layer}" if layer is not None else "")
+    caption = (
+        "Test error of each task and, on the right-hand axis, how well its sequences' states can be told from other"
+        " tasks'. Lines across: ridge, which knows of no tasks; mixture, the posterior mean over tasks, the least error"
+        " that is to be had; and the oracle, which is told the task. Bands: bootstrap over sequences."
+    )
+    return Drawing("emergence", "Error and Concept Decodability over training", caption, figure)
+
+
+def _beside(axis: Axes, cd: pl.DataFrame) -> None:
+    right = axis.twinx()
+    right.plot(cd["step"], cd["cd"], color=CD_COLOUR, linestyle="--", marker="s", markersize=2.5)
+    right.fill_between(cd["step"], cd["ci_low"], cd["ci_high"], color=CD_COLOUR, alpha=0.15, linewidth=0)
+    right.axhline(cd["chance"][0], color=CD_COLOUR, linestyle=":", linewidth=0.8)
+    right.set_ylim(0, 1.02)
+    right.spines["right"].set_visible(True)
+    right.tick_params(axis="y", colors=CD_COLOUR)
+
+
+def _legend(figure: Figure, axis: Axes, cd: str = "") -> None:
+    handles, labels = axis.get_legend_handles_labels()
+    if cd:
+        handles += axis.plot([], [], color=CD_COLOUR, linestyle="--", marker="s", markersize=2.5)
+        labels.append(cd)
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)))
+
+
+def _curves(names: Sequence[str], summary: Mapping[str, Any], tables: Tables) -> Drawing:
+    figure, axes = panels(names, min(2, len(names)), 2.0, share_y=True)
+    shown = _shown_steps(summary)
+    for name, axis in zip(names, axes, strict=True):
+        for number, step in enumerate(shown):
+            own = tables["errors"].filter(pl.col("task") == name, pl.col("step") == step, pl.col("pair").is_not_null())
+            shade = 0.35 + 0.65 * (number + 1) / len(shown)
+            axis.plot(
+                own["pair"] - 1, own["error"], color=_BLUE, alpha=shade, marker="o", markersize=3, label=f"step {step}"
+            )
+        for baseline, (colour, dashes) in _LINES.items():
+            of_it = pl.col("task") == name, pl.col("baseline") == baseline, pl.col("pair").is_not_null()
+            own = tables["baselines"].filter(*of_it)
+            if not own.is_empty():
+                axis.plot(
+                    own["pair"] - 1, own["error"], color=colour, linestyle=dashes, label=baseline.replace("_", " ")
+                )
+        axis.set_yscale("log")
+        # least squares has no bound where pairs are as many as numbers: the others are to be told apart
+        axis.set_ylim(top=2 * float(tables["errors"].filter(pl.col("pair").is_not_null())["error"].max()))  # type: ignore[arg-type]
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for axis in axes[-min(2, len(names)) :]:
+        axis.set_xlabel("pairs shown")
+    figure.supylabel("squared error", fontsize=9)
+    _legend(figure, axes[0])
+    caption = (
+        "Test error of the next y after so many pairs, at some checkpoints, against estimators that are given the same"
+        " pairs. A model that infers the task leaves ridge and lasso for the mixture's curve."
+    )
+    return Drawing("curves", "Error over demonstrations", caption, figure)
+
+
+def _shown_steps(summary: Mapping[str, Any]) -> list[int]:
+    """The checkpoints that matter: the middle one, those around the tasks' becoming readable, and the last."""
+    steps = summary["steps"]
+    readable = [task["readable"] for task in summary["tasks"].values() if task["readable"] is not None]
+    chosen = {steps[len(steps) // 2], steps[-1]}
+    if readable:
+        chosen |= {steps[max(0, steps.index(min(readable)) - 1)], max(readable)}
+    return sorted(chosen)
+
+
+def _layers(settings: Settings, decodability: pl.DataFrame) -> Drawing:
+    own = most_shots(decodability).filter(pl.col("task") == ALL).sort("layer", "step")
+    steps, layers = own["step"].unique().sort().to_list(), own["layer"].unique().sort().to_list()
+    figure = Figure(figsize=(WIDTH, 1.3 + 0.25 * len(layers)), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(
+        own["cd"].to_numpy().reshape(len(layers), len(steps)),
+        vmin=0,
+        vmax=1,
+        cmap="viridis",
+        aspect="auto",
+        origin="lower",
+    )
+    every = -(-len(steps) // 12)
+    axes.set_xticks(range(0, len(steps), every), [str(step) for step in steps[::every]])
+    axes.set_yticks(range(len(layers)), [str(layer) for layer in layers])
+    axes.set_xlabel("training step")
+    axes.set_ylabel("layer")
+    bar = figure.colorbar(image, ax=axes, label="CD")
+    bar.ax.axhline(own["chance"][0], color="white", linewidth=1.5)
+    caption = (
+        f"Concept Decodability of all tasks by block, {own['shots'][0]} pairs shown, at each checkpoint. Chance is"
+        f" {own['chance'][0]:.2f} (white line on the bar)."
+    )
+    return Drawing("layers", "Where the task can be read, over training", caption, figure)
+
+
+def _matrix_figures(names: Sequence[str], summary: Mapping[str, Any], matrix: pl.DataFrame) -> Iterator[Drawing]:
+    """Source x target at the shown checkpoints, one figure an intervention."""
+    for intervention, found in summary["matrix"].items():
+        of_it = matrix.filter(pl.col("intervention") == intervention)
+        targets = of_it["vector_task"].unique(maintain_order=True).to_list()
+        shown = _shown_steps(summary)
+        figure, axes = panels([f"step {step}" for step in shown], len(shown), 0.8 + 0.35 * len(names), share_y=True)
+        limit = float(of_it.filter(pl.col("step").is_in(shown))["effect"].abs().max() or 1.0)  # type: ignore[arg-type]
+        for step, axis in zip(shown, axes, strict=True):
+            values = np.full((len(names), len(targets)), np.nan)
+            for row in of_it.filter(pl.col("step") == step, pl.col("task").is_in(names)).iter_rows(named=True):
+                values[names.index(row["task"]), targets.index(row["vector_task"])] = row["effect"]
+            image = _signed(axis, values, limit)
+            axis.set_xticks(range(len(targets)), targets, rotation=30)
+            axis.set_yticks(range(len(names)), names)
+        figure.colorbar(image, ax=axes, label="change in squared error")
+        figure.supxlabel("vector of", fontsize=9)
+        figure.supylabel("sequences of", fontsize=9)
+        caption = (
+            f"Change of the last y's squared error by '{intervention}' at layer {found['layers']}: sequences of one"
+            " task (rows), the vector of another (columns). Below 0 the edit helps. The layer was chosen on the other"
+            " half of the queries; all layers, random vectors and the state itself stand in effects.parquet."
+        )
+        yield Drawing(f"matrix-{intervention}", f"Source by target: {intervention}", caption, figure)
+
+
+def _signed(axis: Axes, values: np.ndarray, limit: float) -> AxesImage:
+    image = axis.imshow(values, vmin=-limit, vmax=limit, cmap="RdBu_r", aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value) and values.shape[1] <= 8:
+            axis.text(column, row, f"{value:+.2f}", ha="center", va="center", fontsize=7, color=ink(image, value))
+    return image
+
+
+def _head_figures(names: Sequence[str], effects: pl.DataFrame) -> Iterator[Drawing]:
+    last = effects.filter(pl.col("head") >= 0, pl.col("control") == "", pl.col("step") == pl.col("step").max())
+    for intervention in last["intervention"].unique(maintain_order=True):
+        own = last.filter(pl.col("intervention") == intervention)
+        layers, heads = own["layer"].unique().sort().to_list(), own["head"].unique().sort().to_list()
+        figure, axes = panels(names, min(3, len(names)), 0.7 + 0.25 * len(heads), share_y=True)
+        limit = float(own["effect"].abs().max() or 1.0)  # type: ignore[arg-type]
+        for name, axis in zip(names, axes, strict=True):
+            values = np.full((len(heads), len(layers)), np.nan)
+            for row in own.filter(pl.col("task") == name).iter_rows(named=True):
+                values[heads.index(row["head"]), layers.index(row["layer"])] = row["effect"]
+            image = _signed(axis, values, limit)
+            axis.set_xticks(range(len(layers)), [str(each) for each in layers])
+            axis.set_yticks(range(len(heads)), [str(each) for each in heads])
+        figure.colorbar(image, ax=axes, label="change in squared error")
+        figure.supxlabel("layer", fontsize=9)
+        figure.supylabel("head", fontsize=9)
+        caption = (
+            f"'{intervention}' of one head at a time at the last checkpoint. A head that one task alone needs is that"
+            " task's."
+        )
+        yield Drawing(f"heads-{intervention}", f"Heads: {intervention}", caption, figure)

@@ -1,0 +1,314 @@
+"""The experiment on sparse regression, small: resumed is uninterrupted, packed is row by row, wrong YAML one line."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from interventions.errors import EngineError, RunFolderError, SpecError
+from interventions.lab.settings import load_settings
+from interventions.lab.synthetic.examined import Examiner
+from interventions.lab.synthetic.model import build_model
+from interventions.lab.synthetic.planned import drawn_for, planned
+from interventions.lab.synthetic.run import run
+from interventions.lab.synthetic.settings import Settings, study_in
+from interventions.lab.synthetic.training import Trainer, rate_at, tasks_at
+from interventions.measure.statistics import Bootstrap
+from tasks.linear_regression import token_inputs
+
+ROOT = Path(__file__).parents[2]
+SPEC = """
+version: 1
+name: tiny
+data: {inputs: 3, pairs: 4, noise: 0.1, tasks: {a: {coordinates: [0, 1]}, b: {coordinates: [1, 2]}}}
+model: {layers: 2, width: 16, heads: 2, spread: 0.3}
+training: {steps: 130, batch: 8, learning_rate: 0.003, betas: [0.9, 0.98], warmup: 5, clip: 1, optimiser: muon}
+checkpoints: {first: 30, count: 3, sequences: 12}
+study:
+  prompts: {queries: 6}
+  interventions:
+    vector: {op: patch, vector: {mean: {sweep: [a, b]}, shots: 3, prompts: 8}}
+    swapped: {op: resample, source: same_task, position: [demo_outputs, last]}
+    head: {op: zero, site: head, position: all}
+  controls: [self]
+  decodability: {k: 3, prompts: 8, shots: [0, 3]}
+  statistics: {bootstrap: 100}
+"""
+BOOTSTRAP = Bootstrap(100, 0.95, 0)
+CPU = torch.device("cpu")
+
+
+def quiet(*_):
+    pass
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(SPEC)
+    return path
+
+
+@pytest.fixture
+def small(file):
+    return load_settings(Settings, file)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("synthetic")
+    (folder / "tiny.yaml").write_text(SPEC)
+    return run(load_settings(Settings, folder / "tiny.yaml"), folder / "out", False, "cpu", quiet)
+
+
+def examined(settings, way="auto"):
+    model = build_model(settings.model, settings.data.inputs, settings.data.pairs, 0).eval()
+    asked = planned(settings, study_in(settings))
+    return Examiner(model, asked, BOOTSTRAP, way), asked
+
+
+def test_a_stopped_training_goes_on_to_the_same_numbers(small, tmp_path):
+    whole = Trainer(small, tmp_path / "whole.pt", CPU, quiet)
+    whole.to(130)
+    Trainer(small, tmp_path / "parts.pt", CPU, quiet).to(71)
+    resumed = Trainer(small, tmp_path / "parts.pt", CPU, quiet)
+    assert resumed.step == 71
+    resumed.to(130)
+    assert resumed.losses == whole.losses and len(whole.losses) == 2
+    for a, b in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert not torch.equal(
+        whole.model.read_in.weight, Trainer(small, tmp_path / "none.pt", CPU, quiet).model.read_in.weight
+    )
+
+
+def test_a_killed_run_resumes_to_the_same_tables(file, finished, tmp_path):
+    """Killed by the operating system while it trains, and once more by taking away what it had examined."""
+    out = tmp_path / "out"
+    code = f"""
+import os, sys
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from interventions.lab.settings import load_settings
+from interventions.lab.synthetic.run import run
+from interventions.lab.synthetic.settings import Settings
+def tick(phase, done, of):
+    if phase == "training" and done == 80:
+        os.kill(os.getpid(), 9)
+run(load_settings(Settings, Path({str(file)!r})), Path({str(out)!r}), False, "cpu", tick)
+"""
+    killed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True)
+    assert killed.returncode == -9, killed.stderr.decode()
+    assert json.loads((out / "manifest.json").read_text())["status"] == "running"
+    (out / "parts" / "step30-outcomes.parquet").unlink()
+    run(load_settings(Settings, file), out, False, "cpu", quiet)
+    for name in ("errors", "decodability", "outcomes", "effects", "training", "baselines"):
+        assert pl.read_parquet(out / f"{name}.parquet").equals(pl.read_parquet(finished / f"{name}.parquet")), name
+    assert (out / "summary.json").read_text() == (finished / "summary.json").read_text()
+
+
+def test_a_lost_checkpoint_is_not_replaced_by_a_later_one(file, finished, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    manifest = json.loads((out / "manifest.json").read_text()) | {"status": "running"}
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    for name in ("step30.safetensors", "step30-errors.parquet"):
+        (out / "parts" / name).unlink()
+    with pytest.raises(RunFolderError, match="step30.safetensors: is missing"):
+        run(load_settings(Settings, file), out, False, "cpu", quiet)
+
+
+def test_packed_cells_are_whole_rows_and_self_changes_nothing(small):
+    keys = ["step", "task", "query", "intervention", "control", "vector_task", "layer", "head"]
+    tables = {}
+    for way in ("auto", "packed", "rows"):
+        examiner, _ = examined(small, way)
+        found = examiner.examine(1)
+        assert found.drift < 1e-5
+        tables[way] = found.outcomes.sort(keys)
+    for way in ("auto", "packed"):
+        for column in ("clean", "patched"):
+            np.testing.assert_allclose(tables[way][column], tables["rows"][column], atol=1e-5)
+    moved = (pl.col("patched") - pl.col("clean")).abs()
+    by_self = tables["auto"].group_by(pl.col("control") == "self").agg(moved.max())
+    assert dict(by_self.iter_rows())[True] < 1e-5 < 1e-2 < dict(by_self.iter_rows())[False]
+
+
+@torch.no_grad()
+def test_a_cell_is_what_hooks_on_the_model_give(small):
+    """The mean of a task's fit states, put in place of one sequence's state by hand."""
+    examiner, asked = examined(small)
+    outcomes = examiner.examine(1).outcomes
+    mixture, model = small.data.mixture, examiner.model
+    blocks = model.language.transformer.h
+
+    def predicted(sequence, layer=None, vector=None):
+        """(last prediction, last state after the layer) with the state replaced if a vector is given."""
+        seen = []
+
+        def change(_, __, output):
+            h = (output[0] if isinstance(output, tuple) else output).clone()
+            seen.append(h[0, 6].clone())
+            if vector is not None:
+                h[0, 6] = vector
+            return (h, *output[1:]) if isinstance(output, tuple) else h
+
+        handle = blocks[layer].register_forward_hook(change)
+        tokens = torch.from_numpy(token_inputs(sequence[0][None], sequence[1][None]))
+        y = model.predictions(tokens)[0, -1].item()
+        handle.remove()
+        return y, seen[0]
+
+    fit, evaluated = (drawn_for(mixture, use, count, 0) for use, count in (("fit", 8), ("evaluate", 6)))
+    compared = 0
+    for layer in (0, 1):
+        means = {
+            drawn.task: torch.stack([predicted(s, layer)[1] for s in zip(drawn.x, drawn.y, strict=True)]).mean(0)
+            for drawn in fit
+        }
+        for drawn in evaluated:
+            for target, mean in means.items():
+                own = outcomes.filter(
+                    pl.col("intervention") == "vector", pl.col("control") == "", pl.col("task") == drawn.task,
+                    pl.col("vector_task") == target, pl.col("layer") == layer,
+                ).sort("query")  # fmt: skip
+                for s, row in zip(zip(drawn.x, drawn.y, strict=True), own.iter_rows(named=True), strict=True):
+                    assert row["clean"] == pytest.approx((predicted(s, layer)[0] - s[1][-1]) ** 2, abs=1e-5)
+                    assert row["patched"] == pytest.approx((predicted(s, layer, mean)[0] - s[1][-1]) ** 2, abs=1e-5)
+                    compared += abs(row["patched"] - row["clean"]) > 1e-3
+    assert compared > 20
+
+
+@torch.no_grad()
+def test_errors_are_of_predictions_from_the_pairs_before(small):
+    """A later pair does not change an earlier error, and each is the literal squared difference."""
+    examiner, asked = examined(small)
+    drawn = asked.tests[1]
+    errors = examiner.errors(drawn)
+    for s in (0, 5):
+        for n in range(4):
+            tokens = torch.from_numpy(token_inputs(drawn.x[s : s + 1, : n + 1], drawn.y[s : s + 1, : n + 1]))
+            tokens[0, -1] = 7.0  # the answer itself, which must not be seen
+            assert errors[s, n] == pytest.approx(
+                (examiner.model.predictions(tokens)[0, -1].item() - drawn.y[s, n]) ** 2, rel=1e-4
+            )
+
+
+def test_a_model_that_broke_is_not_reported(small):
+    examiner, _ = examined(small)
+    with torch.no_grad():
+        examiner.model.language.lm_head.weight.fill_(float("nan"))
+    with pytest.raises(EngineError, match="not a number"):
+        examiner.examine(3)
+
+
+def test_sequences_of_different_uses_differ(small):
+    drawn = [drawn_for(small.data.mixture, use, 4, 0)[0].x for use in ("test", "evaluate", "fit", "decodability")]
+    assert len({each.tobytes() for each in drawn}) == 4
+
+
+def test_tasks_join_one_by_one(small):
+    training = small.training.model_copy(update={"one_by_one": 40})
+    staged = small.model_copy(update={"training": training})
+    assert [tasks_at(step, staged) for step in (0, 39, 40, 200)] == [1, 1, 2, 2]
+    assert tasks_at(0, small) == 2
+
+
+def test_the_rate_rises_and_falls(small):
+    training = small.training.model_copy(update={"steps": 100, "warmup": 10, "cooldown": 50})
+    assert [rate_at(step, training) for step in (0, 4, 9, 49, 75, 99)] == [0.1, 0.5, 1, 1, 0.5, 0.02]
+    assert {rate_at(step, training.model_copy(update={"warmup": 0, "cooldown": 0})) for step in range(100)} == {1}
+
+
+def test_a_finished_folder_tells_all(finished):
+    effects = pl.read_parquet(finished / "effects.parquet")
+    assert set(effects["step"]) == {30, 62, 130} == set(pl.read_parquet(finished / "errors.parquet")["step"])
+    assert (finished / "report.html").read_text().rstrip().endswith("</html>")
+    summary = json.loads((finished / "summary.json").read_text())
+    last = pl.read_parquet(finished / "errors.parquet").filter(
+        pl.col("step") == 130, pl.col("task") == "a", pl.col("pair").is_null()
+    )
+    assert summary["tasks"]["a"]["error"]["error"] == last["error"][0]
+    names = {path.stem for path in (finished / "figures").iterdir()}
+    assert names == {"emergence", "curves", "layers", "matrix-vector", "heads-head"}
+
+
+def test_a_matrix_is_of_odd_queries_at_the_layer_that_even_ones_choose(finished):
+    rows = pl.read_parquet(finished / "outcomes.parquet").filter(
+        pl.col("intervention") == "vector", pl.col("control") == "", pl.col("step") == 130
+    )
+
+    def mean(task, vector_task, layer, odd):
+        values = [
+            row["patched"] - row["clean"]
+            for row in rows.iter_rows(named=True)
+            if (row["task"], row["vector_task"], row["layer"], row["query"] % 2) == (task, vector_task, layer, odd)
+        ]
+        assert len(values) == 3
+        return sum(values) / 3
+
+    def contrast(layer):
+        return mean("a", "b", layer, 0) + mean("b", "a", layer, 0) - mean("a", "a", layer, 0) - mean("b", "b", layer, 0)
+
+    layer = max((0, 1), key=contrast)
+    found = json.loads((finished / "summary.json").read_text())["matrix"]["vector"]
+    assert found["layers"] == str(layer)
+    for cell in found["cells"]:
+        assert cell["effect"] == pytest.approx(mean(cell["task"], cell["vector_task"], layer, 1), abs=1e-9)
+    assert found["own"] == pytest.approx((mean("a", "a", layer, 1) + mean("b", "b", layer, 1)) / 2, abs=1e-9)
+    assert found["other"] == pytest.approx((mean("a", "b", layer, 1) + mean("b", "a", layer, 1)) / 2, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("override", "where"),
+    [
+        ("--data.tasks.a.coordinates=[0, 3]", "--data.tasks.a.coordinates: found 3"),
+        ("--model.heads=3", "--model.heads: 3 heads do not divide"),
+        ("--data.tasks.a.kind=cubic", "--data.tasks.a.kind"),
+        ("--data.tasks.a.nonzero=1", "data.tasks.a: kind linear and nonzero 1"),
+        ("--training.step=3", "--training.step: unknown key 'step'; did you mean 'steps'"),
+        ("--study.prompt.queries=3", "study.prompt: is no section"),
+        ("--study.prompts.shots=4", "study.prompts.shots: found 4 shots"),
+        ("--study.decodability.shots=[0, 9]", "study.decodability.shots: found 9 shots"),
+        ("--study.interventions.vector.vector.mean=c", "study.interventions.vector.vector.mean: unknown task 'c'"),
+        (
+            "--study.interventions.vector.op=pach",
+            "study.interventions.vector.op: unknown op 'pach'; did you mean 'patch'",
+        ),
+        ("--study.controls=[shelf]", "study.controls[0]: unknown control 'shelf'"),
+        ("--study.prompts.queries={sweep: [1, 2]}", "study.prompts.queries: is swept"),
+    ],
+)
+def test_wrong_settings_are_told_in_one_line(file, override, where):
+    with pytest.raises(SpecError) as error:
+        study_in(load_settings(Settings, file, [override]))
+    assert error.value.one_line().startswith(where), error.value.one_line()
+
+
+def test_shipped_specs_are_settings():
+    files = sorted((ROOT / "experiments" / "specs").glob("synthetic*.yaml"))
+    assert len(files) >= 5
+    for each in files:
+        settings = load_settings(Settings, each)
+        assert planned(settings, study_in(settings)).plan.groups
+
+
+def test_the_script_refuses_in_one_line_and_plans_without_writing(file, tmp_path):
+    def script(*arguments):
+        command = [sys.executable, str(ROOT / "experiments" / "synthetic.py"), str(file), *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    wrong = script("--study.interventions.vector.layers=9")
+    assert wrong.returncode == 2 and wrong.stdout == ""
+    assert wrong.stderr.startswith("error: study.interventions.vector.layers: ") and wrong.stderr.count("\n") == 1
+    planned = script("--plan", "--json")
+    assert json.loads(planned.stdout)["steps"] == 130
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.yaml"]
