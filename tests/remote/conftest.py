@@ -36,6 +36,17 @@ class Snapshot:
     repo: str = REPO
 
 
+@pytest.fixture(scope="session", autouse=True)
+def as_many_threads_as_the_server() -> Iterator[None]:
+    """One: sums over several threads round in another order, and these tests compare to the bit."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def llama_snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
     """Four layers, width 32, over a byte-level vocabulary."""

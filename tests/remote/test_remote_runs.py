@@ -93,8 +93,8 @@ def test_manifest_says_where_it_ran(server, llama_snapshot, tmp_path):
 
 
 def test_position_in_the_queue_is_told(server, llama_snapshot, tmp_path):
-    server.fault("slow", times=-1, seconds=0.3)
-    status, _, err = run_remotely(llama_snapshot, server, tmp_path / "run", "--job-tokens", "150")
+    server.fault("slow", times=-1, seconds=1)
+    status, _, err = run_remotely(llama_snapshot, server, tmp_path / "run", "--job-tokens", "300")
     assert status == 0
     assert "queued" in err.lower() and "position" in err.lower() and "running" in err.lower()
 
