@@ -16,6 +16,9 @@ from torch import Tensor
 from tests.remote.conftest import KEY
 from tests.remote.stock import IDS, backend_of, blocking, polled, remote_error, submitted
 
+pytestmark = pytest.mark.slow
+"""Of the server itself; our client is tested in the default suite."""
+
 
 def edited(model: Any, where: dict[str, Any]) -> dict[str, Tensor]:
     """An edit in place at block 1, and what comes of it."""

@@ -9,6 +9,9 @@ import pytest
 from tests.contract.tiny import write
 from tests.remote.runs import assert_same_bytes, done, kill, run_remotely, start, tree_of, wait_for
 
+pytestmark = pytest.mark.slow
+"""Each starts two processes and more."""
+
 SMALL = ("--quiet", "--job-tokens", "150")
 PHASES = [
     *(pytest.param(*phase, marks=pytest.mark.slow) for phase in (("response", 1), ("request", 2), ("result", 2))),

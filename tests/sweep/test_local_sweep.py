@@ -20,6 +20,9 @@ from tests.contract.tiny import tiny_tree, write
 from tests.track.client import online, patchboard
 from tests.track.server import serving
 
+pytestmark = pytest.mark.slow
+"""Whole runs, several at once."""
+
 STRENGTH, SHOTS = "interventions.p.strength", "prompts.shots"
 METRIC = {"name": "best/effect/p/accuracy", "goal": "maximize"}
 

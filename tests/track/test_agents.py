@@ -20,6 +20,9 @@ from tests.conftest import ROOT
 from tests.track.client import light_spec, online, wandb
 from tests.track.server import Run, Service, serving
 
+pytestmark = pytest.mark.slow
+"""A minute of real agents."""
+
 STRENGTH, SHOTS = "interventions.positive.strength", "prompts.shots"
 GRID = {STRENGTH: {"values": [0.5, 1]}, SHOTS: {"values": [0, 2]}}
 

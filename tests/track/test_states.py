@@ -35,9 +35,8 @@ def long_spec(folder: Path) -> Path:
     return light_spec(folder, name="long", prompts=prompts, interventions={"added": added})
 
 
-@pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130)])
 def test_a_stopped_run_is_closed_and_resumes_in_the_same_one(service, tmp_path, number, status):
     env, run = online(tmp_path, service.url), tmp_path / "run"
     arguments = ["run", str(long_spec(tmp_path)), "--out", str(run), "--quiet"]

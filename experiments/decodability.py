@@ -1,0 +1,45 @@
+"""Where can a task be read off the state: CD by layer, shots and task, of pairs of tasks, and a picture of the states.
+
+python experiments/decodability.py                                    # the embedded model, some 20 seconds of a core
+python experiments/decodability.py --tasks.family=pos
+python experiments/decodability.py --model meta-llama/Llama-3.2-1B --device cuda
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from interventions.lab.language.command import LanguageExperiment, language_script
+from interventions.spec import Study
+
+# torch and matplotlib take seconds to load, which a refusal of the command line need not wait for
+
+
+def prepared(study: Study) -> Study:
+    from interventions.lab.language.decodability import suited
+
+    return suited(study)
+
+
+def run(study: Study, out: Path | None, fresh: bool, device: str, tick: Any) -> Path:
+    from interventions.run import Options, run_study
+
+    return run_study(study, Options(out=out, fresh=fresh, device=device, tick=tick))
+
+
+def examined(*arguments: Any) -> Path:
+    from interventions.lab.language.decodability import examine
+
+    return examine(*arguments)
+
+
+def told(summary: dict[str, Any]) -> list[str]:
+    from interventions.lab.language.decodability_findings import findings
+
+    return findings(summary)
+
+
+if __name__ == "__main__":
+    spec = Path(__file__).parent / "specs" / "decodability.yaml"
+    description = (__doc__ or "").splitlines()[0]
+    sys.exit(language_script(LanguageExperiment(description, spec, prepared, run, examined, told)))

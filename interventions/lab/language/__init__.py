@@ -1,0 +1,1 @@
+"""What is asked of a language model beyond one run: pairs of tasks, layer choice, replicates, tasks against tasks."""

@@ -1,0 +1,54 @@
+"""A decodability experiment in words and in tables of text, from its summary alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from interventions.lab.page import Table
+from interventions.report.numbers import fraction
+
+Summary = Mapping[str, Any]
+
+
+def introduction(summary: Summary) -> list[str]:
+    """What was run, in sentences."""
+    return [
+        f"Model {summary['model']}, {summary['layers']} layers (counted from 0), tasks of the family"
+        f" {summary['family']}. States at the token before the answer, output of each block; leave-one-out vote of"
+        f" {summary['k']} neighbours; chance {fraction(summary['chance'])}, of a pair of tasks 0.50.",
+        f"Pairs and the choice of the layer are at {summary['shots']} shots; intervals hold {summary['level']:.0%} of a"
+        " bootstrap over points, their neighbours as they are.",
+    ]
+
+
+def findings(summary: Summary) -> list[str]:
+    choice, first, last = summary["choice"], summary["by_shots"][0], summary["by_shots"][-1]
+    closest = summary["pairs"][0]
+    hardest = min(summary["by_task"], key=lambda row: row["cd"])
+    return [
+        f"Best layer by CD at {summary['shots']} shots: {choice['layer']}, CD {fraction(choice['cd'])}; chosen on half"
+        f" of the points ({choice['half_layer']}), the other half gives {fraction(choice['half_cd'])}"
+        f" [{fraction(choice['ci_low'])}, {fraction(choice['ci_high'])}].",
+        f"With demonstrations the best layer's CD goes from {_cd(first)} at {first['shots']} shots to {_cd(last)} at"
+        f" {last['shots']}.",
+        f"Hardest task there: {hardest['task']}, {_cd(hardest)}. Closest pair: {closest['task']} and"
+        f" {closest['other']}, {_cd(closest)} where 0.50 is chance.",
+    ]
+
+
+def overview(summary: Summary) -> list[Table]:
+    """The tables of the page."""
+    shots = [[str(r["shots"]), str(r["layer"]), _cd(r), fraction(r["accuracy"])] for r in summary["by_shots"]]
+    tasks = [[r["task"], _cd(r), fraction(r["accuracy"]), str(r["n"])] for r in summary["by_task"]]
+    pairs = [[r["task"], r["other"], _cd(r), str(r["n"])] for r in summary["pairs"]]
+    at = f"layer {summary['choice']['layer']}, {summary['shots']} shots"
+    return [
+        Table("The best layer at each number of shots", ["shots", "layer", "CD [interval]", "accuracy"], shots),
+        Table(f"By task, {at}", ["task", "CD [interval]", "accuracy", "points"], tasks),
+        Table(f"By pair, {at}", ["task", "other", "CD [interval]", "points"], pairs),
+    ]
+
+
+def _cd(row: Summary) -> str:
+    return f"{fraction(row['cd'])} [{fraction(row['ci_low'])}, {fraction(row['ci_high'])}]"

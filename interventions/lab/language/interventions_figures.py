@@ -1,0 +1,109 @@
+"""Accuracy by task and condition with both error bars, and the matrices of source against target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from interventions.lab.language.interventions_findings import BY
+from interventions.report.drawing import Drawing, ink, panels
+from interventions.report.style import CD_COLOUR, WIDTH, line_of
+
+_CONDITIONS = {
+    "unperturbed": CD_COLOUR,
+    "positive": line_of("").colour,
+    "negative": line_of("other_task").colour,
+    "random": line_of("random").colour,
+}
+_MATRICES = {"accuracy": "change of accuracy", "conversion": "answered as the source would (conversion)"}
+
+
+def drawings(bars: pl.DataFrame, matrix: pl.DataFrame) -> Iterator[Drawing]:
+    """All figures of an experiment."""
+    caption = (
+        "Accuracy with the state at the last token as it is, and edited with the task's own mean, with Null's, and with"
+        " a random vector of the own mean's norm. Grey line: standard deviation over seeds, the paper's error bar."
+        " Black line: bootstrap over queries within seeds."
+    )
+    yield Drawing("bars", "Interventions by task", caption, _bars(bars))
+    for by in BY:
+        own = matrix.filter(pl.col("chosen_by") == by)
+        layer = own["layer"][0]
+        caption = (
+            "Rows: whose mean the edit uses; columns: whose prompts. Left: edited - clean. Right: share of prompts"
+            " answered as the row's task would answer, where the two tasks disagree. A vector that carries its task"
+            " raises the diagonal on the left and all of its row on the right. Null has no answer to convert to."
+        )
+        title = f"Every task's mean on every task, layer {layer} ({BY[by]})"
+        yield Drawing(f"matrix-{by}", title, caption, _matrices(own))
+
+
+def _bars(bars: pl.DataFrame) -> Figure:
+    parts = bars.partition_by("chosen_by", "shots", maintain_order=True)
+    parts.sort(key=lambda part: (list(BY).index(part["chosen_by"][0]), part["shots"][0]))
+    titles = [
+        f"layer {p['layer'][0]} ({BY[p['chosen_by'][0]]}), {p['shots'][0]} shot{'s' * (p['shots'][0] != 1)}"
+        for p in parts
+    ]
+    figure, axes = panels(titles, 2 if len(parts) > 2 else 1, height=1.9, share_y=True)
+    for axis, part in zip(axes, parts, strict=True):
+        _panel(axis, part)
+    figure.supylabel("accuracy (fraction)", fontsize=9)
+    handles = [Patch(color=colour, label=name) for name, colour in _CONDITIONS.items()]
+    handles += [Line2D([], [], color="#999999", linewidth=4, label="sd over seeds")]
+    handles += [Line2D([], [], color="black", linewidth=1, label="interval")]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), columnspacing=1, handlelength=1.2)
+    return figure
+
+
+def _panel(axes: Axes, part: pl.DataFrame) -> None:
+    tasks = part["task"].unique(maintain_order=True).to_list()
+    width = 0.8 / len(_CONDITIONS)
+    for number, (condition, colour) in enumerate(_CONDITIONS.items()):
+        for row in part.filter(pl.col("condition") == condition).iter_rows(named=True):
+            x = tasks.index(row["task"]) + (number - (len(_CONDITIONS) - 1) / 2) * width
+            axes.bar(x, row["mean"], width * 0.9, color=colour)
+            if row["sd"] is not None:
+                axes.vlines(x, row["mean"] - row["sd"], row["mean"] + row["sd"], color="#999999", linewidth=3)
+            axes.vlines(x, row["ci_low"], row["ci_high"], color="black", linewidth=0.9)
+    axes.set_xticks(range(len(tasks)), tasks, rotation=30, ha="right", fontsize=7)
+    axes.set_ylim(0, 1.02)
+
+
+def _matrices(matrix: pl.DataFrame) -> Figure:
+    shots = matrix["shots"].unique().sort().to_list()
+    sources = matrix["source"].unique(maintain_order=True).to_list()
+    targets = matrix["target"].unique(maintain_order=True).to_list()
+    sources = [task for task in targets if task in sources] + [task for task in sources if task not in targets]
+    figure = Figure(figsize=(WIDTH, (0.9 + 0.32 * len(sources)) * len(shots)), layout="constrained")
+    grid = figure.subplots(len(shots), len(_MATRICES), squeeze=False)
+    for row, each in zip(grid, shots, strict=True):
+        for axes, (measure, title) in zip(row, _MATRICES.items(), strict=True):
+            part = matrix.filter(pl.col("shots") == each, pl.col("measure") == measure)
+            _heat_map(axes, part, sources, targets)
+            axes.set_title(f"{title}, {each} shot{'s' * (each != 1)}", fontsize=8)
+    figure.supxlabel("prompts of", fontsize=9)
+    figure.supylabel("mean of", fontsize=9)
+    return figure
+
+
+def _heat_map(axes: Axes, part: pl.DataFrame, sources: list[str], targets: list[str]) -> None:
+    values = np.full((len(sources), len(targets)), np.nan)
+    for row in part.iter_rows(named=True):
+        values[sources.index(row["source"]), targets.index(row["target"])] = row["mean"]
+    signed = "accuracy" in part["measure"]
+    low, colours = (-1, "RdBu") if signed else (0, "viridis")
+    image = axes.imshow(values, cmap=colours, vmin=low, vmax=1, aspect="auto")
+    axes.spines[:].set_visible(False)
+    axes.set_xticks(range(len(targets)), targets, fontsize=7, rotation=30, ha="right")
+    axes.set_yticks(range(len(sources)), sources, fontsize=7)
+    for (i, j), value in np.ndenumerate(values):
+        if not np.isnan(value):
+            text = f"{value:+.2f}" if signed else f"{value:.2f}"
+            axes.text(j, i, text, ha="center", va="center", fontsize=7, color=ink(image, value))

@@ -1,0 +1,63 @@
+"""The states of a decodability run's prompts once more, which the run itself drops once their neighbours are found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from interventions.engine.device import device_of
+from interventions.engine.load import load_weights, open_model
+from interventions.engine.local import LocalEngine
+from interventions.engine.memory import budget_for
+from interventions.measure.metrics import METRICS
+from interventions.plan.build import build_plans
+from interventions.spec import Study
+from interventions.store.states import StateFile
+
+Tick = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class States:
+    """States before each answer, on disk, with the label of each point; shots: the numbers along that axis."""
+
+    file: StateFile
+    labels: tuple[str, ...]
+    shots: tuple[int, ...]
+
+    @property
+    def layers(self) -> int:
+        return self.file.shape[0]
+
+    def at(self, layer: int, shots: int) -> Tensor:
+        """[point, d_model] float32. shots: a number of demonstrations, one of ``self.shots``."""
+        return torch.from_numpy(self.file.at(layer, self.shots.index(shots)).copy())
+
+
+@contextmanager
+def states_of(study: Study, parts: Path, device: str, tick: Tick) -> Iterator[States]:
+    """The states of the study's only decoding, the same prompts as its run's; gone when the context is left.
+
+    parts: folder with room for them. Raises PatchboardError as a run does.
+    """
+    (plan,) = build_plans(study, open_model)
+    (decoding,) = plan.decodings
+    tokenizer, _ = open_model(plan.section)
+    model = load_weights(plan.section, device, plan.section.dtype)
+    engine = LocalEngine(model, tokenizer, budget_for(plan.facts, device_of(model), model.dtype.itemsize))
+    total, done = sum(map(len, decoding.prompts.values())), 0
+
+    def step(count: int) -> None:
+        nonlocal done
+        done += count
+        tick("states", done, total)
+
+    with StateFile(parts) as file:
+        score = METRICS.get("accuracy", "metrics").score
+        _, labels = engine.decode(decoding, score, lambda found: file.add(found.numpy()), step)
+        yield States(file, tuple(labels), tuple(decoding.section.shots))
