@@ -21,12 +21,6 @@ def prepared(study: Study) -> Study:
     return with_sources(study)
 
 
-def run(study: Study, out: Path | None, fresh: bool, device: str, tick: Any) -> Path:
-    from interventions.run import Options, run_study
-
-    return run_study(study, Options(out=out, fresh=fresh, device=device, tick=tick))
-
-
 def examined(*arguments: Any) -> Path:
     from interventions.lab.language.interventions import examine
 
@@ -42,4 +36,4 @@ def told(summary: dict[str, Any]) -> list[str]:
 if __name__ == "__main__":
     spec = Path(__file__).parent / "specs" / "intervention_bars.yaml"
     description = (__doc__ or "").splitlines()[0]
-    sys.exit(language_script(LanguageExperiment(description, spec, prepared, run, examined, told)))
+    sys.exit(language_script(LanguageExperiment(description, spec, prepared, examined, told)))

@@ -10,20 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from interventions.arguments import Parser, overrides_apart, prepare_libraries
 from interventions.errors import SpecError
 from interventions.track.mode import CHOICES
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse's own complaints in our form: one line, exit status 2."""
-
-    def error(self, message: str) -> Any:
-        raise SpecError("command line", message, f"see {self.prog} --help")
-
-
 def run_script(default_spec: Path, description: str, arguments: list[str]) -> int:
     """A script's command line: ``run`` with a spec of its own where none is given."""
-    parser = _Parser(description=description, allow_abbrev=False)
+    parser = Parser(description=description, allow_abbrev=False)
     parser.add_argument("spec", nargs="?", type=Path, default=default_spec, metavar="SPEC.yaml")
     _add_run_flags(parser)
     return _run(*_parsed(parser, arguments))
@@ -31,11 +25,11 @@ def run_script(default_spec: Path, description: str, arguments: list[str]) -> in
 
 def dispatch(arguments: list[str]) -> int:
     """The ``patchboard`` command; returns the exit status. Raises PatchboardError."""
-    parser = _Parser(
+    parser = Parser(
         prog="patchboard", description="Causal interventions on language models from a YAML spec.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"patchboard {_version()}")
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
     run = commands.add_parser("run", help="run a spec, resume it, or show its finished result", allow_abbrev=False)
     run.add_argument("spec", type=Path, metavar="SPEC.yaml")
     _add_run_flags(run)
@@ -66,10 +60,9 @@ def dispatch(arguments: list[str]) -> int:
 
 
 def _parsed(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """What the parser knows, and overrides of the spec. These are kept from it: a value that holds a space would
-    be taken for SPEC.yaml."""
-    overrides = [given for given in arguments if given.startswith("--") and "." in given.split("=")[0] and "=" in given]
-    known, rest = parser.parse_known_args(_with_bare_remote([a for a in arguments if a not in overrides]))
+    """What the parser knows, and overrides of the spec."""
+    overrides, others = overrides_apart(arguments)
+    known, rest = parser.parse_known_args(_with_bare_remote(others))
     return known, [*overrides, *rest]
 
 
@@ -170,7 +163,7 @@ def _run(args: argparse.Namespace, rest: list[str]) -> int:
 
     if args.plan or args.show_tokens:
         study = _study(args, rest)
-        _prepare_libraries()
+        prepare_libraries()
         return _show_plan(study, args)
     with mirrored(wanted(args.wandb, os.environ), args.quiet) as mirror:
         mirror.open_for_agent()
@@ -188,7 +181,7 @@ def _run(args: argparse.Namespace, rest: list[str]) -> int:
 
 def _run_study(study: Any, args: argparse.Namespace, mirror: Any) -> Path:
     """Run the study and mirror its folder. mirror: a ``track.session.Mirror``."""
-    _prepare_libraries()
+    prepare_libraries()
     from interventions.check import check_study
     from interventions.report.progress import progress
     from interventions.run import folder_of, run_study
@@ -215,10 +208,10 @@ def _remote(args: argparse.Namespace) -> Any:
         return None
 
     def tell(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+        if not args.quiet:
+            print(line, file=sys.stderr, flush=True)
 
-    quiet = {} if not args.quiet else {"tell": lambda line: None}
-    return Remote(args.remote, args.job_tokens, args.patience, args.vectors, **{"tell": tell, **quiet})
+    return Remote(args.remote, args.job_tokens, args.patience, args.vectors, tell)
 
 
 def _show_plan(study: Any, args: argparse.Namespace) -> int:
@@ -368,14 +361,3 @@ def _version() -> str:
     from importlib.metadata import version
 
     return version("patchboard")
-
-
-def _prepare_libraries() -> None:
-    """What must be set before torch is imported; and loading bars off, which are for people who load by hand."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # idle OpenMP threads sleep: where they spin on a core that others use too, a run takes twice as long
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()

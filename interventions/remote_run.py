@@ -11,7 +11,7 @@ from interventions.decoded import decoded_tables, part_of
 from interventions.engine.load import open_model
 from interventions.engine.ndif.jobs import Job, Sizes, cell_jobs, decoding_jobs, job_data, mantissa_bits, probe_job
 from interventions.engine.ndif.payload import Shell, tools_of
-from interventions.engine.ndif.preflight import Served, check_host, host_of
+from interventions.engine.ndif.preflight import check_host, host_of
 from interventions.engine.ndif.waiting import Courier, OutOfMemory
 from interventions.errors import ModelError, RemoteRunError, SpecError
 from interventions.local_run import lacking_notes
@@ -93,7 +93,6 @@ class _RemoteRun:
         self.base = base_of(plan, prefix, state.folder.digest)
         self.parts = RemoteParts(plan, prefix, state, self.ledger, remote.vectors)
         self.passes = Passes(plan, state.folder, prefix, "rows", Budget())
-        self._served: Served | None = None
         self._courier: Courier | None = None
 
     def look(self) -> dict[str, Any]:
@@ -157,7 +156,7 @@ class _RemoteRun:
     def _ready(self) -> Courier:
         """The way to the host, once it is known to serve the model."""
         if self._courier is None:
-            served = self._served = check_host(self.host, self.plan.section)
+            served = check_host(self.host, self.plan.section)
             self.state.folder.update_manifest(host={"url": self.host.url, "versions": served.versions})
             self._courier = Courier(
                 self.host,

@@ -1,6 +1,6 @@
 """A layout as tensors of small integers: what one forward pass is fed, what it edits, reads and captures.
 
-Nothing here depends on a model or a device, so a batch can be sent to where the model is (``wire``).
+Nothing here depends on a model or a device, so a batch can be sent to where the model is (``record``).
 """
 
 from __future__ import annotations

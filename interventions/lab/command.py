@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from interventions.arguments import Parser
 from interventions.errors import PatchboardError, SpecError
 from interventions.lab.settings import load_settings
 
@@ -37,25 +37,23 @@ class Experiment:
 
 def lab_script(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
     """Do what the command line asks; returns the exit status. Users' errors are one line each."""
+    return guarded(lambda given: _act(experiment, given), arguments, "the last checkpoint is kept")
+
+
+def guarded(act: Callable[[list[str]], int], arguments: Sequence[str] | None, kept: str) -> int:
+    """The status of ``act``; users' errors and Ctrl-C become one line and theirs. kept: what outlasts an interrupt."""
     try:
-        return _act(experiment, list(sys.argv[1:] if arguments is None else arguments))
+        return act(list(sys.argv[1:] if arguments is None else arguments))
     except PatchboardError as error:
         print(f"error: {error.one_line()}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
-        print("interrupted: the last checkpoint is kept, the same command resumes", file=sys.stderr)
+        print(f"interrupted: {kept}, the same command resumes", file=sys.stderr)
         return EXIT_INTERRUPTED
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse's own complaints in our form: one line, exit status 2."""
-
-    def error(self, message: str) -> Any:
-        raise SpecError("command line", message, f"see {self.prog} --help")
-
-
 def _act(experiment: Experiment, arguments: list[str]) -> int:
-    parser = _Parser(
+    parser = Parser(
         description=experiment.description, allow_abbrev=False, epilog="Any field of the YAML: --a.b=VALUE."
     )
     parser.add_argument("spec", nargs="?", type=Path, metavar="SPEC.yaml", help="default: the script's own")

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 ORDER = (
     ("interventions.errors", "interventions.shapes", "interventions.registry"),
+    ("interventions.arguments",),
     ("interventions.spec",),
     ("tasks",),
     ("interventions.ops",),
@@ -28,6 +29,7 @@ ORDER = (
     ("interventions.lab",),
     ("interventions.local_run",),
     ("interventions.remote_parts", "interventions.remote_run", "interventions.remote_cost", "interventions.run"),
+    ("interventions.lab.language.command",),  # a command line, which calls the run
     ("interventions.sweep",),
     ("interventions.commands", "interventions.cli"),
 )

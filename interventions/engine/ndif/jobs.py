@@ -15,7 +15,7 @@ import torch
 from interventions.engine.batch import make_batch, put
 from interventions.engine.batches import chunks, decoding_batches, fit_batches
 from interventions.engine.local import wiring_of
-from interventions.engine.ndif.structures import answers_of, of_own_task, structures_of
+from interventions.engine.ndif.structures import of_own_task, structures_of
 from interventions.engine.record import Record, fields_of, sealed
 from interventions.plan.cost import pack_sizes
 from interventions.plan.layout import answer_starts
@@ -191,12 +191,13 @@ def packs_data(job: Job, slots: dict[tuple[str, int], int]) -> dict[str, Any]:
         group, first = job.packs[found.packs[0]]
         batch = make_batch(found.layout)
         shared = {name: value for name, value in fields_of(batch).items() if name not in OF_EACH_PACK}
-        starts = put(answer_starts(found.layout.reads.prompt, found.layout.reads.copy))
-        own_answers = put(np.flatnonzero(of_own_task(group, answers_of([(group, first)])[0][1])))
+        reads = found.layout.reads
+        starts = answer_starts(reads.prompt, reads.copy)
+        own_answers = np.flatnonzero(of_own_task(group, np.array(first.copies)[reads.copy[starts]]))
         own_slots = put([slots[group.id, c] for c in first.copies])
         for place, *own in zip(found.packs, found.tokens, found.targets, found.foils, strict=True):
             packs[place] = (len(structures), [sealed(put(values)) for values in own])
-        structures.append((sealed(Record(**shared)), sealed(starts), sealed(own_answers), sealed(own_slots)))
+        structures.append((sealed(Record(**shared)), sealed(put(starts)), sealed(put(own_answers)), sealed(own_slots)))
     return {"structures": structures, "packs": packs, "slots": len(slots)}
 
 

@@ -13,7 +13,7 @@ import torch
 from sklearn.decomposition import PCA
 
 from interventions.errors import SpecError
-from interventions.lab.language.command import EXAMINED
+from interventions.lab.language import EXAMINED
 from interventions.lab.language.pairs import Choice, choose, pairwise
 from interventions.lab.language.states import States, states_of
 from interventions.measure.decodability import ALL, check_k, label_codes

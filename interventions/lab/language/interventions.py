@@ -11,7 +11,7 @@ import polars as pl
 
 from interventions.check import EMBEDDED
 from interventions.errors import SpecError
-from interventions.lab.language.command import EXAMINED
+from interventions.lab.language import EXAMINED
 from interventions.lab.language.replicates import (
     BARS,
     CHOSEN,

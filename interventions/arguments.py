@@ -1,0 +1,34 @@
+"""What all command lines share: complaints in our form, overrides kept from argparse, libraries made quiet."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from interventions.errors import SpecError
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's own complaints in our form: one line, exit status 2."""
+
+    def error(self, message: str) -> Any:
+        raise SpecError("command line", message, f"see {self.prog} --help")
+
+
+def overrides_apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(overrides ``--a.b=VALUE``, everything else): argparse would take one whose value holds a space for SPEC.yaml."""
+    overrides = [each for each in arguments if each.startswith("--") and "." in each.split("=")[0] and "=" in each]
+    return overrides, [each for each in arguments if each not in overrides]
+
+
+def prepare_libraries() -> None:
+    """What must be set before torch is imported; and loading bars off, which are for people who load by hand."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # idle OpenMP threads sleep: where they spin on a core that others use too, a run takes twice as long
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
