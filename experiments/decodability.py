@@ -35,5 +35,6 @@ def told(summary: dict[str, Any]) -> list[str]:
 
 if __name__ == "__main__":
     spec = Path(__file__).parent / "specs" / "decodability.yaml"
+    reason = "pairs and the projection need the states of all prompts at once"
     description = (__doc__ or "").splitlines()[0]
-    sys.exit(language_script(LanguageExperiment(description, spec, prepared, examined, told)))
+    sys.exit(language_script(LanguageExperiment(description, spec, prepared, examined, told, not_remote=reason)))

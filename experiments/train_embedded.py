@@ -2,8 +2,9 @@
 
     python experiments/train_embedded.py --out interventions/embedded/weights
 
-Two cores need about an hour, one about as long (matrices are small). Answers only enter the loss:
-with even a little loss on input words most tags are not learned in time.
+Two cores need about an hour and a half, one about as long (matrices are small). Answers only enter the loss:
+with even a little loss on input words most tags are not learned in time. Tasks are learned one after another; those
+that lag behind another of their family are drawn more often until they have caught up.
 """
 
 from __future__ import annotations
@@ -38,15 +39,15 @@ class Batches:
         self.rng = np.random.default_rng(seed)
         self.vocab = build(bits).get_vocab()
         self.numbers = np.array([self.vocab[f"{i:0{bits}b}"] for i in range(1 << bits)])
-        self.more: list[str] = []
+        self.lagging: list[str] = []
         self.names = {"bitwise": list(OPERATORS), "pos": list(LEXICON)}
         pool = Bitwise(bits).pool(0)
         encode = lambda text: [self.vocab[w] for w in text.split()]  # noqa: E731
         self.pairs = np.array([encode(item.input) for item in pool])
         self.results = {name: np.array([self.vocab[item.answers[name]] for item in pool]) for name in OPERATORS}
 
-    def next(self, family: str, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-        sequences = [self._sequence(family) for _ in range(size)]
+    def next(self, family: str, size: int, only: str | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        sequences = [self._sequence(family, only or self._drawn(family)) for _ in range(size)]
         width = max(len(ids) for ids, _ in sequences)
         ids = np.full((size, width), self.vocab["<pad>"])
         labels = np.full((size, width), -100)
@@ -56,13 +57,17 @@ class Batches:
                 labels[i, at - 1] = row[at]
         return torch.from_numpy(ids), torch.from_numpy(labels)
 
-    def _sequence(self, family: str) -> tuple[list[int], list[int]]:
-        rng, vocab = self.rng, self.vocab
-        names = self.names[family]
+    def _drawn(self, family: str) -> str:
+        """A task of the family, or Null; lagging ones in three more of ten sequences."""
+        rng, names = self.rng, self.names[family]
         task = NULL if rng.random() < self.null else names[rng.integers(len(names))]
-        wanted = [name for name in self.more if name in names]
+        wanted = [name for name in self.lagging if name in names]
         if wanted and task != NULL and rng.random() < 0.3:
             task = wanted[rng.integers(len(wanted))]
+        return task
+
+    def _sequence(self, family: str, task: str) -> tuple[list[int], list[int]]:
+        rng, vocab = self.rng, self.vocab
         ids, answers = [vocab["<bos>"]], []
         if rng.random() < self.stated:
             ids += [vocab[task], vocab["\n"]]
@@ -113,15 +118,22 @@ def place_words(model: LlamaForCausalLM, batches: Batches) -> None:
 
 
 @torch.no_grad()
-def accuracies(model: LlamaForCausalLM, batches: Batches, family: str, size: int = 192) -> list[float]:
-    """Mean accuracy at 0 … rows-1 shots, over all tasks but Null, task never stated. [shots]"""
-    stated, null = batches.stated, batches.null
-    batches.stated = batches.null = 0.0
-    ids, labels = batches.next(family, size)
-    batches.stated, batches.null = stated, null
-    hits = model(ids).logits.argmax(-1) == labels
-    right = hits[labels != -100].view(size, batches.rows).float()
-    return right.mean(0).tolist()
+def accuracies(model: LlamaForCausalLM, batches: Batches, family: str, size: int = 32) -> np.ndarray:
+    """Accuracy of each task but Null at 0 … rows-1 shots, task never stated. [task, shots]"""
+    stated, batches.stated = batches.stated, 0.0
+    found = []
+    for task in batches.names[family]:
+        ids, labels = batches.next(family, size, only=task)
+        hits = model(ids).logits.argmax(-1) == labels
+        found.append(hits[labels != -100].view(size, batches.rows).float().mean(0).numpy())
+    batches.stated = stated
+    return np.stack(found)
+
+
+def laggards(names: list[str], right: np.ndarray) -> list[str]:
+    """The tasks below .9 at the most shots, once another of the family is above. right [task, shots]"""
+    last = right[:, -1]
+    return [name for name, share in zip(names, last, strict=True) if share < 0.9 < last.max()]
 
 
 def train(args: argparse.Namespace) -> None:
@@ -129,7 +141,6 @@ def train(args: argparse.Namespace) -> None:
     batches = Batches(args.bits, args.rows, args.stated, args.null, args.seed)
     model = make_model(len(batches.vocab), args.layers, args.width, args.heads, args.mlp)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
-    batches.more = args.more
     if args.start:
         model = LlamaForCausalLM.from_pretrained(args.start, dtype=torch.float32)
     else:
@@ -157,8 +168,10 @@ def train(args: argparse.Namespace) -> None:
         running[family] = 0.98 * running[family] + 0.02 * loss.item()
         if step % args.every == 0:
             model.eval()
-            shown = {f: [round(a, 2) for a in accuracies(model, batches, f)] for f in running}
-            print(json.dumps({"step": step, "seconds": round(time.time() - start),
+            right = {f: accuracies(model, batches, f) for f in running}
+            batches.lagging = [name for f in running for name in laggards(batches.names[f], right[f])]
+            shown = {f: [round(float(a), 2) for a in found.mean(0)] for f, found in right.items()}
+            print(json.dumps({"step": step, "seconds": round(time.time() - start), "lagging": batches.lagging,
                               "loss": {f: round(v, 3) for f, v in running.items()}, **shown}), flush=True)  # fmt: skip
         if args.checkpoints and step in marks:
             model.save_pretrained(Path(args.checkpoints) / f"step{step}")
@@ -174,18 +187,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--checkpoints", help="also keep log-spaced checkpoints in this folder")
     parser.add_argument("--start", help="go on from this folder's weights (a further stage)")
-    parser.add_argument(
-        "--more", nargs="*", default=[], metavar="TASK", help="tasks to draw more often: those that lag"
-    )
     parser.add_argument("--bits", type=int, default=EMBEDDED_BITS)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--mlp", type=int, default=352)
     parser.add_argument("--rows", type=int, default=9, help="rows a sequence: 0 to rows-1 shots are learned")
-    parser.add_argument("--steps", type=int, default=4500)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--batch", type=int, default=64, help="sequences a step, all of one family")
-    parser.add_argument("--pos-share", type=float, default=0.4)
+    parser.add_argument("--pos-share", type=float, default=0.5)
     parser.add_argument("--stated", type=float, default=0.25, help="share of sequences that begin with the task's name")
     parser.add_argument("--null", type=float, default=0.1, help="share of Null sequences (random answers)")
     parser.add_argument("--lr", type=float, default=2e-3)

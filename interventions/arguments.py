@@ -17,10 +17,23 @@ class Parser(argparse.ArgumentParser):
         raise SpecError("command line", message, f"see {self.prog} --help")
 
 
-def overrides_apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """(overrides ``--a.b=VALUE``, everything else): argparse would take one whose value holds a space for SPEC.yaml."""
-    overrides = [each for each in arguments if each.startswith("--") and "." in each.split("=")[0] and "=" in each]
+def overrides_apart(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(overrides ``--a.b=VALUE``, everything else): argparse would take one whose value holds a space for SPEC.yaml.
+
+    An override is what looks like a flag with a value and is none of the parser's own.
+    """
+    known = _flags_of(parser)
+    overrides = [each for each in arguments if each.startswith("--") and "=" in each and each.split("=")[0] not in known]
     return overrides, [each for each in arguments if each not in overrides]
+
+
+def _flags_of(parser: argparse.ArgumentParser) -> set[str]:
+    """Its flags and its commands'."""
+    found = {flag for action in parser._actions for flag in action.option_strings}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            found = found.union(*map(_flags_of, action.choices.values()))
+    return found
 
 
 def prepare_libraries() -> None:

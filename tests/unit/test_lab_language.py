@@ -222,7 +222,8 @@ def test_the_layer_of_an_effect_is_chosen_on_queries_that_its_table_leaves_out()
         ("--model.name={sweep: [embedded, other]}", "model.name: is swept"),
         ("--decodability=null", "decodability: is null"),
         ("--interventions.positive.vector.mean=AND", "interventions.positive: is not there with a vector of same_task"),
-        ("--layers=3", "--layers"),
+        ("--layers=many", "--layers"),
+        ("--layer=3", "--layer: "),
     ],
 )
 def test_what_the_bars_cannot_mean_is_one_line_and_nothing_is_written(argument, told, script, tmp_path):

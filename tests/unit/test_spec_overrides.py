@@ -151,3 +151,18 @@ def test_any_argument_is_an_override_or_one_line(arguments: list[str]):
         load_study(SPEC, parse_overrides([f"--tasks{a}" for a in arguments]))
     except SpecError as error:
         assert error.where and "\n" not in error.one_line()
+
+
+def test_an_override_of_a_whole_section_may_hold_spaces():
+    """argparse takes an unknown word with a space in it for a positional argument."""
+    import argparse
+
+    from interventions.arguments import overrides_apart
+
+    parser = argparse.ArgumentParser()
+    run = parser.add_subparsers().add_parser("run")
+    run.add_argument("--model")
+    given = ["run", "a.yaml", "--metrics=[accuracy, kl]", "--model=my folder", "--a.b={mean: same_task, shots: 1}"]
+    overrides, others = overrides_apart(parser, given)
+    assert overrides == ["--metrics=[accuracy, kl]", "--a.b={mean: same_task, shots: 1}"]
+    assert others == ["run", "a.yaml", "--model=my folder"]

@@ -29,6 +29,7 @@ ORDER = (
     ("interventions.lab",),
     ("interventions.local_run",),
     ("interventions.remote_parts", "interventions.remote_run", "interventions.remote_cost", "interventions.run"),
+    ("interventions.running",),
     ("interventions.lab.language.command",),  # a command line, which calls the run
     ("interventions.sweep",),
     ("interventions.commands", "interventions.cli"),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from interventions.arguments import Parser, overrides_apart, prepare_libraries
+from interventions.arguments import Parser
+from interventions.errors import SpecError
 from interventions.lab.command import guarded
-from interventions.spec import Study, load_study, parse_overrides
+from interventions.running import add_run_flags, carried_out, parsed
+from interventions.spec import Study
 
 
 @dataclass(frozen=True)
@@ -19,15 +21,18 @@ class LanguageExperiment:
     """What a script gives.
 
     spec: its own YAML. prepared: the user's study -> the one to run; raises SpecError where it does not suit.
-    examined: (study, finished run's folder, fresh, device, tick) -> the experiment's folder inside it. told: that
-    folder's summary in sentences.
+    examined: (study, finished run's folder, Options) -> the experiment's folder inside it. told: that folder's
+    summary in sentences. flags: adds the script's own flags; their values are keyword arguments of ``prepared`` and
+    ``examined``. not_remote: why the script cannot take --remote, empty where it can.
     """
 
     description: str
     spec: Path
-    prepared: Callable[[Study], Study]
+    prepared: Callable[..., Study]
     examined: Callable[..., Path]
     told: Callable[[dict[str, Any]], Sequence[str]]
+    flags: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+    not_remote: str = ""
 
 
 def language_script(experiment: LanguageExperiment, arguments: Sequence[str] | None = None) -> int:
@@ -36,29 +41,26 @@ def language_script(experiment: LanguageExperiment, arguments: Sequence[str] | N
 
 
 def _act(experiment: LanguageExperiment, arguments: list[str]) -> int:
-    parser = Parser(description=experiment.description, allow_abbrev=False, epilog="Any path of the spec: --a.b=VALUE.")
+    parser = Parser(description=experiment.description, allow_abbrev=False)
     parser.add_argument("spec", nargs="?", type=Path, default=experiment.spec, metavar="SPEC.yaml")
-    parser.add_argument("--model", metavar="NAME_OR_FOLDER", help="model.name")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/NAME-DIGEST)")
-    parser.add_argument("--fresh", action="store_true", help="start over instead of resuming")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
-    parser.add_argument("--quiet", action="store_true", help="no progress, no findings")
-    parser.add_argument("--json", action="store_true", help="print the experiment's summary.json")
-    overrides, others = overrides_apart(arguments)
-    args, rest = parser.parse_known_args(others)
-    named = {} if args.model is None else {"model.name": args.model}
-    study = experiment.prepared(load_study(args.spec, named | parse_overrides([*overrides, *rest])))
-    prepare_libraries()
-    from interventions.report.progress import progress
-    from interventions.run import Options, run_study
-
-    with progress(shown=not args.quiet and sys.stderr.isatty()) as tick:
-        run = run_study(study, Options(out=args.out, fresh=args.fresh, device=args.device, tick=tick))
-        folder = experiment.examined(study, run, args.fresh, args.device, tick)
+    add_run_flags(parser)
+    common = {action.dest for action in parser._actions}
+    experiment.flags(parser)
+    args, overrides = parsed(parser, arguments)
+    if args.remote is not None and experiment.not_remote:
+        raise SpecError("--remote", f"cannot be: {experiment.not_remote}", "run it here")
+    own = {name: value for name, value in vars(args).items() if name not in common}
+    folder = carried_out(
+        args, overrides,
+        lambda study: experiment.prepared(study, **own),
+        lambda study, run, options: experiment.examined(study, run, options, **own),
+    )  # fmt: skip
+    if folder is None:
+        return 0
     text = (folder / "summary.json").read_text(encoding="utf-8")
     if args.json:
         print(text, end="")
     elif not args.quiet:
         print("\n".join(experiment.told(json.loads(text))))
-        print(f"report: {folder / 'report.html'}\nthe run's own: {run / 'report.html'}")
+        print(f"report: {folder / 'report.html'}\nthe run's own: {folder.parent / 'report.html'}")
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,8 @@ from interventions.measure.nearest import voted
 from interventions.measure.statistics import Bootstrap
 from interventions.results import bootstrap_of
 from interventions.spec import Study
+from interventions.state import Options
 from interventions.store.folder import open_run
-
-Tick = Callable[[str, int, int], None]
 
 PROJECTION = {
     "shots": pl.Int32(),
@@ -48,16 +46,16 @@ def suited(study: Study) -> Study:
     return study
 
 
-def examine(study: Study, run: Path, fresh: bool, device: str, tick: Tick) -> Path:
+def examine(study: Study, run: Path, options: Options) -> Path:
     """Write the experiment's folder inside the finished run's, unless it is there; returns it."""
-    with open_run(run / EXAMINED, study.digest, fresh) as folder:
+    with open_run(run / EXAMINED, study.digest, options.fresh) as folder:
         if folder.finished and not folder.unsound([*TABLES, "summary.json", "report.html"]):
             return folder.path
         bootstrap, spec = bootstrap_of(study), study.points[0].spec
         assert spec.decodability is not None, "refused by suited()"
         table = pl.read_parquet(run / "decodability.parquet", glob=False)
         shots = _chosen_shots(spec.prompts.shots, spec.decodability.shots)
-        with states_of(study, folder.path / "parts", device, tick) as states:
+        with states_of(study, folder.path / "parts", options.device, options.tick) as states:
             choice = _choice(states, shots, spec.decodability.k, bootstrap)
             pairs = pairwise(states.at(choice.layer, shots), states.labels, spec.decodability.k, bootstrap)
             projection = projected(states, choice.layer)

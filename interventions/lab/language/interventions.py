@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,10 @@ from interventions.lab.language.replicates import (
 )
 from interventions.results import bootstrap_of
 from interventions.spec import Study, study_of
+from interventions.state import Options
 from interventions.store.folder import RunFolder, open_run
 from tasks.base import NULL
 from tasks.resolve import build_family
-
-Tick = Callable[[str, int, int], None]
 
 TABLES = {"bars.parquet": BARS, "matrix.parquet": MATRIX}
 AXES = ("prompts.shots", "prompts.seed")
@@ -64,9 +63,9 @@ def with_sources(study: Study) -> Study:
     return study_of({**tree, "interventions": {**tree["interventions"], **sources}})
 
 
-def examine(study: Study, run: Path, fresh: bool, device: str, tick: Tick) -> Path:
+def examine(study: Study, run: Path, options: Options) -> Path:
     """Write the experiment's folder inside the finished run's, from its outcomes alone; returns it."""
-    with open_run(run / EXAMINED, study.digest, fresh) as folder:
+    with open_run(run / EXAMINED, study.digest, options.fresh) as folder:
         if folder.finished and not folder.unsound([*TABLES, "summary.json", "report.html"]):
             return folder.path
         tables = _tables(study, RunFolder(run, study.digest))
