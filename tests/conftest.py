@@ -27,6 +27,18 @@ def llama_folder(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def gpt2_folder(tmp_path_factory) -> Path:
+    """A random GPT-2 over the embedded vocabulary, saved with its tokenizer."""
+    from interventions.embedded.tokenizer import build
+    from tests.models import random_model
+
+    folder = tmp_path_factory.mktemp("gpt2")
+    random_model("gpt2").save_pretrained(folder)
+    build().save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def small_tree(llama_folder) -> dict:
     return small_tree_of(llama_folder)
@@ -55,6 +67,11 @@ def small_tree_of(llama_folder: Path) -> dict:
                 "vector": {**vector, "mean": None, "subspace": "tasks", "method": "leace", "prompts": 12},
                 "layers": 2,
             },
+            "function": {
+                "op": "add",
+                "vector": {**vector, "mean": None, "function_vector": "same_task", "heads": [[1, 0], [3, 2], [1, 3]]},
+                "layers": [0, 2],
+            },
             "zeroed": {"op": "zero", "site": "attn_out", "layers": [1]},
             "scaled": {"op": "scale", "strength": 2, "site": "mlp_out", "layers": [1]},
             "whole": {"op": "patch", "vector": vector, "layers": {"together": "all"}},
@@ -66,7 +83,7 @@ def small_tree_of(llama_folder: Path) -> dict:
             },
         },
         "controls": ["self", {"random": {"draws": 2}}, "other_task"],
-        "metrics": ["accuracy", "logprob", "rank", "kl", "logit_difference"],
+        "metrics": ["accuracy", "logprob", "probability", "rank", "kl", "logit_difference"],
         "decodability": {"k": 3, "prompts": 6, "shots": [0, 2]},
         "statistics": {"bootstrap": 200},
     }

@@ -207,6 +207,7 @@ def test_a_folder_of_other_things_is_refused(tmp_path, small_tree):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.slow
 def test_rows_and_packed_give_the_same_outcomes(finished, outcomes, tmp_path):
     study = load_study(finished / "spec.yaml")
     again = run_study(study, Options(out=tmp_path / "rows", engine="rows"))

@@ -63,6 +63,7 @@ def test_small_jobs_give_the_same(server, llama_snapshot, local_run, tmp_path):
     assert all((getattr(there[k], "right", there[k]) == getattr(here[k], "right", here[k])).all() for k in here)
 
 
+@pytest.mark.slow
 def test_autocast_reaches_no_statistic(servers, llama_snapshot, tmp_path):
     """In bfloat16 under autocast: what is computed with the states is what a local bfloat16 run computes."""
     autocast = servers("--dtype", "bfloat16", "--autocast")
@@ -92,6 +93,7 @@ def test_manifest_says_where_it_ran(server, llama_snapshot, tmp_path):
         assert any("sent as" in line for line in lines) and "done in" in lines[-1]
 
 
+@pytest.mark.slow
 def test_position_in_the_queue_is_told(server, llama_snapshot, tmp_path):
     server.fault("slow", times=-1, seconds=1)
     status, _, err = run_remotely(llama_snapshot, server, tmp_path / "run", "--job-tokens", "300")
@@ -99,6 +101,7 @@ def test_position_in_the_queue_is_told(server, llama_snapshot, tmp_path):
     assert "queued" in err.lower() and "position" in err.lower() and "running" in err.lower()
 
 
+@pytest.mark.slow
 def test_plan_tells_the_bytes(server, llama_snapshot, client_env, tmp_path):
     """Up and down within a fifth, and without a host."""
     from tests.contract.tiny import write

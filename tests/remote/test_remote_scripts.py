@@ -1,18 +1,13 @@
-"""The experiments on language models through a host: what they make of a remote run is what they make of a local one."""
+"""The experiments on language models through a host: of a remote run they make what they make of a local one."""
 
 from __future__ import annotations
 
-import runpy
-import sys
-from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
 from pathlib import Path
 
 import polars as pl
-import pytest
 
-from tests.conftest import ROOT
 from tests.remote.runs import as_client
+from tests.scripts import ran
 
 SMALL = (
     "--tasks.only=[AND, OR]", "--tasks.bits=4", "--prompts.shots=1", "--prompts.seed=0", "--prompts.queries=4",
@@ -20,15 +15,6 @@ SMALL = (
     "--interventions.negative.vector={mean: null_task, shots: 1, prompts: 3}",
     "--decodability={k: 2, prompts: 4, shots: [1]}", "--statistics.bootstrap=100", "--wandb", "off",
 )  # fmt: skip
-
-
-def ran(script: str, *arguments: str) -> tuple[int, str, str]:
-    told, complained = StringIO(), StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(told), redirect_stderr(complained):
-        patch.setattr(sys, "argv", [script, *arguments])
-        with pytest.raises(SystemExit) as left:
-            runpy.run_path(str(ROOT / "experiments" / script), run_name="__main__")
-    return int(left.value.code or 0), told.getvalue(), complained.getvalue()
 
 
 def test_the_bars_of_a_hosted_model_are_those_of_a_local_one(server, llama_snapshot, tmp_path):

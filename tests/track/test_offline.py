@@ -81,6 +81,7 @@ def test_the_same_command_again_opens_no_other(keyless, place):
     assert len(offline_folders(run)) == 1
 
 
+@pytest.mark.slow
 def test_track_brings_it_online_once(keyless, place):
     run, _ = keyless
     with serving() as service:

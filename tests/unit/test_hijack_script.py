@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -12,22 +11,14 @@ import polars as pl
 import pytest
 
 from interventions.lab.hijack.run import TABLES
+from tests.scripts import ran
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def script(monkeypatch, capsys):
-    """Runs experiments/hijack.py; gives (status, output, errors)."""
-
-    def act(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["hijack.py", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            runpy.run_path(str(ROOT / "experiments" / "hijack.py"), run_name="__main__")
-        output = capsys.readouterr()
-        return int(left.value.code or 0), output.out, output.err
-
-    return act
+def script(*arguments: object) -> tuple[int, str, str]:
+    """(status, output, errors)"""
+    return ran("hijack.py", *arguments)
 
 
 TINY = (
@@ -37,7 +28,7 @@ TINY = (
 )  # fmt: skip
 
 
-def test_the_script_runs_and_finds_its_result_again(script, tmp_path):
+def test_the_script_runs_and_finds_its_result_again(tmp_path):
     out = tmp_path / "run"
     status, told, _ = script(*TINY, "--out", out)
     assert status == 0 and str(out / "report.html") in told
@@ -59,7 +50,7 @@ def test_the_script_runs_and_finds_its_result_again(script, tmp_path):
     assert status == 2 and "another spec" in error and error.count("\n") == 1
 
 
-def test_an_interrupted_run_is_taken_up(script, tmp_path, monkeypatch):
+def test_an_interrupted_run_is_taken_up(tmp_path, monkeypatch):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     script(*TINY, "--out", whole, "--quiet")
 
@@ -93,14 +84,14 @@ def test_an_interrupted_run_is_taken_up(script, tmp_path, monkeypatch):
         ("steps=3", "steps=3: cannot be read (No such file or directory)"),
     ],
 )
-def test_what_cannot_be_meant_is_one_line_and_nothing_is_written(argument, told, script, tmp_path):
+def test_what_cannot_be_meant_is_one_line_and_nothing_is_written(argument, told, tmp_path):
     status, output, error = script(argument, "--out", tmp_path / "run")
     assert status == 2 and not output
     assert error.startswith(f"error: {told}") and error.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 
-def test_unknown_keys_of_the_file_are_refused(script, tmp_path):
+def test_unknown_keys_of_the_file_are_refused(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("experiment: hijack\ntraining: {step: 3}\n")
     assert script(file)[2] == "error: training.step: unknown key 'step'; did you mean 'steps'?\n"
@@ -108,7 +99,7 @@ def test_unknown_keys_of_the_file_are_refused(script, tmp_path):
     assert script(file)[2].startswith("error: experiment: found the text 'synthetic', expected 'hijack'")
 
 
-def test_both_shipped_files_are_planned(script):
+def test_both_shipped_files_are_planned():
     for flags in ([], ["--full"]):
         status, told, _ = script("--plan", "--json", *flags)
         assert status == 0 and json.loads(told)["steps of each"] >= 500

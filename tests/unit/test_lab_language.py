@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import runpy
-import sys
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -17,8 +14,8 @@ from interventions.lab.language.interventions import _choices
 from interventions.lab.language.pairs import choose, pairwise
 from interventions.lab.language.replicates import bars
 from interventions.measure.statistics import Bootstrap
+from tests.scripts import ran
 
-ROOT = Path(__file__).parents[2]
 BOOTSTRAP = Bootstrap(200, 0.95, 0)
 LOPSIDED = ["AND"] * 25 + ["OR"] * 9 + ["XOR"] * 4 + ["Null"] * 11
 
@@ -65,36 +62,11 @@ def test_the_layer_is_the_best_one_and_the_other_half_of_the_points_judges_it():
     assert (found.half_layer, found.half_cd, found.ci_low, found.ci_high) == (2, 0.0, 0.0, 0.0)
 
 
-@pytest.fixture
-def script(monkeypatch, capsys):
-    """Runs a script of experiments/; gives (status, output, errors)."""
-
-    def act(name: str, *arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            runpy.run_path(str(ROOT / "experiments" / name), run_name="__main__")
-        output = capsys.readouterr()
-        return int(left.value.code or 0), output.out, output.err
-
-    return act
-
-
-@pytest.fixture(scope="module")
-def gpt2_folder(tmp_path_factory) -> Path:
-    from interventions.embedded.tokenizer import build
-    from tests.models import random_model
-
-    folder = tmp_path_factory.mktemp("gpt2")
-    random_model("gpt2").save_pretrained(folder)
-    build().save_pretrained(folder)
-    return folder
-
-
 SMALL = ("--tasks.bits=4", "--tasks.only=[AND, OR, XOR]", "--statistics.bootstrap=200")
 SMALL_CD = ("--decodability.k=3", "--decodability.prompts=6", "--decodability.shots=[0, 2]")
 
 
-def test_decodability_of_another_family_agrees_with_its_run(script, gpt2_folder, tmp_path, monkeypatch):
+def test_decodability_of_another_family_agrees_with_its_run(gpt2_folder, tmp_path, monkeypatch):
     out = tmp_path / "run"
     asked = ("--model", gpt2_folder, *SMALL, *SMALL_CD, "--prompts.shots=2", "--out", out)
 
@@ -103,9 +75,9 @@ def test_decodability_of_another_family_agrees_with_its_run(script, gpt2_folder,
 
     with monkeypatch.context() as patched:
         patched.setattr("interventions.lab.language.decodability.pairwise", interrupted)
-        status, _, error = script("decodability.py", *asked)
+        status, _, error = ran("decodability.py", *asked)
     assert status == 130 and "resumes" in error
-    status, told, error = script("decodability.py", *asked)
+    status, told, error = ran("decodability.py", *asked)
     assert (status, error) == (0, "") and str(out / "experiment" / "report.html") in told
     pairs = pl.read_parquet(out / "experiment" / "pairs.parquet")
     assert set(zip(pairs["task"], pairs["other"], strict=True)) == {
@@ -117,7 +89,7 @@ def test_decodability_of_another_family_agrees_with_its_run(script, gpt2_folder,
     projection = pl.read_parquet(out / "experiment" / "projection.parquet")
     assert projection.height == 4 * 6 * 2
     before = {each: each.stat().st_mtime_ns for each in out.rglob("*") if each.is_file()}
-    assert script("decodability.py", *asked)[1] == told
+    assert ran("decodability.py", *asked)[1] == told
     assert {each: each.stat().st_mtime_ns for each in out.rglob("*") if each.is_file()} == before
 
 
@@ -132,8 +104,8 @@ def test_decodability_of_another_family_agrees_with_its_run(script, gpt2_folder,
         ("--model=/nowhere/at/all", "model.name: there is no folder"),
     ],
 )
-def test_what_decodability_cannot_mean_is_one_line_and_nothing_is_written(argument, told, script, tmp_path):
-    status, output, error = script("decodability.py", argument, "--out", tmp_path / "run")
+def test_what_decodability_cannot_mean_is_one_line_and_nothing_is_written(argument, told, tmp_path):
+    status, output, error = ran("decodability.py", argument, "--out", tmp_path / "run")
     assert status == 2 and not output and error.count("\n") == 1
     assert told in error
     assert not (tmp_path / "run").exists()
@@ -153,7 +125,7 @@ def literal_bar(outcomes: pl.DataFrame, layer: int, shots: int, task: str, name:
 
 
 @pytest.mark.slow  # some 15 s, of which the library takes nearly all: two seeds are fitted and run
-def test_bars_and_matrix_are_the_runs_own_outcomes(script, gpt2_folder, tmp_path):
+def test_bars_and_matrix_are_the_runs_own_outcomes(gpt2_folder, tmp_path):
     out = tmp_path / "run"
     asked = (
         "--model", gpt2_folder, *SMALL, "--decodability.k=3", "--decodability.prompts=6", "--decodability.shots=[2]",
@@ -162,7 +134,7 @@ def test_bars_and_matrix_are_the_runs_own_outcomes(script, gpt2_folder, tmp_path
         "--interventions.positive.vector.prompts=6", "--interventions.positive.vector.shots=2",
         "--interventions.negative.vector.prompts=6", "--interventions.negative.vector.shots=2", "--out", out,
     )  # fmt: skip
-    status, told, error = script("intervention_bars.py", *asked)
+    status, told, error = ran("intervention_bars.py", *asked)
     assert (status, error) == (0, "") and str(out / "experiment" / "report.html") in told
     outcomes = pl.read_parquet(out / "outcomes.parquet")
     table = pl.read_parquet(out / "experiment" / "bars.parquet").filter(pl.col("chosen_by") == "cd")
@@ -196,7 +168,7 @@ def test_bars_and_matrix_are_the_runs_own_outcomes(script, gpt2_folder, tmp_path
         {task: gained[task] - clean[task] for task in gained}
     )
     assert matrix.filter(measure="logprob")["mean"].abs().max() > 1e-3, "an edit without effect would prove nothing"
-    assert script("intervention_bars.py", *asked)[1] == told
+    assert ran("intervention_bars.py", *asked)[1] == told
 
 
 def test_the_layer_of_an_effect_is_chosen_on_queries_that_its_table_leaves_out():
@@ -226,8 +198,8 @@ def test_the_layer_of_an_effect_is_chosen_on_queries_that_its_table_leaves_out()
         ("--layer=3", "--layer: "),
     ],
 )
-def test_what_the_bars_cannot_mean_is_one_line_and_nothing_is_written(argument, told, script, tmp_path):
-    status, output, error = script("intervention_bars.py", argument, "--out", tmp_path / "run")
+def test_what_the_bars_cannot_mean_is_one_line_and_nothing_is_written(argument, told, tmp_path):
+    status, output, error = ran("intervention_bars.py", argument, "--out", tmp_path / "run")
     assert status == 2 and not output and error.count("\n") == 1
     assert told in error
     assert not (tmp_path / "run").exists()

@@ -1,7 +1,6 @@
 """The experiment on sparse regression, small: resumed is uninterrupted, packed is row by row, wrong YAML one line."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from interventions.lab.synthetic.settings import Settings, study_in
 from interventions.lab.synthetic.training import Trainer, rate_at, tasks_at
 from interventions.measure.statistics import Bootstrap
 from tasks.linear_regression import token_inputs
+from tests.scripts import ran
 
 ROOT = Path(__file__).parents[2]
 SPEC = """
@@ -89,6 +89,7 @@ def test_a_stopped_training_goes_on_to_the_same_numbers(small, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_tables(file, finished, tmp_path):
     """Killed by the operating system while it trains, and once more by taking away what it had examined."""
     out = tmp_path / "out"
@@ -300,15 +301,12 @@ def test_shipped_specs_are_settings():
         assert planned(settings, study_in(settings)).plan.groups
 
 
-def test_the_script_refuses_in_one_line_and_plans_without_writing(file, tmp_path):
-    def script(*arguments):
-        command = [sys.executable, str(ROOT / "experiments" / "synthetic.py"), str(file), *arguments]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+def test_the_script_refuses_in_one_line_and_plans_without_writing(file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
 
-    wrong = script("--study.interventions.vector.layers=9")
-    assert wrong.returncode == 2 and wrong.stdout == ""
-    assert wrong.stderr.startswith("error: study.interventions.vector.layers: ") and wrong.stderr.count("\n") == 1
-    planned = script("--plan", "--json")
-    assert json.loads(planned.stdout)["steps"] == 130
+    status, told, error = ran("synthetic.py", file, "--study.interventions.vector.layers=9")
+    assert (status, told) == (2, "")
+    assert error.startswith("error: study.interventions.vector.layers: ") and error.count("\n") == 1
+    status, told, _ = ran("synthetic.py", file, "--plan", "--json")
+    assert json.loads(told)["steps"] == 130
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.yaml"]
