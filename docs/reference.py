@@ -104,6 +104,8 @@ VECTOR_TEXTS = {
     "mean": "the mean state of the fit prompts: `same_task` (the prompt's own task), `other_task` (the next one),"
     " `null_task`, `all_tasks` (mean of the tasks' means, without Null), or a task's name",
     "difference": "`[a, b]`: mean of a minus mean of b",
+    "function_vector": "what `heads` together write into the residual stream: the sum over them of their own output,"
+    " mean over the fit prompts of that task (a source as under `mean`), through their columns of the projection",
     "subspace": "`tasks`: with `method: pca` the leading `rank` principal directions of the labels' means, with"
     " `method: leace` the projection of Belrose et al. 2023",
 }
@@ -132,7 +134,7 @@ def _parts() -> dict[str, str]:
         "controls": _texts("control", CONTROL_TEXTS, CONTROLS),
         "positions": _texts("position", POSITION_TEXTS, POSITIONS),
         "sites": _texts("site", SITE_TEXTS, SITES),
-        "vectors": _texts("kind", VECTOR_TEXTS, VECTOR_TEXTS),
+        "vectors": _texts("kind", VECTOR_TEXTS, sections.VECTOR_KINDS),
         "families": "\n\n".join(f"### {name}\n\n{_family(family)}" for name, family in FAMILIES.items()),
         "models": ", ".join(f"`{name}`" for name in ARCHITECTURES),
     }

@@ -2,10 +2,12 @@
 
 python experiments/decodability.py                                    # the embedded model, some 20 seconds of a core
 python experiments/decodability.py --tasks.family=pos
+python experiments/decodability.py --projection umap                  # as the paper draws it; pip install -e ".[umap]"
 python experiments/decodability.py --model meta-llama/Llama-3.2-1B --device cuda
 """
 
 import sys
+from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,21 @@ from interventions.spec import Study
 # torch and matplotlib take seconds to load, which a refusal of the command line need not wait for
 
 
-def prepared(study: Study) -> Study:
+def flags(parser: ArgumentParser) -> None:
+    text = "how the states are placed in two dimensions (default: pca); umap needs the extra: pip install -e '.[umap]'"
+    parser.add_argument("--projection", default="pca", choices=("pca", "umap"), help=text)
+
+
+def prepared(study: Study, **own: Any) -> Study:
     from interventions.lab.language.decodability import suited
 
-    return suited(study)
+    return suited(study, **own)
 
 
-def examined(*arguments: Any) -> Path:
+def examined(*arguments: Any, **own: Any) -> Path:
     from interventions.lab.language.decodability import examine
 
-    return examine(*arguments)
+    return examine(*arguments, **own)
 
 
 def told(summary: dict[str, Any]) -> list[str]:
@@ -37,4 +44,4 @@ if __name__ == "__main__":
     spec = Path(__file__).parent / "specs" / "decodability.yaml"
     reason = "pairs and the projection need the states of all prompts at once"
     description = (__doc__ or "").splitlines()[0]
-    sys.exit(language_script(LanguageExperiment(description, spec, prepared, examined, told, not_remote=reason)))
+    sys.exit(language_script(LanguageExperiment(description, spec, prepared, examined, told, flags, reason)))

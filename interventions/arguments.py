@@ -23,7 +23,9 @@ def overrides_apart(parser: argparse.ArgumentParser, arguments: Sequence[str]) -
     An override is what looks like a flag with a value and is none of the parser's own.
     """
     known = _flags_of(parser)
-    overrides = [each for each in arguments if each.startswith("--") and "=" in each and each.split("=")[0] not in known]
+    overrides = [
+        each for each in arguments if each.startswith("--") and "=" in each and each.split("=")[0] not in known
+    ]
     return overrides, [each for each in arguments if each not in overrides]
 
 

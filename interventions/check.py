@@ -17,6 +17,8 @@ from tasks.resolve import build_family
 
 EMBEDDED = "embedded"
 _SOURCES = ("same_task", "other_task", "null_task", "all_tasks")
+_OF_A_STREAM = ("resid_pre", "resid_post", "attn_out")
+"""Sites of function vectors: the stream, and what heads together add to it."""
 
 
 def check_study(study: Study) -> dict[str, str]:
@@ -87,6 +89,9 @@ def _check_edit(edit: EditSection, tasks: Sequence[str], where: str) -> None:
         raise SpecError(f"{where}.vector", f"is missing, op {edit.op} needs one", _example(wanted))
     if (vector.kind == "subspace") != (wanted == "subspace"):
         raise SpecError(f"{where}.vector", f"is a {vector.kind}, op {edit.op} needs a {wanted}", _example(wanted))
+    if vector.function_vector and edit.site not in _OF_A_STREAM:
+        what = f"a function vector is as wide as the residual stream, and is used at {', '.join(_OF_A_STREAM)}"
+        raise SpecError(f"{where}.site", what, f"write one of these instead of {edit.site}, or vector: {{mean: …}}")
     if vector.method == "leace" and edit.site == "head":
         what = "leace has no form for a single head's part of a state"
         raise SpecError(f"{where}.vector.method", what, "use method: pca, or another site")
@@ -106,10 +111,9 @@ def _check_vector(vector: VectorSection, tasks: Sequence[str], where: str) -> No
                 f"{where}.rank", f"{vector.rank} dimensions of {len(tasks)} labels", f"use at most {len(tasks) - 1}"
             )
         return
-    sources = [(f"{where}.mean", vector.mean)] if vector.mean else []
-    sources += [(f"{where}.difference[{i}]", source) for i, source in enumerate(vector.difference or ())]
-    for at, source in sources:
-        _check_source(at, str(source), tasks, _SOURCES)
+    for i, source in enumerate(vector.sources):
+        at = f"{where}.{vector.kind}" + (f"[{i}]" if vector.difference else "")
+        _check_source(at, source, tasks, _SOURCES)
 
 
 def _check_source(

@@ -14,6 +14,7 @@ from interventions.engine.device import device_of
 from interventions.engine.load import load_weights, open_model
 from interventions.engine.local import LocalEngine
 from interventions.engine.memory import budget_for
+from interventions.engine.parameters import counted
 from interventions.measure.decodability import check_k, label_codes
 from interventions.measure.metrics import METRICS
 from interventions.measure.nearest import voted
@@ -25,7 +26,7 @@ from interventions.state import HERE, RunState
 from interventions.store.folder import RunFolder
 from interventions.store.states import StateFile
 from interventions.store.vectors import load_vectors, save_vectors
-from interventions.vectors.make import make
+from interventions.vectors.make import make_all
 
 
 def run_locally(plan: ModelPlan, prefix: str, state: RunState) -> Iterator[tuple[Group, Scores]]:
@@ -45,7 +46,7 @@ def run_locally(plan: ModelPlan, prefix: str, state: RunState) -> Iterator[tuple
         "family": plan.facts.family,
         "layers": plan.facts.layers,
         "width": plan.facts.width,
-        "parameters": sum(p.numel() for p in engine.module.parameters()),
+        **counted(engine.module),
         "dtype": str(engine.dtype).removeprefix("torch."),
         "device": str(engine.device),
     }
@@ -98,7 +99,7 @@ def _vectors(plan: ModelPlan, prefix: str, engine: LocalEngine, state: RunState)
             if not found.is_finite():
                 raise not_finite(f"states of '{plan.section.name}' at {place.site}")
             statistics[fit.id, place] = found
-    operands = {key: make(recipe, statistics) for key, recipe in plan.recipes.items()}
+    operands = make_all(plan.recipes, statistics, engine.projected)
     asked = {(recipe.fit, recipe.place) for recipe in plan.recipes.values() if recipe.only == "correct"}
     notes = lacking_notes({task for key in asked for task in statistics[key].lacks_correct()}, plan, prefix)
     state.fallbacks += notes
@@ -119,7 +120,9 @@ def lacking_notes(lacking: set[str], plan: ModelPlan, prefix: str) -> list[str]:
 def keep_vectors(plan: ModelPlan, name: str, operands: dict[str, Any], folder: RunFolder) -> None:
     """Write fitted vectors, stamped with the run, the model and their places."""
     places = {
-        key: {"site": r.place.site, "position": r.place.position, "layer": r.layer} for key, r in plan.recipes.items()
+        key: {"site": r.place.site, "position": r.place.position, "layer": r.layer}
+        | ({"heads": [[block, start // plan.facts.head_dim] for block, start, _ in r.heads]} if r.heads else {})
+        for key, r in plan.recipes.items()
     }
     stamp = {"digest": folder.digest, "model": plan.section.name, "revision": plan.section.revision, "places": places}
     save_vectors(folder.path / name, operands, stamp)

@@ -51,7 +51,7 @@ def run_remotely(plan: ModelPlan, prefix: str, state: RunState) -> Iterator[tupl
     state.models.append(
         {
             "name": plan.section.name, "revision": plan.section.revision, "family": plan.facts.family,
-            "layers": plan.facts.layers, "width": plan.facts.width, "parameters": run.shell.parameters(),
+            "layers": plan.facts.layers, "width": plan.facts.width, **run.shell.counted(),
             "dtype": dtype, "device": facts["device"], "host": run.host.url, "autocast": facts["autocast"],
             "budget": {**asdict(run.sizes.budget), "halved": passes.halvings},
             "mantissa_bits": run.sizes.bits, "jobs": run.parts.facts(),

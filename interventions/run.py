@@ -182,6 +182,7 @@ def plan_json(plans: Sequence[ModelPlan], costs: Sequence[Cost]) -> dict[str, An
                 "fits": [
                     {"id": f.id, "shots": f.shots, "prompts": sum(map(len, f.prompts.values()))} for f in plan.fits
                 ],
+                "tasks": list(plan.tasks.values()),
                 "vectors": len(plan.recipes),
                 "decodings": [{"id": d.id, "prompts": sum(map(len, d.prompts.values()))} for d in plan.decodings],
                 "cost": cost.as_dict(),

@@ -7,6 +7,7 @@ Only sentences that hold all six tags take part, so that every task is asked abo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +20,7 @@ from interventions.spec.sections import Section
 from tasks import grammar
 from tasks.base import FAMILIES, NULL, Item
 from tasks.files import sha256_of
-from tasks.sentences import TAG_NAMES, TAGS, Corpus, Sentence, Word, shipped
+from tasks.sentences import TAG_NAMES, TAGS, Corpus, Sentence, TagCounts, Word, shipped
 
 GENERATED = 4000
 """Sentences of the pool that the grammar yields; it can yield many millions."""
@@ -32,14 +33,30 @@ class DatasetOptions(Section):
 
     name: str = Field(description="Hub name or local folder")
     config: str | None = None
+    revision: str | None = Field(None, description="branch, tag or commit on the Hub")
     split: str = "train"
     words: str = Field(description="column of lists of words")
     tags: str = Field(description="column of lists of universal or Penn tags, text or ClassLabel")
+    text: str | None = Field(
+        None, description="column of the running text, which shows what is one word (don't); else words apart by spaces"
+    )
+
+
+REAL_TEXT = DatasetOptions(
+    name="commul/universal_dependencies", revision="2.17", config="en_ewt", words="tokens", tags="upos", text="text"
+)
+"""What ``source: hub`` reads where no data set is given: the English Web Treebank, 12,544 sentences of its train part.
+
+The older universal-dependencies/universal_dependencies is a loading script, which `datasets` 4 refuses; this one holds
+parquet. Its columns are those that its generator writes (github.com/bot-zen/ud-hf-parquet-tools).
+"""
 
 
 class PosOptions(Section):
     source: Source | None = Field(
-        None, description="grammar: generated, the embedded model's default; sentences: shipped, any other's"
+        None,
+        description="grammar: generated, the embedded model's default; sentences: shipped, any other's; hub: English"
+        " Web Treebank, if no dataset is given (the network is needed once)",
     )
     treebank: str | None = Field(None, description="path of a CoNLL-U file; implies source: treebank")
     dataset: DatasetOptions | None = Field(None, description="implies source: hub")
@@ -49,11 +66,11 @@ class PosOptions(Section):
         given = [name for name in ("treebank", "dataset") if getattr(self, name) is not None]
         if len(given) == 2:
             raise ValueError("has both treebank and dataset, expected one source; leave one out")
-        needed = {"treebank": "treebank", "hub": "dataset"}.get(self.source or "")
-        if self.source is not None and given != [needed] * (needed is not None):
-            if given:
-                raise ValueError(f"source {self.source} does not read {given[0]}; leave one of the two out")
-            raise ValueError(f"source {self.source} needs {needed}; give it")
+        read = {"treebank": "treebank", "hub": "dataset"}.get(self.source or "")
+        if self.source is not None and given and given != [read]:
+            raise ValueError(f"source {self.source} does not read {given[0]}; leave one of the two out")
+        if self.source == "treebank" and not given:
+            raise ValueError("source treebank needs treebank; give it")
         return self
 
     def chosen(self, embedded: bool) -> Source:
@@ -100,9 +117,7 @@ class PartsOfSpeech:
             assert self.options.treebank is not None
             name, found = self.options.treebank, read_conllu(self.options.treebank)
         else:
-            dataset = self.options.dataset
-            assert dataset is not None
-            name, found = dataset.name, read_dataset(**dataset.model_dump())
+            name, found = self.dataset.name, read_dataset(**self.dataset.model_dump())
         corpus = Corpus.of(found)
         if not corpus.sentences:
             why = "; ".join(f"{count} {reason}" for reason, count in corpus.excluded.items()) or "it is empty"
@@ -112,6 +127,11 @@ class PartsOfSpeech:
                 "give a larger one, with universal or Penn tags",
             )
         return corpus
+
+    @property
+    def dataset(self) -> DatasetOptions:
+        """What ``source: hub`` reads."""
+        return self.options.dataset or REAL_TEXT
 
     def data_files(self) -> Sequence[Path]:
         return () if self.options.treebank is None else (Path(self.options.treebank).expanduser(),)
@@ -133,12 +153,13 @@ class PartsOfSpeech:
     def describe(self) -> dict[str, Any]:
         facts: dict[str, Any] = {"family": "pos", "source": self.source}
         if self.source == "grammar":
-            lexicon = {tag: len(words) for tag, words in grammar.LEXICON.items()}
-            return {**facts, "sentences_generated": GENERATED, "lexicon": lexicon}
+            # what each pool holds, whatever its seed: a sentence has all tags, its words one each
+            tags = {tag: asdict(TagCounts(GENERATED, len(words), 0)) for tag, words in grammar.LEXICON.items()}
+            return {**facts, "sentences_read": GENERATED, "sentences_kept": GENERATED, "excluded": {}, "by_tag": tags}
         if self.options.treebank is not None:
             facts |= {"file": self.options.treebank, "sha256": sha256_of(self.options.treebank)}
-        if self.options.dataset is not None:
-            facts["dataset"] = self.options.dataset.model_dump()
+        if self.source == "hub":
+            facts["dataset"] = self.dataset.model_dump()
         facts["tags"] = {task: list(names) for task, names in TAG_NAMES.items()}
         return {**facts, **self.corpus.describe()}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
 
@@ -18,6 +18,11 @@ OTHER = "other"
 
 MAX_WORDS = 40
 """Longer sentences are left out: ten of them already fill a small model's context."""
+
+TOO_LONG = f"more than {MAX_WORDS} words"
+LACKING = "lacks one of the six parts of speech"
+CONTRACTED = "the first word of a tag is part of a contraction or compound"
+REPEATED = "same text as an earlier one"
 
 TAG_NAMES: dict[str, tuple[str, ...]] = {
     "noun": ("NOUN", "NN", "NNS"),
@@ -64,13 +69,30 @@ class Sentence:
     def fault(self) -> str:
         """Why the sentence cannot be asked about under all six tasks; empty where it can."""
         if len(self.words) > MAX_WORDS:
-            return f"more than {MAX_WORDS} words"
+            return TOO_LONG
         firsts = [self.first(tag) for tag in TAGS]
         if None in firsts:
-            return "lacks one of the six parts of speech"
-        if any(word is not None and len(word.tags) > 1 for word in firsts):
-            return "the first word of a tag is part of a contraction or compound"
-        return ""
+            return LACKING
+        return CONTRACTED if any(map(self.contracts, TAGS)) else ""
+
+    def contracts(self, tag: str) -> bool:
+        """Whether the tag's first word is one of several tags, and so no word to answer with."""
+        word = self.first(tag)
+        return word is not None and len(word.tags) > 1
+
+
+@dataclass(frozen=True)
+class TagCounts:
+    """What a source holds of one tag.
+
+    sentences: read ones that have it. first_words: different first words of it, as written, in the sentences kept, so
+    the different answers of its task. contracted: sentences left out as CONTRACTED where it is this tag's first word
+    (one sentence can count under several tags).
+    """
+
+    sentences: int
+    first_words: int
+    contracted: int
 
 
 @dataclass(frozen=True)
@@ -79,30 +101,39 @@ class Corpus:
 
     sentences: tuple[Sentence, ...]
     excluded: Mapping[str, int]
+    tags: Mapping[str, TagCounts]
 
     @classmethod
     def of(cls, found: Iterable[Sentence]) -> Corpus:
         kept: dict[str, Sentence] = {}
         excluded: Counter[str] = Counter()
+        having: Counter[str] = Counter()
+        contracted: Counter[str] = Counter()
         for sentence in found:
-            fault = sentence.fault() or ("same text as an earlier one" if sentence.text in kept else "")
+            having.update(tag for tag in TAGS if sentence.first(tag))
+            fault = sentence.fault() or (REPEATED if sentence.text in kept else "")
             if fault:
                 excluded[fault] += 1
             else:
                 kept[sentence.text] = sentence
-        return cls(tuple(kept.values()), dict(sorted(excluded.items())))
+            if fault == CONTRACTED:
+                contracted.update(filter(sentence.contracts, TAGS))
+        firsts = {tag: {sentence.first(tag) for sentence in kept.values()} for tag in TAGS}
+        tags = {tag: TagCounts(having[tag], len(firsts[tag]), contracted[tag]) for tag in TAGS}
+        return cls(tuple(kept.values()), dict(sorted(excluded.items())), tags)
 
     @property
     def read(self) -> int:
         return len(self.sentences) + sum(self.excluded.values())
 
     def describe(self) -> dict[str, Any]:
-        """Counts of sentences, and of single-tag words a tag in the sentences kept."""
+        """Counts of sentences, what is known of each tag, and of single-tag words a tag in the sentences kept."""
         words = Counter(word.tags[0] for s in self.sentences for word in s.words if len(word.tags) == 1)
         return {
             "sentences_read": self.read,
             "sentences_kept": len(self.sentences),
             "excluded": dict(self.excluded),
+            "by_tag": {tag: asdict(counts) for tag, counts in self.tags.items()},
             "words": {tag: words[tag] for tag in (*TAGS, OTHER)},
         }
 

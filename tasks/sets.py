@@ -20,6 +20,7 @@ from tasks.prompts import Prompt, Prompter
 
 Role = Literal["evaluate", "fit", "decodability"]
 _ROLE_SEED = {"evaluate": 1, "fit": 2, "decodability": 3}
+_LABELS_SEED = 4
 
 
 class Halves:
@@ -65,8 +66,32 @@ class Halves:
 
     def prompts(
         self, prompter: Prompter, role: Role, tasks: Sequence[str], shots: int, count: int,
-        others: Sequence[str] = (), shared: bool = False,
+        others: Sequence[str] = (), shared: bool = False, shuffled: bool = False,
     ) -> dict[str, list[Prompt]]:  # fmt: skip
-        """Task -> its prompts, which carry their answers under the ``others`` as alternatives."""
+        """Task -> its prompts, which carry their answers under the ``others`` as alternatives.
+
+        shuffled: the outputs of each prompt's demonstrations change places, in all tasks in the same way.
+        """
         rows = {task: self.rows(role, task, shots, count, shared) for task in tasks}
+        if shuffled:
+            for found in rows.values():
+                found[:] = [self._shuffled(row, 0 if shared else i) for i, row in enumerate(found)]
         return {task: prompter.prompts(task, found, others=others) for task, found in rows.items()}
+
+    def _shuffled(self, row: Sequence[Item], number: int) -> list[Item]:
+        """The row with its demonstrations' answers deranged; number: of the prompt (one for all that share them)."""
+        *demos, query = row
+        order = derangement(len(demos), np.random.default_rng([self.seed, _LABELS_SEED, number]))
+        return [Item(demo.input, demos[other].answers) for demo, other in zip(demos, order, strict=True)] + [query]
+
+
+def derangement(size: int, rng: np.random.Generator) -> list[int]:
+    """A permutation of ``range(size)`` (of 2 or more) that leaves nothing in its place, each as likely as any other.
+
+    Permutations are drawn until one does; more than a third of them do, of whatever size.
+    """
+    assert size > 1, "refused by PromptsSection"
+    while True:
+        order = rng.permutation(size)
+        if (order != np.arange(size)).all():
+            return order.tolist()

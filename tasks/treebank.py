@@ -6,6 +6,7 @@ range ("3-4"); empty nodes ("5.1") stand for words that are not written. What is
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -93,21 +94,26 @@ def _starts(text: str, forms: Sequence[str]) -> list[int] | None:
     return None if text[at:].strip() else starts
 
 
-def read_dataset(name: str, config: str | None, split: str, words: str, tags: str) -> Iterator[Sentence]:
-    """All rows of a data set (a Hub name or a local folder) as sentences, words apart by spaces.
+def read_dataset(
+    name: str, config: str | None, split: str, words: str, tags: str, revision: str | None = None,
+    text: str | None = None,
+) -> Iterator[Sentence]:  # fmt: skip
+    """All rows of a data set (a Hub name or a local folder) as sentences.
 
     words: column of lists of words. tags: column of lists of tags, as text or as a ClassLabel, universal
-    or Penn. Raises TaskError where it cannot be had or has no such columns.
+    or Penn. text: column of the running text; without it, and in rows where it does not hold the words in their
+    order, they stand apart by spaces. Raises TaskError where the data set cannot be had or has no such columns.
     """
-    rows = _load(name, config, split)
-    for field, column in (("words", words), ("tags", tags)):
+    rows = _load(name, config, revision, split)
+    columns = {"words": words, "tags": tags} | ({} if text is None else {"text": text})
+    for field, column in columns.items():
         if column not in rows.column_names:
             known = rows.column_names
             what = f"'{name}' has no column '{column}'"
             raise TaskError(f"tasks.dataset.{field}", what, suggest(column, known))
     feature = rows.features[tags]
     labels = getattr(getattr(feature, "feature", feature), "names", None)
-    for i, row in enumerate(rows.select_columns([words, tags])):
+    for i, row in enumerate(rows.select_columns([*dict.fromkeys(columns.values())])):
         forms, named = row[words], row[tags]
         if labels and isinstance(named, list):
             named = [labels[tag] for tag in named]
@@ -120,7 +126,11 @@ def read_dataset(name: str, config: str | None, split: str, words: str, tags: st
         if len(forms) != len(named):
             what = f"row {i} of '{name}' has {len(forms)} words and {len(named)} tags"
             raise TaskError("tasks.dataset", what, "mend the data set")
-        yield as_written([(_whole(form), [tag_of(tag)]) for form, tag in zip(forms, named, strict=True)], "")
+        running = "" if text is None else row[text]
+        if not isinstance(running, str):
+            what = f"row {i} of '{name}' has no text in '{text}'"
+            raise TaskError("tasks.dataset.text", what, "name the column of running text, or leave it out")
+        yield as_written([(_whole(form), [tag_of(tag)]) for form, tag in zip(forms, named, strict=True)], running)
 
 
 def _texts(value: Any) -> bool:
@@ -132,22 +142,27 @@ def _whole(form: str) -> str:
     return "_".join(form.split())
 
 
-def _load(name: str, config: str | None, split: str) -> Any:
+def _load(name: str, config: str | None, revision: str | None, split: str) -> Any:
     import datasets
     from datasets.exceptions import DatasetsError
 
     quiet = not sys.stderr.isatty() and not datasets.are_progress_bars_disabled()
     if quiet:
         datasets.disable_progress_bars()
+    # each of its attempts to reach the Hub is a warning; what comes of them is told below, in one line
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(logging.ERROR)
     try:
-        return datasets.load_dataset(name, config, split=split)
+        return datasets.load_dataset(name, config, split=split, revision=revision)
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise TaskError(
             "tasks.dataset",
             f"split '{split}' of '{name}' cannot be loaded ({reason})",
-            "check name, config, split and the network, or give a local folder",
+            "check name, config, revision, split and the network, or give a local folder",
         ) from None
     finally:
+        hub.setLevel(level)
         if quiet:
             datasets.enable_progress_bars()

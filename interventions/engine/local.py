@@ -15,6 +15,7 @@ from interventions.engine.batch import Batch, Capture, make_batch, on_device
 from interventions.engine.batches import decoding_batches, fit_batches
 from interventions.engine.device import device_of
 from interventions.engine.families import architecture_of, head_dim_of
+from interventions.engine.projection import projected
 from interventions.engine.steps import largest_moves, states_and_hits, update_statistics
 from interventions.engine.trace import Wiring, traced_forward
 from interventions.errors import ModelError
@@ -159,6 +160,15 @@ class LocalEngine:
         """Of the states at a site: d_model, or all heads' parts side by side."""
         config = self.module.config
         return config.num_attention_heads * head_dim_of(config) if site == "head" else config.hidden_size
+
+    def projected(self, given: dict[int, Tensor]) -> dict[int, Tensor]:
+        """Block -> rows of heads' outputs through its output projection, as ``vectors.function.Project`` says."""
+        token = torch.zeros(1, 1, dtype=torch.long, device=self.device)
+        if self.embed is None:
+            return projected(self.traced, self.wiring, {"input_ids": token}, given, self.device)
+        with torch.no_grad():
+            states = self.embed(token)
+        return projected(self.traced, self.wiring, {"inputs_embeds": states}, given, self.device)
 
     def decode(
         self, decoding: Decoding, score: Scorer, keep: Keep, step: Step = lambda _: None

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from interventions.engine.families import at_path
+from interventions.engine.projection import projected
 from interventions.engine.record import Record, opened
 from interventions.engine.steps import largest_moves, states_and_hits, update_statistics
 from interventions.engine.trace import Wiring, traced_forward
-from interventions.vectors.make import make
+from interventions.vectors.make import make_all
 from interventions.vectors.statistics import PlaceStatistics
 
 
@@ -32,6 +33,9 @@ def carried_out(model: Any, job: dict[str, Any], tools: dict[str, Any]) -> dict[
     def forward(batch: Any, operands: dict[str, Any], scorers: dict[str, Callable]) -> dict[str, Any]:
         return traced_forward(model, wiring, batch, operands, scorers, tools["ops"])
 
+    def project(given: dict[int, Tensor]) -> dict[int, Tensor]:
+        return projected(model, wiring, {"input_ids": torch.ones(1, 1, dtype=torch.long)}, given, h.device)
+
     def batch_of(sealed: Any) -> Any:
         return opened(sealed, h.device)
 
@@ -44,7 +48,8 @@ def carried_out(model: Any, job: dict[str, Any], tools: dict[str, Any]) -> dict[
     answer["fits_finite"] = all([one.is_finite() for one in statistics.values()])
     lacking = [task for key in job["asked"] for task in statistics[tuple(key)].lacks_correct()]
     answer["lacking"] = sorted(set(lacking))
-    operands = {key: make(Record(**recipe), statistics) for key, recipe in job["recipes"].items()}  # type: ignore[arg-type]
+    recipes = {key: Record(**recipe) for key, recipe in job["recipes"].items()}
+    operands = make_all(recipes, statistics, project)  # type: ignore[arg-type]
     if job["packs"]:
         placed = {key: operand.to(h.device) for key, operand in operands.items()}
         answer.update(scored(forward, batch_of, job, placed, tools))

@@ -111,7 +111,7 @@ class _Builder:
             lacking = [task for task in tasks if task not in evaluated]
             made = halves.prompts(
                 prompter, "evaluate", lacking, spec.prompts.shots, spec.prompts.queries,
-                others=real, shared=spec.prompts.demonstrations == "shared",
+                others=real, shared=spec.prompts.demonstrations == "shared", shuffled=spec.prompts.labels == "shuffled",
             )  # fmt: skip
             evaluated.update({task: tuple(prompts) for task, prompts in made.items()})
 
@@ -187,7 +187,7 @@ class _Builder:
             recipes = self.fit_recipes[fit.id]
             places = tuple(dict.fromkeys(recipe.place for recipe in recipes))
             _check_places(fit, places)
-            layers = tuple(sorted({recipe.layer for recipe in recipes}))
+            layers = tuple(sorted({block for recipe in recipes for block in recipe.blocks}))
             leace = tuple(sorted({r.only for r in recipes if r.kind == "subspace" and r.method == "leace"}))
             fits.append(Fit(fit.id, fit.prompts, fit.labels, fit.shots, layers, places, leace))
         plan = ModelPlan(

@@ -9,7 +9,7 @@ from typing import Any
 
 from interventions.ops import OPS
 from interventions.plan.facts import ModelFacts
-from interventions.plan.spots import Spot, spots_of
+from interventions.plan.spots import Spot, spots_of, summed_heads
 from interventions.spec.axes import Point, Variant
 from interventions.spec.sections import ControlSection, EditSection, VectorSection
 from interventions.vectors.base import Place, Recipe
@@ -132,12 +132,8 @@ def resolve_source(source: str, context: Context) -> tuple[tuple[str, ...], str]
 def _vector_task(vector: VectorSection, context: Context) -> str:
     if vector.subspace:
         return "tasks"
-    names = [resolve_source(s, context)[1] for s in _sources(vector)]
-    return names[0] if len(names) == 1 or _sources(vector)[0] == "same_task" else "-".join(names)
-
-
-def _sources(vector: VectorSection) -> list[str]:
-    return [vector.mean] if vector.mean else list(vector.difference or ())
+    names = [resolve_source(s, context)[1] for s in vector.sources]
+    return names[0] if len(names) == 1 or vector.sources[0] == "same_task" else "-".join(names)
 
 
 @dataclass(frozen=True)
@@ -148,7 +144,7 @@ class _Part:
     recipe: Recipe | None
 
 
-def _part(section: EditSection, spot: Spot, label: str, context: Context) -> _Part:
+def _part(section: EditSection, spot: Spot, label: str, context: Context, where: str) -> _Part:
     position = json.dumps(section.position)
     layer, head = spot
     edit = Edit(section.op, section.site, layer, position, section.strength, head=head)
@@ -156,20 +152,21 @@ def _part(section: EditSection, spot: Spot, label: str, context: Context) -> _Pa
     if vector is None:
         source = _donor_task(section, context)
         return _Part(replace(edit, operand=STATE + source) if source else edit, None)
-    named = [resolve_source(source, context)[0] for source in _sources(vector)]
-    labels = context.tasks
+    named = [resolve_source(source, context)[0] for source in vector.sources]
+    labels, size = context.tasks, context.facts.head_dim
     recipe = Recipe(
         key=f"{label}/{_vector_task(vector, context)}/{layer}" + (f".{head}" if head >= 0 else ""),
         fit=context.fit_ids[vector.shots, vector.prompts],
         kind=vector.kind,  # type: ignore[arg-type]
-        place=Place(section.site, position),
+        place=Place("head" if vector.function_vector else section.site, position),
         layer=layer,
         only=vector.only,
         plus=labels if vector.subspace else named[0],
         minus=named[1] if len(named) > 1 else (),
         rank=(vector.rank or len(labels) - 1) if vector.subspace else 0,
         method=vector.method,
-        columns=(head * context.facts.head_dim, (head + 1) * context.facts.head_dim) if head >= 0 else None,
+        columns=(head * size, (head + 1) * size) if head >= 0 else None,
+        heads=tuple((block, n * size, (n + 1) * size) for block, n in summed_heads(vector, context.facts, where)),
     )
     return _Part(replace(edit, operand=recipe.key), recipe)
 
@@ -193,8 +190,9 @@ def cells_of(
     for spots in spots_of(variant, context.facts, where):
 
         def parts(context: Context, spots: list[list[Spot]] = spots) -> list[_Part]:
+            at = [where if variant.section.edits is None else f"{where}.edits[{i}]" for i in range(len(sections))]
             return [
-                _part(section, spot, base + (f".{i}" if len(sections) > 1 else ""), context)
+                _part(section, spot, base + (f".{i}" if len(sections) > 1 else ""), context, at[i])
                 for i, (section, own) in enumerate(zip(sections, spots, strict=True))
                 for spot in own
             ]
@@ -222,7 +220,7 @@ def _control_cells(control: ControlSection, own, vectors, context, cell, parts, 
         made = [_Part(edit, None) for edit in same]
         yield cell(made, "self", "")
     elif control.name == "other_task":
-        if any("same_task" in _sources(v) for v in vectors) or any(p.edit.operand == STATE + SAME for p in own):
+        if any("same_task" in v.sources for v in vectors) or any(p.edit.operand == STATE + SAME for p in own):
             made = parts(replace(context, task=context.partner()))
             yield cell(made, "other_task", context.partner(), goal=context.partner())
     elif control.name in ("random", "random_subspace"):

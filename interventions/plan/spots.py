@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from interventions.errors import SpecError
 from interventions.plan.facts import ModelFacts
 from interventions.spec.axes import Variant
+from interventions.spec.head_pairs import parse_pairs
 from interventions.spec.layers import parse_layers
-from interventions.spec.sections import EditSection, Together
+from interventions.spec.sections import EditSection, Together, VectorSection
 
 Spot = tuple[int, int]
 """(block, head), head -1 where none is meant."""
@@ -44,3 +45,16 @@ def _heads_of(edit: EditSection, facts: ModelFacts, where: str) -> tuple[int, ..
         what = f"there is no site '{edit.site}' in family '{facts.family}'"
         raise SpecError(f"{where}.site", what, f"choose one of {', '.join(facts.sites)}")
     return parse_layers(edit.heads, facts.heads, f"{where}.heads", "head") if edit.site == "head" else (-1,)
+
+
+def summed_heads(vector: VectorSection, facts: ModelFacts, where: str) -> tuple[Spot, ...]:
+    """The heads whose outputs a function vector sums, none of any other vector.
+
+    Raises SpecError for a family without heads, and for heads that the model has not.
+    """
+    if vector.heads is None:
+        return ()
+    if "head" not in facts.sites:
+        what = f"there are no attention heads in family '{facts.family}'"
+        raise SpecError(f"{where}.vector.function_vector", what, "write mean: … instead, or use another model")
+    return parse_pairs(vector.heads, facts.layers, facts.heads, f"{where}.vector.heads")

@@ -57,7 +57,7 @@ def describe(spec: Mapping[str, Any], manifest: Mapping[str, Any], tasks: list[s
     queries = f"{_text(spec, 'prompts', 'queries')} queries of each of {listed(tasks)}" if tasks else "no query"
     sentences.append(
         f"Tasks of the family {_text(spec, 'tasks', 'family')}: {queries}, with"
-        f" {_text(spec, 'prompts', 'shots')} demonstrations before the query{_drawn(spec)}."
+        f" {_text(spec, 'prompts', 'shots')} demonstrations before the query{_drawn(spec)}{_labelled(spec)}."
     )
     if spec["controls"]:
         sentences.append(f"Controls, each at the same places: {_controls(spec['controls'])}.")
@@ -85,6 +85,14 @@ def _drawn(spec: Mapping[str, Any]) -> str:
         return ""
     shared = "the same ones for all queries of a task"
     return f", drawn anew for every query or {shared} (swept)" if "fresh" in drawn else f", {shared}"
+
+
+def _labelled(spec: Mapping[str, Any]) -> str:
+    """Whose outputs the demonstrations carry, where those are not always their own."""
+    labels = values_of(spec, "prompts", "labels")
+    if "shuffled" not in labels:
+        return ""
+    return ", with their own outputs or another's (swept)" if "own" in labels else ", each with another one's output"
 
 
 def describe_interventions(spec: Mapping[str, Any]) -> dict[str, str]:
@@ -138,6 +146,9 @@ def _vector(vector: Mapping[str, Any] | None) -> str:
     if vector.get("subspace"):
         rank = f"{_text(vector['rank'])}-dimensional " if vector.get("rank") else ""
         what = f"the {rank}subspace in which the tasks' states differ ({_text(vector['method'])})"
+    elif vector.get("function_vector"):
+        heads = _named_heads(vector["heads"])
+        what = f"the function vector of {heads}, their mean outputs for {_phrase(_SOURCES, vector['function_vector'])}"
     elif isinstance(vector.get("difference"), list):
         plus, minus = (_phrase(_SOURCES, source) for source in vector["difference"])
         what = f"the mean state of {plus} minus that of {minus}"
@@ -146,6 +157,13 @@ def _vector(vector: Mapping[str, Any] | None) -> str:
     which = "correctly answered " if vector["only"] == "correct" and vector.get("mean") != "null_task" else ""
     prompts = f"up to {_text(vector['prompts'])} {which}prompts a task of {_text(vector['shots'])} demonstrations"
     return f"{what} ({prompts})"
+
+
+def _named_heads(pairs: Any) -> str:
+    """``heads 2.1 and 3.0``: block, then head."""
+    if isinstance(pairs, Mapping):
+        return " or ".join(map(_named_heads, pairs["sweep"])) + " (swept)"
+    return f"head{'s' * (len(pairs) > 1)} " + listed(f"{layer}.{head}" for layer, head in pairs)
 
 
 def _position(position: Any) -> str:

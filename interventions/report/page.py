@@ -19,6 +19,7 @@ from interventions.report.heads import top_heads
 from interventions.report.numbers import best_place, fraction, place_label, plain, signed, with_interval
 from interventions.report.run_files import Run, read_run, setting_label
 from interventions.report.style import styled
+from interventions.report.task_counts import task_counts
 from interventions.store.folder import atomically
 
 MOST_ROWS = 4000
@@ -95,6 +96,7 @@ def render(run: Run, figures: list[dict[str, str]]) -> str:
         manifest=run.manifest,
         sentences=describe(run.spec, run.manifest, tasks),
         interventions=describe_interventions(run.spec),
+        counted=task_counts(run.manifest["tasks"]),
         entries=run.summary["interventions"],
         setting_label=setting_label,
         place_label=place_label,

@@ -15,6 +15,7 @@ from rich.text import Text
 from interventions.report.findings import best_what, findings
 from interventions.report.numbers import best_place, fraction, signed, with_interval
 from interventions.report.run_files import setting_label
+from interventions.report.task_counts import Counted, task_counts
 from interventions.spec.axes import Study
 
 
@@ -104,3 +105,16 @@ def print_plan(study: Study, plan: Mapping[str, Any]) -> None:
     for name, values in rows.items():
         table.add_row(name, *values)
     console.print(table)
+    for counted in task_counts(facts for model in plan["models"] for facts in model["tasks"]):
+        console.print(Text(counted.sentence), soft_wrap=True)
+        console.print(counts_table(counted))
+
+
+def counts_table(counted: Counted) -> Table:
+    """What a source holds, a row a tag."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for number, head in enumerate(counted.heads):
+        table.add_column(Text(head), justify="right" if number else "left")
+    for row in counted.rows:
+        table.add_row(*map(Text, row))
+    return table

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from interventions.spec.head_pairs import HeadPairs
 from interventions.spec.layers import TEXT_PATTERN, canonical_layers
 from interventions.spec.positions import PositionName, check_position
 from interventions.spec.refusal import Refusal, only_once
@@ -88,14 +89,29 @@ class PromptsSection(Section):
         default="fresh",
         description="fresh: drawn anew for every query; shared: the same ones for all queries of a task, computed once",
     )
+    labels: Literal["own", "shuffled"] = Field(
+        default="own",
+        description="of evaluated prompts; shuffled: each demonstration carries the output of another one",
+    )
     seed: Seed = 0
     template: TemplateSection = TemplateSection()
+
+    @model_validator(mode="after")
+    def _enough_to_shuffle(self) -> PromptsSection:
+        if self.labels == "shuffled" and self.shots < 2:
+            what = f"shuffled needs at least 2 demonstrations, shots is {self.shots}"
+            raise Refusal(what, "use more shots, or labels: own", ("labels",))
+        return self
+
+
+VECTOR_KINDS = ("mean", "difference", "subspace", "function_vector")
+"""Fields of which a vector has exactly one: what it is."""
 
 
 class VectorSection(Section):
     """What an edit writes or removes, fitted on prompts that share no row with the evaluated ones."""
 
-    model_config = ConfigDict(json_schema_extra=_exactly_one("mean", "difference", "subspace"))
+    model_config = ConfigDict(json_schema_extra=_exactly_one(*VECTOR_KINDS))
 
     mean: str | None = Field(default=None, description="same_task, other_task, null_task, all_tasks, or a task's name")
     difference: Annotated[list[str], Field(min_length=2, max_length=2), Differing] | None = Field(
@@ -104,6 +120,10 @@ class VectorSection(Section):
     subspace: Literal["tasks"] | None = Field(
         default=None, description="tasks: the space in which the tasks' states differ"
     )
+    function_vector: str | None = Field(
+        default=None, description="summed outputs of `heads`; of same_task or another source, as under `mean`"
+    )
+    heads: HeadPairs = Field(default=None, description="of a function vector: [layer, head] pairs")
     method: Literal["pca", "leace"] = Field(default="pca", description="of a subspace: PCA of the task means, or LEACE")
     rank: Count | None = Field(default=None, description="of a subspace; default: number of labels - 1")
     shots: Shots = Field(default=8, description="demonstrations of a fit prompt")
@@ -112,19 +132,30 @@ class VectorSection(Section):
 
     @property
     def kind(self) -> str:
-        return next(kind for kind in ("mean", "difference", "subspace") if getattr(self, kind) is not None)
+        return next(kind for kind in VECTOR_KINDS if getattr(self, kind) is not None)
+
+    @property
+    def sources(self) -> list[str]:
+        """Whose prompts it is fitted on, as the spec names them; none of a subspace, which takes all tasks'."""
+        one = self.mean or self.function_vector
+        return [one] if one else list(self.difference or ())
 
     @model_validator(mode="after")
     def _one_kind(self) -> VectorSection:
-        given = [kind for kind in ("mean", "difference", "subspace") if getattr(self, kind) is not None]
+        given = [kind for kind in VECTOR_KINDS if getattr(self, kind) is not None]
         if len(given) != 1:
             has = " and ".join(given) or "none"
-            raise Refusal(f"has {has}, expected exactly one of mean, difference, subspace", "write one of the three")
+            raise Refusal(f"has {has}, expected exactly one of {', '.join(VECTOR_KINDS)}", "write one of them")
         for field, unset in (("rank", None), ("method", "pca")):
             value = getattr(self, field)
             if self.subspace is None and value != unset:
                 what = f"found {shown(value)} beside {self.kind}, but only a subspace has a {field}"
                 raise Refusal(what, "remove it, or write subspace: tasks", (field,))
+        if self.function_vector is None and self.heads is not None:
+            what = f"found {shown(self.heads)} beside {self.kind}, but only a function vector has heads"
+            raise Refusal(what, "remove it, or write function_vector: same_task", ("heads",))
+        if self.function_vector is not None and self.heads is None:
+            raise Refusal("is missing, a function vector is a sum over heads", "add [[layer, head], …]", ("heads",))
         return self
 
 

@@ -26,7 +26,7 @@ from interventions.store.remains import (
     remove_unfinished,
     unfinished,
 )
-from interventions.store.schema import VERSION
+from interventions.store.schema import STAMP, VERSION
 from interventions.store.tables import growing_table
 
 
@@ -74,7 +74,7 @@ class RunFolder:
         self.write_json(MANIFEST, {**self.manifest, **entries})
 
     def write_table(self, name: str, table: pl.DataFrame) -> None:
-        atomically(self.path / name, lambda path: table.write_parquet(path, metadata={"patchboard": str(VERSION)}))
+        atomically(self.path / name, lambda path: table.write_parquet(path, metadata={STAMP: str(VERSION)}))
 
     @contextmanager
     def growing_table(self, name: str, schema: Mapping[str, pl.DataType]) -> Iterator[Callable[[pl.DataFrame], None]]:

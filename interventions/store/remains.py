@@ -13,6 +13,9 @@ import numpy as np
 import polars as pl
 from safetensors import safe_open
 
+from interventions.store import EXAMINED
+from interventions.store.schema import STAMP
+
 MANIFEST = "manifest.json"
 SPEC = "spec.yaml"
 LOCK = ".lock"
@@ -47,8 +50,21 @@ def contents(path: Path) -> tuple[list[str], list[str]]:
     """(files and folders that a run writes, names of anything else), without locks, W&B's and unfinished files."""
     names = [entry.name for entry in path.iterdir()] if path.is_dir() else []
     names = [name for name in names if name not in (LOCK, MIRROR) and not is_unfinished(name)]
-    own = [name for name in names if name in FOLDERS or _is_file_of_a_run(name)]
+    own = [name for name in names if name in FOLDERS or _is_file_of_a_run(name) or _is_experiments(path / name)]
     return own, [name for name in names if name not in own]
+
+
+def _is_experiments(place: Path) -> bool:
+    """Whether it is a table with our stamp, or the folder of an experiment: each has tables of its own names."""
+    if place.is_dir():
+        return place.name == EXAMINED and (place / MANIFEST).is_file()
+    if place.suffix != ".parquet":
+        return False
+    try:
+        with open(place, "rb") as opened:  # by name polars would take "seed[1]" for a pattern
+            return STAMP in pl.read_parquet_metadata(opened)
+    except (OSError, pl.exceptions.PolarsError):
+        return False
 
 
 def remove_unfinished(path: Path) -> None:
@@ -88,6 +104,10 @@ def remove_run(path: Path) -> None:
     for name in contents(path)[0]:
         if name in FOLDERS:
             shutil.rmtree(path / name, ignore_errors=True)
+        elif name == EXAMINED:
+            remove_run(path / name)
+            if not any((path / name).iterdir()):
+                (path / name).rmdir()
         else:
             (path / name).unlink(missing_ok=True)
 

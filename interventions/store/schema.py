@@ -7,6 +7,9 @@ import polars as pl
 VERSION = 1
 """Raised whenever a column changes its name, type, unit or meaning."""
 
+STAMP = "patchboard"
+"""Key in the metadata of every table; its value is the version."""
+
 CELL: dict[str, pl.DataType] = {
     "intervention": pl.String(),  # name in the spec
     "control": pl.String(),  # "" for the intervention itself, else the control's name

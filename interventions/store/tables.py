@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from interventions.store.schema import VERSION
+from interventions.store.schema import STAMP, VERSION
 
 _BYTES_AT_ONCE = 1 << 22
 """Size of a row group in memory; writing and reading one takes several times that. Small pieces wait for others:
@@ -21,7 +21,7 @@ def growing_table(path: Path, schema: Mapping[str, pl.DataType]) -> Iterator[Cal
     # polars writes a table at once or not at all; loading pyarrow takes a while, so it waits until here
     from pyarrow import parquet
 
-    stamped = pl.DataFrame(schema=schema).to_arrow().schema.with_metadata({"patchboard": str(VERSION)})
+    stamped = pl.DataFrame(schema=schema).to_arrow().schema.with_metadata({STAMP: str(VERSION)})
     waiting: list[pl.DataFrame] = []
 
     def append(piece: pl.DataFrame) -> None:

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from interventions.errors import RunFolderError
 from interventions.store.folder import atomically
-from interventions.store.schema import VERSION
+from interventions.store.schema import STAMP, VERSION
 from interventions.sweep.collect import Point, best_of, collected, table_of
 from interventions.sweep.file import SweepFile
 from interventions.sweep.runner import Runner, environment_for
@@ -73,7 +73,7 @@ def _write(sweep: SweepFile, points: list[Point], folder: Path) -> None:
     from interventions.sweep.figure import draw_sweep
 
     table = table_of(points, sweep)
-    atomically(folder / "sweep.parquet", lambda path: table.write_parquet(path, metadata={"patchboard": str(VERSION)}))
+    atomically(folder / "sweep.parquet", lambda path: table.write_parquet(path, metadata={STAMP: str(VERSION)}))
     best = best_of(points, sweep)
     found = {
         "version": VERSION,

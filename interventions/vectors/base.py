@@ -32,12 +32,12 @@ class Recipe:
     """Its name in vectors.safetensors: ``{intervention}/{vector_task}/{layer}``, of a head ``…/{layer}.{head}``."""
     fit: str
     """Id of the fit whose prompts it comes from."""
-    kind: Literal["mean", "difference", "subspace"]
+    kind: Literal["mean", "difference", "subspace", "function_vector"]
     place: Place
     layer: int
     only: Literal["correct", "all"]
     plus: tuple[str, ...] = ()
-    """Tasks whose means are averaged (mean), or that are subtracted from (difference)."""
+    """Tasks whose means are averaged (mean, function_vector), or that are subtracted from (difference)."""
     minus: tuple[str, ...] = ()
     rank: int = 0
     method: Literal["pca", "leace"] = "pca"
@@ -45,6 +45,13 @@ class Recipe:
     """A random counterpart's number, -1 for the fitted operand itself."""
     columns: tuple[int, int] | None = None
     """Part of the place's state that it is an operand for (one head's), from and to."""
+    heads: tuple[tuple[int, int, int], ...] = ()
+    """Of a function vector: the block of each head, and its part of that block's heads' outputs, from and to."""
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Where its states are read; ``layer`` is where it is used."""
+        return tuple(dict.fromkeys(block for block, *_ in self.heads)) if self.heads else (self.layer,)
 
     @property
     def seed(self) -> int:

@@ -1,4 +1,4 @@
-"""Recipe + statistics -> frozen operand."""
+"""Recipes + statistics -> frozen operands."""
 
 from __future__ import annotations
 
@@ -9,14 +9,30 @@ from torch import Tensor
 
 from interventions.ops.base import SubspaceTensors
 from interventions.vectors.base import Place, Recipe
+from interventions.vectors.function import Project, function_vectors
 from interventions.vectors.statistics import PlaceStatistics
 from interventions.vectors.subspace import leace_subspace, pca_subspace, random_subspace
 
+Fits = Mapping[tuple[str, Place], PlaceStatistics]
 
-def make(recipe: Recipe, fits: Mapping[tuple[str, Place], PlaceStatistics]) -> Tensor | SubspaceTensors:
-    """The operand, float32: a vector [d_model], or a subspace of [d_model, rank] and [rank, d_model]."""
-    statistics = fits[recipe.fit, recipe.place]
-    fitted = _fitted(recipe, statistics)
+
+def make_all(recipes: Mapping[str, Recipe], fits: Fits, project: Project) -> dict[str, Tensor | SubspaceTensors]:
+    """Key -> operand. project: for function vectors, which statistics alone do not make."""
+    summed = function_vectors(recipes, fits, project)
+    return {
+        key: _finished(recipe, summed[key]) if key in summed else make(recipe, fits) for key, recipe in recipes.items()
+    }
+
+
+def make(recipe: Recipe, fits: Fits) -> Tensor | SubspaceTensors:
+    """The operand, float32: a vector [d_model], or a subspace of [d_model, rank] and [rank, d_model].
+
+    recipe: of any kind but function_vector.
+    """
+    return _finished(recipe, _fitted(recipe, fits[recipe.fit, recipe.place]))
+
+
+def _finished(recipe: Recipe, fitted: Tensor | SubspaceTensors) -> Tensor | SubspaceTensors:
     if recipe.draw >= 0:
         fitted = _random_counterpart(fitted, recipe)
     if isinstance(fitted, SubspaceTensors):

@@ -53,7 +53,7 @@ def test_every_cell_has_every_query_and_metric(outcomes):
     keys = [c for c in outcomes.columns if c not in ("query", "clean", "patched")]
     assert set(outcomes.group_by(keys).len()["len"]) == {5}
     own = outcomes.filter((pl.col("control") == "") & (pl.col("intervention") == "positive"))
-    assert len(own) == 3 * 5 * 4 * 2 * 5  # tasks, queries, layers, shots, metrics
+    assert len(own) == 3 * 5 * 4 * 2 * 6  # tasks, queries, layers, shots, metrics
     added = outcomes.filter((pl.col("control") == "") & (pl.col("intervention") == "added"))
     assert set(added["interventions.added.strength"]) == {0.0, 1.5}
     assert outcomes.filter(pl.col("intervention") == "positive")["interventions.added.strength"].null_count() == len(

@@ -66,6 +66,7 @@ def test_metrics_are_their_formulas(model):
                 "accuracy": float(x.argmax() == t),
                 "conversion": float(x.argmax() == t),
                 "logprob": np.log(q[t]),
+                "probability": np.log(q[t]),  # of one token; exp of their sum is taken over an answer's
                 "rank": 1.0 + sum(v > x[t] for v in x),
                 "kl": sum(p[v] * np.log(p[v] / q[v]) for v in range(11)),
                 "logit_difference": x[t] - x[f] if f >= 0 else np.nan,

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from interventions.engine import joining, record, served, sites, steps, trace
+from interventions.engine import joining, projection, record, served, sites, steps, trace
 from interventions.engine.batch import make_batch
 from interventions.engine.local import LocalEngine, pack_layout
 from interventions.engine.ndif.answers import BadAnswer, opened_answer
@@ -31,7 +31,7 @@ from interventions.plan.build import build_plans
 from interventions.plan.packs import Budget, packs_of
 from interventions.run import open_model
 from interventions.spec.load import load_study
-from interventions.vectors import make, statistics, subspace
+from interventions.vectors import function, make, statistics, subspace
 from tests.contract.tiny import write
 from tests.remote.runs import as_client, tree_of
 
@@ -41,7 +41,7 @@ ON_EVERY_SERVER = {
 }  # fmt: skip
 """Of NDIF's published whitelist, what a request of ours may name."""
 
-TRAVELLING = (trace, joining, sites, record, steps, served, make, statistics, nearest)
+TRAVELLING = (trace, joining, sites, record, steps, projection, served, make, function, statistics, nearest)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_remote_local_equals_the_local_engine(plan, jobs, local_model, llama_sna
     for fit in plan.fits:
         for place, found in engine.fit(fit, TOOLS["accuracy"]).items():
             made[fit.id, place] = found
-    operands = {key: make.make(recipe, made) for key, recipe in plan.recipes.items()}
+    operands = make.make_all(plan.recipes, made, engine.projected)
     scorers = {name: TOOLS["scorers"][name] for name in ("accuracy", "logprob", "kl")}
     tools = {**TOOLS, "scorers": scorers}
     job = some[0]

@@ -1,5 +1,7 @@
 """Answers of several tokens: every metric's combination against a loop over answers, on lopsided lengths."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ LITERAL = {
     "accuracy": min,
     "conversion": min,
     "logprob": sum,
+    "probability": lambda scores: math.exp(sum(scores)),
     "rank": lambda scores: scores[0],
     "kl": lambda scores: scores[0],
     "logit_difference": lambda scores: scores[0],

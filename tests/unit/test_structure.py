@@ -30,7 +30,10 @@ ORDER = (
     ("interventions.local_run",),
     ("interventions.remote_parts", "interventions.remote_run", "interventions.remote_cost", "interventions.run"),
     ("interventions.running",),
+    ("interventions.lab.language.heads",),  # makes a second run
+    ("interventions.lab.finetune.run", "interventions.lab.finetune.plan"),  # runs the library on what it trained
     ("interventions.lab.language.command",),  # a command line, which calls the run
+    ("interventions.lab.language.scaling_command",),
     ("interventions.sweep",),
     ("interventions.commands", "interventions.cli"),
 )

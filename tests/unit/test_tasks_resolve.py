@@ -30,7 +30,7 @@ from tasks.sentences import TAGS
         ({"family": "pairs", "files": []}, SpecError, "tasks.files", "at least 1"),
         ({"family": "pos", "source": "sentence"}, SpecError, "tasks.source", "did you mean 'sentences'?"),
         ({"family": "pos", "source": "treebank"}, SpecError, "tasks", "source treebank needs treebank"),
-        ({"family": "pos", "source": "hub"}, SpecError, "tasks", "source hub needs dataset"),
+        ({"family": "pos", "source": "hub", "treebank": "a"}, SpecError, "tasks", "does not read treebank"),
         ({"family": "pos", "source": "grammar", "treebank": "a"}, SpecError, "tasks", "does not read treebank"),
         ({"family": "pos", "treebank": "none.conllu"}, TaskError, "tasks.treebank", "'none.conllu' is no file"),
         (

@@ -208,7 +208,7 @@ def _needed(fit: Fit, recipes: dict[str, Recipe]) -> bool:
 def _fit_data(fit: Fit, recipes: dict[str, Recipe], budget: Budget) -> dict[str, Any]:
     """The fit at the places and blocks that these recipes ask for."""
     own = [recipe for recipe in recipes.values() if recipe.fit == fit.id]
-    layers = tuple(sorted({recipe.layer for recipe in own}))
+    layers = tuple(sorted({block for recipe in own for block in recipe.blocks}))
     some = replace(fit, layers=layers, places=tuple(dict.fromkeys(recipe.place for recipe in own)))
     return {
         "id": fit.id,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from interventions.engine.local import import_nnsight
+from interventions.engine.parameters import counted
 from interventions.engine.served import carried_out
 from interventions.errors import ModelError
 from interventions.ops import OPS
@@ -32,8 +33,8 @@ class Shell:
             ) from error
         self.config = self.model.config
 
-    def parameters(self) -> int:
-        return sum(p.numel() for p in self.model.parameters())
+    def counted(self) -> dict[str, int]:
+        return counted(self.model._module)
 
     def model_key(self, repo_id: str) -> str:
         """The key of a repository at the revision asked for, as nnsight's clients name it."""

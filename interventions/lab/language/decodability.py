@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from sklearn.decomposition import PCA
 
 from interventions.errors import SpecError
 from interventions.lab.language import EXAMINED
 from interventions.lab.language.pairs import Choice, choose, pairwise
+from interventions.lab.language.projection import Method, check_method, projected
 from interventions.lab.language.states import States, states_of
 from interventions.measure.decodability import ALL, check_k, label_codes
 from interventions.measure.nearest import voted
@@ -23,19 +23,10 @@ from interventions.spec import Study
 from interventions.state import Options
 from interventions.store.folder import open_run
 
-PROJECTION = {
-    "shots": pl.Int32(),
-    "task": pl.String(),
-    "point": pl.Int32(),  # among all points of all labels
-    "x": pl.Float64(),  # along the first principal axis of this panel's states, in units of the state
-    "y": pl.Float64(),
-    "x_share": pl.Float64(),  # of the variance, that this axis holds
-    "y_share": pl.Float64(),
-}
 TABLES = ("pairs.parquet", "projection.parquet")
 
 
-def suited(study: Study) -> Study:
+def suited(study: Study, projection: Method = "pca") -> Study:
     """The study itself. Raises SpecError where it has no CD, or sweeps: one set of states is what is examined."""
     if study.axes:
         raise SpecError(next(iter(study.axes)), "is swept, expected one setting", "run the script for each value")
@@ -43,14 +34,17 @@ def suited(study: Study) -> Study:
     if section is None:
         raise SpecError("decodability", "is null, expected a section", "give k, prompts and shots")
     check_k(section.k, 2 * section.prompts)  # of a pair of tasks
+    check_method(projection, section.prompts)
     return study
 
 
-def examine(study: Study, run: Path, options: Options) -> Path:
-    """Write the experiment's folder inside the finished run's, unless it is there; returns it."""
+def examine(study: Study, run: Path, options: Options, projection: Method = "pca") -> Path:
+    """Write the experiment's folder inside the finished run's, unless it is there by this projection; returns it."""
     with open_run(run / EXAMINED, study.digest, options.fresh) as folder:
-        if folder.finished and not folder.unsound([*TABLES, "summary.json", "report.html"]):
+        sound = folder.finished and not folder.unsound([*TABLES, "summary.json", "report.html"])
+        if sound and folder.manifest.get("projection") == projection:
             return folder.path
+        folder.update_manifest(status="running", projection=projection)  # of another projection until all is written
         bootstrap, spec = bootstrap_of(study), study.points[0].spec
         assert spec.decodability is not None, "refused by suited()"
         table = pl.read_parquet(run / "decodability.parquet", glob=False)
@@ -58,12 +52,12 @@ def examine(study: Study, run: Path, options: Options) -> Path:
         with states_of(study, folder.path / "parts", options.device, options.tick) as states:
             choice = _choice(states, shots, spec.decodability.k, bootstrap)
             pairs = pairwise(states.at(choice.layer, shots), states.labels, spec.decodability.k, bootstrap)
-            projection = projected(states, choice.layer)
+            placed = projected(states, choice.layer, projection, bootstrap.seed)
         folder.write_table("pairs.parquet", pairs)
-        folder.write_table("projection.parquet", projection)
+        folder.write_table("projection.parquet", placed)
         summary = _summary(study, table, pairs, choice, shots)
         folder.write_json("summary.json", summary)
-        _report(folder.path, run, summary, table, pairs, projection)
+        _report(folder.path, run, summary, table, pairs, placed)
         folder.update_manifest(status="finished")
         folder.drop_parts()
         return folder.path
@@ -79,21 +73,6 @@ def _choice(states: States, shots: int, k: int, bootstrap: Bootstrap) -> Choice:
     own = torch.from_numpy(codes)
     right = np.stack([voted(states.at(layer, shots), own, k).numpy() == codes for layer in range(states.layers)])
     return choose(right, states.labels, bootstrap)
-
-
-def projected(states: States, layer: int) -> pl.DataFrame:
-    """PROJECTION: the states of a layer on their two principal axes, fitted anew for each number of shots."""
-    return pl.concat([_panel(states, layer, shots) for shots in states.shots]).cast(PROJECTION)  # type: ignore[arg-type]
-
-
-def _panel(states: States, layer: int, shots: int) -> pl.DataFrame:
-    pca = PCA(n_components=2, svd_solver="full")
-    placed = pca.fit_transform(states.at(layer, shots).double().numpy())
-    x_share, y_share = pca.explained_variance_ratio_
-    return pl.DataFrame({"task": list(states.labels), "x": placed[:, 0], "y": placed[:, 1]}).select(
-        pl.lit(shots).alias("shots"), "task", pl.int_range(pl.len()).alias("point"), "x", "y",
-        pl.lit(x_share).alias("x_share"), pl.lit(y_share).alias("y_share"),
-    )  # fmt: skip
 
 
 def _summary(study: Study, table: pl.DataFrame, pairs: pl.DataFrame, choice: Choice, shots: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""CD by layer, shots and task; CD of pairs; the states on their principal axes."""
+"""CD by layer, shots and task; CD of pairs; the states in two dimensions."""
 
 from __future__ import annotations
 
@@ -10,12 +10,22 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from interventions.lab.language.projection import MIN_DIST, NEIGHBOURS
 from interventions.measure.decodability import ALL
 from interventions.report.drawing import Drawing, ink, panels, whole_layers
 from interventions.report.numbers import fraction
 from interventions.report.style import CD_COLOUR, CYCLE, WIDTH
 
 _MARKERS = "osD^vP*X"
+_PLACED = {
+    "pca": ("The states on two principal axes", "on its own two principal axes (share of its variance beside them)"),
+    "umap": (
+        "The states by UMAP",
+        f"by its own UMAP ({NEIGHBOURS} neighbours, minimal distance {MIN_DIST}): who is near whom is kept as far as it"
+        " can be, distances between groups are not",
+    ),
+}
+"""Method -> title, and how the states are placed."""
 
 
 def drawings(
@@ -33,11 +43,12 @@ def drawings(
         " 1.00 a pair that is never confused."
     )
     yield Drawing("pairs", "CD of each pair of tasks", caption, _pairs(pairs))
+    title, how = _PLACED[projection["method"][0]]
     caption = (
-        f"States of layer {layer} at the token before the answer; a panel a number of demonstrations, each on its own"
-        " two principal axes (share of its variance beside them). CD is measured in all dimensions, not in these two."
+        f"States of layer {layer} at the token before the answer; a panel a number of demonstrations, each {how}."
+        " CD is measured in all dimensions, not in these two."
     )
-    yield Drawing("projection", "The states on two principal axes", caption, _projection(projection))
+    yield Drawing("projection", title, caption, _projection(projection))
 
 
 def _by_task(table: pl.DataFrame) -> Figure:
@@ -92,14 +103,17 @@ def _pairs(pairs: pl.DataFrame) -> Figure:
     return figure
 
 
+def _shares(part: pl.DataFrame) -> str:
+    """Of the variance, that the axes hold, where they are principal axes."""
+    shares = part["x_share"][0], part["y_share"][0]
+    return "" if None in shares else f" ({shares[0]:.0%}, {shares[1]:.0%})"
+
+
 def _projection(projection: pl.DataFrame) -> Figure:
     shots = projection["shots"].unique().sort().to_list()
     tasks = projection["task"].unique(maintain_order=True).to_list()
     parts = [projection.filter(pl.col("shots") == each) for each in shots]
-    titles = [
-        f"{each} shot{'s' * (each != 1)} ({part['x_share'][0]:.0%}, {part['y_share'][0]:.0%})"
-        for each, part in zip(shots, parts, strict=True)
-    ]
+    titles = [f"{each} shot{'s' * (each != 1)}{_shares(part)}" for each, part in zip(shots, parts, strict=True)]
     # not panels(): each has axes of its own
     columns = min(3, len(shots))
     rows = -(-len(shots) // columns)

@@ -28,7 +28,7 @@ from interventions.measure.statistics import Bootstrap, interval
 from interventions.plan.model import Group
 from interventions.plan.packs import packs_of
 from interventions.store.schema import DECODABILITY
-from interventions.vectors.make import make
+from interventions.vectors.make import make_all
 from tasks.linear_regression import Sequences, token_inputs
 
 ERRORS: dict[str, pl.DataType] = {
@@ -114,7 +114,7 @@ class Examiner:
             for fit in plan.fits
             for place, found in self.engine.fit(fit, _all_right).items()
         }  # fmt: skip
-        operands = self.engine.place({key: make(recipe, statistics) for key, recipe in plan.recipes.items()})
+        operands = self.engine.place(make_all(plan.recipes, statistics, self.engine.projected))
         groups = [_at_step(group, step) for group in plan.groups]
         if self.way != "rows" and groups:
             self._check(groups[0], operands)

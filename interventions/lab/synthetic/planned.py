@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from interventions.lab.settings import told_of_study
 from interventions.lab.synthetic.model import facts_of
-from interventions.lab.synthetic.settings import METRIC, Settings, told_of_study
+from interventions.lab.synthetic.settings import METRIC, Settings
 from interventions.plan.cells import OWN_STATE, SAME, Cell, Context, Edit, cells_of, source_of
 from interventions.plan.model import Copy, Decoding, Fit, Group, ModelPlan, Use
 from interventions.spec import Study
@@ -105,4 +106,6 @@ def _closed(fit: Fit, recipes: dict[str, Recipe]) -> Fit:
     own = [recipe for recipe in recipes.values() if recipe.fit == fit.id]
     leace = tuple(sorted({r.only for r in own if r.kind == "subspace" and r.method == "leace"}))
     places = tuple(dict.fromkeys(recipe.place for recipe in own))
-    return replace(fit, layers=tuple(sorted({recipe.layer for recipe in own})), places=places, leace=leace)
+    return replace(
+        fit, layers=tuple(sorted({block for recipe in own for block in recipe.blocks})), places=places, leace=leace
+    )

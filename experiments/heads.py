@@ -1,0 +1,46 @@
+"""Which heads carry the task: causal indirect effect of each, and what the best ones' function vector installs.
+
+python experiments/heads.py                                         # the embedded model, some two minutes of a core
+python experiments/heads.py --tasks.family=pos --prompts.shots=0 --prompts.labels=own
+python experiments/heads.py --model meta-llama/Llama-3.2-1B --device cuda --top 1,5,10,20
+"""
+
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from interventions.lab.language.command import LanguageExperiment, language_script
+from interventions.lab.language.head_counts import counts
+from interventions.spec import Study
+
+# torch and matplotlib take seconds to load, which a refusal of the command line need not wait for
+
+
+def flags(parser: ArgumentParser) -> None:
+    about = "sizes of the function vectors, in heads (default: 1,2,4,8)"
+    parser.add_argument("--top", type=counts, default=(1, 2, 4, 8), metavar="N,N", help=about)
+
+
+def prepared(study: Study, top: tuple[int, ...]) -> Study:
+    from interventions.lab.language.head_vectors import suited
+
+    return suited(study, top)
+
+
+def examined(*arguments: Any, top: tuple[int, ...]) -> Path:
+    from interventions.lab.language.heads import examine
+
+    return examine(*arguments, top=top)
+
+
+def told(summary: dict[str, Any]) -> list[str]:
+    from interventions.lab.language.heads_findings import findings
+
+    return findings(summary)
+
+
+if __name__ == "__main__":
+    spec = Path(__file__).parent / "specs" / "heads.yaml"
+    description = (__doc__ or "").splitlines()[0]
+    sys.exit(language_script(LanguageExperiment(description, spec, prepared, examined, told, flags=flags)))

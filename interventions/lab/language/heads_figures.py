@@ -1,0 +1,106 @@
+"""AIE as a map of layer by head, and accuracy at 0 shots with each vector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import polars as pl
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from interventions.lab.language.head_vectors import ADDED, ALL, PATCHED
+from interventions.lab.language.heads_findings import label_of
+from interventions.report.drawing import Drawing, panels
+from interventions.report.head_map import Grid, Panel, head_map
+from interventions.report.style import CD_COLOUR, CYCLE, WIDTH, effect_label, line_of
+
+_COLOURS = {
+    "no vector": CD_COLOUR,
+    "top heads": line_of("").colour,
+    "random heads": line_of("random").colour,
+    "random vector": CYCLE[5],
+    ADDED: line_of("other_task").colour,
+    PATCHED: CYCLE[3],
+}
+
+
+def drawings(summary: Mapping[str, Any], effects: pl.DataFrame) -> Iterator[Drawing]:
+    """All figures of an experiment."""
+    for metric in effects["metric"].unique(maintain_order=True):
+        mine = effects.filter(pl.col("metric") == metric)
+        caption = (
+            f"Mean {effect_label(metric)} of putting one head at its mean, on odd queries of prompts that do not tell"
+            " the task. A dot marks intervals that leave out zero. Outlined: the"
+            f" {max(summary['top'])} best heads by {summary['metric']} on even queries, from which function vectors are"
+            " made. Random vector: one of the mean's norm instead."
+        )
+        yield Drawing(f"aie-{metric}", f"Average indirect effect on {metric}", caption, _maps(summary, mine, metric))
+    caption = (
+        "Accuracy on prompts without demonstrations. Dotted: without a vector. Lines: bootstrap over queries within"
+        " tasks. The layer of each vector is chosen on even queries, accuracy is of odd ones."
+    )
+    yield Drawing("vectors", "Function vectors beside the mean task vector, at 0 shots", caption, _bars(summary))
+    caption = "As above, by task, with the function vector of the most heads."
+    yield Drawing("vectors-by-task", "The same by task", caption, _by_task(summary))
+
+
+def _maps(summary: Mapping[str, Any], mine: pl.DataFrame, metric: str) -> Figure:
+    rows = mine.with_columns(pl.col("layer").cast(pl.String).alias("layers"))
+    best = rows.filter(pl.col("rank") <= max(summary["top"]))
+    outlined = list(zip(best["layers"], best["head"], strict=True))
+    parts = [Panel("mean of the task's own prompts", rows, outlined)]
+    if mine["random"].null_count() < mine.height:
+        random = rows.with_columns(effect="random", ci_low="random_low", ci_high="random_high")
+        parts.append(Panel("random vector", random, outlined))
+    largest = pl.concat([part.rows["effect"] for part in parts]).fill_nan(None).abs().max()
+    limit = float(largest) if isinstance(largest, float) and largest > 0 else 1.0
+    columns = [str(layer) for layer in mine["layer"].unique().sort()]
+    # one above the other: small effects have long numbers
+    grid = Grid(columns, mine["head"].unique().sort().to_list(), 1, limit)
+    height = 0.55 + grid.square[1] * len(grid.heads)
+    figure, axes = panels([part.title for part in parts], grid.across, height, share_y=True)
+    images = [head_map(axis, part, grid) for axis, part in zip(axes, parts, strict=True)]
+    for axis in axes:
+        axis.set_ylabel("head")
+    axes[-1].set_xlabel("layer")
+    figure.colorbar(images[0], ax=axes, pad=0.01, aspect=25, label=effect_label(metric))
+    return figure
+
+
+def _bars(summary: Mapping[str, Any]) -> Figure:
+    rows = [row for row in summary["vectors"] if row["task"] == ALL]
+    none = next(row for row in rows if row["condition"] == "no vector")
+    figure = Figure(figsize=(WIDTH, 0.7 + 0.24 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for place, row in enumerate(rows):
+        axes.barh(place, row["accuracy"], 0.7, color=_COLOURS[row["condition"]])
+        axes.hlines(place, row["ci_low"], row["ci_high"], color="black", linewidth=0.9)
+    axes.axvline(none["accuracy"], color="black", linestyle=":", linewidth=0.8)
+    axes.set_yticks(range(len(rows)), [label_of(row) for row in rows])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.02)
+    axes.set_xlabel("accuracy at 0 shots (fraction)")
+    return figure
+
+
+def _by_task(summary: Mapping[str, Any]) -> Figure:
+    most = max(summary["top"])
+    shown = [row for row in summary["vectors"] if row["task"] != ALL and row["heads"] in (None, most)]
+    tasks = list(dict.fromkeys(row["task"] for row in shown))
+    labels = list(dict.fromkeys(label_of(row) for row in shown))
+    figure, (axes,) = panels([""], 1, height=2.3, share_y=True)
+    width = 0.84 / len(labels)
+    for row in shown:
+        x = tasks.index(row["task"]) + (labels.index(label_of(row)) - (len(labels) - 1) / 2) * width
+        axes.bar(x, row["accuracy"], width * 0.9, color=_COLOURS[row["condition"]])
+        axes.vlines(x, row["ci_low"], row["ci_high"], color="black", linewidth=0.8)
+    axes.set_xticks(range(len(tasks)), tasks)
+    axes.set_ylim(0, 1.02)
+    axes.set_ylabel("accuracy (fraction)")
+    colours = {label_of(row): _COLOURS[row["condition"]] for row in shown}
+    handles: list[Any] = [Patch(color=colour, label=name) for name, colour in colours.items()]
+    handles += [Line2D([], [], color="black", linewidth=0.9, label="interval")]
+    figure.legend(handles=handles, loc="outside upper center", ncols=4, columnspacing=1, handlelength=1.2)
+    return figure

@@ -1,0 +1,48 @@
+"""``vector.heads``: which attention heads a function vector is the sum of, as [layer, head] pairs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from interventions.errors import SpecError
+from interventions.spec.layers import parse_layers
+from interventions.spec.refusal import Refusal, only_once
+from interventions.spec.values import shown
+
+_REMEDY = "write pairs of a layer and a head, as in [[3, 0], [4, 2]]"
+
+
+def check_pairs(value: Any) -> Any:
+    """The value. Raises Refusal unless it is None or a list of pairs of whole numbers, none twice."""
+    if value is None:
+        return value
+    if not isinstance(value, list) or not value:
+        raise Refusal(f"found {shown(value)}, expected [layer, head] pairs", _REMEDY)
+    for i, pair in enumerate(value):
+        numbers = pair if isinstance(pair, list) else []
+        if len(numbers) != 2 or any(isinstance(n, bool) or not isinstance(n, int) for n in numbers):
+            raise Refusal(f"found {shown(pair)}, expected [layer, head]", _REMEDY, (i,))
+    only_once(value)
+    return value
+
+
+HeadPairs = Annotated[
+    list[Annotated[list[int], Field(min_length=2, max_length=2)]] | None, BeforeValidator(check_pairs)
+]
+
+
+def parse_pairs(pairs: list[list[int]], layers: int, heads: int, where: str) -> tuple[tuple[int, int], ...]:
+    """The pairs with numbers that counted from the end resolved, for a model of so many layers and heads of each.
+
+    Raises SpecError at the pair for a layer or a head that the model has not, and for a head named twice.
+    """
+    found: dict[tuple[int, int], int] = {}
+    for i, (layer, head) in enumerate(pairs):
+        at = f"{where}[{i}]"
+        ((block,), (own,)) = parse_layers(layer, layers, at), parse_layers(head, heads, at, "head")
+        pair = block, own
+        if found.setdefault(pair, i) != i:
+            raise SpecError(at, f"is head {pair[1]} of layer {pair[0]}, as entry {found[pair]} is", "keep one")
+    return tuple(found)

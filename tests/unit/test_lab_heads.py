@@ -1,0 +1,277 @@
+"""The head experiment: every number of its tables by a loop over outcomes, its choices, what it cannot mean."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from interventions.embedded.tokenizer import build
+from interventions.lab.language.head_effects import DRAWS, best_heads, head_effects, random_heads
+from interventions.lab.language.head_vectors import conditions
+from interventions.lab.language.heads_findings import findings
+from interventions.measure.scan import scanned
+from interventions.measure.statistics import Bootstrap, interval
+from interventions.store.schema import OUTCOMES
+from tests.models import random_model
+
+ROOT = Path(__file__).parents[2]
+BOOTSTRAP = Bootstrap(200, 0.95, 0)
+TASKS = ("AND", "XOR")
+SMALL = (
+    "--tasks.bits=4", "--tasks.only=[AND, XOR]", "--statistics.bootstrap=200", "--prompts.shots=2",
+    "--prompts.queries=5", "--interventions.heads.vector.prompts=4", "--interventions.heads.vector.shots=2",
+    "--interventions.heads.layers=[1, 3]", "--metrics=[logprob, probability]", "--top=1,3", "--wandb=off",
+)  # fmt: skip
+
+
+@pytest.fixture
+def script(monkeypatch, capsys):
+    """Runs the script; gives (status, output, errors)."""
+
+    def act(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["heads.py", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            runpy.run_path(str(ROOT / "experiments" / "heads.py"), run_name="__main__")
+        output = capsys.readouterr()
+        return int(left.value.code or 0), output.out, output.err
+
+    return act
+
+
+def saved(family: str, folder: Path) -> Path:
+    random_model(family).save_pretrained(folder)
+    build().save_pretrained(folder)
+    return folder
+
+
+def times(folder: Path) -> dict[Path, int]:
+    return {each: each.stat().st_mtime_ns for each in folder.rglob("*") if each.is_file()}
+
+
+def chosen(rows: pl.DataFrame, odd: bool, **at: Any) -> list[dict[str, Any]]:
+    """Rows of odd (even) queries at a cell, one by one."""
+    return [r for r in rows.to_dicts() if r["query"] % 2 == odd and all(r[name] == value for name, value in at.items())]
+
+
+def change(rows: list[dict[str, Any]]) -> float:
+    return sum(row["patched"] - row["clean"] for row in rows) / len(rows)
+
+
+def test_a_gpt2_folder_from_end_to_end(script, tmp_path, monkeypatch):
+    """Interrupted after the second run, resumed without computing it again, shown without writing anything."""
+    out = tmp_path / "run"
+    asked = ("--model", saved("gpt2", tmp_path / "model"), *SMALL, "--out", out)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("interventions.lab.language.heads.conditions", interrupted)
+        status, _, error = script(*asked)
+    assert status == 130 and "resumes" in error
+    second = out / "experiment" / "experiment"
+    before = times(second)
+    status, told, error = script(*asked)
+    assert (status, error) == (0, "") and str(out / "experiment" / "report.html") in told
+    assert times(second) == before
+    before = times(out)
+    assert script(*asked) == (0, told, "") and times(out) == before
+
+    check_effects(pl.read_parquet(out / "experiment" / "heads.parquet"), pl.read_parquet(out / "outcomes.parquet"))
+    effects = pl.read_parquet(out / "experiment" / "heads.parquet")
+    check_vectors(pl.read_parquet(out / "experiment" / "vectors.parquet"), pl.read_parquet(second / "outcomes.parquet"))
+    check_heads(effects, (second / "spec.yaml").read_text())
+    asked_first = pl.read_parquet(out / "prompts.parquet").filter(role="fit")["token_ids"].to_list()
+    assert asked_first == pl.read_parquet(second / "prompts.parquet").filter(role="fit")["token_ids"].to_list()
+
+    status, _, error = script(*asked, "--top=2")
+    assert status == 2 and "holds a run of another spec" in error and times(out) == before
+    status, told, error = script(*asked, "--top=2", "--fresh")
+    assert (status, error) == (0, "") and "with the function vector of 2 heads" in told
+    assert set(pl.read_parquet(out / "experiment" / "vectors.parquet")["heads"].drop_nulls()) == {2}
+
+
+def check_effects(table: pl.DataFrame, outcomes: pl.DataFrame) -> None:
+    """EFFECTS by loops: mean changes of even and of odd queries, of the control, ranks by the first metric."""
+    assert table.height == 2 * 2 * 4 and table["metric"].to_list() == ["logprob"] * 8 + ["probability"] * 8
+    for row in table.to_dicts():
+        at = {name: row[name] for name in ("metric", "layer", "head")}
+        odd = chosen(outcomes, odd=True, control="", **at)
+        assert row["chosen"] == pytest.approx(change(chosen(outcomes, odd=False, control="", **at)))
+        assert (row["effect"], row["n"]) == (pytest.approx(change(odd)), len(odd)) and len(odd) == 2 * 2
+        assert row["clean"] == pytest.approx(sum(r["clean"] for r in odd) / len(odd))
+        assert row["random"] == pytest.approx(change(chosen(outcomes, odd=True, control="random", **at)))
+        assert row["ci_low"] <= row["effect"] <= row["ci_high"] and row["random_low"] <= row["random_high"]
+    first = table.filter(metric="logprob")
+    assert first["rank"].to_list() == list(range(1, 9)) and first["chosen"].is_sorted(descending=True)
+    ranks = [{(r["layer"], r["head"]): r["rank"] for r in part.to_dicts()} for part in table.partition_by("metric")]
+    assert ranks[0] == ranks[1], "ranked by the first metric alone"
+    assert first["effect"].abs().to_numpy().max() > 1e-3
+
+
+def check_vectors(table: pl.DataFrame, outcomes: pl.DataFrame) -> None:
+    """CONDITIONS by loops: the layer of the best even queries, accuracy and change of the odd ones."""
+    names = {("top heads", n): [f"top-{n}"] for n in (1, 3)}
+    names |= {("random heads", n): [f"random-{n}-{draw}" for draw in range(DRAWS)] for n in (1, 3)}
+    names |= {("random vector", n): [f"top-{n}"] for n in (1, 3)}
+    names |= {("mean added", None): ["mean-added"], ("mean patched", None): ["mean-patched"]}
+    assert set(zip(table["condition"], table["heads"], strict=True)) == {("no vector", None), *names}
+    assert table.height == (1 + len(names)) * 3
+    accuracy = outcomes.filter(metric="accuracy")
+    for row in table.filter(pl.col("condition") != "no vector").to_dicts():
+        mine = names[row["condition"], row["heads"]]
+        best = [
+            max((1, 3), key=lambda at, n=name: change(chosen(accuracy, False, intervention=n, control="", layer=at)))
+            for name in mine
+        ]
+        assert row["layers"] == best
+        control = "random" if row["condition"] == "random vector" else ""
+        tasks = TASKS if row["task"] == "ALL" else (row["task"],)
+        values = {
+            (task, query): [
+                r
+                for name, at in zip(mine, best, strict=True)
+                for r in chosen(accuracy, True, intervention=name, control=control, layer=at, task=task, query=query)
+            ]
+            for task in tasks
+            for query in (1, 3)
+        }
+        assert all(len(found) == len(mine) for found in values.values()) and row["n"] == len(values)
+        means = np.array([sum(r["patched"] for r in found) / len(found) for found in values.values()])
+        assert (row["accuracy"], row["effect"]) == pytest.approx(
+            (means.mean(), np.mean([*map(change, values.values())]))
+        )
+        low, high = interval(means[:, None], BOOTSTRAP, [task for task, _ in values])
+        assert (row["ci_low"], row["ci_high"]) == pytest.approx((low[0], high[0]))
+    without = table.filter(condition="no vector", task="ALL").to_dicts()[0]
+    clean = chosen(accuracy, True, intervention="mean-added", control="", layer=1)
+    assert without["accuracy"] == pytest.approx(sum(r["clean"] for r in clean) / len(clean))
+
+
+def check_heads(effects: pl.DataFrame, spec: str) -> None:
+    """The second run sums the heads of the first ranks, and random ones that are none of them."""
+    from interventions.spec import load_study
+
+    sections = load_study(spec).tree["interventions"]
+    ranked = effects.filter(metric="logprob").sort("rank")
+    first = [list(pair) for pair in zip(ranked["layer"], ranked["head"], strict=True)]
+    for count in (1, 3):
+        assert sections[f"top-{count}"]["vector"]["heads"] == first[:count]
+        drawn = [sections[f"random-{count}-{draw}"]["vector"]["heads"] for draw in range(DRAWS)]
+        assert all(len(heads) == count and not any(pair in first[:3] for pair in heads) for heads in drawn)
+    assert sections["mean-added"]["vector"]["difference"] == ["same_task", "all_tasks"]
+    assert {section["op"] for section in sections.values()} == {"add", "patch"}
+
+
+def outcome_rows(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    """A table of OUTCOMES with these fields set."""
+    usual = {
+        "task": "A", "vector_task": "A", "op": "patch", "site": "head", "position": "last", "strength": 1.0,
+        "shots": 0, "seed": 0, "control": "", "clean": 0.0, "head": -1,
+    }  # fmt: skip
+    full = [{**usual, **row, "layers": str(row["layer"])} for row in rows]
+    return pl.DataFrame([{name: row[name] for name in OUTCOMES} for row in full], schema=OUTCOMES)
+
+
+def test_heads_that_even_queries_choose_are_judged_by_odd_ones():
+    """Head 1.0 gains on even queries and loses on odd ones, 0.1 the other way round; equals go by layer and head."""
+    gains = {(0, 0): (0.0, 0.0), (0, 1): (-0.5, 0.75), (1, 0): (1.0, -0.25), (1, 1): (0.0, 0.5)}
+    rows = [
+        {
+            "intervention": "heads",
+            "metric": "probability",
+            "layer": layer,
+            "head": head,
+            "query": q,
+            "patched": of[q % 2],
+        }
+        for (layer, head), of in gains.items()
+        for q in range(6)
+    ]
+    table = head_effects(scanned(outcome_rows(rows).lazy()), "probability", BOOTSTRAP)
+    assert best_heads(table, 4) == [(1, 0), (0, 0), (1, 1), (0, 1)]
+    assert dict(zip(table["rank"], table["effect"], strict=True)) == {1: -0.25, 2: 0.0, 3: 0.5, 4: 0.75}
+    assert table["chosen"].to_list() == [1.0, 0.0, 0.0, -0.5] and table["random"].null_count() == 4
+    for seed in range(20):
+        others = random_heads(table, [(1, 0)], 2, seed)
+        assert all(len(set(heads)) == 2 and (1, 0) not in heads for heads in others)
+        assert len({tuple(heads) for heads in others}) == DRAWS == 3, "all pairs of three heads"
+        assert others == random_heads(table, [(1, 0)], 2, seed)
+    assert random_heads(table, [(1, 0)], 3, 0) == [[(0, 0), (0, 1), (1, 1)]] * DRAWS, "where there is one set only"
+
+
+def test_layers_that_even_queries_choose_are_judged_by_odd_ones():
+    """Layer 2 gains on even queries alone; a loss, however large, is no reason to choose a layer."""
+    gains = {2: (0.5, 0.0), 4: (0.25, 0.375), 5: (-1.0, -1.0)}
+    names = ["top-1", *(f"random-1-{draw}" for draw in range(DRAWS)), "mean-added", "mean-patched"]
+    rows = [
+        {"intervention": name, "metric": "accuracy", "control": control, "layer": layer, "query": q,
+         "clean": 0.5, "patched": 0.5 + (of[q % 2] if not control else -0.125)}
+        for name in names
+        for control in ("", "random")
+        for layer, of in gains.items()
+        for q in range(4)
+    ]  # fmt: skip
+    table = conditions(outcome_rows(rows).lazy(), [1], BOOTSTRAP).filter(task="ALL")
+    found = {(r["condition"]): (r["layers"], r["accuracy"], r["effect"]) for r in table.to_dicts()}
+    assert found["no vector"] == ([], 0.5, 0.0)
+    assert found["top heads"] == found["mean added"] == ([2], 0.5, 0.0)
+    assert found["random heads"] == ([2] * DRAWS, 0.5, 0.0)
+    assert found["random vector"] == ([2], 0.375, -0.125)
+
+
+def test_it_says_so_where_prompts_tell_the_task_all_the_same():
+    head = {"metric": "probability", "rank": 1, "layer": 2, "head": 1, "effect": 0.1, "ci_low": 0, "ci_high": 0.2}
+    row = {"task": "ALL", "accuracy": 0.5, "ci_low": 0.4, "ci_high": 0.6}
+    named = [("no vector", None), ("top heads", 1), ("random heads", 1), ("mean added", None), ("mean patched", None)]
+    for clean, warns in ((0.97, True), (0.07, False)):
+        summary = {
+            "metric": "probability", "heads": [{**head, "clean": clean, "random": None}], "top": [1], "patched": 4,
+            "above_zero": 2, "random_above_zero": 0,
+            "vectors": [{**row, "condition": condition, "heads": heads} for condition, heads in named],
+        }  # fmt: skip
+        assert any("tell their task all the same" in sentence for sentence in findings(summary)) == warns
+
+
+@pytest.mark.parametrize(
+    ("argument", "says"),
+    [
+        ("--prompts.labels=own", "prompts.labels: are the demonstrations' own"),
+        ("--prompts.seed={sweep: [0, 1]}", "prompts.seed: is swept, expected one setting"),
+        ("--interventions.heads.vector.mean=AND", "interventions.heads: is not there as a patch at site head"),
+        ("--interventions.heads.layers={together: all}", "interventions.heads.layers: edits several layers"),
+        ("--metrics=[kl]", "metrics[0]: is kl, by which heads cannot be ranked"),
+        ("--prompts.queries=1", "prompts.queries: 1 query cannot be halved"),
+        ("--top=1,13", "--top: asks for 13 heads of the 24 that are patched"),
+        ("--top=2,1", "argument --top: found '2,1', expected numbers above 0, each more than the one before"),
+        ("--top=0", "argument --top: found '0', expected numbers above 0"),
+        ("--top=two", "argument --top: found 'two', expected whole numbers as in 1,2,4"),
+        ("--layers=9", "there is no layer 9, the model has 6"),
+        ("--prompts.shots=1", "prompts.labels: shuffled needs at least 2 demonstrations"),
+    ],
+)
+def test_what_it_cannot_mean_is_one_line_and_nothing_is_written(argument, says, script, tmp_path):
+    status, output, error = script(argument, "--out", tmp_path / "run")
+    assert status == 2 and not output and error.count("\n") == 1
+    assert says in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_family_without_heads(script, tmp_path):
+    status, _, error = script("--model", saved("mamba2", tmp_path / "model"), "--out", tmp_path / "run")
+    assert status == 2 and error.count("\n") == 1
+    assert "interventions.heads.site: there are no attention heads in family 'mamba2'" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_prompts_without_demonstrations_may_keep_their_labels(script, tmp_path):
+    plan = script("--prompts.shots=0", "--prompts.labels=own", "--plan", "--json", "--out", tmp_path / "run")
+    assert plan[0] == 0 and json.loads(plan[1])["models"][0]["groups"][0]["cells"] == 24 * 3
+    assert not (tmp_path / "run").exists()

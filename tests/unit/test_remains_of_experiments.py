@@ -1,0 +1,76 @@
+"""--fresh on a folder in which an experiment left its own tables: nothing of it outlasts, nothing else is touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from interventions.errors import RunFolderError
+from interventions.lab.language import EXAMINED
+from interventions.store.folder import check_free, open_run
+
+TABLE = pl.DataFrame({"task": ["AND"], "cd": [0.5]})
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    """A finished run and, inside it, a finished experiment; in both something of the user's."""
+    out = tmp_path / "run"
+    with open_run(out, "d" * 8) as folder:
+        folder.write_text("spec.yaml", "name: run\n")
+        folder.update_manifest(status="finished")
+    with open_run(out / EXAMINED, "d" * 8) as folder:
+        for name in ("pairs.parquet", "anything.parquet"):
+            folder.write_table(name, TABLE)
+        folder.write_text("summary.json", "{}\n")
+        folder.update_manifest(status="finished")
+    for place in (out, out / EXAMINED):
+        TABLE.write_parquet(place / "mine.parquet")
+    return out
+
+
+def files(place: Path) -> set[str]:
+    return {str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()}
+
+
+def test_fresh_takes_the_experiment_with_its_run(run):
+    """Else, killed before the experiment's turn, the same command would find the old one finished beside a new run."""
+    with open_run(run, "d" * 8, fresh=True):
+        assert files(run) == {"manifest.json", ".lock", "mine.parquet", f"{EXAMINED}/mine.parquet"}
+
+
+def test_an_experiments_folder_without_the_users_files_goes_as_a_whole(run):
+    (run / EXAMINED / "mine.parquet").unlink()
+    with open_run(run, "d" * 8, fresh=True):
+        assert not (run / EXAMINED).exists()
+
+
+def test_fresh_removes_an_experiments_own_tables_and_no_others(run):
+    with open_run(run / EXAMINED, "d" * 8, fresh=True):
+        assert files(run / EXAMINED) == {"manifest.json", ".lock", "mine.parquet"}
+
+
+def test_a_folder_of_the_users_by_the_same_name_stays(tmp_path):
+    with open_run(tmp_path / "run", "d" * 8) as folder:
+        folder.write_text("spec.yaml", "name: run\n")
+    (tmp_path / "run" / EXAMINED).mkdir()
+    (tmp_path / "run" / EXAMINED / "summary.json").write_text("{}")
+    with open_run(tmp_path / "run", "d" * 8, fresh=True):
+        assert (tmp_path / "run" / EXAMINED / "summary.json").exists()
+
+
+def test_tables_of_an_experiment_are_nothing_strange_where_the_manifest_is_lost(tmp_path):
+    """hijack.py and its like keep their tables in the run folder itself."""
+    out = tmp_path / "lab"
+    with open_run(out, "d" * 8) as folder:
+        folder.write_text("spec.yaml", "name: lab\n")
+        folder.write_table("margins.parquet", TABLE)
+    (out / "manifest.json").unlink()
+    with pytest.raises(RunFolderError, match="use --fresh"):
+        check_free(out, "d" * 8, fresh=False)
+    check_free(out, "d" * 8, fresh=True)
+    TABLE.write_parquet(out / "mine.parquet")
+    with pytest.raises(RunFolderError, match="other things than a run"):
+        check_free(out, "d" * 8, fresh=True)
