@@ -2,7 +2,7 @@
 
     python experiments/train_embedded.py --out interventions/embedded/weights
 
-Two cores need about an hour and a half, one about as long (matrices are small). Answers only enter the loss:
+One core needs about an hour (matrices are small, a second one does not help). Answers only enter the loss:
 with even a little loss on input words most tags are not learned in time. Tasks are learned one after another; those
 that lag behind another of their family are drawn more often until they have caught up.
 """

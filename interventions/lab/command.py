@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from interventions.arguments import Parser
 from interventions.errors import PatchboardError, SpecError
 from interventions.lab.settings import load_settings
+from interventions.spec.fields import kinds_at
 
 EXIT_INTERRUPTED = 130
 
@@ -57,6 +58,9 @@ def _act(experiment: Experiment, arguments: list[str]) -> int:
         description=experiment.description, allow_abbrev=False, epilog="Any field of the YAML: --a.b=VALUE."
     )
     parser.add_argument("spec", nargs="?", type=Path, metavar="SPEC.yaml", help="default: the script's own")
+    named = kinds_at(experiment.settings, ("model", "name"))  # not every experiment's model has a name
+    if named:
+        parser.add_argument("--model", metavar="NAME_OR_FOLDER", help="model.name")
     parser.add_argument("--full", action="store_true", help="the paper's size: the script's other YAML")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder (default: runs/NAME-DIGEST)")
     parser.add_argument("--plan", action="store_true", help="print what would run and exit")
@@ -70,6 +74,8 @@ def _act(experiment: Experiment, arguments: list[str]) -> int:
     args = parser.parse_args([each for each in arguments if each not in overrides])
     if args.full and args.spec:
         raise SpecError("--full", f"is the script's own YAML, and {args.spec} is given too", "keep one")
+    if named and args.model is not None:
+        overrides.append(f"--model.name={json.dumps(args.model)}")  # quoted: a name of digits is no number
     file = args.spec or (experiment.full if args.full else experiment.small)
     settings = load_settings(experiment.settings, file, overrides)
     if args.plan:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,6 +47,15 @@ def load_settings(root: type[Settings], file: Path, overrides: Sequence[str] = (
             return next((flag for at, flag in flags.items() if path[: len(at)] == at), format_path(path))
 
         raise first_of(complaints(error, root), where) from None
+
+
+@contextmanager
+def told_of_study() -> Iterator[None]:
+    """Errors of the body name their place as the experiment's YAML has it, whose ``study`` holds a spec's sections."""
+    try:
+        yield
+    except SpecError as error:
+        raise SpecError(f"study.{error.where}", error.what, error.remedy) from None
 
 
 def _placed(root: type[BaseModel], tree: dict[str, Any], override: str) -> tuple[FieldPath, str]:

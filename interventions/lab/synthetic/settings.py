@@ -5,8 +5,6 @@ The section ``study`` is a spec as patch_sweep.yaml is one, without the parts th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -14,6 +12,7 @@ from pydantic import Field, model_validator
 
 from interventions.check import check_point
 from interventions.errors import SpecError
+from interventions.lab.settings import told_of_study
 from interventions.registry import suggest
 from interventions.spec import Point, Study
 from interventions.spec.digest import digest_of
@@ -149,15 +148,6 @@ def study_in(settings: Settings) -> Study:
         check_point(point, settings.data.mixture.names)
         _check_shots(point, settings.data.pairs - 1)
     return study
-
-
-@contextmanager
-def told_of_study() -> Iterator[None]:
-    """Errors of the body name their place as the experiment's YAML has it."""
-    try:
-        yield
-    except SpecError as error:
-        raise SpecError(f"study.{error.where}", error.what, error.remedy) from None
 
 
 def _check_shots(point: Point, most: int) -> None:

@@ -1,0 +1,169 @@
+"""CD and accuracy on twin axes over log steps, effects below; each task alone; CD by layer and step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
+
+from interventions.measure.decodability import ALL
+from interventions.report.drawing import Drawing, ink, panels
+from interventions.report.style import CD_COLOUR, CYCLE, WIDTH, effect_label, line_of
+from tasks.base import NULL
+
+_ACCURACY = CYCLE[0]
+_EFFECTS = (CYCLE[1], *CYCLE[3:])
+_MARKERS = "^DvP*X"
+_MOST_WRITTEN = 16
+"""Checkpoints up to which two digits fit a square of the heat map."""
+
+
+def drawings(
+    summary: Mapping[str, Any], learned: pl.DataFrame, caused: pl.DataFrame, by_layer: pl.DataFrame
+) -> Iterator[Drawing]:
+    """All figures of an experiment. by_layer: step, layer, cd of all labels, sorted."""
+    layer, shots = summary["layer"], summary["shots"]
+    caption = (
+        f"Accuracy at {shots} shots (left axis) and CD at layer {layer} (right axis, dotted: chance), mean over tasks,"
+        " bands of one standard deviation over tasks, Null left out."
+    )
+    if len(caused):
+        caption += (
+            f" Below: effect of editing that layer in prompts of {summary['edited_shots']} shots, pooled over tasks,"
+            " bands of a bootstrap over queries; thin: random vectors of the same norm."
+        )
+    yield Drawing("training", "CD and accuracy over training", caption, _training(summary, caused))
+    caption = f"Layer {layer}, bands of a bootstrap over prompts. Dotted: chance of CD."
+    yield Drawing("by-task", "Each task over training", caption, _by_task(summary, learned, caused))
+    caption = (
+        f"CD of all labels at {shots} shots; chance is the white line on the bar. The frame is the layer followed."
+    )
+    yield Drawing("layers", "CD by layer over training", caption, _layers(by_layer, layer))
+
+
+def _training(summary: Mapping[str, Any], caused: pl.DataFrame) -> Figure:
+    spread = pl.DataFrame(summary["over_tasks"])
+    titles = [f"{summary['shots']} shots"]
+    if len(caused):
+        titles.append(f"edited, {summary['edited_shots']} shot{'s' * (summary['edited_shots'] != 1)}")
+    figure, axes = panels(titles, 1, height=2.1, share_y=False)
+    handles = [_band(axes[0], spread, "accuracy", _ACCURACY, "-", "o")]
+    right = axes[0].twinx()
+    handles.append(_band(right, spread, "cd", CD_COLOUR, "--", "s"))
+    right.axhline(summary["chance"], color=CD_COLOUR, linestyle=":", linewidth=0.8)
+    right.spines["right"].set_visible(True)
+    right.tick_params(axis="y", colors=CD_COLOUR)
+    right.set_ylabel("CD", color=CD_COLOUR)
+    axes[0].set_ylabel("accuracy (fraction)", color=_ACCURACY)
+    for axis in (axes[0], right):
+        axis.set_ylim(-0.02, 1.05)
+    if len(caused):
+        handles += _effects(axes[1], caused.filter(pl.col("task") == ALL), summary["interventions"])
+        axes[1].axhline(0, color="black", linewidth=0.8)
+        axes[1].set_ylabel(effect_label(summary["metric"]))
+    _log_steps(axes[-1], summary["steps"])
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(5, len(handles)))
+    return figure
+
+
+def _band(axis: Axes, spread: pl.DataFrame, what: str, colour: str, dashes: Any, marker: str) -> Line2D:
+    steps, mean = spread["step"].to_numpy(), spread[f"{what}_mean"].to_numpy()
+    sd = spread[f"{what}_sd"].fill_null(0).to_numpy()  # of a single task there is none
+    axis.fill_between(steps, np.clip(mean - sd, 0, 1), np.clip(mean + sd, 0, 1), color=colour, alpha=0.15, linewidth=0)
+    label = "CD (right axis)" if what == "cd" else what
+    (line,) = axis.plot(steps, mean, color=colour, linestyle=dashes, marker=marker, markersize=3.5, label=label)
+    return line
+
+
+def _effects(axis: Axes, rows: pl.DataFrame, names: Sequence[str]) -> list[Line2D]:
+    """A line for each intervention, a thin one for its random control."""
+    handles = []
+    for number, name in enumerate(names):
+        own = rows.filter(pl.col("intervention") == name)
+        for control in ("", "random"):
+            part = own.filter(pl.col("control") == control).sort("step")
+            if part.is_empty():
+                continue
+            colour = line_of(control).colour if control else _EFFECTS[number % len(_EFFECTS)]
+            label = f"{name}, {control}" if control else f"effect of {name}"
+            axis.fill_between(part["step"], part["ci_low"], part["ci_high"], color=colour, alpha=0.15, linewidth=0)
+            (line,) = axis.plot(
+                part["step"], part["effect"], color=colour, label=label, markersize=3.5,
+                marker=line_of(control).marker if control else _MARKERS[number % len(_MARKERS)],
+                linestyle=line_of(control).dashes, linewidth=0.9 if control else 1.6,
+            )  # fmt: skip
+            handles.append(line)
+    return handles
+
+
+def _by_task(summary: Mapping[str, Any], learned: pl.DataFrame, caused: pl.DataFrame) -> Figure:
+    tasks = [task for task in learned["task"].unique(maintain_order=True) if task not in (ALL, NULL)]
+    figure, axes = panels(tasks, min(3, len(tasks)), height=1.8, share_y=True)
+    if summary["metric"] != "accuracy":
+        caused = caused.clear()  # in a unit of its own
+    lowest = float(caused.filter(pl.col("control") == "").select(pl.col("ci_low").min()).item() or 0)
+    handles: list[Line2D] = []
+    for axis, task in zip(axes, tasks, strict=True):
+        own = learned.filter(pl.col("task") == task).sort("step")
+        handles = []
+        for what, colour, dashes, marker in (("accuracy", _ACCURACY, "-", "o"), ("cd", CD_COLOUR, "--", "s")):
+            low, high = own[f"{what}_low"], own[f"{what}_high"]
+            axis.fill_between(own["step"], low, high, color=colour, alpha=0.15, linewidth=0)
+            label = "CD" if what == "cd" else what
+            handles += axis.plot(
+                own["step"], own[what], color=colour, linestyle=dashes, marker=marker, markersize=3, label=label
+            )
+        axis.axhline(summary["chance"], color=CD_COLOUR, linestyle=":", linewidth=0.8)
+        handles += _effects(axis, caused.filter(pl.col("task") == task), summary["interventions"])
+        axis.set_ylim(min(0, lowest) - 0.02, 1.05)
+    _log_steps(axes[-1], summary["steps"])
+    for axis in axes[-min(3, len(tasks)) :]:
+        axis.set_xlabel("training step")
+    figure.supylabel("fraction", fontsize=9)
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    return figure
+
+
+def _log_steps(axis: Axes, steps: Sequence[int]) -> None:
+    """A log axis, which all panels share; a step 0 stands one decade below the next."""
+    axis.set_xlabel("training step")
+    if steps[0] > 0:
+        axis.set_xscale("log")
+    else:
+        axis.set_xscale("symlog", linthresh=steps[1], linscale=1)
+        tens = 10 ** np.arange(np.ceil(np.log10(steps[1])), np.log10(steps[-1]))
+        axis.set_xticks([0, *tens], ["0", *(f"$10^{{{round(np.log10(each))}}}$" for each in tens)])
+        axis.set_xlim(-steps[1] / 10, steps[-1] * 1.2)
+        axis.minorticks_off()
+    axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _layers(by_layer: pl.DataFrame, followed: int) -> Figure:
+    steps, layers = by_layer["step"].unique().sort().to_list(), by_layer["layer"].unique().sort().to_list()
+    values = by_layer["cd"].to_numpy().reshape(len(steps), len(layers)).T
+    figure = Figure(figsize=(WIDTH, 1.3 + 0.3 * min(len(layers), 16)), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(values, cmap="viridis", vmin=0, vmax=1, aspect="auto", origin="lower")
+    axes.spines[:].set_visible(False)
+    every = -(-len(steps) // _MOST_WRITTEN)
+    axes.set_xticks(range(0, len(steps), every), [f"{step:,}" for step in steps[::every]])
+    step = -(-len(layers) // 16)
+    axes.set_yticks(range(0, len(layers), step), [str(layer) for layer in layers[::step]])
+    axes.set_xlabel("training step")
+    axes.set_ylabel("layer")
+    if len(steps) <= _MOST_WRITTEN and len(layers) <= 16:
+        for (row, column), value in np.ndenumerate(values):
+            text = f"{value:.2f}".removeprefix("0") if value < 1 else "1"
+            axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=ink(image, value))
+    place = layers.index(followed)
+    axes.axhspan(place - 0.5, place + 0.5, fill=False, edgecolor="white", linewidth=1.2)
+    bar = figure.colorbar(image, ax=axes, pad=0.01, label="CD")
+    bar.ax.axhline(by_layer["chance"][0], color="white", linewidth=1.5)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    return figure

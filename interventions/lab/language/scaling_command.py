@@ -1,0 +1,63 @@
+"""The command line of scaling.py: finished runs to compare, or else a spec to run over several models."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from interventions.arguments import Parser
+from interventions.errors import SpecError
+from interventions.lab.command import guarded
+from interventions.lab.language.command import LanguageExperiment, language_script
+from interventions.running import add_run_flags, parsed
+
+Compared = Callable[[Sequence[Path], Path | None, bool], Path]
+_OF_FINISHED = ("places", "out", "fresh", "quiet", "json", "wandb")
+"""What may be said where nothing is run (W&B: nothing is mirrored, so nothing is to be left out)."""
+
+
+def scaling_script(experiment: LanguageExperiment, compared: Compared, arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line asks; returns the exit status. Users' errors are one line each.
+
+    compared: (folders of finished runs, --out, --fresh) -> the finished folder.
+    """
+
+    def act(given: list[str]) -> int:
+        parser = Parser(description=experiment.description, allow_abbrev=False)
+        what = "folders of finished runs, or a spec to run (default: the script's own)"
+        parser.add_argument("places", nargs="*", metavar="RUN_DIR … | SPEC.yaml", help=what)
+        add_run_flags(parser)
+        args, rest = parsed(parser, given)
+        # argparse takes only one stretch of the command line for places
+        places = [Path(each) for each in (*args.places, *rest) if not each.startswith("-")]
+        if not any(each.is_dir() for each in places):
+            return language_script(experiment, given)
+        _check(parser, args, places, [each for each in rest if each.startswith("-")])
+        folder = compared(places, args.out, args.fresh)
+        text = (folder / "summary.json").read_text(encoding="utf-8")
+        if args.json:
+            print(text, end="")
+        elif not args.quiet:
+            print("\n".join(experiment.told(json.loads(text))))
+            print(f"report: {folder / 'report.html'}")
+        return 0
+
+    return guarded(act, arguments, "the runs are as they were")
+
+
+def _check(
+    parser: argparse.ArgumentParser, args: argparse.Namespace, places: Sequence[Path], others: Sequence[str]
+) -> None:
+    """Raises SpecError for what has no meaning beside finished runs."""
+    for each in places:
+        if not each.is_dir():
+            raise SpecError(str(each), "is no run folder, and others are given", "give finished runs, or one spec")
+    set_by_user = [
+        action.option_strings[0] for action in parser._actions
+        if action.dest in vars(args) and action.dest not in _OF_FINISHED
+        and getattr(args, action.dest) != action.default
+    ]  # fmt: skip
+    for flag in (*set_by_user, *others):
+        raise SpecError(flag.partition("=")[0], "changes a run, and these are finished", "leave it out")
