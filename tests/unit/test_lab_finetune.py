@@ -137,9 +137,3 @@ def test_what_cannot_be_meant_is_one_line_and_nothing_is_written(argument, told,
     assert status == 2 and not output and error.count("\n") == 1, error
     assert told in error
     assert not (tmp_path / "run").exists()
-
-
-def test_peft_is_asked_for_by_name(weightless, tmp_path, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    status, _, error = ran("finetune.py", "--model", weightless, "--out", tmp_path / "run")
-    assert status == 2 and 'pip install "patchboard[finetune]"' in error and not (tmp_path / "run").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -17,12 +16,6 @@ from interventions.spec.sections import ModelSection
 
 Which = Literal["first", "last"]
 WHICH: tuple[Which, Which] = ("first", "last")
-
-
-def check_peft() -> None:
-    """Raises SpecError where peft is not installed: an extra, since nothing else needs it."""
-    if importlib.util.find_spec("peft") is None:
-        raise SpecError("adapter", "needs peft, which is not installed", 'run `pip install "patchboard[finetune]"`')
 
 
 def layers_of(which: Which, section: AdapterSection, layers: int) -> list[int]:

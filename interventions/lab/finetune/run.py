@@ -24,7 +24,6 @@ from interventions.lab.finetune.adapters import (
     WHICH,
     Which,
     adapted,
-    check_peft,
     layers_of,
     save_merged,
     trained_parameters,
@@ -70,7 +69,6 @@ class Asked:
 
 def asked_of(settings: Settings) -> Asked:
     """Everything that can be refused is refused here: nothing is trained for a study that cannot run."""
-    check_peft()
     study = study_on(settings, [settings.model.name])
     stated = None
     if settings.stated is not None:
