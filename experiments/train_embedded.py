@@ -154,6 +154,8 @@ def train(args: argparse.Namespace) -> None:
     )
     start, running = time.time(), {"bitwise": 0.0, "pos": 0.0}
     marks = {round(2**x) for x in np.arange(5, math.log2(args.steps), 0.5)} | {args.steps}
+    if args.checkpoints:
+        model.save_pretrained(Path(args.checkpoints) / "step0")
     for step in range(1, args.steps + 1):
         family = "pos" if batches.rng.random() < args.pos_share else "bitwise"
         ids, labels = batches.next(family, args.batch)

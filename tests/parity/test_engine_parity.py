@@ -75,7 +75,12 @@ def logits_of(logits, target, foil, clean):
     return logits
 
 
-@pytest.fixture(scope="module", params=sorted(SIZES))
+# in the default suite one family of each kind: grouped heads, learned positions and Conv1D, soft caps and windows, no heads
+QUICK = ("llama", "gpt2", "gemma2", "mamba2")
+FAMILIES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in sorted(SIZES)]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
 def computed(request):
     model = random_model(request.param)
     engine = LocalEngine(model, build())

@@ -8,10 +8,7 @@ from tests.contract.tiny import manifest_of
 from tests.remote.runs import assert_same_bytes, run_remotely, table
 
 QUICK = ("--quiet", "--patience", "1.5")
-IN_DEFAULT_SUITE = {
-    "refused once", "silent to a question", "a job is lost", "another job's result", "half a result",
-    "refuses", "error", "wrong id", "cuts",
-}  # fmt: skip
+IN_DEFAULT_SUITE = {"a job is lost", "half a result", "refuses", "error"}
 """One of each way of failing; the others are slow by their number alone."""
 
 

@@ -72,6 +72,7 @@ def test_what_is_offline_can_be_synced_and_is_all_there(keyless, place):
         assert arrived.config["digest"]["value"] == content.config["digest"]
 
 
+@pytest.mark.slow
 def test_the_same_command_again_opens_no_other(keyless, place):
     run, _ = keyless
     arguments = ["run", str(light_spec(place)), "--out", str(run), "--quiet"]

@@ -69,6 +69,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_a_crash_is_a_failed_run_with_its_error(service, tmp_path):
     arguments = ["run", str(light_spec(tmp_path)), "--out", str(tmp_path / "run"), "--quiet"]
     command = [sys.executable, "-c", CRASH, *arguments]

@@ -195,6 +195,7 @@ def test_what_cannot_be_compared_is_one_line_and_nothing_is_written(arguments, t
     assert not (tmp_path / "compared").exists()
 
 
+@pytest.mark.slow  # some 3 s: two comparisons are drawn
 def test_other_contents_of_the_runs_are_another_comparison(runs, tmp_path):
     again = changed(runs[0], tmp_path / "again")
     out = tmp_path / "compared"

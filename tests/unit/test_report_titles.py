@@ -21,7 +21,7 @@ LONG = (
 )
 
 
-@pytest.fixture(scope="module", params=[1, 2, 3], ids=lambda n: f"{n} settings")
+@pytest.fixture(scope="module", params=[1, 3], ids=lambda n: f"{n} settings")
 def run(request, tmp_path_factory):
     """A run in which the template is swept as a whole."""
     table = synthetic_run.outcomes(queries=12).drop("prompts.shots")

@@ -175,6 +175,7 @@ def taken(groups, tables) -> tuple[pl.DataFrame, Checks, int]:
     return pl.concat(pieces), checks, number
 
 
+@pytest.mark.slow
 def test_rows_and_checks_do_not_depend_on_the_portions(groups, monkeypatch):
     tables = [scores(group, seed) for seed, group in enumerate(groups)]
     rows, checks, number = taken(groups, tables)

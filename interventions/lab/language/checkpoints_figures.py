@@ -10,7 +10,6 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter
 
 from interventions.measure.decodability import ALL
 from interventions.report.drawing import Drawing, ink, panels
@@ -131,17 +130,21 @@ def _by_task(summary: Mapping[str, Any], learned: pl.DataFrame, caused: pl.DataF
 
 
 def _log_steps(axis: Axes, steps: Sequence[int]) -> None:
-    """A log axis, which all panels share; a step 0 stands one decade below the next."""
+    """A log axis, which all panels share; a step 0 stands beside it, half a decade below the next."""
     axis.set_xlabel("training step")
+    first = next(step for step in steps if step > 0)
     if steps[0] > 0:
         axis.set_xscale("log")
     else:
-        axis.set_xscale("symlog", linthresh=steps[1], linscale=1)
-        tens = 10 ** np.arange(np.ceil(np.log10(steps[1])), np.log10(steps[-1]))
-        axis.set_xticks([0, *tens], ["0", *(f"$10^{{{round(np.log10(each))}}}$" for each in tens)])
-        axis.set_xlim(-steps[1] / 10, steps[-1] * 1.2)
-        axis.minorticks_off()
-    axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.set_xscale("symlog", linthresh=first, linscale=0.5)
+        axis.set_xlim(-first / 10, steps[-1] * 1.2)
+    parts = (1, 3) if steps[-1] < 300 * first else (1,)
+    decades = range(int(np.log10(first)), int(np.log10(steps[-1])) + 1)
+    wanted = [part * 10**decade for decade in decades for part in parts]
+    shown = [each for each in wanted if first <= each <= steps[-1]]
+    shown = [0, *shown] if steps[0] == 0 else shown
+    axis.set_xticks(shown, [f"{each:,}" for each in shown])
+    axis.minorticks_off()
 
 
 def _layers(by_layer: pl.DataFrame, followed: int) -> Figure:
