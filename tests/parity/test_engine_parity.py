@@ -75,7 +75,7 @@ def logits_of(logits, target, foil, clean):
     return logits
 
 
-# of each kind one in the default suite: grouped heads; learned positions and Conv1D; soft caps and windows; no attention
+# one of each kind in the default suite: grouped heads, learned positions, soft caps and windows, no attention
 QUICK = ("llama", "gpt2", "gemma2", "mamba2")
 FAMILIES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in sorted(SIZES)]
 
