@@ -142,9 +142,8 @@ def uninterrupted(llama_folder, tmp_path_factory) -> tuple[Path, Path]:
     return folder / "spec.yaml", folder / "run"
 
 
-@pytest.mark.parametrize(
-    ("stop", "status"), [(signal.SIGKILL, -9), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow  # test_damaged_runs stops runs in its own process
+@pytest.mark.parametrize(("stop", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 def test_a_stopped_run_resumes_to_the_same_tables(uninterrupted, tmp_path, stop, status):
     """Killed or interrupted in its packs, then run again: the same numbers as never stopped, to the bit."""
     (spec_file, whole), stopped = uninterrupted, tmp_path / "stopped"

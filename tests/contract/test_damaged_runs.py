@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,9 @@ from interventions.run import Options, run_study
 from interventions.spec import study_of
 from tests.conftest import ROOT
 from tests.contract.tiny import manifest_of, one_error, run, tiny_tree, write
+
+# one of each kind in the default suite
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 TABLES = ("outcomes", "effects", "curves", "decodability", "prompts")
 
@@ -87,7 +91,9 @@ def test_a_kill_in_the_first_write_locks_nobody_out(llama_folder, whole, tmp_pat
     assert same_results(out, whole)
 
 
-@pytest.mark.parametrize("name", [".outcomes.77.parquet", "parts/.p0-AND-q0-c0.77.parquet", ".vectors.77.safetensors"])
+@pytest.mark.parametrize(
+    "name", [".outcomes.77.parquet", *map(slow, ("parts/.p0-AND-q0-c0.77.parquet", ".vectors.77.safetensors"))]
+)
 def test_what_a_kill_left_half_written_goes(stopped, llama_folder, whole, name):
     (stopped / name).write_text("half")
     assert run(tiny_tree(llama_folder), stopped) == 0
@@ -119,7 +125,7 @@ def remove(path: Path) -> None:
     path.unlink()
 
 
-@pytest.mark.parametrize("damage", [empty, cut, shorten])
+@pytest.mark.parametrize("damage", [cut, *map(slow, (empty, shorten))])
 @pytest.mark.parametrize("pattern", ["parts/*.parquet", "parts/*.npz", "vectors.safetensors"])
 def test_a_damaged_part_is_computed_again(stopped, llama_folder, whole, pattern, damage):
     victims = list(stopped.glob(pattern))
@@ -157,7 +163,7 @@ def test_a_damaged_page_is_drawn_again(finished, llama_folder, damage):
     assert (finished / "report.html").read_text().rstrip().endswith("</html>")
 
 
-@pytest.mark.parametrize("damage", [cut, shorten, remove])
+@pytest.mark.parametrize("damage", [cut, *map(slow, (shorten, remove))])
 @pytest.mark.parametrize("name", ["outcomes.parquet", "decodability.parquet", "vectors.safetensors", "manifest.json"])
 def test_what_needs_the_model_is_one_line_and_fresh_mends_it(finished, whole, llama_folder, capsys, name, damage):
     damage(finished / name)
@@ -192,7 +198,7 @@ def test_fresh_spares_a_damaged_run_with_other_things_beside_it(finished, llama_
     assert everything(finished) == before
 
 
-@pytest.mark.parametrize("name", ["seed[1]", "what?[0]*"])
+@pytest.mark.parametrize("name", ["seed[1]", slow("what?[0]*")])
 def test_any_folder_name_will_do(llama_folder, whole, tmp_path, name):
     for _ in range(2):  # run, and found finished
         assert run(tiny_tree(llama_folder), tmp_path / name) == 0

@@ -138,7 +138,7 @@ def test_donors_of_another_shape_are_left_out(computed):
 
 
 @pytest.mark.parametrize("way", ("wavefront", "packed"))
-@pytest.mark.parametrize("family", [name for name, row in ARCHITECTURES.items() if row.packs])
+@pytest.mark.parametrize("family", [each for each in FAMILIES if ARCHITECTURES[str(each.values[0])].packs])
 def test_a_shared_prefix_changes_nothing(family, way):
     """Queries behind one computation of their demonstrations, edits before, at and behind its end."""
     model, prompts = random_model(family), shared_prompts()

@@ -82,8 +82,10 @@ def test_a_crash_is_a_failed_run_with_its_error(service, tmp_path):
 
 @pytest.mark.parametrize(
     ("argument", "opened"),
-    [("--interventions.positive.op=pach", False), ("--layers=99", True)],
-    ids=["in the spec", "in the model"],
+    [
+        pytest.param("--interventions.positive.op=pach", False, id="in the spec"),
+        pytest.param("--layers=99", True, id="in the model", marks=pytest.mark.slow),
+    ],
 )
 def test_bad_input_leaves_nothing_behind(service, tmp_path, argument, opened):
     run = tmp_path / "run"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from interventions.measure.scan import scanned
 from interventions.measure.statistics import Bootstrap, interval
 from interventions.store.schema import OUTCOMES
 from tests.models import random_model
+from tests.scripts import ran
 
 ROOT = Path(__file__).parents[2]
 BOOTSTRAP = Bootstrap(200, 0.95, 0)
@@ -31,18 +30,9 @@ SMALL = (
 )  # fmt: skip
 
 
-@pytest.fixture
-def script(monkeypatch, capsys):
-    """Runs the script; gives (status, output, errors)."""
-
-    def act(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["heads.py", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            runpy.run_path(str(ROOT / "experiments" / "heads.py"), run_name="__main__")
-        output = capsys.readouterr()
-        return int(left.value.code or 0), output.out, output.err
-
-    return act
+def script(*arguments: object) -> tuple[int, str, str]:
+    """(status, output, errors)"""
+    return ran("heads.py", *arguments)
 
 
 def saved(family: str, folder: Path) -> Path:
@@ -64,7 +54,8 @@ def change(rows: list[dict[str, Any]]) -> float:
     return sum(row["patched"] - row["clean"] for row in rows) / len(rows)
 
 
-def test_a_gpt2_folder_from_end_to_end(script, tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_a_gpt2_folder_from_end_to_end(tmp_path, monkeypatch):
     """Interrupted after the second run, resumed without computing it again, shown without writing anything."""
     out = tmp_path / "run"
     asked = ("--model", saved("gpt2", tmp_path / "model"), *SMALL, "--out", out)
@@ -257,21 +248,21 @@ def test_it_says_so_where_prompts_tell_the_task_all_the_same():
         ("--prompts.shots=1", "prompts.labels: shuffled needs at least 2 demonstrations"),
     ],
 )
-def test_what_it_cannot_mean_is_one_line_and_nothing_is_written(argument, says, script, tmp_path):
+def test_what_it_cannot_mean_is_one_line_and_nothing_is_written(argument, says, tmp_path):
     status, output, error = script(argument, "--out", tmp_path / "run")
     assert status == 2 and not output and error.count("\n") == 1
     assert says in error
     assert not (tmp_path / "run").exists()
 
 
-def test_a_family_without_heads(script, tmp_path):
+def test_a_family_without_heads(tmp_path):
     status, _, error = script("--model", saved("mamba2", tmp_path / "model"), "--out", tmp_path / "run")
     assert status == 2 and error.count("\n") == 1
     assert "interventions.heads.site: there are no attention heads in family 'mamba2'" in error
     assert not (tmp_path / "run").exists()
 
 
-def test_prompts_without_demonstrations_may_keep_their_labels(script, tmp_path):
+def test_prompts_without_demonstrations_may_keep_their_labels(tmp_path):
     plan = script("--prompts.shots=0", "--prompts.labels=own", "--plan", "--json", "--out", tmp_path / "run")
     assert plan[0] == 0 and json.loads(plan[1])["models"][0]["groups"][0]["cells"] == 24 * 3
     assert not (tmp_path / "run").exists()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ import torch
 
 from interventions.errors import SpecError
 from interventions.lab.language.projection import MIN_DIST, NEIGHBOURS, PROJECTION, check_method, projected
+from tests.scripts import ran
 
 ROOT = Path(__file__).parents[2]
 LABELS = ("AND",) * 30 + ("OR",) * 24 + ("XOR",) * 18
@@ -108,21 +107,12 @@ def test_too_few_points_for_its_neighbours_are_refused(monkeypatch):
     check_method("pca", 1)
 
 
-@pytest.fixture
-def script(monkeypatch, capsys):
-    """Runs experiments/decodability.py; gives (status, output, errors)."""
-
-    def act(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["decodability.py", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            runpy.run_path(str(ROOT / "experiments" / "decodability.py"), run_name="__main__")
-        output = capsys.readouterr()
-        return int(left.value.code or 0), output.out, output.err
-
-    return act
+def script(*arguments: object) -> tuple[int, str, str]:
+    """(status, output, errors)"""
+    return ran("decodability.py", *arguments)
 
 
-def test_umap_that_is_not_installed_is_one_line_before_anything_runs(script, tmp_path, monkeypatch):
+def test_umap_that_is_not_installed_is_one_line_before_anything_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "importlib.util.find_spec", lambda name, found=importlib.util.find_spec: None if name == "umap" else found(name)
     )
@@ -133,7 +123,7 @@ def test_umap_that_is_not_installed_is_one_line_before_anything_runs(script, tmp
     )
 
 
-def test_another_projection_is_drawn_anew_and_the_same_one_is_not(script, tmp_path, monkeypatch):
+def test_another_projection_is_drawn_anew_and_the_same_one_is_not(tmp_path, monkeypatch):
     """UMAP's place is taken by a turn of the axes, which compiles nothing."""
     from interventions.lab.language import projection
 
