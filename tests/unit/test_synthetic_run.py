@@ -1,6 +1,7 @@
 """The experiment on sparse regression, small: resumed is uninterrupted, packed is row by row, wrong YAML one line."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -105,7 +106,8 @@ def tick(phase, done, of):
         os.kill(os.getpid(), 9)
 run(load_settings(Settings, Path({str(file)!r})), Path({str(out)!r}), False, "cpu", tick)
 """
-    killed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True)
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # sums of other threads round in another way
+    killed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, env=os.environ | threads)
     assert killed.returncode == -9, killed.stderr.decode()
     assert json.loads((out / "manifest.json").read_text())["status"] == "running"
     (out / "parts" / "step30-outcomes.parquet").unlink()
