@@ -33,6 +33,7 @@ def test_key_is_missing(server, llama_snapshot, client_env, tmp_path):
     assert "get a key" in found.stderr and not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_key_is_refused(servers, llama_snapshot, tmp_path):
     """Only at the first job does the host look at it."""
     server = servers("--key", "another-key-than-ours")
@@ -91,6 +92,7 @@ def test_configuration_is_not_at_hand(server, llama_snapshot, tmp_path):
     assert "no configuration could be loaded" in line and "hf auth login" in line
 
 
+@pytest.mark.slow
 def test_what_a_server_cannot_do(server, llama_snapshot, tmp_path):
     assert "embedded model" in refused(llama_snapshot, server, tmp_path, "--model", "embedded")
     assert "--device" in refused(llama_snapshot, server, tmp_path, "--device", "cpu")

@@ -37,6 +37,7 @@ def twice(llama_snapshot, tmp_path) -> Snapshot:
     return replace(llama_snapshot, home=tmp_path / "home")
 
 
+@pytest.mark.slow
 def test_two_models_are_computed_by_a_host_as_here(server, twice, tmp_path):
     names = f"--model.name={{sweep: [{twice.repo}, {twice.repo.lower()}]}}"
     there, here = tmp_path / "there", tmp_path / "here"

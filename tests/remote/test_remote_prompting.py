@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 from tests.remote.runs import as_client
 from tests.scripts import ran
@@ -16,6 +17,7 @@ SMALL = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_prompting_of_a_hosted_model_is_that_of_a_local_one(server, llama_snapshot, tmp_path):
     def table(model: str, out: Path, *how: str) -> pl.DataFrame:
         with as_client(llama_snapshot, server):

@@ -134,6 +134,7 @@ def test_a_key_without_a_network_is_a_line(unreached, tmp_path):
     assert seconds < MOST
 
 
+@pytest.mark.slow
 def test_a_host_that_says_nothing_is_a_line(unreached):
     with silent_host() as url:
         said, seconds = unreached(url)
