@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -86,10 +87,15 @@ def _act(experiment: Experiment, arguments: list[str]) -> int:
 
     with progress(shown=not args.quiet and sys.stderr.isatty()) as tick:
         folder = experiment.run(settings, args.out, args.fresh, args.device, tick)
+    tell(folder, experiment.told, args)
+    return 0
+
+
+def tell(folder: Path, told: Callable[[dict[str, Any]], Sequence[str]], args: argparse.Namespace) -> None:
+    """Print a finished experiment's findings and where its page is, or what --json and --quiet ask for instead."""
     text = (folder / "summary.json").read_text(encoding="utf-8")
     if args.json:
         print(text, end="")
     elif not args.quiet:
-        print("\n".join(experiment.told(json.loads(text))))
+        print("\n".join(told(json.loads(text))))
         print(f"report: {folder / 'report.html'}")
-    return 0

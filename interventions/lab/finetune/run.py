@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -194,7 +194,6 @@ def _bind(folder: RunFolder, device: str) -> None:
 
 def _summary(settings: Settings, asked: Asked, comparison: Comparison, losses: pl.DataFrame) -> dict[str, Any]:
     spec = asked.study.points[0].spec
-    found = {key: value for key, value in asdict(comparison).items() if key != "table"}
     return {
         "version": 1,
         "model": short_name(settings.model.name),
@@ -206,8 +205,7 @@ def _summary(settings: Settings, asked: Asked, comparison: Comparison, losses: p
         "losses": {which: losses.filter(pl.col("adapter") == which)["loss"].to_list() for which in WHICH},  # fmt: skip
         "training": settings.training.model_dump(),
         "adapter": settings.adapter.model_dump(),
-        **found,
-        "compared": comparison.table.to_dicts(),
+        **comparison.summary(),
     }
 
 

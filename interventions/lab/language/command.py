@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from interventions.arguments import Parser
 from interventions.errors import SpecError
-from interventions.lab.command import guarded
+from interventions.lab.command import guarded, tell
 from interventions.running import add_run_flags, carried_out, parsed
 from interventions.spec import Study
 
@@ -57,10 +56,7 @@ def _act(experiment: LanguageExperiment, arguments: list[str]) -> int:
     )  # fmt: skip
     if folder is None:
         return 0
-    text = (folder / "summary.json").read_text(encoding="utf-8")
-    if args.json:
-        print(text, end="")
-    elif not args.quiet:
-        print("\n".join(experiment.told(json.loads(text))))
-        print(f"report: {folder / 'report.html'}\nthe run's own: {folder.parent / 'report.html'}")
+    tell(folder, experiment.told, args)
+    if not (args.json or args.quiet):
+        print(f"the run's own: {folder.parent / 'report.html'}")
     return 0

@@ -59,6 +59,11 @@ class Comparison:
     own: Mapping[str, int]
     table: pl.DataFrame
 
+    def summary(self) -> dict[str, Any]:
+        """Its part of a summary.json, the table as ``compared``."""
+        found = {"layer": self.layer, "shots": self.shots, "own": dict(self.own)}
+        return found | {"compared": self.table.to_dicts()}
+
 
 def check_comparable(study: Study, swept: str) -> None:
     """Raises SpecError where the study sweeps anything but ``swept`` and shots, has no CD, or no effect to compare."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -66,14 +65,12 @@ def conditions_in(study: Study, run: RunFolder) -> list[Condition]:
 
 def _summary(study: Study, comparison: Comparison) -> dict[str, Any]:
     spec = study.points[0].spec
-    found = {key: value for key, value in asdict(comparison).items() if key != "table"}
     return {
         "version": 1,
         "model": short_name(spec.model.name),
         "family": spec.tasks.family,
         "level": spec.statistics.level,
-        **found,
-        "compared": comparison.table.to_dicts(),
+        **comparison.summary(),
     }
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from interventions.arguments import Parser
 from interventions.errors import SpecError
-from interventions.lab.command import guarded
+from interventions.lab.command import guarded, tell
 from interventions.lab.language.command import LanguageExperiment, language_script
 from interventions.running import add_run_flags, parsed
 
@@ -36,12 +35,7 @@ def scaling_script(experiment: LanguageExperiment, compared: Compared, arguments
             return language_script(experiment, given)
         _check(parser, args, places, [each for each in rest if each.startswith("-")])
         folder = compared(places, args.out, args.fresh)
-        text = (folder / "summary.json").read_text(encoding="utf-8")
-        if args.json:
-            print(text, end="")
-        elif not args.quiet:
-            print("\n".join(experiment.told(json.loads(text))))
-            print(f"report: {folder / 'report.html'}")
+        tell(folder, experiment.told, args)
         return 0
 
     return guarded(act, arguments, "the runs are as they were")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from interventions.measure.metrics.base import METRICS, AnswersOf, Floats, Ints
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from interventions.measure.metrics.logprob import Logprob
 
 
 @METRICS.register("probability")
@@ -19,11 +17,9 @@ class Probability:
     unit: ClassVar[str] = "fraction"
     answers_of: ClassVar[AnswersOf] = "own"
 
-    @staticmethod
-    def score(logits: Tensor, target: Tensor, foil: Tensor, clean: Tensor) -> Tensor:
-        return logits.log_softmax(-1).gather(-1, target[:, None])[:, 0]
+    score = staticmethod(Logprob.score)
 
     @staticmethod
     def combine(scores: Floats, starts: Ints) -> Floats:
         # logs are added up and not probabilities multiplied: an answer of many tokens would underflow in float32
-        return np.exp(np.add.reduceat(scores, starts))
+        return np.exp(Logprob.combine(scores, starts))
