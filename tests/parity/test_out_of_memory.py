@@ -22,12 +22,13 @@ from interventions.store.folder import open_run
 from tests.models import random_model, unequal_prompts
 
 
-def passes(folder, engine, way: str = "wavefront") -> Passes:
+def passes(folder, engine, way: str = "wavefront", groups: tuple[str, ...] = ("g",)) -> Passes:
     prompts = tuple(unequal_prompts())
     copies = [Copy(), *(Copy((Edit("patch", "resid_post", layer, '"last"', 1.0, "v"),)) for layer in range(4))]
-    group = Group("g", "A", 2, 0, prompts, (-1,) * len(prompts), tuple(copies), 0, (), ("accuracy", "logprob", "kl"))
+    metrics = ("accuracy", "logprob", "kl")
+    made_of = [Group(g, "A", 2, 0, prompts, (-1,) * len(prompts), tuple(copies), 0, (), metrics) for g in groups]
     facts = ModelFacts("llama", 4, engine.module.config.hidden_size, 83)
-    plan = ModelPlan(ModelSection(), facts, (group,), (), {}, (), {})
+    plan = ModelPlan(ModelSection(), facts, tuple(made_of), (), {}, (), {})
     made = Passes(plan, folder, "", way, engine.budget)
     made.compute_on(engine, {"v": torch.ones(facts.width)})
     return made
@@ -43,9 +44,11 @@ class SmallMemory(LocalEngine):
 
     room = 10**9
     tried = 0
+    sizes: list[int] = []
 
     def score_pack(self, group, pack, operands, scorers):
         self.tried += 1
+        self.sizes.append(len(pack.prompts) * len(pack.copies))
         if len(pack.prompts) * len(pack.copies) > self.room:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return super().score_pack(group, pack, operands, scorers)
@@ -68,6 +71,17 @@ def test_halved_packs_give_the_same_table(room, tmp_path):
     assert halved.select("query", "copy").equals(whole.select("query", "copy"))
     assert again.equals(halved)
     assert engine.tried <= tried - parts, "finished pieces are not run again"
+
+
+def test_later_packs_begin_at_the_size_that_fitted(tmp_path):
+    engine = SmallMemory(random_model("llama"), build())
+    engine.room, engine.sizes = 7, []
+    with open_run(tmp_path / "out", "d") as folder:
+        run = passes(folder, engine, groups=("first", "second"))
+        sizes = {}
+        for group, _ in run.results(lambda done, of: None):
+            sizes[group.id], engine.sizes = engine.sizes, []
+    assert max(sizes["first"]) > engine.room >= max(sizes["second"])
 
 
 def test_what_cannot_be_halved_is_told(tmp_path):

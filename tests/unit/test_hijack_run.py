@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from interventions.errors import RunFolderError
 from interventions.lab.hijack.measures import OUTCOMES, _binned, by_place, margins
@@ -16,7 +17,7 @@ from interventions.lab.hijack.memories import read_memories, recall
 from interventions.lab.hijack.model import TwoLayers
 from interventions.lab.hijack.run import Trained, language_of
 from interventions.lab.hijack.settings import Hijack, Shape, TrainingSection
-from interventions.lab.hijack.training import loss_of, probed, train
+from interventions.lab.hijack.training import loss_of, probed, schedule, train
 from interventions.measure.statistics import Bootstrap
 from tasks.bigram import draw_sequences, zipf_table
 from tests.unit.hijack_by_hand import Planted, write_by_hand
@@ -98,6 +99,32 @@ def test_margins_are_means_over_prompts_with_their_intervals():
         assert row["hijacked"] == pytest.approx(np.mean([each["answer"] == 7 for each in mine]))
         error = values.std() / len(mine) ** 0.5
         assert row["ci_high"] - row["ci_low"] == pytest.approx(2 * 1.96 * error, rel=0.1)
+
+
+def test_the_rate_rises_then_falls_as_a_cosine():
+    """Straight up over 50 steps, times a cosine from 1 to a twentieth."""
+    assert [schedule(step, 2000) / schedule(49, 2000) for step in (0, 24)] == pytest.approx([0.02, 0.5], rel=2e-3)
+    assert [schedule(step, 2000) for step in (50, 1000, 2000)] == pytest.approx([1.0, 0.525, 0.05], abs=2e-3)
+    assert max(schedule(step, 2000) for step in range(2000)) <= 1
+
+
+def test_gradients_are_clipped_to_a_norm_of_one(tmp_path):
+    """At a loss that is far too large, as the logits are scaled up by a hundred."""
+    model = TwoLayers(SHAPE, seed=1)
+    with torch.no_grad():
+        model.output.mul_(100)
+    norms = []
+
+    def seen(optimiser, *_):
+        grads = [p.grad for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
+        norms.append(torch.stack([grad.norm() for grad in grads]).norm().item())
+
+    watched = register_optimizer_step_pre_hook(seen)
+    try:
+        train(model, TABLE, 2, SMALL.model_copy(update={"steps": 3}), 7, tmp_path / "c.pt")
+    finally:
+        watched.remove()
+    assert norms == pytest.approx([1.0] * 3, abs=1e-3)
 
 
 class Killed(Exception):

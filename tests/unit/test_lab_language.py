@@ -172,9 +172,11 @@ def test_bars_and_matrix_are_the_runs_own_outcomes(gpt2_folder, tmp_path):
 
 
 def test_the_layer_of_an_effect_is_chosen_on_queries_that_its_table_leaves_out():
-    """At layer 0 the even queries gain, at layer 1 the odd ones; the choice is 0, what is then measured is no gain."""
+    """At layer 0 the even queries gain, at layer 1 the odd ones and one of the even: of all queries layer 1 has the
+    larger gain. The choice is 0, what is then measured is no gain."""
+    gains = {0: {0, 2, 4, 6, 8}, 1: {1, 3, 5, 7, 9, 0}}
     rows = [
-        {"layer": layer, "query": query, "patched": float(query % 2 == layer), "task": "AND", "shots": 0, "seed": 0}
+        {"layer": layer, "query": query, "patched": float(query in gains[layer]), "task": "AND", "shots": 0, "seed": 0}
         for layer in (0, 1)
         for query in range(10)
     ]

@@ -6,8 +6,6 @@ import ast
 import builtins
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 
 ORDER = (
@@ -147,7 +145,23 @@ def test_the_trace_test_sees_a_foreign_name():
     assert foreign_names(function, body) == {"tokenizer"}
 
 
-@pytest.mark.parametrize("name", ["interventions/engine/trace.py", "interventions/engine/hooks.py"])
-def test_no_field_is_called_save(name):
-    """nnsight mounts `save` on object; a field of that name breaks it."""
-    assert not any(isinstance(n, ast.arg) and n.arg == "save" for n in ast.walk(ast.parse((ROOT / name).read_text())))
+def names_given_to_objects(tree: ast.AST) -> set[str]:
+    """Fields of classes, and attributes that are assigned."""
+    fields = {
+        target.id
+        for owner in ast.walk(tree)
+        if isinstance(owner, ast.ClassDef)
+        for line in owner.body
+        for target in ([line.target] if isinstance(line, ast.AnnAssign) else getattr(line, "targets", []))
+        if isinstance(target, ast.Name)
+    }
+    assigned = (n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store))
+    return fields | set(assigned)
+
+
+def test_no_field_is_called_save():
+    """nnsight mounts `save` on object; a field or an attribute of that name breaks it."""
+    planted = ast.parse("class A:\n    save: int\n"), ast.parse("def f(x):\n    x.save = 1\n")
+    assert all("save" in names_given_to_objects(tree) for tree in planted)
+    for name, tree in modules():
+        assert "save" not in names_given_to_objects(tree), name

@@ -1,0 +1,32 @@
+"""What a pass may take of the memory that is free, and how far packing may be off: by value."""
+
+import psutil
+import pytest
+import torch
+
+from interventions.engine.memory import budget_for
+from interventions.errors import EngineError
+from interventions.passes import decided
+from interventions.plan.cost import activation_floats
+from interventions.plan.facts import ModelFacts
+
+FACTS = ModelFacts("llama", layers=32, width=4096, vocab=32000, mlp=11008, heads=32, head_dim=128)
+
+
+@pytest.mark.parametrize(("free", "bytes_each"), [(64 << 20, 2), (256 << 20, 4), (1 << 30, 4), (1 << 30, 8)])
+def test_a_pass_takes_half_of_the_free_memory_and_no_more(monkeypatch, free, bytes_each):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": free}))
+    budget = budget_for(FACTS, torch.device("cpu"), bytes_each)
+    taken = activation_floats(FACTS, budget) * max(4, bytes_each)
+    assert free / 10 < taken <= free / 2
+
+
+@pytest.mark.parametrize(
+    ("dtype", "within"), [("torch.float32", 1e-4), ("torch.bfloat16", 0.5), ("torch.float16", 0.1)]
+)
+def test_a_way_that_is_off_by_more_than_its_dtype_rounds_is_not_taken(dtype, within):
+    assert decided("llama", "auto", {"wavefront": within * 0.99}, dtype).engine == "auto"
+    assert decided("llama", "auto", {"wavefront": within * 1.01}, dtype).engine == "rows"
+    assert decided("llama", "auto", {"wavefront": within * 1.01, "packed": 0.0}, dtype).engine == "packed"
+    with pytest.raises(EngineError):
+        decided("llama", "wavefront", {"wavefront": within * 1.01}, dtype)
