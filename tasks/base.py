@@ -6,6 +6,7 @@ outputs) and conversion (does another task's vector yield *that* task's answer?)
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,16 +51,51 @@ FAMILIES: Registry[Any] = Registry("task family")
 fields), ``task_names(options)`` without Null, and ``build(options, tasks, embedded)``."""
 
 
-def split_pool(pool: Sequence[Item], seed: int) -> tuple[list[Item], list[Item]]:
-    """Two halves, (fit, evaluate), with no input in common.
+_INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff"))
+"""Soft hyphen, zero-width space, word joiner, byte order mark: texts that differ in these look and mean the same."""
 
-    Items of one input (a word that two files of a ``pairs`` family hold) go to the same half.
+
+def normal_form(text: str) -> str:
+    """What two inputs share that differ in white space or Unicode form only; case is kept.
+
+    >>> normal_form(" w1\\u00a0\\n w2 ") == normal_form("w1 w2") != normal_form("W1 w2")
+    True
     """
-    inputs = sorted({item.input for item in pool})
+    return " ".join(unicodedata.normalize("NFKC", text.translate(_INVISIBLE)).split())
+
+
+@dataclass(frozen=True)
+class Merged:
+    """Items that became one with an earlier item of their input; contradicting: those with another answer."""
+
+    inputs: int
+    contradicting: int
+
+
+def distinct(pool: Sequence[Item]) -> tuple[list[Item], Merged]:
+    """One item an input: its first spelling, and the first answer under each task."""
+    kept: dict[str, Item] = {}
+    contradicting = 0
+    for item in pool:
+        form = normal_form(item.input)
+        first = kept.setdefault(form, item)
+        if first is not item:
+            known = first.answers
+            contradicting += any(known.get(task, a) != a for task, a in item.answers.items() if task != NULL)
+            kept[form] = Item(first.input, {**known, **{t: a for t, a in item.answers.items() if t not in known}})
+    return list(kept.values()), Merged(len(pool) - len(kept), contradicting)
+
+
+def split_pool(pool: Sequence[Item], seed: int) -> tuple[list[Item], list[Item]]:
+    """Two halves, (fit, evaluate), with no input in common, in whichever spelling (``normal_form``)."""
+    forms: dict[str, str] = {}
+    for item in pool:
+        forms.setdefault(normal_form(item.input), item.input)
+    inputs = sorted(forms, key=forms.__getitem__)
     order = np.random.default_rng([seed, 0x5B11]).permutation(len(inputs))
     fit_inputs = {inputs[i] for i in order[: len(inputs) // 2]}
-    fit = [item for item in pool if item.input in fit_inputs]
-    evaluate = [item for item in pool if item.input not in fit_inputs]
+    fit = [item for item in pool if normal_form(item.input) in fit_inputs]
+    evaluate = [item for item in pool if normal_form(item.input) not in fit_inputs]
     return fit, evaluate
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapte
 
 from interventions.errors import TaskError
 from interventions.spec.sections import Section
-from tasks.base import FAMILIES, NULL, Item
+from tasks.base import FAMILIES, NULL, Item, normal_form
 from tasks.files import sha256_of
 
 WHERE = "tasks.files"
@@ -81,11 +81,11 @@ class Pairs:
     def _add_null(self, answers: dict[str, dict[str, str]], rng: np.random.Generator) -> None:
         """Null's answers. An input without any other input beside it has none."""
         rows = [row for read in self.read.values() for row in read.answers.items()]
-        if len(answers) < 2:
+        if len(set(map(normal_form, answers))) < 2:
             return
         for given, found in answers.items():
             other, output = given, ""
-            while other == given:  # ends: there is a row of another input
+            while normal_form(other) == normal_form(given):  # ends: there is a row of another input
                 other, output = rows[rng.integers(len(rows))]
             found[NULL] = output
 

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
 
+from tasks.base import normal_form
+
 OTHER = "other"
 """Tag of all words that belong to no task."""
 
@@ -111,11 +113,11 @@ class Corpus:
         contracted: Counter[str] = Counter()
         for sentence in found:
             having.update(tag for tag in TAGS if sentence.first(tag))
-            fault = sentence.fault() or (REPEATED if sentence.text in kept else "")
+            fault = sentence.fault() or (REPEATED if normal_form(sentence.text) in kept else "")
             if fault:
                 excluded[fault] += 1
             else:
-                kept[sentence.text] = sentence
+                kept[normal_form(sentence.text)] = sentence
             if fault == CONTRACTED:
                 contracted.update(filter(sentence.contracts, TAGS))
         firsts = {tag: {sentence.first(tag) for sentence in kept.values()} for tag in TAGS}

@@ -10,12 +10,13 @@ not the task would have twins of every label but its own, and CD would fall to z
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import asdict
+from typing import Any, Literal
 
 import numpy as np
 
 from interventions.errors import TaskError
-from tasks.base import Family, Item, split_pool
+from tasks.base import Family, Item, distinct, split_pool
 from tasks.prompts import Prompt, Prompter
 
 Role = Literal["evaluate", "fit", "decodability"]
@@ -28,7 +29,13 @@ class Halves:
 
     def __init__(self, family: Family, seed: int):
         self.family, self.seed = family, seed
-        self.fit, self.evaluate = split_pool(family.pool(seed), seed)
+        pool, self.merged = distinct(family.pool(seed))
+        self.fit, self.evaluate = split_pool(pool, seed)
+
+    def describe(self) -> dict[str, Any]:
+        """The family's facts for the manifest, with ``merged_inputs`` where any were."""
+        merged = {"merged_inputs": asdict(self.merged)} if self.merged.inputs else {}
+        return {**self.family.describe(), **merged}
 
     def rows(self, role: Role, task: str, shots: int, count: int, shared: bool = False) -> list[list[Item]]:
         """[prompt][row]: ``shots`` demonstrations, then the query, all of them different.

@@ -6,14 +6,16 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interventions.errors import TaskError
 from interventions.spec.sections import TasksSection
 from tasks import grammar
-from tasks.base import FAMILIES, NULL, Item, draw, split_pool
+from tasks.base import FAMILIES, NULL, Item, draw, normal_form, split_pool
 from tasks.resolve import build_family
+from tasks.sentences import REPEATED, Corpus, Sentence, shipped
+from tasks.sets import Halves
 
 CONLLU_FORM = "She saw often a small cat under it".split()
 CONLLU_TAGS = "PRON VERB ADV DET ADJ NOUN ADP PRON".split()
@@ -81,6 +83,74 @@ def test_halves_of_any_pool(rows, seed):
     assert not kept & {i.input for i in evaluate}
     assert fit == [i for i in pool if i.input in kept] and evaluate == [i for i in pool if i.input not in kept]
     assert len(kept) == len({given for given, _ in rows}) // 2
+
+
+SPELLINGS = ("w1", " w1\t", "w\u200b1", "w 1", "w\u00a01\n", "W1", "\u00e9", "e\u0301", "\ufb01", "fi", "Ａ", "A", "x")
+FORMS = ("w1", "w1", "w1", "w 1", "w 1", "W1", "é", "é", "fi", "fi", "A", "A", "x")
+
+
+class Spelled:
+    """A family whose pool holds inputs in several spellings, under two tasks."""
+
+    tasks = ("up", "down", NULL)
+
+    def __init__(self, spellings):
+        self.spellings = spellings
+
+    def pool(self, seed):
+        return [Item(text, {self.tasks[i % 2]: f"{i % 2}", NULL: f"{i}"}) for i, text in enumerate(self.spellings)]
+
+    def describe(self):
+        return {"family": "spelled"}
+
+
+def test_normal_forms():
+    assert tuple(map(normal_form, SPELLINGS)) == FORMS
+    assert normal_form("می\u200cخواهم") != normal_form("میخواهم"), "a joiner tells words apart"
+
+
+@given(st.lists(st.sampled_from(SPELLINGS), min_size=8, max_size=40), st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_inputs_of_one_form_are_one_input(spellings, seed):
+    """In no two halves, in no prompt twice, counted; first spelling and answers, in the pool's order."""
+    halves = Halves(Spelled(spellings), seed)  # pyright: ignore[reportArgumentType]
+    forms = list(dict.fromkeys(map(normal_form, spellings)))
+    kept = {normal_form(item.input): item for item in (*halves.fit, *halves.evaluate)}
+    assert sorted(kept) == sorted(forms) and len(halves.fit) + len(halves.evaluate) == len(forms)
+    again = len(spellings) - len(forms)
+    assert halves.describe().get("merged_inputs", {"inputs": 0})["inputs"] == again
+    for form, item in kept.items():
+        places = [i for i, text in enumerate(spellings) if normal_form(text) == form]
+        assert item.input == spellings[places[0]] and item.answers[NULL] == f"{places[0]}"
+        assert set(item.answers) - {NULL} == {("up", "down")[i % 2] for i in places}
+    for role in ("evaluate", "fit", "decodability"):
+        half = halves.fit if role == "fit" else halves.evaluate
+        for task in ("up", "down"):
+            usable = sum(task in item.answers for item in half)
+            if usable > 1:
+                for rows in halves.rows(role, task, usable - 1, 5):
+                    assert len({normal_form(row.input) for row in rows}) == usable
+
+
+def test_files_of_pairs_in_other_spellings(tmp_path):
+    """Two files are one pool; Null's answer is another input's, and a contradiction is counted."""
+    files = {"a": [("w1", "x"), ("w1 ", "y"), ("é", "z")], "b": [("w1\u00a0", "p"), ("e\u0301", "q"), ("c", "r")]}
+    for name, rows in files.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps([{"input": i, "output": o} for i, o in rows]))
+    family = build_family(TasksSection(family="pairs", files=[str(tmp_path)]), embedded=False)
+    for seed in range(20):
+        halves = Halves(family, seed)
+        found = {item.input: dict(item.answers) for item in (*halves.fit, *halves.evaluate)}
+        assert found["w1"].pop(NULL) in "zqr" and found["é"].pop(NULL) in "xypr" and found["c"].pop(NULL) in "xyzpq"
+        assert found == {"w1": {"a": "x", "b": "p"}, "é": {"a": "z", "b": "q"}, "c": {"b": "r"}}
+    assert halves.describe()["merged_inputs"] == {"inputs": 3, "contradicting": 1}
+
+
+def test_a_corpus_keeps_a_sentence_once_in_whatever_spacing():
+    first, *_ = shipped()
+    other = Sentence(first.text.replace(" ", "\u00a0 "), first.words)
+    corpus = Corpus.of([first, other])
+    assert corpus.sentences == (first,) and corpus.excluded == {REPEATED: 1}
 
 
 def test_draw_gives_different_rows_of_the_task_only_and_refuses_too_few(families):
