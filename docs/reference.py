@@ -20,6 +20,7 @@ from interventions.ops import OPS
 from interventions.plan.cells import CONTROLS
 from interventions.spec import sections
 from interventions.spec.positions import POSITIONS
+from interventions.spec.values import label
 from tasks.base import FAMILIES
 
 PAGE = Path(__file__).with_name("spec.md")
@@ -180,7 +181,7 @@ def kind_of(shape: Mapping[str, Any]) -> str:
     if "anyOf" in shape:
         return " or ".join(dict.fromkeys(kind_of(branch) for branch in shape["anyOf"]))
     if "const" in shape or "enum" in shape:
-        return ", ".join(f"`{value}`" for value in shape.get("enum", [shape.get("const")]))
+        return ", ".join(f"`{label(value)}`" for value in shape.get("enum", [shape.get("const")]))
     if shape.get("type") == "array":
         sizes = (shape.get("minItems"), shape.get("maxItems"))
         size = {(1, None): " (at least 1)", (2, 2): " (2)"}.get(sizes, "")

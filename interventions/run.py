@@ -13,7 +13,7 @@ import polars as pl
 from interventions.check import check_study
 from interventions.engine.load import open_model
 from interventions.errors import RunFolderError, SpecError
-from interventions.measure.notes import capped
+from interventions.measure.notes import of_prompts
 from interventions.measure.outcomes import outcome_rows, outcome_schema
 from interventions.measure.portions import Scores, portions
 from interventions.plan.build import build_plans
@@ -97,7 +97,7 @@ def _run(study: Study, state: RunState, plans: Sequence[ModelPlan] | None) -> No
         plans = plans or build_plans(study, open_model)
         costs = _write_plan(study, plans, folder, state.options)
         excluded = _excluded(plans)
-        state.fallbacks += capped(plans)
+        state.fallbacks += of_prompts(plans)
     schema = outcome_schema(group for plan in plans for group in plan.groups)
     with folder.growing_table("outcomes.parquet", schema) as append:
 
@@ -128,6 +128,7 @@ def _run(study: Study, state: RunState, plans: Sequence[ModelPlan] | None) -> No
         fallbacks=state.fallbacks,
         excluded=excluded,
         tasks=[description for plan in plans for description in plan.tasks.values()],
+        special_tokens=[{"model": plan.section.name, **entry} for plan in plans for entry in plan.frames],
         cost=[cost.as_dict() for cost in costs],
     )
 
@@ -183,6 +184,7 @@ def plan_json(plans: Sequence[ModelPlan], costs: Sequence[Cost]) -> dict[str, An
                     {"id": f.id, "shots": f.shots, "prompts": sum(map(len, f.prompts.values()))} for f in plan.fits
                 ],
                 "tasks": list(plan.tasks.values()),
+                "special_tokens": list(plan.frames),
                 "vectors": len(plan.recipes),
                 "decodings": [{"id": d.id, "prompts": sum(map(len, d.prompts.values()))} for d in plan.decodings],
                 "cost": cost.as_dict(),

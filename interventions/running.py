@@ -165,7 +165,7 @@ def _remote(args: argparse.Namespace) -> Any:
 
 
 def _show_plan(study: Any, args: argparse.Namespace) -> None:
-    from interventions.measure.notes import capped
+    from interventions.measure.notes import of_prompts
     from interventions.plan.cost import cost_of
     from interventions.plan.packs import Budget
     from interventions.report.tables import print_plan
@@ -173,7 +173,7 @@ def _show_plan(study: Any, args: argparse.Namespace) -> None:
 
     plans = plan_study(study)
     _say_what_layers_left(study, args)
-    for note in () if args.quiet else capped(plans):
+    for note in () if args.quiet else of_prompts(plans):
         print(f"note: {note}", file=sys.stderr)
     if args.show_tokens:
         _show_tokens(plans)
@@ -194,6 +194,7 @@ def _show_plan(study: Any, args: argparse.Namespace) -> None:
 
 def _show_tokens(plans: Sequence[Any]) -> None:
     from interventions.engine.load import open_model
+    from tasks.frames import described, in_words
     from tasks.prompts import show_tokens
 
     for plan in plans:
@@ -201,4 +202,6 @@ def _show_tokens(plans: Sequence[Any]) -> None:
         for group in plan.groups:
             shown = next((p for p in group.prompts if not p.excluded), None)
             print(f"{group.task}, {group.shots} shots")
+            for entry in described(group.prompts, tokenizer):
+                print(in_words(entry))
             print(show_tokens(shown, tokenizer) if shown else f"  excluded: {group.prompts[0].excluded}")

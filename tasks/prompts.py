@@ -8,14 +8,13 @@ is kept, marked as excluded with the reason, and counted.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from interventions.errors import ModelError
-from interventions.spec.sections import TemplateSection
+from interventions.spec.sections import Bos, TemplateSection
 from tasks.base import Item
-
-Offsets = Sequence[tuple[int, int]]
+from tasks.encode import Encoded, Encoder, Frame
+from tasks.unknown import Offsets
 
 _AT_ONCE = 256
 """Prompts tokenised together: a token's id and offsets take 200 bytes until its prompt is made of them."""
@@ -39,6 +38,8 @@ class Prompt:
     alternatives: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Other task -> ids of this query's answer under that task (where it has one)."""
     excluded: str = ""
+    frame: Frame = Frame()
+    """What of ``token_ids`` is not the text's own, and what was left out."""
 
     @property
     def last(self) -> int:
@@ -100,14 +101,8 @@ def _first_answer_token(text: str, offsets: Offsets, end: int, span: tuple[int, 
 class Prompter:
     """Turns drawn rows into prompts with one tokenizer and one template."""
 
-    def __init__(self, tokenizer: Any, template: TemplateSection):
-        if not getattr(tokenizer, "is_fast", False):
-            raise ModelError(
-                "model.name",
-                f"its tokenizer ({type(tokenizer).__name__}) gives no character offsets",
-                "use a model with a fast tokenizer (tokenizer.json)",
-            )
-        self.tokenizer, self.template = tokenizer, template
+    def __init__(self, tokenizer: Any, template: TemplateSection, bos: Bos = "auto"):
+        self.encoder, self.template = Encoder(tokenizer, bos), template
         # Ten thousand prompts are mostly the same numbers and the same few layouts: each is held once.
         self._ids: dict[int, int] = {}
         self._answers: dict[tuple[int, ...], tuple[int, ...]] = {}
@@ -131,10 +126,9 @@ class Prompter:
             text, span = self._with_answer(f.text, rows[-1].answers[task])
             whole.append(text)
             spans.append(span)
-        ids, offsets = self._encode(whole)
         plain = [
-            self._align(task, f, rows[-1].answers[task], text, span, i, o)
-            for f, rows, text, span, i, o in zip(fields, drawn, whole, spans, ids, offsets, strict=True)
+            self._align(task, f, rows[-1].answers[task], text, span, coded)
+            for f, rows, text, span, coded in zip(fields, drawn, whole, spans, self.encoder.encode(whole), strict=True)
         ]
         return self._add_alternatives(plain, [rows[-1] for rows in drawn], others) if others else plain
 
@@ -142,21 +136,13 @@ class Prompter:
         part, span = _place(self.template.output, "output", answer, len(text))
         return text + part[: span[1] - len(text)], span
 
-    def _encode(self, texts: list[str]) -> tuple[list[list[int]], list[Offsets]]:
-        if not texts:
-            return [], []
-        coded = self.tokenizer(texts, return_offsets_mapping=True, padding=False, truncation=False)
-        return coded["input_ids"], coded["offset_mapping"]
-
-    def _align(
-        self, task: str, f: _Fields, answer: str, text: str, span: tuple[int, int], ids: list[int], offsets: Offsets
-    ) -> Prompt:
+    def _align(self, task: str, f: _Fields, answer: str, text: str, span: tuple[int, int], coded: Encoded) -> Prompt:
         def left_out(why: str) -> Prompt:
             return Prompt(task, f.text, answer, excluded=why)
 
-        unknown = self._unknown(text, ids, offsets)
-        if unknown:
-            return left_out(f"'{unknown}' is not in the tokenizer's vocabulary")
+        if coded.fault:
+            return left_out(coded.fault)
+        ids, offsets = coded.ids, coded.offsets
         start = _first_answer_token(text, offsets, len(f.text), span)
         if start is None:
             return left_out("the answer does not begin at a token boundary")
@@ -181,22 +167,15 @@ class Prompter:
         layout = positions, tuple(demo_answers)
         layout = self._layouts.setdefault((*positions.values(), layout[1]), layout)
         same = tuple(self._ids.setdefault(i, i) for i in ids)
-        return Prompt(task, f.text, answer, same[:start], self._same_answer(same[start:]), *layout)
+        return Prompt(task, f.text, answer, same[:start], self._same_answer(same[start:]), *layout, frame=coded.frame)
 
     def _same_answer(self, ids: tuple[int, ...]) -> tuple[int, ...]:
         return self._answers.setdefault(ids, ids)
 
-    def _unknown(self, text: str, ids: list[int], offsets: Offsets) -> str:
-        unk = self.tokenizer.unk_token_id
-        if unk is None or unk not in ids:
-            return ""
-        a, b = offsets[ids.index(unk)]
-        return text[a:b]
-
     def _add_alternatives(self, prompts: list[Prompt], queries: list[Item], others: Sequence[str]) -> list[Prompt]:
         """The same prompts, each with its query's answers under the other tasks, as ids.
 
-        An alternative is left out where the prompt's own tokens would change with it.
+        An alternative is left out where the prompt's own tokens would change with it, or where it is not known.
         """
         asked = [
             (n, other)
@@ -204,17 +183,14 @@ class Prompter:
             for other in others
             if other != prompt.task and other in query.answers and not prompt.excluded
         ]
-        ids, _ = self._encode([self._with_answer(prompts[n].text, queries[n].answers[other])[0] for n, other in asked])
+        texts = [self._with_answer(prompts[n].text, queries[n].answers[other])[0] for n, other in asked]
         found: list[dict[str, tuple[int, ...]]] = [{} for _ in prompts]
-        for (n, other), row in zip(asked, ids, strict=True):
+        for (n, other), coded in zip(asked, self.encoder.encode(texts), strict=True):
             split = len(prompts[n].token_ids)
-            answer = tuple(row[split:])
-            if tuple(row[:split]) == prompts[n].token_ids and answer and self.tokenizer.unk_token_id not in answer:
+            answer = tuple(coded.ids[split:])
+            if tuple(coded.ids[:split]) == prompts[n].token_ids and answer:
                 found[n][other] = self._same_answer(answer)
-        return [
-            Prompt(p.task, p.text, p.answer, p.token_ids, p.answer_ids, p.positions, p.demo_answers, alt, p.excluded)
-            for p, alt in zip(prompts, found, strict=True)
-        ]
+        return [replace(prompt, alternatives=alternatives) for prompt, alternatives in zip(prompts, found, strict=True)]
 
 
 def show_tokens(prompt: Prompt, tokenizer: Any) -> str:

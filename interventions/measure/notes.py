@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from interventions.errors import ModelError
 from interventions.measure.portions import Portion
 from interventions.plan.model import ModelPlan
+from tasks.frames import remarks
 
 
 def capped(plans: Iterable[ModelPlan]) -> list[str]:
@@ -20,6 +21,20 @@ def capped(plans: Iterable[ModelPlan]) -> list[str]:
         if len(group.prompts) < group.asked
     ]
     return list(dict.fromkeys(notes))
+
+
+def of_prompts(plans: Sequence[ModelPlan]) -> list[str]:
+    """Notes on what prompts hold that a reader would not expect: special tokens, inputs made one, few queries."""
+    model = (lambda plan: f"{plan.section.name}: ") if len(plans) > 1 else (lambda plan: "")
+    told = [f"{model(plan)}{remark}" for plan in plans for entry in plan.frames for remark in remarks(entry)]
+    for plan in plans:
+        for merged in filter(None, (facts.get("merged_inputs") for facts in plan.tasks.values())):
+            other = f" ({merged['contradicting']} of them with another answer)" if merged["contradicting"] else ""
+            told.append(
+                f"{merged['inputs']} inputs differ from an earlier one only in white space or Unicode form, and are one"
+                f" item with it{other}"
+            )
+    return [*dict.fromkeys(told), *capped(plans)]
 
 
 class Unmeasured:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -18,6 +18,7 @@ from interventions.spec.axes import Point, Study, label
 from interventions.spec.sections import ModelSection
 from interventions.vectors.base import Place, Recipe
 from tasks.base import NULL
+from tasks.frames import described
 from tasks.prompts import Prompt, Prompter
 from tasks.resolve import build_family
 from tasks.sets import Halves
@@ -26,7 +27,7 @@ EMBEDDED = "embedded"
 Opener = Callable[[ModelSection], tuple[Any, ModelFacts]]
 """Gives a model's tokenizer and facts without loading weights."""
 
-_ROWS_FIELDS = ("model", "tasks", "prompts.seed", "prompts.template")
+_ROWS_FIELDS = ("model", "tasks", "prompts.seed", "prompts.bos", "prompts.template")
 """Global fields on which fit and decoded prompts depend."""
 _EVALUATED_FIELDS = ("model", "tasks", "prompts", "controls", "metrics")
 """Global fields by which groups of evaluated prompts differ."""
@@ -94,8 +95,8 @@ class _Builder:
             family = build_family(spec.tasks, embedded=spec.model.name == EMBEDDED)
             self._halves[family_key] = Halves(family, spec.prompts.seed)
         halves = self._halves[family_key]
-        prompter = Prompter(self.tokenizer, spec.prompts.template)
-        self.described[family_key] = halves.family.describe()
+        prompter = Prompter(self.tokenizer, spec.prompts.template, spec.prompts.bos)
+        self.described[family_key] = halves.describe()
         self._add_groups(point, halves, prompter, family_key)
         self._add_decoding(point, halves, prompter, family_key)
 
@@ -148,8 +149,7 @@ class _Builder:
             for vector in (part.vector for part in variant.section.parts):
                 if vector is None or (vector.shots, vector.prompts) in ids:
                     continue
-                template = point.spec.prompts.template.model_dump_json()
-                key = f"{family_key} {template} {vector.shots} {vector.prompts}"
+                key = f"{family_key} {_text_key(point)} {vector.shots} {vector.prompts}"
                 if key not in self.fits:
                     found = halves.prompts(prompter, "fit", halves.family.tasks, vector.shots, vector.prompts)
                     prompts = {task: tuple(rows) for task, rows in found.items()}
@@ -163,7 +163,7 @@ class _Builder:
         section = point.spec.decodability
         if section is None:
             return
-        key = f"{family_key} {point.spec.prompts.template.model_dump_json()} {section.model_dump_json()}"
+        key = f"{family_key} {_text_key(point)} {section.model_dump_json()}"
         if key not in self.decodings:
             found = halves.prompts(prompter, "decodability", halves.family.tasks, max(section.shots), section.prompts)
             prompts = {task: tuple(rows) for task, rows in found.items()}
@@ -199,9 +199,17 @@ class _Builder:
             decodings=tuple(self.decodings.values()),
             tasks=self.described,
             swept={set_id: tuple(settings) for set_id, settings in self.swept.items()},
+            frames=described(self._prompts(), self.tokenizer),
         )
         check_reach(plan)
         return plan
+
+    def _prompts(self) -> Iterator[Prompt]:
+        """All prompts of the plan."""
+        for group in self.groups.values():
+            yield from group.prompts
+        for each in (*self.fits.values(), *self.decodings.values()):
+            yield from chain.from_iterable(each.prompts.values())
 
     def _close(self, group: _OpenGroup) -> Group:
         spec = group.point.spec
@@ -246,6 +254,11 @@ def _common_prefix(prompts: Sequence[Prompt]) -> int:
     low, high = min(tokens), max(tokens)  # in lexical order all others lie between them
     shared = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
     return min(shared, *(len(ids) - 1 for ids in tokens))
+
+
+def _text_key(point: Point) -> str:
+    """What of the prompts' settings decides how rows become tokens."""
+    return point.spec.prompts.model_dump_json(include={"bos", "template"})
 
 
 def _label(point: Point) -> str:

@@ -97,6 +97,8 @@ class ModelPlan:
     """What the families tell of themselves, for the manifest."""
     swept: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Id of a group, fit or decoding -> the swept settings whose prompts it holds, as text."""
+    frames: tuple[Mapping[str, Any], ...] = ()
+    """What stands in front of the prompts and what was left out, for the manifest."""
 
 
 @dataclass(frozen=True)

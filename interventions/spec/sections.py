@@ -64,6 +64,16 @@ class TasksSection(Section):
     )
 
 
+def _bos(value: Any) -> Any:
+    if value != "auto" and not isinstance(value, bool):  # a Literal of True alone would take 1 for it
+        raise Refusal(f"found {shown(value)}, expected auto, true or false", "write one of them, without quotes")
+    return value
+
+
+Bos = Annotated[Literal["auto", True, False], BeforeValidator(_bos)]
+"""Whether a token for the beginning of the text stands in front of a prompt; auto: as the tokenizer has it."""
+
+
 class TemplateSection(Section):
     """Text of a prompt: prefix; for each demonstration input, output, separator; the query's input."""
 
@@ -94,6 +104,11 @@ class PromptsSection(Section):
         description="of evaluated prompts; shuffled: each demonstration carries the output of another one",
     )
     seed: Seed = 0
+    bos: Bos = Field(
+        default="auto",
+        description="what stands in front of every prompt; auto: what the tokenizer adds there; true: one token for the"
+        " beginning of the text (`bos_token`); false: nothing",
+    )
     template: TemplateSection = TemplateSection()
 
     @model_validator(mode="after")

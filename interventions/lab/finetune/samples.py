@@ -39,7 +39,7 @@ def samples_of(spec: Spec, settings: TrainingSection, tokenizer: Any, facts: Mod
     """
     halves = Halves(build_family(spec.tasks, embedded=spec.model.name == EMBEDDED), spec.prompts.seed)
     tasks = [task for task in halves.family.tasks if task != NULL]
-    prompter = Prompter(tokenizer, spec.prompts.template)
+    prompter = Prompter(tokenizer, spec.prompts.template, spec.prompts.bos)
     rows: dict[str, list] = {task: [] for task in tasks}
     for number in range(settings.samples):
         task, rng = tasks[number % len(tasks)], np.random.default_rng([settings.seed, 0xF17E, number])
