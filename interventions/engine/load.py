@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +83,10 @@ def load_weights(section: ModelSection, device: str, dtype: str) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
+    from interventions.engine.checkpoint import checkpoint_of
     from interventions.engine.device import device_map_for
     from interventions.engine.family_check import check_architecture
+    from interventions.engine.read_weights import check_read
 
     device_map = device_map_for(device)
     if dtype == "auto":
@@ -95,26 +96,7 @@ def load_weights(section: ModelSection, device: str, dtype: str) -> Any:
     how = {"dtype": kind, "device_map": device_map, "output_loading_info": True, "ignore_mismatched_sizes": True}
     model, found = _loaded(section, "weights", AutoModelForCausalLM.from_pretrained, **how)
     architecture = architecture_of(model.config)
-    _check_weights(found, f"{architecture.decoder}.{architecture.blocks}", model.config.num_hidden_layers)
+    check_read(model, found, checkpoint_of(*source_of(section), model.config), architecture)
     model.eval()
     check_architecture(model, architecture)  # runs the model, so where that is fast
     return model
-
-
-def _check_weights(found: Mapping[str, Any], blocks: str, layers: int) -> None:
-    """Raises ModelError where transformers would go on with random weights, for want of any that fit, or
-    leave whole blocks out. blocks: the path of the stack of blocks."""
-    remedy = "give the config.json that belongs to the checkpoint"
-    for name, stored, wanted in sorted(found["mismatched_keys"]):
-        shapes = " x ".join(map(str, stored)), " x ".join(map(str, wanted))
-        what = f"its weight {name} is {shapes[0]}, its configuration says {shapes[1]}"
-        raise ModelError("model.name", what, remedy)
-    unread = sorted(found["unexpected_keys"])
-    beyond = [name for name in unread if f"{blocks}.{layers}." in name]  # others (an unused head, say) are harmless
-    if beyond:
-        what = f"its configuration has {layers} layers and leaves out the checkpoint's {beyond[0]}"
-        raise ModelError("model.name", what, remedy)
-    missing = sorted(found["missing_keys"])
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise ModelError("model.name", f"its checkpoint lacks the weight {missing[0]}{more}", remedy)
