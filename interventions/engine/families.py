@@ -7,7 +7,7 @@ from this table. ``family_check`` holds a row against the loaded model; docs/fam
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from interventions.errors import ModelError
@@ -60,6 +60,24 @@ ARCHITECTURES = {
         Architecture("gemma3_text", mask="by_type"),
         Architecture("olmo"),
         Architecture("olmo2"),
+        Architecture("olmo3", mask="by_type"),
+        Architecture("mixtral", mask="window"),
+        Architecture("qwen3_moe", mask="window"),
+        Architecture("smollm3", mask="by_type"),
+        Architecture("granite"),
+        Architecture("stablelm"),
+        Architecture("phi", norm="final_layernorm", attention_out="self_attn.dense"),
+        Architecture(
+            "opt", decoder="model.decoder", norm="final_layer_norm", mlp="fc2", attention_out="self_attn.out_proj"
+        ),
+        Architecture(
+            "falcon",
+            decoder="transformer", blocks="h", norm="ln_f",
+            attention="self_attention", attention_out="self_attention.dense",
+        ),
+        Architecture(
+            "gptj", decoder="transformer", blocks="h", norm="ln_f", attention="attn", attention_out="attn.out_proj"
+        ),
         Architecture(
             "gpt2", decoder="transformer", blocks="h", norm="ln_f", attention="attn", attention_out="attn.c_proj"
         ),
@@ -73,12 +91,22 @@ ARCHITECTURES = {
     )
 }  # fmt: skip
 
+VARIANTS: dict[str, tuple[str, Any, dict[str, Any]]] = {
+    # ALiBi counts its positions on a mask of two dimensions, and fails on one for copies
+    "falcon": ("alibi", True, {"packs": False}),
+    # norms behind attention and MLP, none at the end; the last block's output is narrowed to the embeddings' width
+    "opt": ("do_layer_norm_before", False, {"norm": "project_out"}),
+}
+"""model_type -> (setting, value, fields): where the configuration has this value, the row differs in these fields."""
+
 
 def architecture_of(config: Any) -> Architecture:
-    """The family's row. Raises ModelError for a family that has none, telling how to add one."""
+    """The family's row, or its variant. Raises ModelError for a family that has none, telling how to add one."""
     family = config.model_type
     if family in ARCHITECTURES:
-        return ARCHITECTURES[family]
+        setting, value, changes = VARIANTS.get(family, ("", None, {}))
+        varied = bool(setting) and getattr(config, setting) == value
+        return replace(ARCHITECTURES[family], **changes) if varied else ARCHITECTURES[family]
     inner = config.get_text_config()
     if inner is not config and inner.model_type in ARCHITECTURES:
         raise ModelError(
@@ -100,6 +128,13 @@ def architecture_of(config: Any) -> Architecture:
 def head_dim_of(config: Any) -> int:
     """Width of one head's part of the input of ``attention_out``: some families set it apart from d_model / heads."""
     return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def mlp_width_of(config: Any) -> int:
+    """Inner width of the MLPs that a token goes through in one block, all its experts together; 0 if none is named."""
+    names = ("moe_intermediate_size", "intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner")
+    width = next((found for name in names if (found := getattr(config, name, None))), 0)
+    return width * (getattr(config, "num_experts_per_tok", None) or 1)
 
 
 def at_path(root: Any, path: str) -> Any:

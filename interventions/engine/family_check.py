@@ -35,9 +35,10 @@ def check_architecture(model: Any, architecture: Architecture) -> None:
     """Hold the row against the loaded model, in evaluation mode or not.
 
     Checked: every path is there; as many blocks as configured; blocks, attention and MLP give
-    [batch, seq, hidden_size]; ``attention_out`` takes [batch, seq, num_attention_heads * head_dim]; each block's
-    output is the next one's first positional input, the last one's the final norm's, the norm's the head's; no
-    token sees a later one. Raises ModelError: what was looked for, what was found, what to correct.
+    [batch, seq, hidden_size], the MLP perhaps [batch * seq, hidden_size]; ``attention_out`` takes
+    [batch, seq, num_attention_heads * head_dim]; each block's output is the next one's first positional input, the
+    last one's the final norm's, the norm's the head's; no token sees a later one.
+    Raises ModelError: what was looked for, what was found, what to correct.
     """
     _check_paths(model, architecture)
     seen = _hooked_pass(model, architecture)
@@ -58,7 +59,8 @@ def _mismatch(architecture: Architecture, looked_for: str, found: str, field: st
     return ModelError(
         "model.name",
         f"looked for {looked_for}, found {found}",
-        f"correct `{field}` in the row '{architecture.model_type}' of {ROWS_FILE}",
+        f"correct `{field}` in the row '{architecture.model_type}' of {ROWS_FILE}, or give a checkpoint that is laid "
+        "out as most of its family",
     )
 
 
@@ -127,7 +129,7 @@ def _hooked_pass(model: Any, architecture: Architecture) -> dict[str, _Seen]:
 def _check_shapes(config: Any, architecture: Architecture, seen: dict[str, _Seen]) -> None:
     states = (len(_TOKENS), len(_TOKENS[0]), config.hidden_size)
     parts = _parts(architecture)
-    outputs = {"blocks": f"{_blocks(architecture)}.0", "norm": _norm(architecture)}
+    outputs = {"blocks": f"{_blocks(architecture)}.0"}
     outputs |= {field: path for field, path in parts.items() if field != "attention_out"}
     wanted = {(field, path, "output"): states for field, path in outputs.items()}
     if "attention_out" in parts:
@@ -138,6 +140,8 @@ def _check_shapes(config: Any, architecture: Architecture, seen: dict[str, _Seen
             raise _mismatch(architecture, f"a call of '{path}' in a forward pass", "none", field)
         tensor = seen[path].given if end == "input" else seen[path].returned
         found = None if tensor is None else tuple(tensor.shape)
+        if field == "mlp" and found == (shape[0] * shape[1], shape[2]):
+            continue  # all tokens in one row, as in OPT
         if found != shape:
             raise _mismatch(
                 architecture,

@@ -33,7 +33,9 @@ def _attach(module: Any, site: str, change: Any) -> Any:
         return module.register_forward_pre_hook(lambda _, args: (change(args[0]), *args[1:]))
 
     def after(_: Any, __: Any, output: Any) -> Any:
-        return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
+        h = output[0] if isinstance(output, tuple) else output
+        changed = change(h if h.dim() == 3 else h[None]).view(h.shape)  # OPT's MLP drops the dimension of one prompt
+        return (changed, *output[1:]) if isinstance(output, tuple) else changed
 
     return module.register_forward_hook(after)
 

@@ -6,7 +6,7 @@ import importlib.resources
 from pathlib import Path
 from typing import Any
 
-from interventions.engine.families import architecture_of, head_dim_of
+from interventions.engine.families import architecture_of, head_dim_of, mlp_width_of
 from interventions.engine.sites import SITES
 from interventions.errors import ModelError
 from interventions.plan.build import EMBEDDED
@@ -51,7 +51,7 @@ def open_model(section: ModelSection) -> tuple[Any, ModelFacts]:
         layers=config.num_hidden_layers,
         width=config.hidden_size,
         vocab=config.vocab_size,
-        mlp=getattr(config, "intermediate_size", None) or 0,
+        mlp=mlp_width_of(config),
         heads=getattr(config, "num_attention_heads", 0),
         head_dim=head_dim_of(config) if architecture.attention_out else 0,
         sites=tuple(site for site in SITES if not architecture.lacks(site)),

@@ -68,15 +68,16 @@ def mask_argument(batch: Batch, wiring: Wiring) -> Any:
     return by_type
 
 
-def states_at(module: Any, place: Place, wiring: Wiring) -> Tensor:
+def states_at(module: Any, place: Place, wiring: Wiring, batch: int) -> Tensor:
     """The live hidden states inside a block [batch, seq, d_model]; at the head site [batch, seq, head, head_dim],
-    the input of the attention's output projection."""
+    the input of the attention's output projection. batch: how many sequences there are."""
     architecture = wiring.architecture
     if place[1] == HEAD:
         return at_path(module, architecture.attention_out).input.unflatten(-1, (wiring.heads, -1))
     output = at_path(module, architecture.attention if place[1] == ATTENTION else architecture.mlp).output
     # by version of transformers, an attention's output is a tensor or begins with one
-    return output[0] if isinstance(output, tuple) else output
+    states = output[0] if isinstance(output, tuple) else output
+    return states if states.dim() == 3 else states.unflatten(0, (batch, -1))  # OPT's MLP has all tokens in one row
 
 
 def operand_of(g: EditGroup, h: Tensor, head: tuple, operands: Mapping[str, Any]) -> Any:
@@ -179,7 +180,7 @@ def traced_forward(
                 if grown:
                     module.inputs = (args, kwargs)
             for place, groups, captures in inside:
-                h = states_at(module, place, wiring)
+                h = states_at(module, place, wiring, len(batch.tokens))
                 for i in captures:
                     found["states"][i].append(captured(h, batch.captures[i]))
                 found["moved"].extend(apply_edits(h, groups, operands, ops))

@@ -14,7 +14,7 @@ class ModelFacts:
     width: int
     vocab: int
     mlp: int = 0
-    """Inner width of its MLPs; 0: four times ``width``."""
+    """Inner width of its MLPs, all of a token's experts together; 0: four times ``width``."""
     heads: int = 0
     head_dim: int = 0
     sites: tuple[str, ...] = ("resid_pre", "attn_out", "mlp_out", "resid_post")

@@ -10,14 +10,18 @@ from interventions.engine.families import ARCHITECTURES
 from interventions.engine.parameters import counted
 from tests.models import SIZES, random_model
 
+LEARNED_POSITIONS = {"gpt2": SIZES["gpt2"]["n_positions"], "opt": SIZES["opt"]["max_position_embeddings"] + 2}
+"""OPT leaves the first two unused. The other families' positions rotate, or there are none."""
+
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("family", ARCHITECTURES)
 def test_a_familys_parameters_are_counted_once_and_told_apart(family, tied):
     model = random_model(family, tie_word_embeddings=tied)
     width, vocabulary = model.config.hidden_size, model.config.vocab_size
-    positions = SIZES[family].get("n_positions", 0)  # GPT-2's are learned; the others' rotate, or there are none
-    embedding = vocabulary * width * (1 if tied else 2) + positions * width
+    positions = LEARNED_POSITIONS.get(family, 0)
+    biases = 0 if model.get_output_embeddings().bias is None else vocabulary
+    embedding = vocabulary * width * (1 if tied else 2) + positions * width + biases
     # a tied weight has two names and one place in memory
     places = {each.data_ptr(): each.numel() for name, each in model.state_dict().items() if name not in buffers(model)}
     assert counted(model) == {"parameters": sum(places.values()), "embedding_parameters": embedding}

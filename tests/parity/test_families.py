@@ -179,6 +179,8 @@ def _value_weights(family: str, model) -> torch.Tensor:
         return attention.c_attn.weight[:, 2 * 48 : 2 * 48 + size]
     if family == "gpt_neox":  # [head x (query | key | value), in]
         return attention.query_key_value.weight[2 * size : 3 * size]
+    if family == "falcon":  # [key-value head x (its 2 queries | key | value), in]
+        return attention.query_key_value.weight[3 * size : 4 * size]
     if family == "phi3":  # [query | key | value, in]
         return attention.qkv_proj.weight[(4 + 2) * size : (4 + 3) * size]
     return attention.v_proj.weight[:size]
@@ -200,7 +202,8 @@ def test_the_input_of_attention_out_is_in_head_order(family):
     handle.remove()
     assert seen[0].shape == (*tokens.shape, config.num_attention_heads * head_dim_of(config))
     moved = (seen[1] - seen[0])[mask.bool()].unflatten(-1, (config.num_attention_heads, -1)).abs().amax((0, 2))
-    users = config.num_attention_heads // (getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
+    named = (getattr(config, name, None) for name in ("num_key_value_heads", "num_kv_heads"))
+    users = config.num_attention_heads // next(filter(None, named), config.num_attention_heads)
     assert (moved[:users] > 1e-3).all() and (moved[users:] == 0).all()
 
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from interventions.engine.families import ARCHITECTURES, architecture_of
+from interventions.engine.families import ARCHITECTURES, architecture_of, mlp_width_of
 from interventions.engine.family_check import check_architecture
+from interventions.engine.load import context_of
 from interventions.engine.sites import SITES
 from interventions.errors import ModelError
 from tests.models import SIZES, random_model
@@ -63,6 +64,44 @@ def test_a_checkpoint_with_another_number_of_blocks():
     assert "the 3 blocks of its configuration, found 4" in error_of(check_architecture, model, ARCHITECTURES["llama"])
 
 
+LAID_OUT_OTHERWISE = {
+    "no norm at the end": (dict(_remove_final_layer_norm=True), "correct `norm`"),
+    "norms behind, no narrowing": (dict(do_layer_norm_before=False), "correct `norm`"),
+    "narrowed behind the norm": (dict(word_embed_proj_dim=32), "correct `head`"),
+}
+
+
+@pytest.mark.parametrize("case", LAID_OUT_OTHERWISE)
+def test_a_checkpoint_that_its_familys_row_does_not_fit(case):
+    settings, text = LAID_OUT_OTHERWISE[case]
+    model = random_model("opt", **settings)
+    line = error_of(check_architecture, model, architecture_of(model.config))
+    assert text in line and "or give a checkpoint that is laid out as most of its family" in line
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "width"),
+    [
+        ("llama", {}, 96),
+        ("gpt2", {}, 0),
+        ("gpt2", {"n_inner": 64}, 64),
+        ("gptj", {"n_inner": 64}, 64),
+        ("opt", {}, 96),
+        ("falcon", {}, 4 * 48),
+        ("mixtral", {}, 2 * 96),
+        ("qwen3_moe", {}, 3 * 32),
+        ("mamba2", {}, 0),
+    ],
+)
+def test_the_width_of_a_familys_mlp(family, settings, width):
+    assert mlp_width_of(AutoConfig.for_model(family, **{**SIZES[family], **settings})) == width
+
+
+@pytest.mark.parametrize("family", ["gptj", "opt"])
+def test_learned_positions_bound_the_context(family):
+    assert context_of(AutoConfig.for_model(family, **SIZES[family])) == 128
+
+
 def test_a_model_that_looks_ahead_is_refused():
     model = random_model("gemma3_text", use_bidirectional_attention=True, sliding_window=9)
     assert "looks ahead" in error_of(check_architecture, model, ARCHITECTURES["gemma3_text"])
@@ -71,8 +110,8 @@ def test_a_model_that_looks_ahead_is_refused():
 @pytest.mark.parametrize(
     ("family", "text"),
     [
-        ("llama4_text", "looked for model_type 'llama4_text' among gemma2, gemma3_text,"),
-        ("qwen3_moe", "(nearest: qwen3"),
+        ("llama4_text", "looked for model_type 'llama4_text' among falcon, gemma2,"),
+        ("olmoe", "(nearest: olmo"),
         ("gemma3", "'gemma3' is a multimodal model around a language model of family 'gemma3_text'"),
         ("llava", "around a language model of family 'llama'"),
         ("t5", "encoder-decoder"),
