@@ -142,8 +142,13 @@ def _parts() -> dict[str, str]:
 
 
 def _family(family: Any) -> str:
-    nested = [k for f in family.Options.model_fields.values() for k in get_args(f.annotation) if _is_section(k)]
-    tables = [_fields("tasks", family.Options)] + [f"`dataset`:\n\n{_fields('dataset', each)}" for each in nested]
+    nested = [
+        (name, kind)
+        for name, field in family.Options.model_fields.items()
+        for kind in (field.annotation, *get_args(field.annotation))
+        if _is_section(kind)
+    ]
+    tables = [_fields("tasks", family.Options)] + [f"`{name}`:\n\n{_fields(name, kind)}" for name, kind in nested]
     return "\n\n".join([_said(family), *tables])
 
 

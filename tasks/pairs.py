@@ -1,73 +1,111 @@
-"""Pairs: a user's own tasks, each a JSON file ``[{"input": …, "output": …}, …]`` named by its stem.
+"""Pairs: a user's own tasks, each a file of inputs and outputs named by its stem, or rows of a data set.
 
-An input that several files hold is one item with an answer under each of them. Null answers, where
+An input that several tasks hold is one item with an answer under each of them. Null answers, where
 wanted, are the output of a random row with another input.
 """
 
 from __future__ import annotations
 
-import glob
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import Field, model_validator
 
-from interventions.errors import TaskError
+from interventions.spec.refusal import Refusal
 from interventions.spec.sections import Section
 from tasks.base import FAMILIES, NULL, Item, normal_form
 from tasks.files import sha256_of
-
-WHERE = "tasks.files"
-
-
-class _Row(BaseModel):
-    """One line of a file; further keys, such as a comment, are let be."""
-
-    model_config = ConfigDict(strict=True, frozen=True)
-    input: Annotated[str, StringConstraints(pattern=r"\S")]
-    output: Annotated[str, StringConstraints(pattern=r"\S")]
+from tasks.hub import local_files
+from tasks.pair_dataset import ColumnOptions, PairDatasetOptions, dataset_rows, dataset_tasks
+from tasks.pair_files import WHERE, find_files, read_rows
+from tasks.pair_rows import Row, Source
 
 
-_ROWS = TypeAdapter(Annotated[list[_Row], Field(min_length=1)])
+class PairOptions(Section):
+    files: Annotated[list[str], Field(min_length=1)] | None = Field(
+        None,
+        description=".json, .jsonl, .csv or .tsv files, folders of them, or glob patterns, from the working folder",
+    )
+    columns: ColumnOptions = Field(
+        ColumnOptions(), description="what the rows of the files call an input and an output"
+    )
+    dataset: PairDatasetOptions | None = Field(None, description="in place of files")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> PairOptions:
+        if self.files is None and self.dataset is None:
+            raise Refusal("is missing", "add files or a dataset", ("files",))
+        if self.files is not None and self.dataset is not None:
+            raise Refusal("is given beside dataset, expected one source", "leave one out", ("files",))
+        if self.dataset is not None and "columns" in self.model_fields_set:
+            what, remedy = "is given beside dataset", "name input and output under dataset"
+            raise Refusal(what, remedy, ("columns",))
+        return self
 
 
 @dataclass(frozen=True)
 class _Task:
-    """A file's answers, and how many of its rows repeat an input with the same or with another output."""
+    """A task's answers, and how many of its rows repeat an input with the same or with another output."""
 
-    file: Path
-    answers: dict[str, str]
+    answers: Mapping[str, str]
     repeated: int
     contradicting: int
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> _Task:
+        answers: dict[str, str] = {}
+        for row in rows:
+            answers.setdefault(row.input, row.output)
+        contradicting = sum(answers[row.input] != row.output for row in rows)
+        return cls(answers, len(rows) - len(answers), contradicting)
+
+    def describe(self) -> dict[str, int]:
+        return {"inputs": len(self.answers), "repeated": self.repeated, "contradicting": self.contradicting}
 
 
 @FAMILIES.register("pairs")
 class Pairs:
-    """Tasks from files of pairs."""
+    """Tasks from files of pairs, or from a data set of them."""
 
-    class Options(Section):
-        files: Annotated[list[str], Field(min_length=1)] = Field(
-            description="JSON files, folders of them, or glob patterns, from the working folder"
-        )
+    Options = PairOptions
 
-    def __init__(self, tasks: Sequence[str], files: dict[str, Path]):
-        """files: task -> its file, for all of ``tasks`` but Null. Raises TaskError where one is not pairs."""
-        self.tasks = tuple(tasks)
-        self.read = {task: _read(files[task]) for task in self.tasks if task != NULL}
+    def __init__(self, tasks: Sequence[str], options: PairOptions):
+        """Raises TaskError where a file is not pairs; a data set's text is read by ``pool``."""
+        self.tasks, self.options = tuple(tasks), options
+        found = find_files(options.files) if options.files is not None else {}
+        self.files = {task: file for task, file in found.items() if task in self.tasks}
+        if self.files:
+            self.read  # noqa: B018
 
     @classmethod
-    def task_names(cls, options: Options) -> tuple[str, ...]:
+    def task_names(cls, options: PairOptions) -> tuple[str, ...]:
+        if options.dataset is not None:
+            return dataset_tasks(options.dataset)
+        assert options.files is not None
         return tuple(find_files(options.files))
 
     @classmethod
-    def build(cls, options: Options, tasks: tuple[str, ...], embedded: bool) -> Pairs:
-        return cls(tasks, find_files(options.files))
+    def build(cls, options: PairOptions, tasks: tuple[str, ...], embedded: bool) -> Pairs:
+        return cls(tasks, options)
+
+    @cached_property
+    def read(self) -> dict[str, _Task]:
+        """What each task but Null holds. Raises TaskError."""
+        if self.options.dataset is not None:
+            rows = dataset_rows(self.options.dataset)
+            return {task: _Task.of(rows[task]) for task in self.tasks if task != NULL}
+        columns = self.options.columns
+        source = Source(WHERE, columns.input, columns.output)
+        return {task: _Task.of(read_rows(file, source)) for task, file in self.files.items()}
 
     def data_files(self) -> Sequence[Path]:
-        return [read.file for read in self.read.values()]
+        if self.options.dataset is not None:
+            return local_files(self.options.dataset.name)
+        return [*self.files.values()]
 
     def pool(self, seed: int) -> Sequence[Item]:
         answers: dict[str, dict[str, str]] = {}
@@ -90,81 +128,9 @@ class Pairs:
             found[NULL] = output
 
     def describe(self) -> dict[str, Any]:
-        """Per file: inputs, rows that repeat one, and those with another output (the first counts)."""
-        files = {
-            task: {
-                "file": str(read.file),
-                "sha256": sha256_of(read.file),
-                "inputs": len(read.answers),
-                "repeated": read.repeated,
-                "contradicting": read.contradicting,
-            }
-            for task, read in self.read.items()
-        }
-        return {"family": "pairs", "files": files}
-
-
-def find_files(patterns: Sequence[str]) -> dict[str, Path]:
-    """Task name -> file, in the order given; those of a folder or glob by name.
-
-    Raises TaskError where a pattern finds nothing, or two files would give tasks of one name.
-    """
-    found: dict[str, Path] = {}
-    for pattern in patterns:
-        for file in _matches(pattern):
-            name = file.stem
-            if name == NULL:
-                raise TaskError(WHERE, f"'{file}' would be a second task named {NULL}", "rename the file")
-            if name in found and not found[name].samefile(file):
-                what = f"'{found[name]}' and '{file}' would both be task '{name}'"
-                raise TaskError(WHERE, what, "rename one of them")
-            found.setdefault(name, file)
-    return found
-
-
-def _matches(pattern: str) -> list[Path]:
-    path = Path(pattern).expanduser()
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        files, what = sorted(path.glob("*.json")), "holds no .json file"
-    else:
-        files = sorted(p for p in map(Path, glob.glob(str(path), recursive=True)) if p.is_file())
-        what = "matches no file" if glob.has_magic(pattern) else "does not exist"
-    if not files:
-        remedy = "give JSON files of {input, output}, a folder of them or a glob"
-        raise TaskError(WHERE, f"'{pattern}' {what}", remedy)
-    return files
-
-
-def _read(file: Path) -> _Task:
-    try:
-        rows = _ROWS.validate_json(file.read_bytes().removeprefix(b"\xef\xbb\xbf"))
-    except OSError as error:
-        raise TaskError(WHERE, f"'{file}' cannot be read ({error.strerror})", "check the file") from None
-    except ValidationError as error:
-        raise _not_pairs(file, error) from None
-    answers: dict[str, str] = {}
-    for row in rows:
-        answers.setdefault(row.input, row.output)
-    contradicting = sum(answers[row.input] != row.output for row in rows)
-    return _Task(file, answers, len(rows) - len(answers), contradicting)
-
-
-def _not_pairs(file: Path, error: ValidationError) -> TaskError:
-    finding = error.errors(include_url=False)[0]
-    kind, at = finding["type"], finding["loc"]
-    example = '{"input": "hot", "output": "cold"}'
-    if kind == "json_invalid":
-        reason = finding.get("ctx", {}).get("error", finding["msg"])
-        return TaskError(WHERE, f"'{file}' is not JSON ({reason})", f"write [{example}, …]")
-    if kind == "too_short":
-        return TaskError(WHERE, f"'{file}' is an empty list, expected rows of input and output", "add rows")
-    if not at:
-        return TaskError(WHERE, f"'{file}' is no list of {{input, output}}", f"write [{example}, …]")
-    row = f"row {at[0]} of '{file}'"  # counted from 0, as in JSON paths
-    if len(at) == 1:
-        return TaskError(WHERE, f"{row} is no {{input, output}}", f"write {example}")
-    problem = {"missing": f"has no {at[1]}", "string_pattern_mismatch": f"has an empty {at[1]}"}
-    what = problem.get(kind, f"has an {at[1]} that is not text")
-    return TaskError(WHERE, f"{row} {what}", "give input and output as text in quotes")
+        """Per task: inputs, rows that repeat one, and those with another output (the first counts)."""
+        counts = {task: read.describe() for task, read in self.read.items()}
+        if self.options.dataset is not None:
+            return {"family": "pairs", "dataset": self.options.dataset.model_dump(), "tasks": counts}
+        files = {task: {"file": str(file), "sha256": sha256_of(file)} for task, file in self.files.items()}
+        return {"family": "pairs", "files": {task: facts | counts[task] for task, facts in files.items()}}

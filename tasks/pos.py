@@ -20,6 +20,7 @@ from interventions.spec.sections import Section
 from tasks import grammar
 from tasks.base import FAMILIES, NULL, Item
 from tasks.files import sha256_of
+from tasks.hub import HubOptions, local_files
 from tasks.sentences import TAG_NAMES, TAGS, Corpus, Sentence, TagCounts, Word, shipped
 
 GENERATED = 4000
@@ -28,13 +29,9 @@ GENERATED = 4000
 Source = Literal["grammar", "sentences", "treebank", "hub"]
 
 
-class DatasetOptions(Section):
+class DatasetOptions(HubOptions):
     """A data set of words and tags, read with the `datasets` library."""
 
-    name: str = Field(description="Hub name or local folder")
-    config: str | None = None
-    revision: str | None = Field(None, description="branch, tag or commit on the Hub")
-    split: str = "train"
     words: str = Field(description="column of lists of words")
     tags: str = Field(description="column of lists of universal or Penn tags, text or ClassLabel")
     text: str | None = Field(
@@ -134,6 +131,8 @@ class PartsOfSpeech:
         return self.options.dataset or REAL_TEXT
 
     def data_files(self) -> Sequence[Path]:
+        if self.source == "hub":
+            return local_files(self.dataset.name)
         return () if self.options.treebank is None else (Path(self.options.treebank).expanduser(),)
 
     def pool(self, seed: int) -> Sequence[Item]:

@@ -6,8 +6,6 @@ range ("3-4"); empty nodes ("5.1") stand for words that are not written. What is
 
 from __future__ import annotations
 
-import logging
-import sys
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +15,7 @@ from conllu import parse_incr
 from conllu.exceptions import ParseException
 
 from interventions.errors import TaskError
-from interventions.registry import suggest
+from tasks.hub import class_names, load_rows
 from tasks.sentences import Sentence, Word, tag_of
 
 _Written = list[tuple[str, list[str]]]
@@ -104,16 +102,10 @@ def read_dataset(
     or Penn. text: column of the running text; without it, and in rows where it does not hold the words in their
     order, they stand apart by spaces. Raises TaskError where the data set cannot be had or has no such columns.
     """
-    rows = _load(name, config, revision, split)
     columns = {"words": words, "tags": tags} | ({} if text is None else {"text": text})
-    for field, column in columns.items():
-        if column not in rows.column_names:
-            known = rows.column_names
-            what = f"'{name}' has no column '{column}'"
-            raise TaskError(f"tasks.dataset.{field}", what, suggest(column, known))
-    feature = rows.features[tags]
-    labels = getattr(getattr(feature, "feature", feature), "names", None)
-    for i, row in enumerate(rows.select_columns([*dict.fromkeys(columns.values())])):
+    rows = load_rows(name, config, revision, split, columns)
+    labels = class_names(rows, tags)
+    for i, row in enumerate(rows):
         forms, named = row[words], row[tags]
         if labels and isinstance(named, list):
             named = [labels[tag] for tag in named]
@@ -140,29 +132,3 @@ def _texts(value: Any) -> bool:
 def _whole(form: str) -> str:
     """White space inside a word would make two of it in the running text."""
     return "_".join(form.split())
-
-
-def _load(name: str, config: str | None, revision: str | None, split: str) -> Any:
-    import datasets
-    from datasets.exceptions import DatasetsError
-
-    quiet = not sys.stderr.isatty() and not datasets.are_progress_bars_disabled()
-    if quiet:
-        datasets.disable_progress_bars()
-    # each of its attempts to reach the Hub is a warning; what comes of them is told below, in one line
-    hub = logging.getLogger("huggingface_hub")
-    level = hub.level
-    hub.setLevel(logging.ERROR)
-    try:
-        return datasets.load_dataset(name, config, split=split, revision=revision)
-    except (DatasetsError, OSError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise TaskError(
-            "tasks.dataset",
-            f"split '{split}' of '{name}' cannot be loaded ({reason})",
-            "check name, config, revision, split and the network, or give a local folder",
-        ) from None
-    finally:
-        hub.setLevel(level)
-        if quiet:
-            datasets.enable_progress_bars()

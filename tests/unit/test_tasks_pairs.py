@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interventions.errors import TaskError
+from interventions.errors import SpecError, TaskError
 from interventions.spec.sections import TasksSection
 from tasks.base import NULL
 from tasks.pairs import Pairs
@@ -25,7 +26,8 @@ def write(file: Path, pairs: list[tuple[str, str]]) -> str:
 
 
 def build(*files: str, include_null: bool = False, **more) -> Pairs:
-    section = TasksSection(family="pairs", files=list(files), include_null=include_null, **more)
+    more |= {"files": list(files)} if files else {}
+    section = TasksSection(family="pairs", include_null=include_null, **more)
     return build_family(section, embedded=False)  # pyright: ignore[reportReturnType]
 
 
@@ -86,7 +88,16 @@ def test_null_covers_the_rows_of_all_files(tmp_path):
     ("content", "says"),
     [('{"input": "a", "output": "b"}', "is no list"), ("[1]", "row 0"), ("[]", "empty list"), ("[{", "is not JSON"),
      ('[{"input": "a", "output": "b"}, {"input": "a"}]', "row 1 .* has no output"),
-     ('[{"input": "a", "output": 3}]', "row 0 .* not text"),
+     ('[{"input": "a", "output": true}]', "row 0 .* has true as its output"),
+     ('[{"input": null, "output": "a"}]', "row 0 .* has null as its input"),
+     ('[{"input": "a", "output": {"b": 1}}]', "row 0 .* has an object as its output"),
+     ('[{"input": "a", "output": NaN}]', "is not JSON .*NaN"),
+     ('[{"input": "a", "input": "b", "output": "c"}]', "row 0 .* gives input 2 times"),
+     ('[{"question": "a", "answer": "b"}]', "row 0 .* has no input; .*tasks.columns: {input: ….* question, answer"),
+     ('[{"input": "a", "output": "\\ud800"}]', "row 0 .* surrogate"),
+     ('{"input": "a", "output": "b"}\n{"input": "c", "output": "d"}', "is not JSON .*; name it .jsonl"),
+     ('{"data": [{"input": "a", "output": "b"}]}', "key 'data' .* further objects"), ('"a"', "is no list"),
+     ('{"hot": "cold", "up": false}', "key 'up' .* has false as its output"), ('{}', "is empty"),
      ('[{"input": " ", "output": "b"}]', "row 0 .* empty input")],
 )  # fmt: skip
 def test_files_that_are_not_pairs_are_named(tmp_path, content, says):
@@ -101,11 +112,18 @@ def test_file_lists_that_cannot_be_meant(tmp_path):
     one, two = write(tmp_path / "a" / "t.json", [("x", "y")]), write(tmp_path / "b" / "t.json", [("x", "y")])
     null = write(tmp_path / "Null.json", [("x", "y")])
     (tmp_path / "none").mkdir()
+    other, text = tmp_path / "b" / "t.csv", tmp_path / "t.txt"
+    other.write_text("input,output\nx,y\n")
+    text.write_text("[]")
     for files, says in (
         ([one, two], "both be task 't'"),
         ([null], "second task named Null"),
         ([str(tmp_path / "*.jsonl")], "matches no file"),
-        ([str(tmp_path / "none")], "holds no .json file"),
+        ([one, str(other)], "both be task 't'"),
+        ([str(tmp_path / "b")], "both be task 't'"),
+        ([str(text)], "no file of a known kind"),
+        ([str(tmp_path / "*.txt")], "matches no file"),
+        ([str(tmp_path / "none")], "holds no .json, .jsonl, .csv or .tsv file"),
         ([str(tmp_path / "t.json")], "does not exist"),
     ):
         with pytest.raises(TaskError, match=says):
@@ -116,6 +134,142 @@ def test_a_byte_order_mark_and_further_keys_are_let_be(tmp_path):
     file = tmp_path / "t.json"
     file.write_bytes(b'\xef\xbb\xbf[{"input": "a", "output": "b", "comment": 3}]')
     assert [item.answers for item in build(str(file)).pool(0)] == [{"t": "b"}]
+
+
+def answers_of(family: Pairs) -> dict[str, dict[str, str]]:
+    return {item.input: dict(item.answers) for item in family.pool(0)}
+
+
+SAME = {
+    "t.json": '[{"q": "hot", "a": "cold"}, {"q": "a, \\"b\\"", "a": "\\u00e9"}, {"q": 2, "a": 1.50}]',
+    "t.jsonl": '{"q": "hot", "a": "cold"}\r\n\n{"q": "a, \\"b\\"", "a": "é", "n": null}\n{"q": 2, "a": 1.50}',
+    "t.csv": 'n,q, a\r\n1,hot,cold\r\n\r\n,"a, ""b""",é\r\n,2,1.50\r\n',
+    "t.TSV": 'a\tq\ncold\thot\né\t"a, ""b"""\n1.50\t2',
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_every_kind_of_file_gives_the_same_pairs(tmp_path, name, encoding):
+    (tmp_path / name).write_bytes(SAME[name].encode(encoding))
+    family = build(str(tmp_path / name), columns={"input": "q", "output": "a"})
+    assert answers_of(family) == {"hot": {"t": "cold"}, 'a, "b"': {"t": "é"}, "2": {"t": "1.50"}}
+    assert build(str(tmp_path), columns={"input": "q", "output": "a"}).tasks == ("t",)
+    assert family.data_files() == [tmp_path / name]
+
+
+def test_an_object_of_inputs_and_outputs_counts_its_repeated_keys(tmp_path):
+    file = tmp_path / "t.json"
+    file.write_text('{"high": "low", "two": 2, "big": 1e3, "high": "deep", "two": "2", "input": "x"}')
+    family = build(str(file))
+    assert answers_of(family) == {
+        "high": {"t": "low"}, "two": {"t": "2"}, "big": {"t": "1e3"}, "input": {"t": "x"},
+    }  # fmt: skip
+    facts = family.describe()["files"]["t"]
+    assert (facts["inputs"], facts["repeated"], facts["contradicting"]) == (4, 2, 1)
+
+
+@pytest.mark.parametrize("separator", [",", "\t"])
+@given(rows=st.lists(st.tuples(*[st.text('a" ,\t\n;é', min_size=1).filter(str.strip)] * 2), min_size=1))
+def test_tables_hold_any_text(tmp_path_factory, separator, rows):
+    file = tmp_path_factory.mktemp("tables") / {",": "t.csv", "\t": "t.tsv"}[separator]
+    with open(file, "w", newline="", encoding="utf-8") as opened:
+        csv.writer(opened, delimiter=separator).writerows([("input", "output"), *rows])
+    assert answers_of(build(str(file))) == {given: {"t": output} for given, output in reversed(rows)}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [("t.csv", "input,output\na,b\na,b,c\n", "line 3 .* has 3 fields, the header has 2"),
+     ("t.csv", 'input,output\n"a\nb",c\nd\n', "line 4 .* has 1 fields"),
+     ("t.csv", "input,output\na,\n", "line 2 .* has an empty output"),
+     ("t.csv", "hot,cold\nup,down\n", "line 1 .* no column 'input' but 'hot', 'cold'; begin with a header"),
+     ("t.csv", "input;output\na;b\n", "apart by semicolons: save it with commas"),
+     ("t.tsv", "input,output\na,b\n", "apart by commas: save it with tabs"),
+     ("t.csv", "input,output,input\na,b,c\n", "2 columns 'input'"),
+     ("t.csv", 'input,output\na,"b\n', "line 2 .* no line of a table"), ("t.csv", "input,output\n", "is empty"),
+     ("t.csv", "", "is empty"), ("t.csv", b"input,output\na,\xe9\n", "line 2 .* is not UTF-8"),
+     ("t.jsonl", '{"input": "a", "output": "b"}\n[1]', "line 2 .* is a list"),
+     ("t.jsonl", '{"input": "a", "output": "b"}\n\n{"input": ', "line 3 .* is not JSON"),
+     ("t.jsonl", '{"input": "a", "output": "b"}\n{"input": "a", "output": null}', "line 2 .* has null"),
+     ("t.jsonl", '[\n{"input": "a", "output": "b"}]', "line 1 .*; name it .json"), ("t.jsonl", "\n", "is empty")],
+)  # fmt: skip
+def test_lines_that_are_no_pairs_are_named(tmp_path, name, content, says):
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(TaskError, match=says) as caught:
+        build(str(tmp_path / name))
+    assert caught.value.where == "tasks.files" and name in caught.value.what
+
+
+HUB_ROWS = {
+    "question": ["hot", "up", "hot", "4"],
+    "answer": ["cold", "down", "heat", "four"],
+    "number": [1, 2, 3, 4],
+    "part": [0.1, 0.25, 1.0, 4.0],
+    "label": [0, 1, 0, -1],
+    "kind": ["opposite/a", "opposite/a", "noun", "noun"],
+    "yes": [True, False, True, False],
+}
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory) -> str:
+    datasets = pytest.importorskip("datasets")
+    folder = tmp_path_factory.mktemp("hub") / "made"
+    folder.mkdir()
+    features = datasets.Features(
+        {name: datasets.Value({str: "string", int: "int64", bool: "bool"}.get(type(values[0]), "float32"))
+         for name, values in HUB_ROWS.items()} | {"label": datasets.ClassLabel(names=["low", "high"])}
+    )  # fmt: skip
+    datasets.Dataset.from_dict(HUB_ROWS, features=features).to_parquet(str(folder / "train.parquet"))
+    return str(folder)
+
+
+@pytest.fixture
+def cached(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
+
+
+def test_columns_of_a_data_set(hub, cached):
+    columns = {"name": hub, "input": "question", "output": "answer"}
+    one = build(dataset=columns)
+    assert one.tasks == ("made",)
+    assert answers_of(one) == {"hot": {"made": "cold"}, "up": {"made": "down"}, "4": {"made": "four"}}
+    assert one.describe()["tasks"]["made"] == {"inputs": 3, "repeated": 1, "contradicting": 1}
+    assert [file.name for file in one.data_files()] == ["train.parquet"]
+    two = build(dataset=columns | {"task": "kind"}, only=["noun"])
+    assert answers_of(two) == {"hot": {"noun": "heat"}, "4": {"noun": "four"}}
+    assert build(dataset=columns | {"task": "kind"}).tasks == ("opposite_a", "noun")
+    numbers = build(dataset={"name": hub, "input": "part", "output": "number"})
+    assert [(item.input, item.answers["made"]) for item in numbers.pool(0)] == [
+        ("0.1", "1"), ("0.25", "2"), ("1.0", "3"), ("4.0", "4"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("columns", "where", "says"),
+    [({"input": "questions", "output": "answer"}, "tasks.dataset.input", "did you mean 'question'?"),
+     ({"input": "question", "output": "yes"}, "tasks.dataset", "row 0 .* has true"),
+     ({"input": "question", "output": "label"}, "tasks.dataset", "row 3 .* has null"),
+     ({"input": "question", "output": "answer", "task": "yes"}, "tasks.dataset", "row 0 .* has true as its task")],
+)  # fmt: skip
+def test_columns_that_are_no_pairs(hub, cached, columns, where, says):
+    with pytest.raises(TaskError, match=says) as caught:
+        build(dataset={"name": hub, **columns}).pool(0)
+    assert caught.value.where == where
+
+
+@pytest.mark.parametrize(
+    ("options", "where"),
+    [({"files": ["a.json"], "dataset": {"name": "x"}}, "tasks.files"),
+     ({"dataset": {"name": "x"}, "columns": {"input": "q"}}, "tasks.columns"),
+     ({"files": ["a.json"], "columns": {"input": "output"}}, "tasks.columns"),
+     ({"dataset": {"name": "x", "input": "a", "output": "a"}}, "tasks.dataset")],
+)  # fmt: skip
+def test_options_that_cannot_be_meant(options, where):
+    with pytest.raises(SpecError) as caught:
+        build(**options)
+    assert caught.value.where == where
 
 
 def test_released_pairs():

@@ -1,0 +1,103 @@
+"""Pairs of a data set: two columns, and perhaps a third one that names each row's task."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from interventions.spec.refusal import Refusal
+from interventions.spec.sections import Section
+from tasks.base import NULL
+from tasks.hub import WHERE, HubOptions, class_names, load_rows
+from tasks.pair_rows import Row, Source
+
+
+class ColumnOptions(Section):
+    """What rows call an input and an output."""
+
+    input: str = Field(default="input", description="key or column of the input")
+    output: str = Field(default="output", description="key or column of the output")
+
+    @model_validator(mode="after")
+    def _two(self) -> ColumnOptions:
+        if self.input == self.output:
+            raise Refusal(f"input and output are both '{self.input}'", "name two columns")
+        return self
+
+
+class PairDatasetOptions(ColumnOptions, HubOptions):
+    """A data set of pairs, read with the `datasets` library."""
+
+    task: str | None = Field(
+        None, description="column that names each row's task; null: all rows are one task, named by config or name"
+    )
+
+
+def dataset_tasks(options: PairDatasetOptions) -> tuple[str, ...]:
+    """The tasks in the order of their first rows. Raises TaskError."""
+    if options.task is None:
+        return (_task_name(_only_name(options), f"'{options.name}'", _source(options)),)
+    rows = load_rows(options.name, options.config, options.revision, options.split, {"task": options.task})
+    return tuple(dict.fromkeys(_names(rows, options)))
+
+
+def dataset_rows(options: PairDatasetOptions) -> dict[str, list[Row]]:
+    """Task -> its rows in order. Raises TaskError, which names the row, where one holds no pair."""
+    source = _source(options)
+    columns = {"input": options.input, "output": options.output} | ({"task": options.task} if options.task else {})
+    rows = load_rows(options.name, options.config, options.revision, options.split, columns)
+    if not len(rows):
+        raise source.refused(f"split '{options.split}' of '{options.name}' is empty", "name another split")
+    found: dict[str, list[Row]] = {}
+    of_rows = zip(_names(rows, options), _texts(rows, options.input), _texts(rows, options.output), strict=True)
+    for i, (task, given, output) in enumerate(of_rows):
+        found.setdefault(task, []).append(source.pair(given, output, f"row {i} of '{options.name}'"))
+    return found
+
+
+def _source(options: PairDatasetOptions) -> Source:
+    return Source(WHERE, options.input, options.output)
+
+
+def _only_name(options: PairDatasetOptions) -> str:
+    """What the one task of a data set without a column of tasks is called."""
+    return options.config or Path(options.name).name
+
+
+def _texts(rows: Any, column: str) -> list[Any]:
+    """The column's values; names of ClassLabels, and floats with as many digits as their own type has."""
+    names, kind = class_names(rows, column), getattr(rows.features[column], "dtype", "")
+    values = rows[column][:]
+    if names:
+        return [names[value] if isinstance(value, int) and value >= 0 else None for value in values]
+    if kind in ("float16", "float32"):
+        return [None if value is None else str(np.dtype(kind).type(value)) for value in values]
+    return values
+
+
+def _names(rows: Any, options: PairDatasetOptions) -> list[str]:
+    """The task of each row. Raises TaskError."""
+    source = _source(options)
+    values = _texts(rows, options.task) if options.task else [_only_name(options)] * len(rows)
+    texts = [source.text(value, "task", f"row {i} of '{options.name}'") for i, value in enumerate(values)]
+    names = {text: _task_name(text, f"'{options.name}'", source) for text in texts}
+    if len(set(names.values())) < len(names):
+        twice = [text for text, name in names.items() if list(names.values()).count(name) > 1]
+        what = " and ".join(f"'{text}'" for text in twice[:2])
+        raise source.refused(f"tasks {what} of '{options.name}' would have one name", "rename one of them")
+    return [names[text] for text in texts]
+
+
+def _task_name(text: str, place: str, source: Source) -> str:
+    """The text with what no file's name may hold made '_': packs and vectors are named by their task."""
+    name = re.sub(r"[/\\\x00-\x1f]", "_", text)
+    if name == NULL:
+        raise source.refused(f"{place} holds a second task named {NULL}", "rename it")
+    if len(name) > 100:
+        what = f"{place} holds a task's name of {len(name)} characters, expected at most 100"
+        raise source.refused(what, "name another column under dataset.task")
+    return name
