@@ -22,6 +22,7 @@ from interventions.measure.notes import not_finite
 from interventions.measure.portions import Scores
 from interventions.passes import Passes, choose
 from interventions.plan.model import Decoding, Group, ModelPlan
+from interventions.plan.packs import Budget
 from interventions.state import HERE, RunState
 from interventions.store.folder import RunFolder
 from interventions.store.states import StateFile
@@ -39,7 +40,7 @@ def run_locally(plan: ModelPlan, prefix: str, state: RunState) -> Iterator[tuple
     with state.timed("load"):
         tokenizer, _ = open_model(plan.section)
         model = load_weights(plan.section, state.options.device, plan.section.dtype)
-        engine = LocalEngine(model, tokenizer, budget_for(plan.facts, device_of(model), model.dtype.itemsize))
+        engine = LocalEngine(model, tokenizer, _budget(plan, prefix, model, state))
     entry: dict[str, Any] = {
         "name": plan.section.name,
         "revision": plan.section.revision,
@@ -78,13 +79,41 @@ def run_locally(plan: ModelPlan, prefix: str, state: RunState) -> Iterator[tuple
     entry["budget"] = {**asdict(engine.budget), "halved": passes.halvings}
 
 
+def _budget(plan: ModelPlan, prefix: str, model: Any, state: RunState) -> Budget:
+    """What a pass may hold: as the run began, on the same kind of device, else by the memory that is free now.
+
+    Noted in the manifest before anything is computed. Where it had to change, that is told.
+    """
+    device, key = device_of(model), f"{prefix}packs"
+    noted = state.folder.manifest.get("budgets", {})
+    begun = noted.get(key, {})
+    known = Budget(begun["tokens"], begun["read_floats"]) if begun.get("device") == device.type else None
+    budget = budget_for(plan.facts, device, model.dtype.itemsize, known)
+    entry = {"device": device.type, **asdict(budget)}
+    if begun and entry != begun:
+        what = "another device" if known is None else "less free memory"
+        state.fallbacks.append(f"resumed with {what}: later packs have other sizes, and may round otherwise")
+    state.folder.update_manifest(budgets={**noted, key: entry})
+    return budget
+
+
 def _vectors(plan: ModelPlan, prefix: str, engine: LocalEngine, state: RunState) -> dict[str, Any]:
-    """All operands of the plan, fitted or read back."""
+    """All operands of the plan, as the folder holds them; fitted where it does not yet.
+
+    Read back also by who has fitted them: a tensor that lies otherwise in memory rounds otherwise in a product, and
+    a resumed run is to equal an undisturbed one.
+    """
     folder, name = state.folder, f"{prefix}vectors.safetensors"
     noted = folder.manifest.get("fit_fallbacks", {})
-    if name in noted and not folder.unsound([name]):
-        state.fallbacks += noted[name]
-        return load_vectors(folder.path / name, folder.digest)
+    if name not in noted or folder.unsound([name]):
+        noted[name] = _fitted(plan, prefix, engine, state)
+    state.fallbacks += noted[name]
+    return load_vectors(folder.path / name, folder.digest)
+
+
+def _fitted(plan: ModelPlan, prefix: str, engine: LocalEngine, state: RunState) -> list[str]:
+    """Fit all operands into the folder; gives notes on where ``only`` could not be kept."""
+    folder, name = state.folder, f"{prefix}vectors.safetensors"
     statistics: dict[Any, Any] = {}
     total = sum(len(rows) for fit in plan.fits for rows in fit.prompts.values())
     done = 0
@@ -102,10 +131,9 @@ def _vectors(plan: ModelPlan, prefix: str, engine: LocalEngine, state: RunState)
     operands = make_all(plan.recipes, statistics, engine.projected)
     asked = {(recipe.fit, recipe.place) for recipe in plan.recipes.values() if recipe.only == "correct"}
     notes = lacking_notes({task for key in asked for task in statistics[key].lacks_correct()}, plan, prefix)
-    state.fallbacks += notes
-    folder.update_manifest(fit_fallbacks={**noted, name: notes})
+    folder.update_manifest(fit_fallbacks={**folder.manifest.get("fit_fallbacks", {}), name: notes})
     keep_vectors(plan, name, operands, folder)
-    return operands
+    return notes
 
 
 def lacking_notes(lacking: set[str], plan: ModelPlan, prefix: str) -> list[str]:

@@ -20,14 +20,22 @@ def free_bytes(device: torch.device) -> int:
     return psutil.virtual_memory().available
 
 
-def budget_for(facts: ModelFacts, device: torch.device, bytes_each: int) -> Budget:
+def budget_for(facts: ModelFacts, device: torch.device, bytes_each: int, begun: Budget | None = None) -> Budget:
     """The default budget, halved until a pack's activations fit into half of the device's free memory.
 
     bytes_each: of one number in the model's dtype; scores are computed in float32, so at least 4 are counted.
+    begun: the budget that the run began with, kept while it fits into the free memory at all: packs of other sizes
+    would round otherwise than those that are there.
     """
-    free = free_bytes(device) * _SHARE
+    free = free_bytes(device)
+
+    def needed(budget: Budget) -> int:
+        return activation_floats(facts, budget) * max(4, bytes_each)
+
+    if begun is not None and needed(begun) <= free:
+        return begun
     budget = Budget()
-    while budget.tokens > 64 and activation_floats(facts, budget) * max(4, bytes_each) > free:
+    while budget.tokens > 64 and needed(budget) > free * _SHARE:
         budget = budget.halved()
     return budget
 

@@ -43,4 +43,4 @@ def random_subspace(like: SubspaceTensors, generator: torch.Generator) -> Subspa
     """An orthonormal basis of as many random directions, about the same centre."""
     width, rank = like.left.shape
     basis, _ = torch.linalg.qr(torch.randn(width, rank, generator=generator, dtype=torch.float64))
-    return SubspaceTensors(left=basis, right=basis.T.contiguous(), center=like.center)
+    return SubspaceTensors(left=basis.contiguous(), right=basis.T.contiguous(), center=like.center)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from interventions.ops import OPS
+from interventions.store.vectors import load_vectors, save_vectors
 from interventions.vectors.base import Place, Recipe
 from interventions.vectors.make import make
 from interventions.vectors.statistics import PlaceStatistics
@@ -108,6 +109,18 @@ def test_random_counterparts_keep_norm_or_rank_and_differ_by_draw(statistics):
     space = make(recipe("subspace", plus=LABELS, rank=2, draw=0), statistics)
     torch.testing.assert_close(space.right @ space.left, torch.eye(2), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(space.right.T, space.left)
+
+
+@pytest.mark.parametrize("method", ["pca", "leace"])
+@pytest.mark.parametrize("draw", [-1, 0])
+def test_operands_lie_in_memory_as_a_file_gives_them_back(statistics, tmp_path, method, draw):
+    """A product of other strides rounds otherwise, with several threads: a resumed run would differ."""
+    space = make(recipe("subspace", plus=LABELS, rank=2, method=method, draw=draw), statistics)
+    save_vectors(tmp_path / "v.safetensors", {"i/A/5": space}, {"digest": "d"})
+    stored = load_vectors(tmp_path / "v.safetensors", "d")["i/A/5"]
+    for name in ("left", "right", "center"):
+        here, there = getattr(space, name), getattr(stored, name)
+        assert torch.equal(here, there) and here.stride() == there.stride(), name
 
 
 def test_a_task_without_correct_prompts_is_named(data):
