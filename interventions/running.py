@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,20 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _study(args: argparse.Namespace, rest: Sequence[str]) -> Any:
+    """The study that the command line asks for. Raises SpecError, also where it is not that of a sweep's agent."""
+    from interventions.track.point import point_of
+
+    point = point_of(os.environ)
+    study = _asked(args, rest, {f"--{name}={value}": value for name, value in point.items()})
+    if point:
+        from interventions.spec.agreement import check_given
+
+        check_given(study.tree, point)
+    return study
+
+
+def _asked(args: argparse.Namespace, rest: Sequence[str], exact: Mapping[str, Any]) -> Any:
+    """exact: as ``parse_overrides`` takes it."""
     from interventions.spec.load import load_study
     from interventions.spec.overrides import parse_overrides
 
@@ -98,7 +112,7 @@ def _study(args: argparse.Namespace, rest: Sequence[str]) -> Any:
         for path, value in (("model.name", args.model), ("model.revision", args.revision), ("model.dtype", args.dtype))
         if value is not None
     }
-    overrides |= parse_overrides(rest)
+    overrides |= parse_overrides(rest, exact=exact)
     study = load_study(args.spec, overrides)
     if args.layers is None:
         return study

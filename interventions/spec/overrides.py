@@ -16,13 +16,16 @@ from interventions.spec.sections import Spec
 from interventions.spec.yaml_text import parse_yaml, plain
 
 
-def parse_overrides(arguments: Sequence[str], flags: Sequence[str] = ()) -> dict[str, Any]:
+def parse_overrides(
+    arguments: Sequence[str], flags: Sequence[str] = (), exact: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """``["--prompts.shots=4"]`` -> ``{"prompts.shots": 4}``, in the order given.
 
     Values are YAML 1.2; ``True`` and ``None``, as W&B's agent writes them, are true and null. A value that is
     no YAML as it stands needs quotes of its own: ``--prompts.template.input='"{input} ->"'``.
 
     flags: the program's other flags (``--quiet``), for suggestions.
+    exact: arguments -> the value that each was written from, where that is known: text like '1e-3' has lost its kind.
     Raises SpecError at the argument for anything but ``--path=value``, and for a path given twice.
     """
     found: dict[str, Any] = {}
@@ -42,6 +45,9 @@ def parse_overrides(arguments: Sequence[str], flags: Sequence[str] = ()) -> dict
         path = ".".join(parts)
         if path in found:
             raise SpecError(flag, "is given twice", "keep one")
+        if exact and argument in exact:
+            found[path] = exact[argument]
+            continue
         try:
             found[path] = parse_yaml(text, flag, none_is_null=True)
         except SpecError as error:

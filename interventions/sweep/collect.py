@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -11,7 +11,10 @@ import polars as pl
 from interventions.errors import SpecError
 from interventions.registry import suggest
 from interventions.report.run_files import read_run, setting_label
+from interventions.spec.agreement import check_given
+from interventions.spec.load import load_study
 from interventions.spec.values import label
+from interventions.store.remains import SPEC
 from interventions.sweep.file import SweepFile
 from interventions.sweep.runner import Ran
 from interventions.track.values import summary_values
@@ -44,7 +47,12 @@ class Point:
 
 
 def collected(ran: Ran, sweep: SweepFile) -> Point:
-    """Reads a point's run folder. Raises SpecError where a finished run does not have the sweep's metric."""
+    """Reads a point's run folder; a run of other values than the point's has failed.
+
+    Raises SpecError where a finished run does not have the sweep's metric.
+    """
+    if ran.status == 0:
+        ran = _held(ran)
     if ran.status:
         return Point(ran, None, ({"status": ran.status, "folder": str(ran.folder)},))
     run = read_run(ran.folder)
@@ -59,6 +67,15 @@ def collected(ran: Ran, sweep: SweepFile) -> Point:
         for name, entry in run.summary["interventions"].items() for point in entry["points"]
     ]  # fmt: skip
     return Point(ran, objective, tuple(rows) or (shared,))
+
+
+def _held(ran: Ran) -> Ran:
+    """The point, failed where its folder's spec holds other values than it was given."""
+    try:
+        check_given(load_study(ran.folder / SPEC).tree, ran.point)
+    except SpecError as error:
+        return replace(ran, status=error.exit_status, message=error.one_line())
+    return ran
 
 
 def _objective(values: Mapping[str, Any], sweep: SweepFile) -> float | None:

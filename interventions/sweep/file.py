@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +83,7 @@ def load_sweep(path: Path) -> SweepFile:
         parameters=tuple(
             parameter_of(str(name), given, f"{where}: parameters.{name}") for name, given in parameters.items()
         ),
-        command=_command(tree.get("command"), f"{where}: command"),
+        command=_command(tree.get("command"), f"{where}: command", parameters),
         cap=_cap(tree.get("run_cap"), f"{where}: run_cap"),
     )
 
@@ -126,19 +128,47 @@ def _metric(given: Any, where: str) -> tuple[str | None, Literal["minimize", "ma
     return given["name"], goal
 
 
-def _command(given: Any, where: str) -> tuple[str, ...]:
-    from interventions.sweep.command import MACROS
+def _command(given: Any, where: str, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    from interventions.sweep.command import MACROS, OTHER_FORMS
 
     if given is None:
         return _DEFAULT_COMMAND
     if not isinstance(given, list) or not all(isinstance(item, str | int | float) for item in given):
         raise SpecError(where, f"found {shown(given)}, expected a list", "write it as a list of words")
-    for item in map(str, given):
+    command = [_with_variables(str(item), where) for item in given]
+    for item in command:
+        if item in OTHER_FORMS:
+            what = f"'{item}' writes {OTHER_FORMS[item]}, and a run reads --PATH=VALUE"
+            raise SpecError(where, what, "use ${args}")
         if "${" in item and item not in MACROS:
             raise SpecError(where, f"'{item}' is no macro that is known here", suggest(item, MACROS))
         if item == "--out" or item.startswith("--out="):
             raise SpecError(where, "all points would share the folder of --out", "remove it")
-    return tuple(map(str, given))
+    if not {"${args}", "${args_no_boolean_flags}"} & set(command):
+        raise SpecError(where, "has no ${args}, so no parameter would reach a point", "add ${args}")
+    if "${args_no_boolean_flags}" in command:
+        _without_booleans(parameters, where)
+    return tuple(command)
+
+
+def _with_variables(item: str, where: str) -> str:
+    """``${envvar:NAME}`` filled in. Raises SpecError where it is not set: W&B would write its name."""
+
+    def value(found: re.Match[str]) -> str:
+        if found[1] not in os.environ:
+            raise SpecError(where, f"the variable {found[1]} is not set", f"export {found[1]}, or write the value")
+        return os.environ[found[1]]
+
+    return re.sub(r"\$\{envvar:([A-Z0-9_]*)\}", value, item)
+
+
+def _without_booleans(parameters: Mapping[str, Any], where: str) -> None:
+    """Raises SpecError for a parameter that may be true or false: ``${args_no_boolean_flags}`` would lose it."""
+    for name, given in parameters.items():
+        values = given.get("values", [given.get("value")]) if isinstance(given, Mapping) else []
+        if any(isinstance(value, bool) for value in values if isinstance(values, list)):
+            what = f"'${{args_no_boolean_flags}}' writes nothing for false and no value for true, which {name} may be"
+            raise SpecError(where, what, "use ${args}, which writes both")
 
 
 def _cap(given: Any, where: str) -> int | None:

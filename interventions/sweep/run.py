@@ -63,8 +63,8 @@ def _run_points(sweep: SweepFile, options: Options, folder: Path) -> list[Point]
             point = collected(ran, sweep)
             search.tell(ran.point, point.objective)
             points.append(point)
-            if ran.status:
-                options.failed(f"{ran.folder.name} failed with status {ran.status}: {ran.message}")
+            if point.ran.status:
+                options.failed(f"{ran.folder.name} failed with status {point.ran.status}: {point.ran.message}")
             options.tick(len(points), search.count)
     return points
 
