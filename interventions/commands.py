@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
 from interventions.arguments import Parser
 from interventions.errors import SpecError
@@ -46,6 +46,9 @@ def dispatch(arguments: list[str]) -> int:
     track.add_argument("folders", nargs="+", type=Path, metavar="RUN_DIR")
     track.add_argument("--wandb", default="auto", choices=CHOICES[:-1], help="default: auto")
     _add_sweep_flags(commands.add_parser("sweep", help="run a W&B sweep file on this machine", allow_abbrev=False))
+    init = commands.add_parser("init", help="write a commented spec to start from; without a name, list them")
+    init.add_argument("recipe", nargs="?", metavar="RECIPE")
+    init.add_argument("--out", type=Path, metavar="FILE.yaml", help="where to (default: RECIPE.yaml)")
     known, rest = parsed(parser, arguments)
     if known.command in ("run", "plan"):
         if known.command == "plan":
@@ -55,6 +58,7 @@ def dispatch(arguments: list[str]) -> int:
         raise SpecError(rest[0], f"is no argument of `patchboard {known.command}`", "see --help")
     others = {
         "validate": _validate, "ls": _ls, "schema": _schema, "report": _report, "track": _track, "sweep": _sweep,
+        "init": _init,
     }  # fmt: skip
     return others[known.command](known)
 
@@ -96,39 +100,9 @@ def _validate(args: argparse.Namespace) -> int:
 
 
 def _ls(_: argparse.Namespace) -> int:
-    import tasks.resolve  # noqa: F401  # enrols the families
-    from interventions.engine.families import ARCHITECTURES
-    from interventions.engine.sites import SITES
-    from interventions.measure.metrics import METRICS
-    from interventions.ops import OPS
-    from interventions.plan.cells import CONTROLS
-    from interventions.spec.positions import POSITIONS
-    from tasks.base import FAMILIES
+    from interventions.listing import print_listing
 
-    def first_line(entry: Any) -> str:
-        return " ".join((entry.__doc__ or "").split("\n\n")[0].split())
-
-    listing = {
-        "task families": {name: first_line(entry) for name, entry in FAMILIES.items()},
-        "ops": {name: first_line(entry) for name, entry in OPS.items()},
-        "vectors": {
-            "mean": "mean state of fit prompts: same_task, other_task, null_task, all_tasks, or a task",
-            "difference": "[a, b]: mean of a minus mean of b",
-            "function_vector": "of a task: summed mean outputs of heads [[layer, head], …]",
-            "subspace": "where the tasks' states differ: method pca or leace, rank",
-        },
-        "controls": dict(zip(CONTROLS, (
-            "the state patched with itself: the noise floor", "same norm (or rank), random direction",
-            "another task's vector, scored against its answers too", "same rank, random directions"), strict=True)),
-        "metrics": {name: f"{first_line(entry)} [{entry.unit}]" for name, entry in METRICS.items()},
-        "sites": dict.fromkeys(SITES, ""),
-        "positions": dict.fromkeys(POSITIONS, ""),
-        "model families": dict.fromkeys(ARCHITECTURES, ""),
-    }  # fmt: skip
-    for kind, entries in listing.items():
-        print(kind)
-        for name, text in entries.items():
-            print(f"  {name:<16} {text}".rstrip())
+    print_listing()
     return 0
 
 
@@ -185,6 +159,25 @@ def _sweep(args: argparse.Namespace) -> int:
 
         print_sweep(folder)
     return status
+
+
+def _init(args: argparse.Namespace) -> int:
+    from interventions.recipes import recipes, write_recipe
+
+    if args.recipe is None:
+        if args.out is not None:
+            raise SpecError("--out", "was given without a recipe", f"name one of {', '.join(recipes())}")
+        for name, about in recipes().items():
+            print(f"{name:<12} {about}")
+        return 0
+    spec, *data = write_recipe(args.recipe, args.out)
+    for path in (spec, *data):
+        print(f"wrote {path}")
+    remote = " --remote" if args.recipe == "remote" else ""
+    print(
+        f"next: patchboard plan {shlex.quote(str(spec))}{remote}, then patchboard run {shlex.quote(str(spec))}{remote}"
+    )
+    return 0
 
 
 def _version() -> str:

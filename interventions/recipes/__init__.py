@@ -1,0 +1,48 @@
+"""Commented specs to start from, one file a recipe, as `patchboard init` writes them out."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+from interventions.errors import SpecError
+from interventions.registry import suggest
+
+FOLDER = files("interventions.recipes")
+EXAMPLES = "example_pairs"
+"""Folder of data that a recipe names; it is written beside the spec, and the spec names it there."""
+
+
+def recipes() -> dict[str, str]:
+    """Name -> what it is about, the file's first line."""
+    found = {path.name.removesuffix(".yaml"): path for path in FOLDER.iterdir() if path.name.endswith(".yaml")}
+    return {name: found[name].read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") for name in sorted(found)}
+
+
+def write_recipe(name: str, out: Path | None) -> list[Path]:
+    """Write the recipe's spec to ``out`` (default: NAME.yaml here), and the data that it names; the spec comes first.
+
+    Raises SpecError for an unknown recipe, and where a file is there already: nothing is written then.
+    """
+    if name not in recipes():
+        raise SpecError("RECIPE", f"unknown recipe '{name}'", suggest(name, recipes()))
+    spec = out or Path(f"{name}.yaml")
+    text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
+    written = {spec: text}
+    if f"{EXAMPLES}/" in text:
+        beside = spec.parent / EXAMPLES
+        quoted = json.dumps(beside.as_posix(), ensure_ascii=False)[1:-1]  # the spec has it in double quotes
+        written = {spec: text.replace(f"{EXAMPLES}/", f"{quoted}/")}
+        written |= {beside / each.name: each.read_text(encoding="utf-8") for each in (FOLDER / EXAMPLES).iterdir()}
+    for path in written:
+        if path.exists():
+            raise SpecError(str(path), "is there already, and nothing is overwritten", "name another file with --out")
+    for path, content in written.items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content, encoding="utf-8")
+        except OSError as error:
+            what = f"cannot be written ({error.strerror})"
+            raise SpecError(str(path), what, "name another file with --out") from None
+    return list(written)
