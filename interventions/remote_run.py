@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from interventions.decoded import decoded_tables, part_of
@@ -24,7 +25,10 @@ from interventions.passes import Choice, Passes, chosen_unseen, decided, halved
 from interventions.plan.model import Group, ModelPlan
 from interventions.plan.packs import Budget
 from interventions.remote_parts import RemoteParts, sample_packs
-from interventions.state import Remote, RunState
+from interventions.spec import Study
+from interventions.spec.sections import ModelSection
+from interventions.state import Options, Remote, RunState
+from interventions.store.folder import is_finished
 from interventions.store.ledger import JobLedger
 
 _SMALLEST = 64
@@ -64,12 +68,33 @@ def run_remotely(plan: ModelPlan, prefix: str, state: RunState) -> Iterator[tupl
     yield from passes.results(lambda done, of: None)
 
 
-def check_remote(plan: ModelPlan, device: str) -> None:
-    """Raises for what a server cannot do, before anything is sent."""
-    if plan.section.name == "embedded":
+def ask_first(study: Study, path: Path, options: Options) -> None:
+    """Before anything is fetched from elsewhere: the key, then the host, where the folder has nothing of it yet.
+
+    Raises what ``check_section``, ``host_of`` and ``check_host`` raise.
+    """
+    assert options.remote is not None
+    sections = {point.spec.model.model_dump_json(): point.spec.model for point in study.points}.values()
+    for section in sections:
+        check_section(section, options.device)
+    if not options.fresh and (is_finished(path) or any((path / "parts").glob("*job-*.json"))):
+        return  # what is home may be all that is needed
+    host = host_of(options.remote.url, options.remote.patience)
+    for section in sections:
+        check_host(host, section)
+
+
+def check_section(section: ModelSection, device: str) -> None:
+    """Raises for what no server has or does."""
+    if section.name == "embedded":
         raise ModelError("--remote", "the embedded model is on no server", "name a served one: --model ORG/NAME")
     if device != "auto":
         raise SpecError("--device", "has no meaning with --remote: the host decides", "leave it out")
+
+
+def check_remote(plan: ModelPlan, device: str) -> None:
+    """Raises for what a server cannot do, before anything is sent."""
+    check_section(plan.section, device)
     if any(recipe.method == "leace" for recipe in plan.recipes.values() if recipe.kind == "subspace"):
         what = "leace is fitted by a package that servers do not have"
         raise SpecError("vector.method", what, "use method: pca with --remote")

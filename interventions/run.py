@@ -42,6 +42,10 @@ def run_study(study: Study, options: Options) -> Path:
     """Run, resume or just find the study's folder; returns it. Raises PatchboardError."""
     data = check_study(study)
     path = folder_of(study, options.out)
+    if options.remote is not None:
+        from interventions.remote_run import ask_first
+
+        ask_first(study, path, options)
     # with --fresh before the folder is cleared: bad input must not cost the results that are there
     plans = build_plans(study, open_model) if options.fresh else None
     with open_run(path, study.digest, options.fresh) as folder:

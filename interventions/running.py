@@ -36,7 +36,9 @@ def carried_out(
         return None
     with mirrored(wanted(args.wandb, os.environ), args.quiet) as mirror:
         mirror.open_for_agent()
-        study = prepared(_study(args, overrides))
+        study = _study(args, overrides)
+        _check_key(study, args)
+        study = prepared(study)
         folder = _run_study(study, args, mirror, examined)
     _say_what_layers_left(study, args)
     return folder
@@ -141,6 +143,20 @@ def _say_what_layers_left(study: Any, args: argparse.Namespace) -> None:
     if args.layers is not None and left and not args.quiet:
         text = f"note: --layers leaves {', '.join(left)} as in the spec: set layers in each of its edits"
         print(text, file=sys.stderr)
+
+
+def _check_key(study: Any, args: argparse.Namespace) -> None:
+    """What a remote run needs to have at home, before models are looked up. Raises SpecError."""
+    remote = _remote(args)
+    if remote is None:
+        return
+    prepare_libraries()
+    from interventions.engine.ndif.preflight import host_of
+    from interventions.run import folder_of
+    from interventions.store.folder import is_finished
+
+    if args.fresh or not is_finished(folder_of(study, args.out)):
+        host_of(remote.url, remote.patience)
 
 
 def _run_study(study: Any, args: argparse.Namespace, mirror: Any, examined: Callable[..., Path]) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from interventions.errors import TaskError
+from interventions.hub import HubSilentError, downloaded
 from interventions.registry import suggest
 from interventions.spec.sections import Section
 
@@ -62,12 +62,16 @@ def _load(name: str, config: str | None, revision: str | None, split: str) -> An
     quiet = not sys.stderr.isatty() and not datasets.are_progress_bars_disabled()
     if quiet:
         datasets.disable_progress_bars()
-    # each of its attempts to reach the Hub is a warning; what comes of them is told below, in one line
-    hub = logging.getLogger("huggingface_hub")
-    level = hub.level
-    hub.setLevel(logging.ERROR)
+    source = str(Path(name).expanduser())
+
+    def load() -> Any:
+        return datasets.load_dataset(source, config, split=split, revision=revision)
+
     try:
-        return datasets.load_dataset(str(Path(name).expanduser()), config, split=split, revision=revision)
+        return load() if Path(source).exists() else downloaded(load, name, revision, kind="dataset")
+    except HubSilentError as error:
+        what = f"split '{split}' of '{name}' cannot be loaded ({error})"
+        raise TaskError(WHERE, what, "check the network, or give a local folder") from None
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise TaskError(
@@ -76,6 +80,5 @@ def _load(name: str, config: str | None, revision: str | None, split: str) -> An
             "check name, config, revision, split and the network, or give a local folder",
         ) from None
     finally:
-        hub.setLevel(level)
         if quiet:
             datasets.enable_progress_bars()

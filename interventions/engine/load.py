@@ -9,6 +9,7 @@ from typing import Any
 from interventions.engine.families import architecture_of, head_dim_of, mlp_width_of
 from interventions.engine.sites import SITES
 from interventions.errors import ModelError
+from interventions.hub import HubSilentError, downloaded, looked_up
 from interventions.plan.build import EMBEDDED
 from interventions.plan.facts import ModelFacts
 from interventions.spec.sections import ModelSection
@@ -28,7 +29,13 @@ def source_of(section: ModelSection) -> tuple[str, dict[str, str]]:
 def _loaded(section: ModelSection, what: str, load: Any, **options: Any) -> Any:
     source, revision = source_of(section)
     try:
-        return load(source, **revision, **options)
+        if Path(source).is_dir():
+            return load(source, **options)
+        fetched = downloaded if what == "weights" else looked_up
+        return fetched(lambda: load(source, **revision, **options), source, revision["revision"])
+    except HubSilentError as error:
+        found = f"no {what} could be loaded from '{section.name}' ({error})"
+        raise ModelError("model.name", found, "check the network, then the same command") from error
     except Exception as error:  # a damaged file raises its reader's own: safetensors', tokenizers', torch's
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         here = "check that the folder's files are whole" if Path(source).is_dir() else ""

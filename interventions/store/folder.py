@@ -116,6 +116,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return entries
 
 
+def is_finished(path: Path) -> bool:
+    """Whether a finished run is there. Raises RunFolderError if what is there is not a run's."""
+    return read_manifest(path).get("status") == "finished"
+
+
 def _is_of_a_run(path: Path) -> bool:
     """Whether a folder without a good manifest is a run's all the same, so that nothing but a run is lost with it."""
     own, strange = contents(path)

@@ -88,8 +88,24 @@ def test_other_nnsight(server, llama_snapshot, tmp_path):
 
 
 def test_configuration_is_not_at_hand(server, llama_snapshot, tmp_path):
-    line = refused(llama_snapshot, server, tmp_path, "--model", "meta-llama/Llama-3.1-405B")
-    assert "no configuration could be loaded" in line and "hf auth login" in line
+    line = refused(llama_snapshot, server, tmp_path, "--model", "openai-community/gpt2")
+    assert "no configuration could be loaded" in line and "HF_HUB_OFFLINE is set; its cache here lacks it" in line
+
+
+def test_what_is_known_at_home_comes_first(server, llama_snapshot, tmp_path, monkeypatch):
+    """Key, then host, then the Hub; of the Hub nothing is asked before the host serves the model."""
+    from interventions import hub
+
+    asked: list[str] = []
+    monkeypatch.setattr(hub, "silence", lambda repo, *_: asked.append(repo) or "is not to be asked")
+    server.fault("absent", times=-1)
+    assert "does not serve" in refused(llama_snapshot, server, tmp_path)
+    assert "does not serve" in refused(llama_snapshot, server, tmp_path, "--fresh")
+    server.clear()
+    line = refused(llama_snapshot, server, tmp_path, "--remote=http://127.0.0.1:9", status=3)
+    assert "cannot be reached" in line and asked == []
+    line = refused(llama_snapshot, server, tmp_path, "--model", "openai-community/gpt2")
+    assert "is not to be asked" in line and set(asked) == {"openai-community/gpt2"}
 
 
 @pytest.mark.slow

@@ -276,7 +276,7 @@ def test_revisions_of_the_cache_are_taken_where_the_hub_is_out_of_reach_and_it_i
     asked = ("--model", cached, "--revisions", "step*-tokens*B", *SMALL, "--out", tmp_path / "run")
     status, told, error = script(*asked)
     assert (status, error) == (0, "")
-    assert "Revisions of the local cache only; the Hub was not reached: OfflineModeIsEnabled." in told
+    assert "Revisions of the local cache only; the Hub was not reached: HF_HUB_OFFLINE is set." in told
     learned = pl.read_parquet(tmp_path / "run" / "experiment" / "learned.parquet")
     assert dict(learned.select("checkpoint", "step").rows()) == {"step2-tokens1B": 2, "step100-tokens9B": 100}
     own = learned.filter(task="ALL")

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 ORDER = (
     ("interventions.errors", "interventions.shapes", "interventions.registry"),
     ("interventions.arguments",),
+    ("interventions.hub",),
     ("interventions.spec",),
     ("tasks",),
     ("interventions.ops",),

@@ -8,6 +8,7 @@ from interventions.engine.local import import_nnsight
 from interventions.engine.parameters import counted
 from interventions.engine.served import carried_out
 from interventions.errors import ModelError
+from interventions.hub import downloaded
 from interventions.ops import OPS
 from interventions.spec.sections import ModelSection
 
@@ -23,8 +24,12 @@ class Shell:
         nnsight.register("interventions")  # by value, installed or not: the server has none of it
         nnsight.register("tasks")
         try:
-            self.model = nnsight.TransformersModel(
-                section.name, tokenizer=tokenizer, task="text-generation", revision=section.revision
+            self.model = downloaded(
+                lambda: nnsight.TransformersModel(
+                    section.name, tokenizer=tokenizer, task="text-generation", revision=section.revision
+                ),
+                section.name,
+                section.revision,
             )
         except Exception as error:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]

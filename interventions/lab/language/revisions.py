@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from interventions.errors import SpecError
+from interventions.hub import silence
 
 _SHOWN = 6
 """Names that an error lists."""
@@ -94,6 +95,9 @@ def listed_of(model: str) -> Listed:
     from huggingface_hub import list_repo_refs
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
+    unreached = silence(model, None)
+    if unreached:
+        return Listed(_cached(model), f"the Hub was not reached: {unreached}")
     try:
         refs = list_repo_refs(model)
     except (RepositoryNotFoundError, GatedRepoError, HFValidationError):
