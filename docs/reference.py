@@ -37,6 +37,8 @@ PLACES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("interventions.NAME.edits[i]", sections.EditSection),
     ("interventions.NAME.vector", sections.VectorSection),
     ("interventions.NAME.layers, as a mapping", sections.Together),
+    ("interventions.NAME.layers, from each one on", sections.Onwards),
+    ("interventions.NAME.layers, up to each one", sections.Upto),
     ("controls[i]", sections.ControlSection),
     ("decodability", sections.DecodabilitySection),
     ("statistics", sections.StatisticsSection),

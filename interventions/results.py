@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 
 from interventions.errors import RunFolderError, SpecError
 from interventions.measure.effects import curves, effects
@@ -10,6 +11,7 @@ from interventions.measure.scan import scanned
 from interventions.measure.statistics import Bootstrap
 from interventions.measure.summary import summarise
 from interventions.spec import Study, load_study
+from interventions.spec.sections import Onwards, Upto
 from interventions.state import HERE
 from interventions.store.folder import RunFolder
 from interventions.store.remains import SPEC
@@ -30,7 +32,18 @@ def write_results(study: Study, folder: RunFolder) -> None:
     outcomes, decodability = scanned(folder.scan_table("outcomes.parquet")), folder.read_table("decodability.parquet")
     folder.write_table("effects.parquet", effects(outcomes, bootstrap))
     folder.write_table("curves.parquet", curves(outcomes, bootstrap))
-    folder.write_json("summary.json", summarise(outcomes, decodability, study.points[0].spec.metrics[0], bootstrap))
+    metric = study.points[0].spec.metrics[0]
+    folder.write_json("summary.json", summarise(outcomes, decodability, metric, bootstrap, _axes(study)))
+
+
+def _axes(study: Study) -> dict[str, str]:
+    """Interventions all of whose cells edit their layer and those behind it (``onwards``), or before it (``upto``)."""
+    forms: dict[str, set[str]] = {}
+    for variant in chain.from_iterable(point.variants for point in study.points):
+        layers = variant.section.layers
+        alone = variant.section.edits is None and isinstance(layers, Onwards | Upto)
+        forms.setdefault(variant.name, set()).add(type(layers).__name__.lower() if alone else "")
+    return {name: one for name, (one, *others) in forms.items() if one and not others}
 
 
 def mend(study: Study, folder: RunFolder, plan_again: Callable[[], object]) -> None:

@@ -57,13 +57,16 @@ def _with_bare_remote(arguments: list[str]) -> list[str]:
     return ["--remote=" if given == "--remote" and "://" not in after else given for given, after in following]
 
 
+_LAYERS = "layers of every intervention of one edit, as the spec has them: all, 3,5, [3, 5], 0:80:4, {onwards: all}"
+
+
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of every script that runs a spec."""
     spec = parser.add_argument_group("shorthands for paths of the spec (any other: --a.b.c=VALUE)")
     spec.add_argument("--model", metavar="NAME_OR_FOLDER", help="model.name")
     spec.add_argument("--revision", metavar="R", help="model.revision")
     spec.add_argument("--dtype", metavar="DTYPE", help="model.dtype: auto, float32, bfloat16, float16")
-    spec.add_argument("--layers", metavar="LAYERS", help="layers of every intervention of one edit: all, 3,5 or 0:80:4")
+    spec.add_argument("--layers", metavar="LAYERS", help=_LAYERS)
     how = parser.add_argument_group("how to run")
     how.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/NAME-DIGEST)")
     how.add_argument("--plan", action="store_true", help="print what would run and exit; needs no weights")
@@ -118,23 +121,17 @@ def _asked(args: argparse.Namespace, rest: Sequence[str], exact: Mapping[str, An
     study = load_study(args.spec, overrides)
     if args.layers is None:
         return study
-    from interventions.spec.layers import check_layers
+    from interventions.spec.layers import layers_of_flag, with_form_of
 
-    check_layers(args.layers, "--layers")
+    asked = layers_of_flag(args.layers, "--layers")
     chosen = {
-        f"interventions.{name}.layers": {"together": args.layers} if _together(section["layers"]) else args.layers
+        f"interventions.{name}.layers": with_form_of(section.get("layers"), asked)
         for name, section in study.tree["interventions"].items()
         if not section.get("edits")
     }
     if not chosen:
         raise SpecError("--layers", "reaches no intervention: all are lists of edits", "set layers in each edit")
     return load_study(args.spec, overrides | chosen)
-
-
-def _together(layers: Any) -> bool:
-    """Whether the spec edits the layers in one cell, at every value where they are swept."""
-    values = layers["sweep"] if isinstance(layers, dict) and "sweep" in layers else [layers]
-    return all(isinstance(value, dict) for value in values)
 
 
 def _say_what_layers_left(study: Any, args: argparse.Namespace) -> None:

@@ -29,17 +29,20 @@ _PLACE = ("layer", "layers", "head")
 
 
 def summarise(
-    outcomes: Outcomes, decodability: pl.DataFrame | None, metric: str, bootstrap: Bootstrap
-) -> dict[str, Any]:
+    outcomes: Outcomes, decodability: pl.DataFrame | None, metric: str, bootstrap: Bootstrap,
+    axes: Mapping[str, str] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """The summary of a run, ready for JSON: NaN is None.
 
     decodability: store.schema.DECODABILITY (swept columns allowed), None or empty where it was not measured.
     metric: the first one of the spec, by which the best layer is chosen.
+    axes: intervention -> how its cells' several blocks depend on the layer, ``onwards`` or ``upto``; none of others.
 
     Every entry of ``points`` is one setting of the swept fields (``at``); an intervention's top level
-    repeats the setting with the largest effect on the choosing half. ``cd_*``, ``chance`` and
-    ``correlation`` take CD of all labels at the largest number of shots; they and
-    ``decodable_but_not_causal`` are None without it. See ``decodable`` for the latter.
+    repeats the setting with the largest effect on the choosing half. ``causal`` are the layers
+    at which the interval of an effect, over all queries, leaves out zero. ``cd_*``, ``chance`` and ``correlation`` take
+    CD of all labels at the largest number of shots; they and ``decodable_but_not_causal`` are None without it. See
+    ``decodable`` for the latter.
     """
     if decodability is not None and decodability.is_empty():
         decodability = None
@@ -53,6 +56,7 @@ def summarise(
         decodability=decodability,
         metric=metric,
         setting=("shots", "seed", *outcomes.swept),
+        axes=axes or {},
     )
     fits = [] if decodability is None else accuracy_against_cd(decodability)
     made = {
@@ -98,6 +102,7 @@ class _Tables:
     decodability: pl.DataFrame | None
     metric: str
     setting: tuple[str, ...]
+    axes: Mapping[str, str]
 
 
 def _intervention(tables: _Tables, name: str, bootstrap: Bootstrap) -> dict[str, Any]:
@@ -122,6 +127,7 @@ def _point(tables: _Tables, name: str, setting: Mapping[str, Any], bootstrap: Bo
     point: dict[str, Any] = {
         "at": {field: value for field, value in setting.items() if field not in known and value is not None},
         **{field: setting[field] for field in known},
+        "axis": tables.axes.get(name),
         "best_layer": None,
         "layers": None,
         "head": None,
@@ -170,18 +176,20 @@ def _values(rows: pl.DataFrame) -> list[dict[str, Any]]:
 def _beside_cd(
     tables: _Tables, name: str, setting: Mapping[str, Any], layer: int | None, bootstrap: Bootstrap
 ) -> dict[str, Any]:
-    """CD at the best layer, its correlation with the effect, and where the two part."""
+    """Layers of an effect; CD at the best layer, its correlation with the effect, and where the two part."""
     nothing = ("cd_at_best_layer", "cd_shots", "chance", "correlation", "decodable_but_not_causal")
+    own = tables.whole.filter(_at({"intervention": name, **setting})).group_by("layer")  # a layer may have many heads
+    idle = own.agg(((pl.col("ci_low") <= 0) & (pl.col("ci_high") >= 0)).all().alias("idle"), pl.col("n").max())
+    still, acting = idle.filter("idle"), idle.filter(~pl.col("idle"), pl.col("n") > 0)
+    causal = {"causal": sorted(acting["layer"])}
     if tables.decodability is None:
-        return dict.fromkeys(nothing)
+        return causal | dict.fromkeys(nothing)
     cd = overall_cd(tables.decodability, setting)
     at = dict(zip(cd["layer"], cd["cd"], strict=True))
-    own = tables.whole.filter(_at({"intervention": name, **setting})).group_by("layer")  # a layer may have many heads
-    still = own.agg(((pl.col("ci_low") <= 0) & (pl.col("ci_high") >= 0)).all().alias("idle")).filter("idle")
     high = cd.filter(decodable(pl.col("ci_low"), pl.col("chance")))
     block = _own_block(tables.own_blocks, name, setting)
     of_cells = np.array([at.get(each, np.nan) for each in block.cells["layer"]])
-    return {
+    return causal | {
         "cd_at_best_layer": at.get(layer),
         "cd_shots": cd["shots"].max(),
         "chance": cd["chance"].max(),

@@ -9,7 +9,7 @@ from typing import Any
 
 from interventions.ops import OPS
 from interventions.plan.facts import ModelFacts
-from interventions.plan.spots import Spot, spots_of, summed_heads
+from interventions.plan.spots import Spot, Spots, spots_of, summed_heads
 from interventions.spec.axes import Point, Variant
 from interventions.spec.sections import ControlSection, EditSection, VectorSection
 from interventions.vectors.base import Place, Recipe
@@ -49,6 +49,8 @@ class Cell:
     control: str
     vector_task: str
     edits: tuple[Edit, ...]
+    layer: int
+    """Where it stands on the axis of layers: its earliest edited block, or the last of ``layers: {upto: …}``."""
     swept: tuple[tuple[str, Any], ...]
     converts_to: str = ""
     """Another task whose answers this cell is scored against as well."""
@@ -64,7 +66,7 @@ class Cell:
             "vector_task": self.vector_task,
             "op": _joined([e.op for e in self.edits]),
             "site": _joined([e.site for e in self.edits]),
-            "layer": layers[0],
+            "layer": self.layer,
             "layers": ",".join(map(str, layers)),
             "head": first.head if len({e.head for e in self.edits}) == 1 else -1,
             "position": _joined([position_label(e.position) for e in self.edits]),
@@ -189,19 +191,21 @@ def cells_of(
     base = vector_label(variant, context)
     for spots in spots_of(variant, context.facts, where):
 
-        def parts(context: Context, spots: list[list[Spot]] = spots) -> list[_Part]:
+        def parts(context: Context, spots: Spots = spots) -> list[_Part]:
             at = [where if variant.section.edits is None else f"{where}.edits[{i}]" for i in range(len(sections))]
             return [
                 _part(section, spot, base + (f".{i}" if len(sections) > 1 else ""), context, at[i])
-                for i, (section, own) in enumerate(zip(sections, spots, strict=True))
+                for i, (section, own) in enumerate(zip(sections, spots.of_edits, strict=True))
                 for spot in own
             ]
 
-        def cell(made: list[_Part], control: str, vector_task: str, goal: str = "") -> tuple[Cell, list[Recipe]]:
+        def cell(
+            made: list[_Part], control: str, vector_task: str, goal: str = "", layer: int = spots.layer
+        ) -> tuple[Cell, list[Recipe]]:
             converts = goal if goal in context.real and goal != context.task else ""
             edits = tuple(part.edit for part in made)
             recipes = [part.recipe for part in made if part.recipe]
-            return Cell(variant.name, control, vector_task, edits, swept, converts), recipes
+            return Cell(variant.name, control, vector_task, edits, layer, swept, converts), recipes
 
         own = parts(context)
         vectors = [s.vector for s in sections if s.vector]

@@ -3,40 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from interventions.errors import SpecError
 from interventions.plan.facts import ModelFacts
 from interventions.spec.axes import Variant
 from interventions.spec.head_pairs import parse_pairs
 from interventions.spec.layers import parse_layers
-from interventions.spec.sections import EditSection, Together, VectorSection
+from interventions.spec.sections import EditSection, Onwards, Together, Upto, VectorSection
 
 Spot = tuple[int, int]
 """(block, head), head -1 where none is meant."""
 
 
-def spots_of(variant: Variant, facts: ModelFacts, where: str) -> Iterator[list[list[Spot]]]:
+@dataclass(frozen=True)
+class Spots:
+    """The blocks and heads of one cell: those of each of its edits."""
+
+    of_edits: list[list[Spot]]
+    layer: int
+    """Where the cell stands on the axis of layers: the earliest block; of ``upto`` the last one."""
+
+
+def spots_of(variant: Variant, facts: ModelFacts, where: str) -> Iterator[Spots]:
     """For each cell of the variant, the blocks and heads of each of its edits."""
     section = variant.section
     if section.edits is not None:
-        yield [
-            [(layer, head) for layer in _set_of(e, facts, at) for head in _heads_of(e, facts, at)]
+        found = [
+            [(layer, head) for layers in _sets_of(e, facts, at) for layer in layers for head in _heads_of(e, facts, at)]
             for e, at in ((e, f"{where}.edits[{i}]") for i, e in enumerate(section.edits))
         ]
+        yield Spots(found, min(layer for spots in found for layer, _ in spots))
         return
     (edit,) = section.parts
     for head in _heads_of(edit, facts, where):
-        layers = _set_of(edit, facts, where)
-        if isinstance(edit.layers, Together):
-            yield [[(layer, head) for layer in layers]]
-        else:
-            yield from ([[(layer, head)]] for layer in layers)
+        for layers in _sets_of(edit, facts, where):
+            place = max(layers) if isinstance(edit.layers, Upto) else min(layers)
+            yield Spots([[(layer, head) for layer in layers]], place)
 
 
-def _set_of(edit: EditSection, facts: ModelFacts, where: str) -> tuple[int, ...]:
-    if isinstance(edit.layers, Together):
-        return parse_layers(edit.layers.together, facts.layers, f"{where}.layers.together")
-    return parse_layers(edit.layers, facts.layers, f"{where}.layers")
+def _sets_of(edit: EditSection, facts: ModelFacts, where: str) -> list[tuple[int, ...]]:
+    """The blocks of each cell of an edit that stands alone; one set of them for an edit among several."""
+    layers, at = edit.layers, f"{where}.layers"
+    if isinstance(layers, Together):
+        return [parse_layers(layers.together, facts.layers, f"{at}.together")]
+    if isinstance(layers, Onwards):
+        first = parse_layers(layers.onwards, facts.layers, f"{at}.onwards")
+        return [tuple(range(block, facts.layers)) for block in first]
+    if isinstance(layers, Upto):
+        last = parse_layers(layers.upto, facts.layers, f"{at}.upto")
+        return [tuple(range(block + 1)) for block in last]
+    return [(block,) for block in parse_layers(layers, facts.layers, at)]
 
 
 def _heads_of(edit: EditSection, facts: ModelFacts, where: str) -> tuple[int, ...]:

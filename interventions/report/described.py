@@ -49,6 +49,8 @@ _CONTROLS = {
     "random_subspace": "random subspaces of the same rank",
     "shuffled": "vectors of demonstrations with shuffled answers",
 }
+_OTHERS = {"onwards": "all later ones", "upto": "all earlier ones"}
+"""What is edited beside the layer at which a cell stands."""
 
 
 def describe(spec: Mapping[str, Any], manifest: Mapping[str, Any], tasks: list[str]) -> list[str]:
@@ -173,8 +175,9 @@ def _position(position: Any) -> str:
 
 
 def _layers(layers: Any, several: bool) -> str:
-    if isinstance(layers, Mapping) and "together" in layers:
-        return f"layers {_text(layers['together'])} together"
+    if isinstance(layers, Mapping) and "sweep" not in layers:
+        ((key, value),) = layers.items()
+        return f"layers {_text(value)} together" if key == "together" else _with_others(value, _OTHERS[key])
     if isinstance(layers, list) and len(layers) == 1:
         (layers,) = layers
     if isinstance(layers, int):
@@ -182,6 +185,15 @@ def _layers(layers: Any, several: bool) -> str:
     if several:
         return f"layers {_text(layers)}"
     return "every layer, one at a time" if layers == "all" else f"layers {_text(layers)}, one at a time"
+
+
+def _with_others(layers: Any, others: str) -> str:
+    if isinstance(layers, list) and len(layers) == 1:
+        (layers,) = layers
+    if isinstance(layers, int):
+        return f"layer {layers} and {others}"
+    each = "every layer" if layers == "all" else f"each of layers {_text(layers)}"
+    return f"{each} with {others}, one such cell a layer"
 
 
 def values_of(node: Any, *path: str) -> list[Any]:

@@ -13,8 +13,11 @@ from matplotlib.lines import Line2D
 from interventions.measure.decodability import ALL
 from interventions.report.drawing import MOST_PANELS, Drawing, columns_for, panels, whole_layers
 from interventions.report.heads import without_heads
+from interventions.report.numbers import listed
 from interventions.report.run_files import Run, at_setting, setting_label, settings_of
 from interventions.report.style import CD_COLOUR, effect_label, in_order, line_of
+
+_TITLES = {"onwards": " (from layer on)", "upto": " (up to layer)"}
 
 Panel = tuple[str, pl.DataFrame, pl.DataFrame]
 """Title, the curves of an intervention and its controls at one setting, and CD there."""
@@ -26,9 +29,9 @@ def effect_figures(run: Run, metric: str) -> Iterator[Drawing]:
     parts = _panels(run, curves.filter(pl.col("metric") == metric))
     across = columns_for(settings_of(curves.filter(pl.col("control") == ""), run.swept))
     caption = (
-        f"Mean {effect_label(metric)} of editing one layer at a time, pooled over tasks; bands are bootstrap"
-        " intervals over queries. Read the intervention (thick) against its controls: an effect that a control"
-        " shares is not the concept's. The dashed grey line is CD on the right-hand axis, the dotted one its"
+        f"Mean {effect_label(metric)} of editing one layer at a time{_several(run)}, pooled over tasks; bands are"
+        " bootstrap intervals over queries. Read the intervention (thick) against its controls: an effect that a"
+        " control shares is not the concept's. The dashed grey line is CD on the right-hand axis, the dotted one its"
         " chance level. Where CD is high while the band covers zero, the task is decodable there but not causal."
     )
     for number, some in enumerate(_split(parts), start=1):
@@ -64,12 +67,20 @@ def conversion_figures(run: Run) -> Iterator[Drawing]:
         yield Drawing(name, "Conversion to another task by layer", caption, figure)
 
 
+def _several(run: Run) -> str:
+    """For captions: what is edited beside the layer, where it is more."""
+    words = {"onwards": "all later ones with it", "upto": "all earlier ones with it"}
+    found = {axis: [name for name in run.summary["interventions"] if run.axis(name) == axis] for axis in words}
+    parts = [f"{listed(names)}: {words[axis]}" for axis, names in found.items() if names]
+    return f" ({'; '.join(parts)})" if parts else ""
+
+
 def _panels(run: Run, table: pl.DataFrame) -> list[Panel]:
     found = []
     for name in table["intervention"].unique(maintain_order=True):
         mine = table.filter(pl.col("intervention") == name)
         for setting in settings_of(mine, run.swept):
-            title = ", ".join(filter(None, (name, setting_label(setting))))
+            title = ", ".join(filter(None, (name + _TITLES.get(run.axis(name) or "", ""), setting_label(setting))))
             found.append((title, at_setting(mine, setting, run.swept), _cd(run, setting)))
     return found
 

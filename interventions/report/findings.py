@@ -21,6 +21,9 @@ from interventions.report.run_files import Run, setting_label
 _LITTLE_ROOM = 0.05
 """An accuracy this near 0 or 1 can hardly fall or rise, whatever an edit does."""
 
+_AXES = {"onwards": "from {} on", "upto": "up to {}"}
+"""What a cell edits, by the layer at which it stands."""
+
 
 def findings(summary: Mapping[str, Any]) -> list[str]:
     """A few sentences per intervention, for every swept setting; then accuracy against CD."""
@@ -49,26 +52,31 @@ def _of_point(name: str, point: Mapping[str, Any], metric: str) -> Iterator[str]
     if point["best_layer"] is None or point["effect"] is None:
         yield f"{where}: no query could be measured."
         return
-    head = point.get("head")
+    head, axis = point.get("head"), point.get("axis")
     yield (
-        f"{where}: the largest effect is at {place_words(point['layers'], head)}, where {metric} goes from"
+        f"{where}: the largest effect is at {place_words(point['layers'], head, axis)}, where {metric} goes from"
         f" {plain(point['clean'])} to {plain(point['patched'])}: {with_interval(point)}, on {point['n']} queries that"
         f" had no part in choosing the {'layer' if head is None else 'head'}."
     )
     if covers_zero(point):
         yield "That is not told apart from no effect." + _room(point, metric)
+    if axis and point.get("causal"):
+        layers = f"layer{'s' * (len(point['causal']) > 1)} {spans(point['causal'])}"
+        yield f"The interval of the effect of editing {_AXES[axis].format(layers)} leaves out zero, at no other layer."
     yield from _controls(point)
     if point.get("conversion"):
         rates = (f"{plain(entry['patched'])} ({control or 'itself'})" for control, entry in point["conversion"].items())
         yield f"Answers that become those of the task whose vector or state is used: {listed(rates)}."
     if point.get("cd_at_best_layer") is not None:
-        there = "there" if head is None else f"after layer {point['best_layer']}"
+        there = "there" if head is None and axis is None else f"after layer {point['best_layer']}"
         yield f"CD {there} is {fraction(point['cd_at_best_layer'])}, chance {fraction(point['chance'])}."
     relation = point.get("correlation")
     if relation and relation["spearman"] is not None:
         interval = f"[{relation['ci_low']:+.2f}, {relation['ci_high']:+.2f}]"
         over = (
-            f"Over {relation['layers']} layers, CD and effect"
+            f"Over {relation['layers']} layers, CD after each and the effect of editing {_AXES[axis].format('it')}"
+            if axis
+            else f"Over {relation['layers']} layers, CD and effect"
             if head is None
             else f"Over {relation['layers']} heads, CD after the head's layer and the head's effect"
         )
@@ -76,9 +84,10 @@ def _of_point(name: str, point: Mapping[str, Any], metric: str) -> Iterator[str]
     idle = point.get("decodable_but_not_causal")
     if idle:
         whose = "the" if head is None else "every edited head's"
+        editing = f" of editing {_AXES[axis].format('there')}" if axis else ""
         yield (
             f"Decodable is not causal: at layer{'s' * (len(idle) > 1)} {spans(idle)} CD is high, yet the interval of"
-            f" {whose} effect covers zero." + ("" if covers_zero(point) else _room(point, metric))
+            f" {whose} effect{editing} covers zero." + ("" if covers_zero(point) else _room(point, metric))
         )
 
 

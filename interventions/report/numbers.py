@@ -67,10 +67,19 @@ def best_place(point: Mapping[str, Any]) -> str:
     return "-" if point["layers"] is None else place_label(point["layers"], point.get("head"))
 
 
-def place_words(layers: str, head: int | None = None) -> str:
-    """The same in a sentence: ``layer 12``, ``head 3 of layer 12``, ``layers 0-2 together``."""
+def place_words(layers: str, head: int | None = None, axis: str | None = None) -> str:
+    """The same in a sentence: ``layer 12``, ``head 3 of layer 12``, ``layers 0-2 together``.
+
+    axis: ``onwards`` where a cell edits its layer and all behind it, ``upto`` where all before it.
+
+    >>> place_words("4,5", axis="onwards"), place_words("0,1,2", axis="upto")
+    ('layers 4-5 together (from layer 4 on)', 'layers 0-2 together (up to layer 2)')
+    """
     several = "," in layers
     where = f"layer{'s' * several} {place_label(layers)}" + " together" * several
+    blocks = layers.split(",")
+    ends = {"onwards": f" (from layer {blocks[0]} on)", "upto": f" (up to layer {blocks[-1]})"}
+    where += ends.get(axis or "", "")
     return where if head is None or head < 0 else f"head {head} of {where}"
 
 

@@ -43,6 +43,10 @@ class Run:
         """Pooled effects of the interventions themselves on the first metric."""
         return self.curves.filter(pl.col("control") == "", pl.col("metric") == self.metric)
 
+    def axis(self, intervention: str) -> str | None:
+        """``onwards`` or ``upto`` where a cell edits all later or all earlier blocks than its own as well."""
+        return self.summary["interventions"].get(intervention, {}).get("axis")
+
 
 def read_run(folder: Path) -> Run:
     """Read a run folder. Raises RunFolderError where it is unfinished or a file cannot be read."""

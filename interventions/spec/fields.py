@@ -33,8 +33,13 @@ def kinds_at(root: type[BaseModel], path: FieldPath) -> Kinds:
 
 
 def section_of(kinds: Kinds) -> type[BaseModel] | None:
-    """The section among ``kinds``."""
-    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+    """The first section among ``kinds``."""
+    return next(iter(sections_of(kinds)), None)
+
+
+def sections_of(kinds: Kinds) -> list[type[BaseModel]]:
+    """The sections among ``kinds``."""
+    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
 
 
 def default_at(root: type[BaseModel], path: FieldPath) -> Any:
@@ -52,11 +57,12 @@ def unknown_key(root: type[BaseModel], path: FieldPath) -> tuple[str, str]:
         if any(get_origin(kind) is list for kind in holder):
             return what, f"{above} is a list, count its entries from 0"
         return what, f"{above} is a single value"
-    inner = {name: section_of(_kinds(field.annotation)) for name, field in section.model_fields.items()}
+    fields = {name: field for kind in sections_of(holder) for name, field in kind.model_fields.items()}
+    inner = {name: section_of(_kinds(field.annotation)) for name, field in fields.items()}
     homes = [name for name, below in inner.items() if below is not None and key in below.model_fields]
     if homes:
         return what, f"write it under {' or '.join(homes)}"
-    return what, suggest(key, section.model_fields)
+    return what, suggest(key, fields)
 
 
 def _below(kind: Any, part: str | int) -> Kinds:

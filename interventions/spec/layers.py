@@ -1,4 +1,7 @@
-"""``layers``: all, a block, a list of them, or from:to:step; checked on load, resolved for a known model."""
+"""``layers``: all, a block, a list of them, or from:to:step, alone or under together, onwards or upto.
+
+Checked on load, resolved for a known model.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,60 @@ from typing import Any
 from interventions.registry import suggest
 from interventions.spec.refusal import Refusal, only_once, refused_at
 from interventions.spec.values import shown
+from interventions.spec.yaml_text import parse_yaml, plain
 
 _SLICE = re.compile(r"(-?\d+)?\s*:\s*(-?\d+)?\s*(?::\s*(-?\d+)?)?")
 _LIST = re.compile(r"-?\d+(\s*,\s*-?\d+)*")
 TEXT_PATTERN = r"^(all|-?\d+(,-?\d+)*|(-?\d+)?:(-?\d+)?(:(-?\d+)?)?)$"
 """What ``layers`` may be as text, for the JSON Schema."""
 
+SEVERAL = ("together", "onwards", "upto")
+"""Keys of a mapping by which a cell edits several blocks: those given, from each one on, up to each one."""
+
 _FORMS = "write all, a block's number, a list [0, 4], or from:to:step as in 0:12:2"
+_MAPPINGS = "write {together: all}, {onwards: all} or {upto: all} for cells of several blocks"
 
 
 def check_layers(value: Any, where: str) -> None:
     """Raises SpecError at ``where`` unless ``value`` can be meant as layers of some model."""
     with refused_at(where):
         canonical_layers(value)
+
+
+def layers_of_flag(text: str, flag: str) -> Any:
+    """What a command line says of layers: the text of the short forms, or YAML of a list, a mapping or a sweep.
+
+    Raises SpecError at ``flag`` unless it can be meant as layers of some model.
+
+    >>> [layers_of_flag(text, "--layers") for text in (":4", "[0, 1]", "{upto: all}")]
+    [':4', [0, 1], {'upto': 'all'}]
+    """
+    with refused_at(flag):
+        # the short forms are no YAML: it takes -4: for a mapping
+        value = plain(parse_yaml(text, flag, none_is_null=True)) if text.lstrip()[:1] in tuple("[{\"'") else text
+        several = value["sweep"] if isinstance(value, Mapping) and set(value) == {"sweep"} else None
+        for i, each in enumerate(several if isinstance(several, list) else ()):
+            try:
+                canonical_layers(each)
+            except Refusal as refusal:
+                raise refusal.inside("sweep", i) from None
+        if not isinstance(several, list):
+            canonical_layers(value)
+        return value
+
+
+def with_form_of(former: Any, layers: Any) -> Any:
+    """``layers`` as a mapping of the same key as ``former``, if that is one at each value, and ``layers`` none.
+
+    >>> with_form_of({"onwards": "all"}, [0, 1]), with_form_of({"onwards": "all"}, {"together": [0, 1]})
+    ({'onwards': [0, 1]}, {'together': [0, 1]})
+    """
+    values = former["sweep"] if isinstance(former, Mapping) and "sweep" in former else [former]
+    keys = {next(iter(value)) if isinstance(value, Mapping) else None for value in values}
+    asked = layers["sweep"] if isinstance(layers, Mapping) and "sweep" in layers else [layers]
+    if len(keys) > 1 or None in keys or any(isinstance(value, Mapping) for value in asked):
+        return layers
+    return {keys.pop(): layers}
 
 
 def parse_layers(value: str | int | list[int], n_layers: int, where: str, unit: str = "layer") -> tuple[int, ...]:
@@ -66,7 +110,7 @@ def _slice(text: str, n_layers: int, unit: str) -> tuple[int, ...]:
 def canonical_layers(value: Any, unit: str = "layer") -> Any:
     """The one spelling of ``value``: "3, 5" -> [3, 5], "3" -> 3, "0 : 8" -> "0:8". Raises Refusal."""
     if isinstance(value, Mapping):
-        return _together(value)
+        return _several(value)
     if isinstance(value, str):
         return _text(value, unit)
     if isinstance(value, list):
@@ -98,13 +142,15 @@ def _text(text: str, unit: str) -> str | int | list[int]:
     return "".join(text.split())
 
 
-def _together(value: Mapping[Any, Any]) -> dict[str, Any]:
-    if set(value) != {"together"}:
-        raise Refusal(f"found {shown(value)}, expected layers", "write {together: all} for one cell")
-    inner = value["together"]
+def _several(value: Mapping[Any, Any]) -> dict[str, Any]:
+    if len(value) != 1 or not set(value) <= set(SEVERAL):
+        near = suggest(str(next(iter(value), "")), SEVERAL)
+        remedy = near if len(value) == 1 and near.startswith("did you mean") else _MAPPINGS
+        raise Refusal(f"found {shown(value)}, expected layers", remedy)
+    ((key, inner),) = value.items()
     if isinstance(inner, Mapping):
-        raise Refusal(f"found {shown(inner)}, expected layers", _FORMS, ("together",))
+        raise Refusal(f"found {shown(inner)}, expected layers", _FORMS, (key,))
     try:
-        return {"together": canonical_layers(inner)}
+        return {key: canonical_layers(inner)}
     except Refusal as refusal:
-        raise refusal.inside("together") from None
+        raise refusal.inside(key) from None

@@ -186,8 +186,24 @@ class Together(Section):
     together: PlainLayers
 
 
+class Onwards(Section):
+    """``{onwards: all}``: one cell a layer, which edits it and every later block."""
+
+    onwards: PlainLayers = Field(description="the first edited block of each cell")
+
+
+class Upto(Section):
+    """``{upto: all}``: one cell a layer, which edits it and every earlier block."""
+
+    upto: PlainLayers = Field(description="the last edited block of each cell")
+
+
+Several = Together | Onwards | Upto
+"""``layers`` as a mapping: a cell edits several blocks."""
+
+
 def _layers(value: Any) -> Any:
-    return value if isinstance(value, Together) else canonical_layers(value)
+    return value if isinstance(value, Several) else canonical_layers(value)
 
 
 def _heads(value: Any) -> Any:
@@ -202,7 +218,7 @@ def _position(value: Any) -> Any:
 
 
 # The checks come before the unions, so that a wrong value gets one complaint and not one a branch.
-Layers = Annotated[PlainLayers | Together, BeforeValidator(_layers)]
+Layers = Annotated[PlainLayers | Several, BeforeValidator(_layers)]
 Position = Annotated[PositionName | int | list[PositionName | int], BeforeValidator(_position)]
 Site = Literal["resid_pre", "resid_post", "attn_out", "mlp_out", "head"]
 Heads = Annotated[Annotated[str, Field(pattern=TEXT_PATTERN)] | int | list[int], BeforeValidator(_heads)]
@@ -236,6 +252,16 @@ class EditSection(_OneEdit):
     op: str
 
 
+def _one_set(layers: Any) -> None:
+    """Raises Refusal where layers of an edit in ``edits`` are several sets of blocks."""
+    if not isinstance(layers, Onwards | Upto):
+        return
+    ((key, value),) = layers.model_dump().items()
+    if not isinstance(value, int) and not (isinstance(value, list) and len(value) == 1):
+        what = f"found {shown(value)}, expected one block: in edits, layers are one set and no axis"
+        raise Refusal(what, f"write {{{key}: 5}}, or {{together: …}}", ("layers", key))
+
+
 class InterventionSection(_OneEdit):
     """Either the fields of one edit, or ``edits``, a list of them made in one cell."""
 
@@ -251,6 +277,11 @@ class InterventionSection(_OneEdit):
         if self.edits is not None and self.model_fields_set - {"edits"}:
             extra = ", ".join(sorted(self.model_fields_set - {"edits"}))
             raise Refusal(f"has {extra} beside edits", f"move {extra} into each of the edits")
+        for i, edit in enumerate(self.edits or ()):
+            try:
+                _one_set(edit.layers)
+            except Refusal as refusal:
+                raise refusal.inside("edits", i) from None
         return self
 
     @property

@@ -16,7 +16,7 @@ CELL: dict[str, pl.DataType] = {
     "vector_task": pl.String(),  # whose vector: a task, "~"-suffixed for a random draw, "" where none
     "op": pl.String(),  # several edits: joined with "+"
     "site": pl.String(),
-    "layer": pl.Int32(),  # (earliest) edited block, from 0
+    "layer": pl.Int32(),  # (earliest) edited block, from 0; of layers {upto: …} the last one
     "layers": pl.String(),  # all edited blocks, "3" or "3,5,6"
     "head": pl.Int32(),  # -1 where none is meant
     "position": pl.String(),

@@ -68,6 +68,12 @@ def copies() -> list[Copy]:
         Copy((Edit("ablate", "resid_post", 1, '"last"', 1.0, "s"), Edit("add", "resid_post", 1, '"last"', 1.0, "v"))),
         Copy((Edit("add", "resid_post", 0, '"query"', 1.0, "v"), Edit("zero", "attn_out", 3, '"last"', 1.0))),
     ]
+    # layers {onwards: …} and {upto: …}
+    out += [
+        Copy(tuple(Edit("ablate", "resid_post", layer, json.dumps(p), 1.0, "s") for layer in blocks))
+        for p in ("last", "all")
+        for blocks in (range(1, 4), range(2, 4), range(2), range(4))
+    ]
     return out
 
 

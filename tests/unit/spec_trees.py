@@ -24,6 +24,7 @@ layers = (
     | blocks
     | st.lists(blocks, min_size=1, max_size=3, unique=True)
     | st.builds(lambda inner: {"together": inner}, st.sampled_from(["all", ":4", [1, 2]]))
+    | st.builds(lambda key, block: {key: block}, st.sampled_from(["onwards", "upto"]), blocks)
 )
 position = (
     st.sampled_from(POSITIONS)
@@ -125,7 +126,7 @@ junk = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["sweep", "op", "together", "shots", "random", "name", "x"]), inner, max_size=3
+            st.sampled_from(["sweep", "op", "together", "onwards", "shots", "random", "name", "x"]), inner, max_size=3
         )
     ),
     max_leaves=6,

@@ -110,6 +110,29 @@ def test_sweeps_may_stand_anywhere():
     assert "family bitwise and pos (swept)" in told and "level 0.9 and 0.95 (swept)" in told
 
 
+def test_layers_with_all_behind_or_before_them_are_told_so():
+    one = point(
+        -0.5, -0.6, -0.4, best_layer=1, layers="1,2,3", cd_at_best_layer=0.9, chance=0.14, causal=[0, 1],
+        decodable_but_not_causal=[3], correlation={"spearman": 0.5, "ci_low": 0.1, "ci_high": 0.9, "layers": 4},
+    )  # fmt: skip
+
+    def sentences(axis, **changes) -> str:
+        entry = {"points": [one | {"axis": axis} | changes]}
+        return findings({"metric": "accuracy", "interventions": {"a": entry}, "accuracy_against_cd": None})[0]
+
+    onwards, upto = sentences("onwards"), sentences("upto", best_layer=3, layers="0,1,2,3")
+    assert "at layers 1-3 together (from layer 1 on), where" in onwards
+    assert "at layers 0-3 together (up to layer 3), where" in upto
+    assert "The interval of the effect of editing from layers 0-1 on leaves out zero, at no other layer." in onwards
+    assert "The interval of the effect of editing up to layers 0-1 leaves out zero" in upto
+    assert "CD after layer 1 is 0.90" in onwards and "CD after layer 3 is 0.90" in upto
+    assert "Over 4 layers, CD after each and the effect of editing from it on have rank correlation" in onwards
+    assert "at layer 3 CD is high, yet the interval of the effect of editing from there on covers zero" in onwards
+    assert "the effect of editing up to there covers zero" in upto
+    alone = sentences(None)
+    assert "at layers 1-3 together, where" in alone and "leaves out zero" not in alone and "CD there is" in alone
+
+
 def test_several_edits_are_described_in_turn():
     spec = synthetic_run.spec()
     edit = {**spec["interventions"]["positive"], "layers": [2, 3]}

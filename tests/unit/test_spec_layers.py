@@ -73,7 +73,24 @@ def test_a_model_of_twelve_layers_refuses(value: Any, message: str):
 
 
 @pytest.mark.parametrize(
-    "value", ["all", 0, -1, [0, 79], "0:80:4", "::", ":", "-4:", "3,5", {"together": "all"}, {"together": [1]}]
+    "value",
+    [
+        "all",
+        0,
+        -1,
+        [0, 79],
+        "0:80:4",
+        "::",
+        ":",
+        "-4:",
+        "3,5",
+        {"together": "all"},
+        {"together": [1]},
+        {"onwards": "all"},
+        {"onwards": 3},
+        {"upto": "0:80:4"},
+        {"upto": "3, 5"},
+    ],
 )
 def test_syntax_accepts(value: Any):
     check_layers(value, "x")
@@ -82,7 +99,8 @@ def test_syntax_accepts(value: Any):
 @pytest.mark.parametrize(
     "value",
     ["", "-", "4-8", "0:8:2:1", "0:x", "1,,2", "1;2", "0:8:0", "All layers", [], [1.0], [True], [[1]], ["1"], True, None, 1.5,
-     [2, 2], "2,2", {}, {"together": []}, {"together": {"together": 1}}, {"together": 1, "x": 2}, {"sweep": [1]}],
+     [2, 2], "2,2", {}, {"together": []}, {"together": {"together": 1}}, {"together": 1, "x": 2}, {"sweep": [1]},
+     {"onwards": []}, {"onwards": {"upto": 1}}, {"upto": None}, {"onwards": 1, "upto": 2}, {"onward": 1}],
 )  # fmt: skip
 def test_syntax_refuses(value: Any):
     with pytest.raises(SpecError) as caught:

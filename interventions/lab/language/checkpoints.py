@@ -19,7 +19,7 @@ from interventions.measure.decodability import ALL
 from interventions.measure.summary import without_nan
 from interventions.results import bootstrap_of
 from interventions.spec import Study, study_of
-from interventions.spec.sections import Together
+from interventions.spec.sections import Several
 from interventions.state import Options
 from interventions.store.folder import RunFolder, open_run
 from tasks.base import NULL
@@ -73,7 +73,7 @@ def _check(study: Study) -> None:
     if spec.decodability is None:
         raise SpecError("decodability", "is null, expected a section", "give k, prompts and shots")
     for name, section in spec.interventions.items():
-        if section.edits is not None or isinstance(section.layers, Together) or section.site == "head":
+        if section.edits is not None or isinstance(section.layers, Several) or section.site == "head":
             what = "edits several places or heads, expected one layer a cell"
             raise SpecError(f"interventions.{name}", what, "write one edit with layers: all, or leave it out")
     depths = {point.spec.model.model_dump_json(): open_model(point.spec.model)[1].layers for point in study.points}

@@ -18,7 +18,7 @@ from interventions.lab.language.replicates import layer_by_cd
 from interventions.measure.decodability import ALL
 from interventions.measure.statistics import Bootstrap, Floats, Replicates, drawn, quantiles
 from interventions.spec import Study
-from interventions.spec.sections import Together
+from interventions.spec.sections import Several
 from tasks.base import NULL
 
 COMPARED = {
@@ -79,9 +79,9 @@ def check_comparable(study: Study, swept: str) -> None:
     if not spec.interventions:
         raise SpecError("interventions", "is empty: accuracy is read off its outcomes", "give one, of every layer")
     for name, section in spec.interventions.items():
-        if section.edits is not None or section.site == "head" or isinstance(section.layers, Together):
+        if section.edits is not None or section.site == "head" or isinstance(section.layers, Several):
             what = "has several cells at a layer or none of one layer, expected one edit of whole states, cell by layer"
-            raise SpecError(f"interventions.{name}", what, "leave out edits, heads and together")
+            raise SpecError(f"interventions.{name}", what, "leave out edits and heads, and write layers: all")
 
 
 def compared(conditions: Sequence[Condition], bootstrap: Bootstrap) -> Comparison:

@@ -14,7 +14,7 @@ from interventions.lab.language.head_effects import DRAWS, HEADS, best_heads, ra
 from interventions.measure.statistics import Bootstrap, interval
 from interventions.spec import Study, study_of
 from interventions.spec.layers import parse_layers
-from interventions.spec.sections import InterventionSection, Spec, Together
+from interventions.spec.sections import InterventionSection, Several, Spec
 
 ALL = "ALL"
 ADDED, PATCHED = "mean added", "mean patched"
@@ -50,8 +50,8 @@ def suited(study: Study, top: Sequence[int]) -> Study:
     if section is None or (section.op, section.site) != ("patch", "head") or _mean(section) != "same_task":
         what = "is not there as a patch at site head with a vector of same_task"
         raise SpecError(f"interventions.{HEADS}", what, "write {op: patch, vector: {mean: same_task}, site: head}")
-    if isinstance(section.layers, Together):
-        remedy = "leave together out: each head is patched alone"
+    if isinstance(section.layers, Several):
+        remedy = "write all or a list: each head is patched alone"
         raise SpecError(f"interventions.{HEADS}.layers", "edits several layers in one cell", remedy)
     if spec.prompts.labels != "shuffled" and spec.prompts.shots:
         what = "are the demonstrations' own, and tell the task without any head's help"
@@ -74,7 +74,7 @@ def _check_top(spec: Spec, section: InterventionSection, top: Sequence[int]) -> 
     if "head" not in facts.sites:
         what = f"there are no attention heads in family '{facts.family}'"
         raise SpecError(f"interventions.{HEADS}.site", what, "use another model")
-    assert not isinstance(section.layers, Together)
+    assert not isinstance(section.layers, Several)
     layers = parse_layers(section.layers, facts.layers, f"interventions.{HEADS}.layers")
     heads = parse_layers(section.heads, facts.heads, f"interventions.{HEADS}.heads", "head")
     most = len(layers) * len(heads)
