@@ -38,9 +38,19 @@ def _flags_of(parser: argparse.ArgumentParser) -> set[str]:
     return found
 
 
+def add_trust_flag(group: Any) -> None:
+    """group: a parser, or a group of its arguments."""
+    group.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        help="let Python code that a model's folder or repository brings along run in this process",
+    )
+
+
 def prepare_libraries() -> None:
     """What must be set before torch is imported; and loading bars off, which are for people who load by hand."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # bars that libraries draw past their own settings (of GGUF files)
     # idle OpenMP threads sleep: where they spin on a core that others use too, a run takes twice as long
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from transformers.utils import logging

@@ -13,12 +13,13 @@ from interventions.arguments import Parser
 from interventions.errors import SpecError
 from interventions.running import add_run_flags, carried_out, parsed
 from interventions.track.mode import CHOICES
+from interventions.user_paths import expanded
 
 
 def run_script(default_spec: Path, description: str, arguments: list[str]) -> int:
     """A script's command line: ``run`` with a spec of its own where none is given."""
     parser = Parser(description=description, allow_abbrev=False)
-    parser.add_argument("spec", nargs="?", type=Path, default=default_spec, metavar="SPEC.yaml")
+    parser.add_argument("spec", nargs="?", type=expanded, default=default_spec, metavar="SPEC.yaml")
     add_run_flags(parser)
     return _run(*parsed(parser, arguments))
 
@@ -31,24 +32,24 @@ def dispatch(arguments: list[str]) -> int:
     parser.add_argument("--version", action="version", version=f"patchboard {_version()}")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
     run = commands.add_parser("run", help="run a spec, resume it, or show its finished result", allow_abbrev=False)
-    run.add_argument("spec", type=Path, metavar="SPEC.yaml")
+    run.add_argument("spec", type=expanded, metavar="SPEC.yaml")
     add_run_flags(run)
     plan = commands.add_parser("plan", help="what a spec would run and cost; needs no weights", allow_abbrev=False)
-    plan.add_argument("spec", type=Path, metavar="SPEC.yaml")
+    plan.add_argument("spec", type=expanded, metavar="SPEC.yaml")
     add_run_flags(plan)
     validate = commands.add_parser("validate", help="check specs", allow_abbrev=False)
-    validate.add_argument("specs", nargs="+", type=Path, metavar="SPEC.yaml")
+    validate.add_argument("specs", nargs="+", type=expanded, metavar="SPEC.yaml")
     commands.add_parser("ls", help="tasks, ops, vectors, controls, metrics, model families")
     commands.add_parser("schema", help="JSON Schema of a spec, for editors")
     report = commands.add_parser("report", help="draw a run's figures and page again")
-    report.add_argument("folder", type=Path, metavar="RUN_DIR")
+    report.add_argument("folder", type=expanded, metavar="RUN_DIR")
     track = commands.add_parser("track", help="mirror finished runs to W&B")
-    track.add_argument("folders", nargs="+", type=Path, metavar="RUN_DIR")
+    track.add_argument("folders", nargs="+", type=expanded, metavar="RUN_DIR")
     track.add_argument("--wandb", default="auto", choices=CHOICES[:-1], help="default: auto")
     _add_sweep_flags(commands.add_parser("sweep", help="run a W&B sweep file on this machine", allow_abbrev=False))
     init = commands.add_parser("init", help="write a commented spec to start from; without a name, list them")
     init.add_argument("recipe", nargs="?", metavar="RECIPE")
-    init.add_argument("--out", type=Path, metavar="FILE.yaml", help="where to (default: RECIPE.yaml)")
+    init.add_argument("--out", type=expanded, metavar="FILE.yaml", help="where to (default: RECIPE.yaml)")
     known, rest = parsed(parser, arguments)
     if known.command in ("run", "plan"):
         if known.command == "plan":
@@ -64,10 +65,10 @@ def dispatch(arguments: list[str]) -> int:
 
 
 def _add_sweep_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="SWEEP.yaml")
+    parser.add_argument("file", type=expanded, metavar="SWEEP.yaml")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="points at a time (default: 1)")
     parser.add_argument("--count", type=int, metavar="N", help="points at most; random and bayes need one")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder (default: runs/sweep-NAME-DIGEST)")
+    parser.add_argument("--out", type=expanded, metavar="DIR", help="folder (default: runs/sweep-NAME-DIGEST)")
     parser.add_argument(
         "--wandb", default="off", choices=CHOICES, help="mirror each point's run to W&B too (default: off)"
     )
@@ -90,11 +91,13 @@ def _run(args: argparse.Namespace, rest: list[str]) -> int:
 
 def _validate(args: argparse.Namespace) -> int:
     from interventions.check import check_study
+    from interventions.check_model import check_on_model
     from interventions.spec.load import load_study
 
     for path in args.specs:
         study = load_study(path)
         check_study(study)
+        check_on_model(study)
         print(f"{path}: valid, {len(study.points)} point{'s' * (len(study.points) > 1)}, digest {study.digest[:8]}")
     return 0
 

@@ -11,7 +11,7 @@ import torch
 
 from interventions.decoded import decoded_tables, keep_decoded, part_of
 from interventions.engine.device import device_of
-from interventions.engine.load import load_weights, open_model
+from interventions.engine.load import files_of, load_weights, open_model
 from interventions.engine.local import LocalEngine
 from interventions.engine.memory import budget_for
 from interventions.engine.parameters import counted
@@ -38,12 +38,14 @@ def run_locally(plan: ModelPlan, prefix: str, state: RunState) -> Iterator[tuple
     folder = state.folder
     state.bind(HERE)
     with state.timed("load"):
+        state.bind_to_files(files_of(plan.section))
         tokenizer, _ = open_model(plan.section)
         model = load_weights(plan.section, state.options.device, plan.section.dtype)
         engine = LocalEngine(model, tokenizer, _budget(plan, prefix, model, state))
     entry: dict[str, Any] = {
         "name": plan.section.name,
         "revision": plan.section.revision,
+        **plan.section.changes,
         "family": plan.facts.family,
         "layers": plan.facts.layers,
         "width": plan.facts.width,
@@ -66,7 +68,7 @@ def run_locally(plan: ModelPlan, prefix: str, state: RunState) -> Iterator[tuple
         state.fallbacks += [choice.fallback] if choice.fallback else []
         passes = Passes(plan, folder, prefix, choice.engine, engine.budget)
         passes.compute_on(engine, placed)
-        state.engines[plan.section.name] = passes.explained(choice.reason)
+        state.engines[plan.section.label] = passes.explained(choice.reason)
         results = passes.results(lambda done, of: state.options.tick("packs", done, of))
     while True:
         with state.timed("packs"):
@@ -126,7 +128,7 @@ def _fitted(plan: ModelPlan, prefix: str, engine: LocalEngine, state: RunState) 
 
         for place, found in engine.fit(fit, METRICS.get("accuracy", "metrics").score, step).items():
             if not found.is_finite():
-                raise not_finite(f"states of '{plan.section.name}' at {place.site}")
+                raise not_finite(f"states of '{plan.section.label}' at {place.site}")
             statistics[fit.id, place] = found
     operands = make_all(plan.recipes, statistics, engine.projected)
     asked = {(recipe.fit, recipe.place) for recipe in plan.recipes.values() if recipe.only == "correct"}
@@ -140,7 +142,7 @@ def lacking_notes(lacking: set[str], plan: ModelPlan, prefix: str) -> list[str]:
     """Where `only: correct` found no correct prompt and all prompts were used instead."""
     if not lacking:
         return []
-    model = f"{plan.section.name}: " if prefix else ""  # several models: say which
+    model = f"{plan.section.label}: " if prefix else ""  # several models: say which
     tasks = ", ".join(sorted(lacking))
     return [f"{model}no fit prompt of {tasks} was answered correctly: vectors use all fit prompts (only: all)"]
 
@@ -152,7 +154,8 @@ def keep_vectors(plan: ModelPlan, name: str, operands: dict[str, Any], folder: R
         | ({"heads": [[block, start // plan.facts.head_dim] for block, start, _ in r.heads]} if r.heads else {})
         for key, r in plan.recipes.items()
     }
-    stamp = {"digest": folder.digest, "model": plan.section.name, "revision": plan.section.revision, "places": places}
+    model = {"model": plan.section.name, "revision": plan.section.revision, **plan.section.changes}
+    stamp = {"digest": folder.digest, **model, "places": places}
     save_vectors(folder.path / name, operands, stamp)
 
 

@@ -88,6 +88,11 @@ def check_section(section: ModelSection, device: str) -> None:
     """Raises for what no server has or does."""
     if section.name == "embedded":
         raise ModelError("--remote", "the embedded model is on no server", "name a served one: --model ORG/NAME")
+    if section.name.lower().endswith(".gguf"):
+        raise ModelError("--remote", "a GGUF file is on no server", "name a served model: --model ORG/NAME")
+    for field, value in section.changes.items():
+        what = f"found {value}, and a host serves models as they are"
+        raise SpecError(f"model.{field}", what, "leave it out with --remote, or run it here")
     if device != "auto":
         raise SpecError("--device", "has no meaning with --remote: the host decides", "leave it out")
 

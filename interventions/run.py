@@ -12,8 +12,9 @@ import polars as pl
 
 from interventions.check import check_study
 from interventions.engine.load import open_model
+from interventions.engine.trust import check_same_trust, code_is_trusted, code_run
 from interventions.errors import RunFolderError, SpecError
-from interventions.measure.notes import of_prompts
+from interventions.measure.notes import foreseen
 from interventions.measure.outcomes import outcome_rows, outcome_schema
 from interventions.measure.portions import Scores, portions
 from interventions.plan.build import build_plans
@@ -49,6 +50,9 @@ def run_study(study: Study, options: Options) -> Path:
     # with --fresh before the folder is cleared: bad input must not cost the results that are there
     plans = build_plans(study, open_model) if options.fresh else None
     with open_run(path, study.digest, options.fresh) as folder:
+        check_same_trust(folder.manifest, path)
+        if "trust_remote_code" not in folder.manifest:
+            folder.update_manifest(trust_remote_code=code_is_trusted())
         _bind_to_data(folder, data)
         if folder.finished:
             mend(study, folder, lambda: _write_plan(study, build_plans(study, open_model), folder, options))
@@ -101,7 +105,7 @@ def _run(study: Study, state: RunState, plans: Sequence[ModelPlan] | None) -> No
         plans = plans or build_plans(study, open_model)
         costs = _write_plan(study, plans, folder, state.options)
         excluded = _excluded(plans)
-        state.fallbacks += of_prompts(plans)
+        state.fallbacks += foreseen(plans)
     schema = outcome_schema(group for plan in plans for group in plan.groups)
     with folder.growing_table("outcomes.parquet", schema) as append:
 
@@ -123,6 +127,7 @@ def _run(study: Study, state: RunState, plans: Sequence[ModelPlan] | None) -> No
         write_results(study, folder)
     folder.update_manifest(
         name=study.name,
+        **({"code": code_run()} if code_is_trusted() else {}),
         versions=versions(),
         models=state.models,
         engine=state.engines,
@@ -171,6 +176,7 @@ def plan_json(plans: Sequence[ModelPlan], costs: Sequence[Cost]) -> dict[str, An
             {
                 "model": plan.section.name,
                 "revision": plan.section.revision,
+                **plan.section.changes,
                 "layers": plan.facts.layers,
                 "width": plan.facts.width,
                 "groups": [

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from interventions.arguments import overrides_apart, prepare_libraries
+from interventions.arguments import add_trust_flag, overrides_apart, prepare_libraries
 from interventions.errors import SpecError
 from interventions.track.mode import CHOICES
+from interventions.user_paths import expanded
 
 
 def carried_out(
@@ -26,9 +27,11 @@ def carried_out(
     args, overrides: of ``parsed``. prepared: the user's study -> the one to run. examined: (study, finished run's
     folder, Options) -> the folder that matters. Raises PatchboardError.
     """
+    from interventions.engine.trust import trust_code
     from interventions.track.mode import wanted
     from interventions.track.session import mirrored
 
+    trust_code(args.trust_remote_code)
     if args.plan or args.show_tokens:
         study = prepared(_study(args, overrides))
         prepare_libraries()
@@ -68,7 +71,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     spec.add_argument("--dtype", metavar="DTYPE", help="model.dtype: auto, float32, bfloat16, float16")
     spec.add_argument("--layers", metavar="LAYERS", help=_LAYERS)
     how = parser.add_argument_group("how to run")
-    how.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/NAME-DIGEST)")
+    how.add_argument("--out", type=expanded, metavar="DIR", help="run folder (default: runs/NAME-DIGEST)")
     how.add_argument("--plan", action="store_true", help="print what would run and exit; needs no weights")
     how.add_argument(
         "--show-tokens", action="store_true", help="print one prompt a task with its named positions, and exit"
@@ -90,6 +93,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
         choices=CHOICES,
         help="mirror the run to W&B; default: online with a key, else offline in the run folder (see docs/wandb.md)",
     )
+    add_trust_flag(how)
     how.add_argument("--quiet", action="store_true", help="no progress, no table")
     how.add_argument("--json", action="store_true", help="print summary.json (or the plan) instead of a table")
 
@@ -192,7 +196,7 @@ def _remote(args: argparse.Namespace) -> Any:
 
 
 def _show_plan(study: Any, args: argparse.Namespace) -> None:
-    from interventions.measure.notes import of_prompts
+    from interventions.measure.notes import foreseen
     from interventions.plan.cost import cost_of
     from interventions.plan.packs import Budget
     from interventions.report.tables import print_plan
@@ -200,7 +204,7 @@ def _show_plan(study: Any, args: argparse.Namespace) -> None:
 
     plans = plan_study(study)
     _say_what_layers_left(study, args)
-    for note in () if args.quiet else of_prompts(plans):
+    for note in () if args.quiet else foreseen(plans):
         print(f"note: {note}", file=sys.stderr)
     if args.show_tokens:
         _show_tokens(plans)

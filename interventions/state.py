@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +75,19 @@ class RunState:
             what = f"holds parts computed {_place(known)}, this run is {_place(where)}"
             raise RunFolderError(str(self.folder.path), what, "use --fresh to start over, or another --out")
         self.folder.update_manifest(where=where)
+
+    def bind_to_files(self, files: Mapping[str, str]) -> None:
+        """Note the contents of a model's files that no revision names. Raises RunFolderError where they have changed.
+
+        files: path -> sha256.
+        """
+        known = self.folder.manifest.get("model_files", {})
+        changed = [file for file, digest in files.items() if known.get(file, digest) != digest]
+        if changed:
+            what = f"was run on other contents of {changed[0]}"
+            raise RunFolderError(str(self.folder.path), what, "use --fresh to start over, or another --out")
+        if files:
+            self.folder.update_manifest(model_files={**known, **files})
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:

@@ -13,6 +13,7 @@ from interventions.errors import TaskError
 from interventions.hub import HubSilentError, downloaded
 from interventions.registry import suggest
 from interventions.spec.sections import Section
+from interventions.user_paths import expanded
 
 WHERE = "tasks.dataset"
 
@@ -47,7 +48,7 @@ def class_names(rows: Any, column: str) -> Any:
 
 def local_files(name: str) -> list[Path]:
     """The files of a data set that is a local folder, to which a run is bound; none of one of the Hub."""
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     return sorted(
         file
         for file in (folder.rglob("*") if folder.is_dir() else ())
@@ -62,7 +63,7 @@ def _load(name: str, config: str | None, revision: str | None, split: str) -> An
     quiet = not sys.stderr.isatty() and not datasets.are_progress_bars_disabled()
     if quiet:
         datasets.disable_progress_bars()
-    source = str(Path(name).expanduser())
+    source = str(expanded(name))
 
     def load() -> Any:
         return datasets.load_dataset(source, config, split=split, revision=revision)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from interventions.errors import TaskError
+from interventions.user_paths import expanded
 from tasks.base import NULL
 from tasks.pair_rows import EXAMPLE, Row, Source
 
@@ -50,7 +51,7 @@ def find_files(patterns: Sequence[str]) -> dict[str, Path]:
 
 
 def _matches(pattern: str) -> list[Path]:
-    path = Path(pattern).expanduser()
+    path = expanded(pattern)
     if path.is_file():
         if path.suffix.lower() not in _KINDS:
             what = f"'{pattern}' is no file of a known kind ({_SUFFIXES})"

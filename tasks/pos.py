@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 
 from interventions.errors import TaskError
 from interventions.spec.sections import Section
+from interventions.user_paths import expanded
 from tasks import grammar
 from tasks.base import FAMILIES, NULL, Item
 from tasks.files import sha256_of
@@ -98,7 +99,7 @@ class PartsOfSpeech:
     def build(cls, options: PosOptions, tasks: tuple[str, ...], embedded: bool) -> PartsOfSpeech:
         """Raises TaskError where there is no such treebank; its text is read by ``pool``."""
         path = options.treebank
-        if path is not None and not Path(path).expanduser().is_file():
+        if path is not None and not expanded(path).is_file():
             raise TaskError("tasks.treebank", f"'{path}' is no file", "give the path of a CoNLL-U file")
         return cls(tasks, options.chosen(embedded), options)
 
@@ -133,7 +134,7 @@ class PartsOfSpeech:
     def data_files(self) -> Sequence[Path]:
         if self.source == "hub":
             return local_files(self.dataset.name)
-        return () if self.options.treebank is None else (Path(self.options.treebank).expanduser(),)
+        return () if self.options.treebank is None else (expanded(self.options.treebank),)
 
     def pool(self, seed: int) -> Sequence[Item]:
         """One item a sentence. Generated sentences depend on the seed, and so do Null's answers."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from conllu import parse_incr
 from conllu.exceptions import ParseException
 
 from interventions.errors import TaskError
+from interventions.user_paths import expanded
 from tasks.hub import class_names, load_rows
 from tasks.sentences import Sentence, Word, tag_of
 
@@ -26,7 +26,7 @@ def read_conllu(path: str) -> Iterator[Sentence]:
     """All sentences of a CoNLL-U file. Raises TaskError where it cannot be read as one."""
     number = 1
     try:
-        with open(Path(path).expanduser(), encoding="utf-8") as file:
+        with open(expanded(path), encoding="utf-8") as file:
             for tokens in parse_incr(file, fields=("id", "form", "lemma", "upos")):
                 yield as_written(_written(tokens), tokens.metadata.get("text") or "")
                 number += 1

@@ -65,14 +65,8 @@ def checkpoint_of(source: str, options: Mapping[str, Any], config: Any) -> Check
 
     options: as given to ``from_pretrained`` (the revision). Raises OSError where there is none.
     """
-    from transformers.utils import (
-        SAFE_WEIGHTS_INDEX_NAME,
-        SAFE_WEIGHTS_NAME,
-        WEIGHTS_INDEX_NAME,
-        WEIGHTS_NAME,
-        cached_file,
-    )
-    from transformers.utils.hub import get_checkpoint_shard_files
+    from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
+    from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 
     named = getattr(config, "transformers_weights", None)  # a configuration may name its file
     for name in filter(None, (named, SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)):

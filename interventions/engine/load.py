@@ -1,59 +1,82 @@
-"""Models by name: the embedded one, a local folder, the Hub. Configuration and tokenizer apart from weights."""
+"""A model's configuration, tokenizer and weights, as the spec's ``model`` says: the only calls of from_pretrained."""
 
 from __future__ import annotations
 
-import importlib.resources
-from pathlib import Path
+from functools import lru_cache
 from typing import Any
 
+from interventions.engine import adapter, gguf
 from interventions.engine.families import architecture_of, head_dim_of, mlp_width_of
+from interventions.engine.load_errors import RETRY, known, told
+from interventions.engine.quantization import check_quantization, quantization_of
 from interventions.engine.sites import SITES
-from interventions.errors import ModelError
+from interventions.engine.source import source_of
+from interventions.engine.trust import code_is_trusted
+from interventions.errors import ModelError, PatchboardError
 from interventions.hub import HubSilentError, downloaded, looked_up
 from interventions.plan.build import EMBEDDED
 from interventions.plan.facts import ModelFacts
 from interventions.spec.sections import ModelSection
 
 
-def source_of(section: ModelSection) -> tuple[str, dict[str, str]]:
-    """What to give ``from_pretrained``: a folder (the embedded model's too) or a Hub name and revision."""
-    if section.name == EMBEDDED:
-        return str(importlib.resources.files("interventions.embedded") / "weights"), {}
-    if Path(section.name).is_dir():
-        return section.name, {}
-    if Path(section.name).is_absolute() or section.name.startswith("."):
-        raise ModelError("model.name", f"there is no folder '{section.name}'", "give an existing folder or a Hub name")
-    return section.name, {"revision": section.revision}
-
-
 def _loaded(section: ModelSection, what: str, load: Any, **options: Any) -> Any:
-    source, revision = source_of(section)
+    """load: a ``from_pretrained``. A model's own code runs only where the command line allows it."""
+    source, place = source_of(section)
+
+    def opened() -> Any:
+        return load(source, trust_remote_code=code_is_trusted(), **place, **options)
+
     try:
-        if Path(source).is_dir():
-            return load(source, **options)
+        if "revision" not in place:
+            return opened()
         fetched = downloaded if what == "weights" else looked_up
-        return fetched(lambda: load(source, **revision, **options), source, revision["revision"])
+        return fetched(opened, source, section.revision)
+    except PatchboardError:
+        raise
     except HubSilentError as error:
-        found = f"no {what} could be loaded from '{section.name}' ({error})"
-        raise ModelError("model.name", found, "check the network, then the same command") from error
+        cached = known(error.__cause__, source, what)  # what the files of the cache are, whatever the network does
+        found = cached or (f"no {what} could be loaded from '{section.name}' ({error})", RETRY)
+        raise ModelError("model.name", *found) from error
     except Exception as error:  # a damaged file raises its reader's own: safetensors', tokenizers', torch's
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        here = "check that the folder's files are whole" if Path(source).is_dir() else ""
-        raise ModelError(
-            "model.name",
-            f"no {what} could be loaded from '{section.name}' ({first})",
-            here or "check the name, the network and (for gated models) `hf auth login`",
-        ) from error
+        raise told(error, section, source, what) from error
 
 
 def open_model(section: ModelSection) -> tuple[Any, ModelFacts]:
     """Tokenizer and facts, without weights. Raises ModelError."""
+    facts = facts_of(section, open_config(section))
+    return _opened(section, "tokenizer"), facts
+
+
+def open_config(section: ModelSection) -> Any:
+    """Raises ModelError."""
+    return _opened(section, "configuration")
+
+
+def _opened(section: ModelSection, what: str) -> Any:
+    stamp = gguf.stamp_of(section)
+    if stamp is not None:
+        return _of_file(section, what, stamp)  # pyright: ignore[reportArgumentType]  # frozen, so it has a hash
+    return _loaded(section, what, _reader_of(what))
+
+
+@lru_cache(maxsize=8)
+def _of_file(section: ModelSection, what: str, stamp: gguf.Stamp) -> Any:
+    """Of a GGUF file, which takes seconds to read; a run opens its model several times."""
+    gguf.check_file(section)
+    return _loaded(section, what, _reader_of(what))
+
+
+def _reader_of(what: str) -> Any:
     from transformers import AutoConfig, AutoTokenizer
 
-    config = _loaded(section, "configuration", AutoConfig.from_pretrained)
+    return {"configuration": AutoConfig, "tokenizer": AutoTokenizer}[what].from_pretrained
+
+
+def facts_of(section: ModelSection, config: Any) -> ModelFacts:
+    """What a plan needs, of the configuration alone. Raises ModelError for a model that cannot be edited as asked."""
     architecture = architecture_of(config)
-    tokenizer = _loaded(section, "tokenizer", AutoTokenizer.from_pretrained)
-    facts = ModelFacts(
+    check_quantization(section, config)
+    return ModelFacts(
         family=config.model_type,
         layers=config.num_hidden_layers,
         width=config.hidden_size,
@@ -64,8 +87,8 @@ def open_model(section: ModelSection) -> tuple[Any, ModelFacts]:
         sites=tuple(site for site in SITES if not architecture.lacks(site)),
         packs=architecture.packs,
         context=context_of(config),
+        notes=(*adapter.notes(section), *gguf.notes(section)),
     )
-    return tokenizer, facts
 
 
 def context_of(config: Any) -> int:
@@ -93,6 +116,7 @@ def load_weights(section: ModelSection, device: str, dtype: str) -> Any:
     from interventions.engine.checkpoint import checkpoint_of
     from interventions.engine.device import device_map_for
     from interventions.engine.family_check import check_architecture
+    from interventions.engine.gguf_read import check_gguf_read
     from interventions.engine.read_weights import check_read
 
     device_map = device_map_for(device)
@@ -101,9 +125,20 @@ def load_weights(section: ModelSection, device: str, dtype: str) -> Any:
     else:
         kind = getattr(torch, dtype)
     how = {"dtype": kind, "device_map": device_map, "output_loading_info": True, "ignore_mismatched_sizes": True}
-    model, found = _loaded(section, "weights", AutoModelForCausalLM.from_pretrained, **how)
+    how |= gguf.plain_weights() if gguf.stamp_of(section) else quantization_of(section, kind)
+    config = open_config(section)
+    model, found = _loaded(section, "weights", AutoModelForCausalLM.from_pretrained, config=config, **how)
     architecture = architecture_of(model.config)
-    check_read(model, found, checkpoint_of(*source_of(section), model.config), architecture)
+    if gguf.stamp_of(section):
+        check_gguf_read(model, found, section)
+    else:
+        source, place = source_of(section)
+        check_read(model, found, checkpoint_of(source, place, model.config), architecture)
     model.eval()
     check_architecture(model, architecture)  # runs the model, so where that is fast
-    return model
+    return adapter.merged(model, section) if section.adapter else model
+
+
+def files_of(section: ModelSection) -> dict[str, str]:
+    """Files that no revision names, with their sha256: a GGUF file, an adapter. For the manifest."""
+    return {**gguf.files(section), **adapter.files(section)}

@@ -17,5 +17,11 @@ def counted(module: Any) -> dict[str, int]:
     head = module.get_output_embeddings()
     embedding = [part for part in module.modules() if isinstance(part, Embedding)] + ([] if head is None else [head])
     # by identity: tied weights are one tensor
-    own = {id(each): each.numel() for part in embedding for each in part.parameters()}
-    return {"parameters": sum(p.numel() for p in module.parameters()), "embedding_parameters": sum(own.values())}
+    own = {id(each): _numbers(each) for part in embedding for each in part.parameters()}
+    return {"parameters": sum(map(_numbers, module.parameters())), "embedding_parameters": sum(own.values())}
+
+
+def _numbers(parameter: Any) -> int:
+    """How many it stands for: bitsandbytes keeps two 4-bit numbers in a byte, and their shape beside."""
+    packed = getattr(parameter, "quant_state", None)
+    return parameter.numel() if packed is None else packed.shape.numel()

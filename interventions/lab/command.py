@@ -12,10 +12,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from interventions.arguments import Parser
+from interventions.arguments import Parser, add_trust_flag
+from interventions.engine.trust import trust_code
 from interventions.errors import PatchboardError, SpecError
 from interventions.lab.settings import load_settings
 from interventions.spec.fields import kinds_at
+from interventions.user_paths import expanded
 
 EXIT_INTERRUPTED = 130
 
@@ -58,15 +60,16 @@ def _act(experiment: Experiment, arguments: list[str]) -> int:
     parser = Parser(
         description=experiment.description, allow_abbrev=False, epilog="Any field of the YAML: --a.b=VALUE."
     )
-    parser.add_argument("spec", nargs="?", type=Path, metavar="SPEC.yaml", help="default: the script's own")
+    parser.add_argument("spec", nargs="?", type=expanded, metavar="SPEC.yaml", help="default: the script's own")
     named = kinds_at(experiment.settings, ("model", "name"))  # not every experiment's model has a name
     if named:
         parser.add_argument("--model", metavar="NAME_OR_FOLDER", help="model.name")
     parser.add_argument("--full", action="store_true", help="the paper's size: the script's other YAML")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder (default: runs/NAME-DIGEST)")
+    parser.add_argument("--out", type=expanded, metavar="DIR", help="folder (default: runs/NAME-DIGEST)")
     parser.add_argument("--plan", action="store_true", help="print what would run and exit")
     parser.add_argument("--fresh", action="store_true", help="start over instead of resuming")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    add_trust_flag(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress, no findings")
     parser.add_argument("--json", action="store_true", help="print summary.json (or the plan)")
     flags = {flag for action in parser._actions for flag in action.option_strings}
@@ -79,6 +82,7 @@ def _act(experiment: Experiment, arguments: list[str]) -> int:
         overrides.append(f"--model.name={json.dumps(args.model)}")  # quoted: a name of digits is no number
     file = args.spec or (experiment.full if args.full else experiment.small)
     settings = load_settings(experiment.settings, file, overrides)
+    trust_code(args.trust_remote_code)
     if args.plan:
         plan = experiment.plan(settings)
         print(json.dumps(plan, indent=1) if args.json else "\n".join(f"{k}: {v}" for k, v in plan.items()))

@@ -37,6 +37,11 @@ def of_prompts(plans: Sequence[ModelPlan]) -> list[str]:
     return [*dict.fromkeys(told), *capped(plans)]
 
 
+def foreseen(plans: Sequence[ModelPlan]) -> list[str]:
+    """All that the plan tells already: notes on its models and on its prompts."""
+    return [*(note for plan in plans for note in plan.facts.notes), *of_prompts(plans)]
+
+
 class Unmeasured:
     """Interventions that no query of any task could take."""
 

@@ -23,3 +23,5 @@ class ModelFacts:
     """Whether its attention takes a mask, so that copies can share a sequence."""
     context: int = 0
     """Tokens that a sequence may have; 0 where the configuration names no limit."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of the model, told with the plan and in the report."""

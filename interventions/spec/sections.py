@@ -44,12 +44,43 @@ class Section(BaseModel):
 
 
 class ModelSection(Section):
-    name: str = Field(default="embedded", description="'embedded', a Hub name, or a folder in the Hub's format")
+    name: str = Field(
+        default="embedded", description="'embedded', a Hub name, a folder in the Hub's format, or a .gguf file"
+    )
     revision: str = Field(default="main", description="branch, tag or commit of a Hub model")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
         description="auto: float32 for the embedded model and on CPU, else the checkpoint's own",
     )
+    adapter: str | None = Field(
+        default=None, description="a peft adapter (folder or Hub name), merged into the model's weights"
+    )
+    quantization: Literal["8bit", "4bit"] | None = Field(
+        default=None, description="weights in 8 or 4 bits, by bitsandbytes; the checkpoint is an unquantised one"
+    )
+
+    @model_validator(mode="after")
+    def _one_kind_of_weights(self) -> ModelSection:
+        if self.quantization is None:
+            return self
+        if self.adapter is not None:
+            what = f"found {self.quantization} beside an adapter, which would be merged into rounded weights"
+            raise Refusal(what, "leave one of the two out", ("quantization",))
+        if self.name.lower().endswith(".gguf"):
+            what = f"found {self.quantization}, and a GGUF file has its own"
+            raise Refusal(what, "leave it out", ("quantization",))
+        return self
+
+    @property
+    def changes(self) -> dict[str, str]:
+        """What is asked for beyond the model's own weights, for the manifest."""
+        asked = {"adapter": self.adapter, "quantization": self.quantization}
+        return {field: value for field, value in asked.items() if value is not None}
+
+    @property
+    def label(self) -> str:
+        """What tells this model from the others of a run, beside its revision."""
+        return ", ".join([self.name, *(f"{field} {value}" for field, value in self.changes.items())])
 
 
 class TasksSection(Section):

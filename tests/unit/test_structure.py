@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 ORDER = (
-    ("interventions.errors", "interventions.shapes", "interventions.registry"),
+    ("interventions.errors", "interventions.shapes", "interventions.registry", "interventions.user_paths"),
     ("interventions.arguments",),
     ("interventions.hub",),
     ("interventions.spec",),
@@ -24,7 +24,13 @@ ORDER = (
     ("interventions.report",),
     ("interventions.track",),
     ("interventions.state",),
-    ("interventions.check", "interventions.passes", "interventions.results", "interventions.decoded"),
+    (
+        "interventions.check",
+        "interventions.check_model",
+        "interventions.passes",
+        "interventions.results",
+        "interventions.decoded",
+    ),
     ("interventions.lab",),
     ("interventions.local_run",),
     ("interventions.remote_parts", "interventions.remote_run", "interventions.remote_cost", "interventions.run"),

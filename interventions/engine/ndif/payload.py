@@ -7,6 +7,7 @@ from typing import Any
 from interventions.engine.local import import_nnsight
 from interventions.engine.parameters import counted
 from interventions.engine.served import carried_out
+from interventions.engine.trust import code_is_trusted
 from interventions.errors import ModelError
 from interventions.hub import downloaded
 from interventions.ops import OPS
@@ -26,8 +27,12 @@ class Shell:
         try:
             self.model = downloaded(
                 lambda: nnsight.TransformersModel(
-                    section.name, tokenizer=tokenizer, task="text-generation", revision=section.revision
-                ),
+                    section.name,
+                    tokenizer=tokenizer,
+                    task="text-generation",
+                    revision=section.revision,
+                    trust_remote_code=code_is_trusted(),
+                ),  # fmt: skip
                 section.name,
                 section.revision,
             )

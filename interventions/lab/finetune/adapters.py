@@ -9,7 +9,8 @@ from typing import Any, Literal
 import torch
 
 from interventions.engine.families import architecture_of
-from interventions.engine.load import source_of
+from interventions.engine.load import open_config
+from interventions.engine.trust import code_is_trusted
 from interventions.errors import SpecError
 from interventions.lab.finetune.settings import AdapterSection
 from interventions.spec.sections import ModelSection
@@ -73,11 +74,11 @@ def trained_parameters(model: Any) -> int:
 
 def without_weights(section: ModelSection) -> Any:
     """The model's modules with no storage behind them, of its configuration alone."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    source, revision = source_of(section)
+    config = open_config(section)
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source, **revision))
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=code_is_trusted())
 
 
 def save_merged(model: Any, tokenizer: Any, folder: Path) -> None:

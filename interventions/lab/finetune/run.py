@@ -69,6 +69,9 @@ class Asked:
 
 def asked_of(settings: Settings) -> Asked:
     """Everything that can be refused is refused here: nothing is trained for a study that cannot run."""
+    for field, value in settings.model.changes.items():
+        what = f"found {value}, which would be put on the finetuned models once more"
+        raise SpecError(f"model.{field}", what, "save the changed model as a folder of its own and name it")
     study = study_on(settings, [settings.model.name])
     stated = None
     if settings.stated is not None:

@@ -17,6 +17,7 @@ from interventions.spec.digest import digest_of
 from interventions.spec.sections import Count, Differing, ModelSection, Section, Seed, Shots
 from interventions.spec.values import shown
 from interventions.spec.yaml_text import read_yaml
+from interventions.user_paths import expanded
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -79,13 +80,13 @@ def settled(settings: Settings, scripts: Path) -> Settings:
 
     Raises SpecError where the path holds no spec.
     """
-    from interventions.engine.load import source_of
+    from interventions.engine.source import source_of
 
     # the embedded model as a folder too: tasks have other defaults for it, and its finetuned kin are not called so
     embedded = settings.model.name == EMBEDDED
     name = source_of(settings.model)[0] if embedded else model_beside(settings.model.name, scripts)
     model = settings.model.model_copy(update={"name": name})
-    study = _read(Path(settings.study)) if isinstance(settings.study, str) else settings.study
+    study = _read(expanded(settings.study)) if isinstance(settings.study, str) else settings.study
     return settings.model_copy(update={"model": model, "study": study})
 
 

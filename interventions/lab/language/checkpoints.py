@@ -22,6 +22,7 @@ from interventions.spec import Study, study_of
 from interventions.spec.sections import Several
 from interventions.state import Options
 from interventions.store.folder import RunFolder, open_run
+from interventions.user_paths import expanded
 from tasks.base import NULL
 
 AXES = ("model.name", "model.revision")
@@ -42,7 +43,7 @@ def swept_over(study: Study, own: Path, folders_like: str | None, revisions_like
         if given and swept:
             raise SpecError(flag, f"is given, and {swept[0]} is swept", "keep one")
     if revisions_like:
-        if model["name"] == EMBEDDED or Path(model["name"]).is_dir():
+        if model["name"] == EMBEDDED or expanded(model["name"]).is_dir():
             raise SpecError("--revisions", f"'{model['name']}' has none", "name a model of the Hub: --model ORG/NAME")
         names = [each.name for each in revisions(model["name"], revisions_like)]
         study = _with(study, revision={"sweep": names})

@@ -13,6 +13,7 @@ from interventions.errors import SpecError
 from interventions.lab.command import guarded, tell
 from interventions.running import add_run_flags, carried_out, parsed
 from interventions.spec import Study
+from interventions.user_paths import expanded
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def language_script(experiment: LanguageExperiment, arguments: Sequence[str] | N
 
 def _act(experiment: LanguageExperiment, arguments: list[str]) -> int:
     parser = Parser(description=experiment.description, allow_abbrev=False)
-    parser.add_argument("spec", nargs="?", type=Path, default=experiment.spec, metavar="SPEC.yaml")
+    parser.add_argument("spec", nargs="?", type=expanded, default=experiment.spec, metavar="SPEC.yaml")
     add_run_flags(parser)
     common = {action.dest for action in parser._actions}
     experiment.flags(parser)

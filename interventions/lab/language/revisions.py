@@ -12,6 +12,7 @@ from pathlib import Path
 
 from interventions.errors import SpecError
 from interventions.hub import silence
+from interventions.user_paths import expanded
 
 _SHOWN = 6
 """Names that an error lists."""
@@ -65,6 +66,7 @@ def in_order(names: Sequence[str], where: str) -> list[Checkpoint]:
 
 def folders(pattern: str, where: str = "--folders") -> list[Checkpoint]:
     """Folders that match, by step. Raises SpecError where none does, with what there is."""
+    pattern = str(expanded(pattern))
     names = [each for each in glob.glob(pattern, recursive=True) if Path(each).is_dir()]
     if not names:
         around = next((each for each in Path(pattern).parents if each.is_dir()), Path("."))

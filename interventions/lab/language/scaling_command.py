@@ -11,6 +11,7 @@ from interventions.errors import SpecError
 from interventions.lab.command import guarded, tell
 from interventions.lab.language.command import LanguageExperiment, language_script
 from interventions.running import add_run_flags, parsed
+from interventions.user_paths import expanded
 
 Compared = Callable[[Sequence[Path], Path | None, bool], Path]
 _OF_FINISHED = ("places", "out", "fresh", "quiet", "json", "wandb")
@@ -30,7 +31,7 @@ def scaling_script(experiment: LanguageExperiment, compared: Compared, arguments
         add_run_flags(parser)
         args, rest = parsed(parser, given)
         # argparse takes only one stretch of the command line for places
-        places = [Path(each) for each in (*args.places, *rest) if not each.startswith("-")]
+        places = [expanded(each) for each in (*args.places, *rest) if not each.startswith("-")]
         if not any(each.is_dir() for each in places):
             return language_script(experiment, given)
         _check(parser, args, places, [each for each in rest if each.startswith("-")])

@@ -80,9 +80,9 @@ def check_alike(runs: Sequence[Finished]) -> None:
             what = f"has {path} {json.dumps(ours)}, {first.run.folder} has {json.dumps(theirs)}"
             raise RunFolderError(str(each.run.folder), what, "compare runs that differ in their models alone")
         for section in models_of(each.study):
-            key = section.name, section.revision
+            key = section.label, section.revision
             if key in seen:
-                what = f"has the model {section.name} ({section.revision}), as {seen[key]} has"
+                what = f"has the model {section.label} ({section.revision}), as {seen[key]} has"
                 raise RunFolderError(str(each.run.folder), what, "give one of the two")
             seen[key] = each.run.folder
     if len(seen) < 2:
@@ -128,7 +128,7 @@ def _of_run(each: Finished) -> Iterator[pl.DataFrame]:
         rows = [*_learned(at_setting(run.decodability, setting, swept), bootstrap), *_caused(run.summary, setting)]
         table = pl.DataFrame(rows, schema={name: SIZED[name] for name in list(SIZED)[6:]}, orient="row")
         yield table.select(
-            pl.lit(section.name).alias("model"), pl.lit(section.revision).alias("revision"),
+            pl.lit(section.label).alias("model"), pl.lit(section.revision).alias("revision"),
             pl.lit(entry["family"]).alias("family"), pl.lit(entry["layers"]).alias("layers"),
             pl.lit(entry["parameters"]).alias("parameters"),
             pl.lit(entry["parameters"] - entry["embedding_parameters"]).alias("non_embedding"), pl.all(),

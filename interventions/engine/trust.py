@@ -1,0 +1,52 @@
+"""Whether a model's own Python code may run in this process: never, unless ``--trust-remote-code`` was given.
+
+A folder or Hub repository can name code of its own (``auto_map``) for its configuration, tokenizer and model. To run it
+is the consent of who started the process and of nobody else, so it is no field of a spec: a spec from elsewhere must
+not bring it along. For the same reason it holds for the process and not for one call.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from interventions.errors import RunFolderError
+from tasks.files import sha256_of
+
+_MODULES = "transformers_modules."
+"""What transformers calls the modules that it makes of such code."""
+
+_trusted = False
+
+
+def trust_code(trusted: bool) -> None:
+    """trusted: whether the command line of this process has the flag."""
+    global _trusted
+    _trusted = trusted
+
+
+def code_is_trusted() -> bool:
+    return _trusted
+
+
+def code_run() -> dict[str, str]:
+    """Files of such code that this process has imported -> their sha256, for the manifest."""
+    found = {}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if name.startswith(_MODULES) and file and Path(file).name != "__init__.py":
+            found[name.removeprefix(_MODULES)] = sha256_of(file)
+    return dict(sorted(found.items()))
+
+
+def check_same_trust(manifest: dict, folder: Path) -> None:
+    """Numbers may depend on that code: a run begun with it is not gone on with without it, nor the other way round.
+
+    Raises RunFolderError.
+    """
+    known = manifest.get("trust_remote_code", _trusted)
+    if known == _trusted:
+        return
+    with_or_without = "with" if known else "without"
+    remedy = f"give --trust-remote-code {'too' if known else 'no longer'}, --fresh to start over, or another --out"
+    raise RunFolderError(str(folder), f"was run {with_or_without} --trust-remote-code", remedy)
