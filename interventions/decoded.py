@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from interventions.measure.decodability import decodability_table
+from interventions.measure.outcomes import plain
 from interventions.measure.statistics import Bootstrap
 from interventions.plan.model import Decoding
 from interventions.store.folder import RunFolder, atomically
@@ -32,10 +33,4 @@ def decoded_tables(folder: RunFolder, name: str, decoding: Decoding, bootstrap: 
         table = decodability_table(
             stored["votes"], stored["labels"].tolist(), stored["accuracy"], section.shots, section.k, bootstrap
         )
-    return [
-        table.with_columns(
-            pl.lit(value if isinstance(value, (bool, int, float, str)) else str(value)).alias(path)
-            for path, value in swept
-        )
-        for swept in decoding.swept
-    ]
+    return [table.with_columns(pl.lit(plain(value)).alias(path) for path, value in swept) for swept in decoding.swept]

@@ -122,7 +122,7 @@ def _run(study: Study, state: RunState, plans: Sequence[ModelPlan] | None) -> No
         state.fallbacks += state.checks.notes()
     with state.timed("measure"):
         tables = state.decodings
-        decodability = pl.concat(tables, how="diagonal") if tables else pl.DataFrame(schema=DECODABILITY)
+        decodability = pl.concat(tables, how="diagonal_relaxed") if tables else pl.DataFrame(schema=DECODABILITY)
         folder.write_table("decodability.parquet", decodability)
         write_results(study, folder)
     folder.update_manifest(

@@ -104,9 +104,9 @@ class Encoder:
         typed = next((k for k in range(len(front), 0, -1) if front[-k:] == tuple(own[:k])), 0)
         if typed:  # what the text begins with counts as what would stand in front of it
             front, spare = front[:-typed], (*spare, *front[-typed:])
-        stood = self._special.union(front, spare)
-        lead = next((k for k, i in enumerate(own) if i not in stood), len(own))
-        again = not {*front, *own[:lead]}.isdisjoint(own[lead:])
+        begins = {self.tokenizer.bos_token_id, *front, *spare}
+        lead = next((k for k, i in enumerate(own) if i not in self._special and i not in begins), len(own))
+        again = not begins.intersection((*front, *own[:lead])).isdisjoint(own[lead:])
         frame = Frame((who,) * len(front) + (TEXT,) * lead, spare, behind, again)
         frame = self._frames.setdefault(frame, frame)
         return Encoded([*front, *own], [(0, 0)] * len(front) + list(offsets), frame)

@@ -51,7 +51,8 @@ def remarks(entry: Mapping[str, Any]) -> list[str]:
             " alone: it stands there once"
         )
     if entry["again_inside"]:
-        found.append(f"{_listed(entry['in_front'])} stands in front and again inside {entry['prompts']} prompts")
+        front = _listed(entry["in_front"])
+        found.append(f"what stands in front, {front}, stands again inside {entry['prompts']} prompts, as written there")
     return found
 
 

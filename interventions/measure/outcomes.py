@@ -67,7 +67,7 @@ def outcome_schema(groups: Iterable[Group]) -> dict[str, pl.DataType]:
     swept: dict[str, dict[str, Any]] = {}  # path -> values by their text, in which 1 and True differ
     for cell in (use.cell for group in groups for use in group.uses):
         for path, value in cell.swept:
-            swept.setdefault(path, {})[repr(value)] = _plain(value)
+            swept.setdefault(path, {})[repr(value)] = plain(value)
     return {
         **OUTCOMES,
         **{path: pl.Series(list(values.values()), strict=False).dtype for path, values in swept.items()},
@@ -105,7 +105,7 @@ def _measured(
     group, values = portion.group, portion.values
     cells, clean, patched = [], [], []
     for use in group.uses:
-        labels = {path: _plain(value) for path, value in use.cell.swept}
+        labels = {path: plain(value) for path, value in use.cell.swept}
         fixed = {**use.cell.row, "shots": group.shots, "seed": group.seed, **{path: labels.get(path) for path in swept}}
         for metric in group.metrics:
             if metric != CONVERSION:
@@ -125,7 +125,7 @@ def _answers_differ(group: Group, other: str) -> np.ndarray:
     return np.array([p.alternatives.get(other) not in (None, p.answer_ids) for p in group.prompts])
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A swept value as a table can hold it: scalars as they are, else their text."""
     from interventions.spec.axes import label
 

@@ -104,7 +104,7 @@ def test_a_beginning_typed_inside_is_kept_and_told():
     prompts = made(build(), rows=rows)
     assert [prompt.token_ids.count(1) for prompt in prompts] == [2, 2] and prompts[0].token_ids[1] != 1
     (entry,) = described(prompts, build())
-    assert entry["again_inside"] and "again inside 2 prompts" in remarks(entry)[-1]
+    assert entry["again_inside"] and "stands again inside 2 prompts" in remarks(entry)[-1]
 
 
 @pytest.mark.parametrize(
@@ -154,6 +154,18 @@ def test_a_run_is_that_of_the_tokenizer_without_its_additions(llama_folder, tmp_
     assert "in front: '<bos>' (from the tokenizer); left out of what the tokenizer adds" in capsys.readouterr().out
     assert run(tree, tmp_path / "no", "--prompts.bos=1") == 2
     assert "prompts.bos: found the whole number 1, expected auto, true or false" in one_error(capsys)
+
+
+@pytest.mark.slow
+def test_a_swept_beginning_is_one_column_of_all_tables(llama_folder, tmp_path):
+    """Its values are text and truth values, which one column cannot hold as they are."""
+    tree = tiny_tree(llama_folder, prompts={"shots": 1, "queries": 3, "bos": {"sweep": ["auto", False]}})
+    assert run(tree, out := tmp_path / "run", "--wandb", "off") == 0
+    tables = [pl.read_parquet(out / f"{name}.parquet") for name in ("outcomes", "effects", "decodability")]
+    assert [table["prompts.bos"].unique(maintain_order=True).to_list() for table in tables] == [["auto", "false"]] * 3
+    points = json.loads((out / "summary.json").read_text())["interventions"]["p"]["points"]
+    assert all(point["cd_at_best_layer"] is not None for point in points) and len(points) == 2
+    assert [len(entry["in_front"]) for entry in manifest_of(out)["special_tokens"]] == [1, 0]
 
 
 SPLIT = pre_tokenizers.WhitespaceSplit()
