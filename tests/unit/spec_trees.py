@@ -47,6 +47,7 @@ GLOBAL: dict[str, st.SearchStrategy[Any]] = {
     "tasks.include_null": st.booleans(),
     "tasks.bits": st.integers(1, 8) | st.booleans() | words,
     "prompts.template.separator": words,
+    "prompts.bos": st.sampled_from(["auto", True, False]),
     "controls": controls,
     "metrics": st.lists(words, min_size=1, max_size=3),
     "decodability": decodability,
