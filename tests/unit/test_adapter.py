@@ -151,6 +151,7 @@ def test_another_base_is_told(lora, llama_folder, tmp_path):
     assert "was trained on 'org/Other-7B'" in note
 
 
+@pytest.mark.slow
 def test_a_run_is_bound_to_the_adapter(lora, llama_folder, tmp_path, capsys):
     folder = configured(lora, tmp_path / "a", base_model_name_or_path="org/Other-7B")
     tree = tiny_tree(llama_folder, interventions={"z": {"op": "zero", "layers": 1}}, decodability=None)

@@ -109,6 +109,7 @@ def refused(file: Path) -> str:
     return error.value.one_line()
 
 
+@pytest.mark.slow
 def test_a_run_gives_the_numbers_of_the_model_it_was_written_from(tmp_path):
     model = llama()
     folder = tmp_path / "hf"

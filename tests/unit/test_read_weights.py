@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from interventions.engine.load import load_weights
 from interventions.errors import ModelError
 from interventions.spec.sections import ModelSection
-from tests.models import random_model
+from tests.models import SIZES, random_model
 
 Weights = dict[str, torch.Tensor]
 TOKENS = torch.arange(3, 9)[None]
@@ -189,3 +189,13 @@ def test_a_weight_with_other_values_in_another_file(saved, tmp_path):
             assert "its weight lm_head.weight has other values in" in refused(folder)
         else:
             loaded(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", SIZES)
+def test_every_family_reads_what_it_saves(family, tmp_path):
+    """Experts, renamed heads and joined projections too, which transformers converts on the way."""
+    model = random_model(family)
+    model.save_pretrained(tmp_path)
+    with torch.no_grad():
+        assert torch.equal(loaded(tmp_path)(TOKENS).logits, model(TOKENS).logits)
