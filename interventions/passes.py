@@ -62,7 +62,7 @@ def chosen_unseen(plan: ModelPlan, asked: str) -> Choice | None:
         if asked != "auto":
             what = f"{asked} needs attention that takes a mask, {family} has none"
             raise ModelError("--engine", what, "use --engine auto or rows")
-        return Choice("rows", f"rows: {family} has no attention that takes a mask")
+        return Choice("rows", f"rows: this {family} has no attention that takes a mask made for copies")
     return None
 
 

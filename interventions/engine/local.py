@@ -111,7 +111,7 @@ class LocalEngine:
         """Raises ModelError where the layout is packed and the family takes no mask: it would drop it in silence."""
         family = self.wiring.architecture
         if layout.packed and not family.packs:
-            what = f"models of family '{family.model_type}' cannot be packed"
+            what = f"this model of family '{family.model_type}' cannot be packed"
             raise ModelError("--engine", what, "use --engine rows or auto")
         batch = make_batch(layout, captures)
         return batch, self._pass(batch, operands, scorers)

@@ -153,20 +153,29 @@ def test_tuple_and_tensor_outputs_are_told_by_value(site, way):
 @pytest.mark.parametrize("family", PACKED)
 def test_bfloat16_packing_adds_no_more_than_bfloat16_itself(family):
     """Rows in bfloat16 differ from float32 by 0.014 to 0.030 here, packed from rows by at most 0.018: two steps of
-    bfloat16 at logits of size 2 (0.0078 each), from sums in another order."""
+    bfloat16 at logits of size 2 (0.0078 each), from sums in another order.
+
+    With experts, rounding changes which of them some tokens go to, between float32 and bfloat16 (0.42 at most was seen)
+    and between two ways alike; half of the reads are as close as without."""
     model = random_model(family)
+    experts = hasattr(model.config, "num_experts_per_tok")
+
+    def apart(a: torch.Tensor, b: torch.Tensor) -> float:
+        each = (a - b).abs().amax(-1)
+        return (each.median() if experts else each.max()).item()
+
     _, exact = run(LocalEngine(model, build()), "rows")
     engine = LocalEngine(model.bfloat16(), build())
     reads, rows = run(engine, "rows")
-    own = (rows - exact).abs().max().item()
-    assert 0 < own < 0.1
+    own, largest = apart(rows, exact), (rows - exact).abs().max().item()
+    assert 0 < own < 0.1 and largest < 0.5
     top = rows.topk(2).values
     for way in ("wavefront", "packed"):
         same, packed = run(engine, way)
         assert [(r.prompt, r.copy) for r in same] == [(r.prompt, r.copy) for r in reads]
-        assert (packed - rows).abs().max() < 2 * own
+        assert apart(packed, rows) < 2 * own and (packed - rows).abs().max() < 2 * largest
         flipped = packed.argmax(-1) != rows.argmax(-1)
-        near_tie = top[:, 0] - top[:, 1] < 2 * own
+        near_tie = top[:, 0] - top[:, 1] < 2 * largest
         assert not (flipped & ~near_tie).any() and flipped.float().mean() < 0.1
 
 

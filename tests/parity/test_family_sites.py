@@ -104,7 +104,7 @@ def test_every_site_equals_hooks(family, settings):
 @pytest.mark.parametrize("way", ["packed", "wavefront"])
 def test_alibi_refuses_to_be_packed(way):
     model = random_model("falcon", alibi=True)
-    with pytest.raises(ModelError, match="models of family 'falcon' cannot be packed"):
+    with pytest.raises(ModelError, match="this model of family 'falcon' cannot be packed"):
         run(LocalEngine(model, build()), way, unequal_prompts()[:1], edits_of(model))
 
 
@@ -127,10 +127,10 @@ def test_experts_take_each_token_by_itself(family, experts):
     assert {tuple(sorted(each.unique().tolist())) for each in chosen} == {(0, 1) if family == "mixtral" else (0, 1, 5)}
 
 
-SIDE_BY_SIDE = ("falcon", "gpt_neox", "gptj", "phi")
+SIDE_BY_SIDE = ("cohere", "cohere2", "falcon", "gpt_neox", "gptj", "phi")
 
 
-@pytest.mark.parametrize("family", [*SIDE_BY_SIDE, "granite", "llama", "opt"])
+@pytest.mark.parametrize("family", [*SIDE_BY_SIDE, "granite", "granitemoe", "llama", "opt"])
 def test_what_is_added_at_a_site_is_added_to_the_residual(family):
     """The MLP's output times the family's multiplier; attention's too, where the MLP does not read it."""
     model = random_model(family)

@@ -89,6 +89,7 @@ def test_a_checkpoint_that_its_familys_row_does_not_fit(case):
         ("opt", {}, 96),
         ("falcon", {}, 4 * 48),
         ("mixtral", {}, 2 * 96),
+        ("gpt_oss", {}, 2 * 96),
         ("qwen3_moe", {}, 3 * 32),
         ("mamba2", {}, 0),
     ],
@@ -110,8 +111,8 @@ def test_a_model_that_looks_ahead_is_refused():
 @pytest.mark.parametrize(
     ("family", "text"),
     [
-        ("llama4_text", "looked for model_type 'llama4_text' among falcon, gemma2,"),
-        ("olmoe", "(nearest: olmo"),
+        ("llama4_text", "looked for model_type 'llama4_text' among cohere, cohere2,"),
+        ("olmo_hybrid", "(nearest: olmo"),
         ("gemma3", "'gemma3' is a multimodal model around a language model of family 'gemma3_text'"),
         ("llava", "around a language model of family 'llama'"),
         ("t5", "encoder-decoder"),
