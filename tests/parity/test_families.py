@@ -152,7 +152,7 @@ def test_tuple_and_tensor_outputs_are_told_by_value(site, way):
 
 @pytest.mark.parametrize("family", PACKED)
 def test_bfloat16_packing_adds_no_more_than_bfloat16_itself(family):
-    """Rows in bfloat16 differ from float32 by 0.014 to 0.030 here, packed from rows by at most 0.018: two steps of
+    """Rows in bfloat16 differ from float32 by 0.009 to 0.030 here, packed from rows by at most 0.023: three steps of
     bfloat16 at logits of size 2 (0.0078 each), from sums in another order.
 
     With experts, rounding changes which of them some tokens go to, between float32 and bfloat16 (0.42 at most was seen)
