@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from interventions.arguments import Parser
-from interventions.errors import SpecError
+from interventions.errors import PatchboardError, SpecError
 from interventions.running import add_run_flags, carried_out, parsed
 from interventions.track.mode import CHOICES
 from interventions.user_paths import expanded
@@ -37,8 +37,8 @@ def dispatch(arguments: list[str]) -> int:
     plan = commands.add_parser("plan", help="what a spec would run and cost; needs no weights", allow_abbrev=False)
     plan.add_argument("spec", type=expanded, metavar="SPEC.yaml")
     add_run_flags(plan)
-    validate = commands.add_parser("validate", help="check specs", allow_abbrev=False)
-    validate.add_argument("specs", nargs="+", type=expanded, metavar="SPEC.yaml")
+    validate = commands.add_parser("validate", help="check specs, experiments' settings and sweeps", allow_abbrev=False)
+    validate.add_argument("specs", nargs="+", type=expanded, metavar="FILE.yaml")
     commands.add_parser("ls", help="tasks, ops, vectors, controls, metrics, model families")
     commands.add_parser("schema", help="JSON Schema of a spec, for editors")
     report = commands.add_parser("report", help="draw a run's figures and page again")
@@ -90,16 +90,17 @@ def _run(args: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _validate(args: argparse.Namespace) -> int:
-    from interventions.check import check_study
-    from interventions.check_model import check_on_model
-    from interventions.spec.load import load_study
+    from interventions.validate import validated
 
+    status = 0
     for path in args.specs:
-        study = load_study(path)
-        check_study(study)
-        check_on_model(study)
-        print(f"{path}: valid, {len(study.points)} point{'s' * (len(study.points) > 1)}, digest {study.digest[:8]}")
-    return 0
+        try:
+            print(f"{path}: {validated(path)}")
+        except PatchboardError as error:
+            line, status = error.one_line(), error.exit_status
+            named = len(args.specs) == 1 or line.startswith(str(path))  # of several files a line says which
+            print(f"error: {line if named else f'{path}: {line}'}", file=sys.stderr)
+    return status
 
 
 def _ls(_: argparse.Namespace) -> int:

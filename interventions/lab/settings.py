@@ -3,39 +3,50 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from interventions.errors import SpecError
 from interventions.registry import suggest
 from interventions.spec.fields import kinds_at, unknown_key
+from interventions.spec.kinds import FileKind, refuse_other_kind
 from interventions.spec.paths import FieldPath, format_path, split_path
 from interventions.spec.refusal import refused_at
+from interventions.spec.sections import Section
 from interventions.spec.values import shown
 from interventions.spec.wording import complaints, first_of
-from interventions.spec.yaml_text import parse_yaml, plain, read_yaml
+from interventions.spec.yaml_text import parse_yaml, plain, plain_at
 
-Settings = TypeVar("Settings", bound=BaseModel)
+
+class ExperimentSettings(Section):
+    """The whole YAML of an experiment. kind: of it, by which files of other kinds are told."""
+
+    kind: ClassVar[FileKind]
+
+
+Settings = TypeVar("Settings", bound=ExperimentSettings)
 
 
 def load_settings(root: type[Settings], file: Path, overrides: Sequence[str] = ()) -> Settings:
     """The file's settings, with ``--a.b=value`` set in them (values read as YAML).
 
-    Raises SpecError, always one line: ``file:line`` for what is no YAML, the flag for what an override says
-    wrongly, else the field's path.
+    Raises SpecError, always one line: ``file:line`` for what is no YAML, the file for one of another kind, the flag
+    for what an override says wrongly, else the field's path.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise SpecError(str(file), f"cannot be read ({reason})", "give the path of a YAML file") from None
-    tree = read_yaml(text, str(file))
-    if not isinstance(tree, dict):
+    tree = parse_yaml(text, str(file))
+    if not isinstance(tree, Mapping):
         raise SpecError(str(file), f"holds {shown(tree)}, expected a mapping", f"give {', '.join(root.model_fields)}")
+    refuse_other_kind(tree, root.kind, str(file))
+    tree = plain_at(tree, str(file))
     flags = dict(_placed(root, tree, override) for override in overrides)
     if len(flags) < len(overrides):
         raise SpecError("command line", "a field is given twice", "keep one")

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from interventions.errors import RunFolderError, SpecError
-from interventions.spec.load import read_yaml
+from interventions.spec.yaml_text import read_yaml
 from interventions.store.schema import CURVES, DECODABILITY
 
 

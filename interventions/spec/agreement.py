@@ -51,8 +51,8 @@ def _holds(tree: Tree, path: str, value: Any) -> bool:
     parts = split_path(path)
     held = at_path(tree, parts)
     if path == "model.name" and isinstance(value, str) and isinstance(held, str):
-        asked = Path(value).parts  # a script may have found the folder beside itself, or in the user's home
-        asked = asked[1:] if asked[:1] == ("~",) else asked
+        # a script may have found the folder beside itself, or in the user's home
+        asked = tuple(part for part in Path(value).parts if part not in ("~", ".."))
         return Path(held).parts[-len(asked) :] == asked
     if parts[0] == "interventions" and parts[-1] == "layers" and isinstance(held, dict) and not isinstance(value, dict):
         value = {key: value for key in held}  # `--layers` keeps the kind: together, say

@@ -9,9 +9,10 @@ from typing import Any
 from interventions.errors import SpecError
 from interventions.registry import suggest
 from interventions.spec.axes import Study
+from interventions.spec.kinds import refuse_other_kind
 from interventions.spec.study import study_of
 from interventions.spec.values import shown
-from interventions.spec.yaml_text import read_yaml
+from interventions.spec.yaml_text import parse_yaml, plain_at
 
 
 def load_study(path_or_text: Path | str, overrides: Mapping[str, Any] | None = None, where: str | None = None) -> Study:
@@ -22,15 +23,26 @@ def load_study(path_or_text: Path | str, overrides: Mapping[str, Any] | None = N
     Raises SpecError, always one line: ``file:line`` for what is no YAML, else the field's path.
     """
     if isinstance(path_or_text, str) and _is_text(path_or_text):
-        text, where = path_or_text, where or "spec"
+        where = where or "spec"
+        tree = _mapping(path_or_text, where)
     else:
         where = where or str(path_or_text)
-        text = _text(Path(path_or_text), where)
-    tree = read_yaml(text, where)
-    if not isinstance(tree, dict):
+        tree = load_tree(Path(path_or_text), where)
+    refuse_other_kind(tree, "run", where)
+    return study_of(plain_at(tree, where), overrides)
+
+
+def load_tree(file: Path, where: str) -> Mapping[str, Any]:
+    """The mapping in a YAML file of ours, of whatever kind, as YAML has it. Raises SpecError as ``parse_yaml``."""
+    return _mapping(_text(file, where), where)
+
+
+def _mapping(text: str, where: str) -> Mapping[str, Any]:
+    tree = parse_yaml(text, where)
+    if not isinstance(tree, Mapping):
         remedy = "see docs/spec.md for an example"
         raise SpecError(where, f"holds {shown(tree)}, expected a mapping", remedy)
-    return study_of(tree, overrides)
+    return tree
 
 
 def _is_text(source: str) -> bool:

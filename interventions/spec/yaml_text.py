@@ -44,7 +44,11 @@ def read_yaml(text: str, where: str) -> Any:
     Raises SpecError at ``where:line`` for what is not YAML or gives a key twice, and at the field for
     what is YAML but not plain data (tags, keys that are not text, infinite numbers).
     """
-    tree = parse_yaml(text, where)
+    return plain_at(parse_yaml(text, where), where)
+
+
+def plain_at(tree: Any, where: str) -> Any:
+    """``tree`` as plain data. Raises SpecError at the field, or at ``where``, for what is none."""
     try:
         return plain(tree)
     except Refusal as refusal:

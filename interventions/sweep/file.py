@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from interventions.errors import SpecError
 from interventions.registry import suggest
+from interventions.spec.kinds import refuse_other_kind
 from interventions.spec.values import shown
 from interventions.spec.yaml_text import parse_yaml
 from interventions.sweep.parameter import Parameter, parameter_of
@@ -99,6 +100,7 @@ def _tree(path: Path) -> Mapping[str, Any]:
     tree = parse_yaml(text, str(path))
     if not isinstance(tree, Mapping):
         raise SpecError(str(path), f"holds {shown(tree)}, expected a mapping", "see docs/sweeps.md for an example")
+    refuse_other_kind(tree, "sweep", str(path))
     tree = json.loads(json.dumps(tree, default=str))
     _same(tree, json.loads(json.dumps(yaml.safe_load(text), default=str)), str(path))
     return tree

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from interventions.check import EMBEDDED
 from interventions.errors import SpecError
 from interventions.lab.beside import model_beside
-from interventions.lab.settings import told_of_study
+from interventions.lab.settings import ExperimentSettings, told_of_study
 from interventions.registry import suggest
 from interventions.spec import Study, study_of
 from interventions.spec.digest import digest_of
+from interventions.spec.kinds import FileKind
 from interventions.spec.sections import Count, Differing, ModelSection, Section, Seed, Shots
 from interventions.spec.values import shown
 from interventions.spec.yaml_text import read_yaml
@@ -58,7 +59,9 @@ class TrainingSection(Section):
     checkpoint: Count = Field(default=25, description="steps between checkpoints, at which a killed training resumes")
 
 
-class Settings(Section):
+class Settings(ExperimentSettings):
+    kind: ClassVar[FileKind] = "finetune"
+
     version: Literal[1] = 1
     experiment: Literal["finetune"]
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "finetune"
@@ -86,8 +89,13 @@ def settled(settings: Settings, scripts: Path) -> Settings:
     embedded = settings.model.name == EMBEDDED
     name = source_of(settings.model)[0] if embedded else model_beside(settings.model.name, scripts)
     model = settings.model.model_copy(update={"name": name})
+    return read_study(settings).model_copy(update={"model": model})
+
+
+def read_study(settings: Settings) -> Settings:
+    """The settings with ``study`` read where it is a path. Raises SpecError where the path holds no spec."""
     study = _read(expanded(settings.study)) if isinstance(settings.study, str) else settings.study
-    return settings.model_copy(update={"model": model, "study": study})
+    return settings.model_copy(update={"study": study})
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from interventions.lab.settings import ExperimentSettings
 from interventions.spec.digest import digest_of
+from interventions.spec.kinds import FileKind
 from interventions.spec.refusal import Refusal
 from interventions.spec.sections import Count, Differing, Section, Seed, Shots, StatisticsSection
 
@@ -97,7 +99,9 @@ class PromptsSection(Section):
     seed: Seed = 0
 
 
-class Hijack(Section):
+class Hijack(ExperimentSettings):
+    kind: ClassVar[FileKind] = "hijack"
+
     version: Literal[1] = 1
     experiment: Literal["hijack"]
     name: str = Field(default="knowledge-hijack", pattern=r"^[A-Za-z0-9][\w.\-]*$")

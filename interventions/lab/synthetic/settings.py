@@ -5,17 +5,18 @@ The section ``study`` is a spec as patch_sweep.yaml is one, without the parts th
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from interventions.check import check_point
 from interventions.errors import SpecError
-from interventions.lab.settings import told_of_study
+from interventions.lab.settings import ExperimentSettings, told_of_study
 from interventions.registry import suggest
 from interventions.spec import Point, Study
 from interventions.spec.digest import digest_of
+from interventions.spec.kinds import FileKind
 from interventions.spec.refusal import Refusal, only_once
 from interventions.spec.sections import Count, Section, Seed
 from interventions.spec.study import study_of
@@ -111,7 +112,9 @@ class BaselinesSection(Section):
     lasso: Positive = Field(default=0.01, description="scikit-learn's alpha")
 
 
-class Settings(Section):
+class Settings(ExperimentSettings):
+    kind: ClassVar[FileKind] = "synthetic"
+
     version: Literal[1] = 1
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "synthetic"
     data: DataSection
