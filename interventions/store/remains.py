@@ -6,11 +6,13 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+import psutil
 from safetensors import safe_open
 
 from interventions.store import EXAMINED
@@ -27,8 +29,11 @@ FOLDERS = ("parts", "figures")
 MIRROR = "wandb"
 """W&B's local files, which are there before the run is, and outlast --fresh: neither the run's own nor strange."""
 
+MIRROR_NOTE = "mirror.json"
+
+_OF_EXPERIMENTS = (".parquet", ".safetensors")
 _VECTORS = re.compile(r"m\d+-vectors\.safetensors")  # one a model where models are swept
-_UNFINISHED = re.compile(r"\.(?P<stem>.+)\.\d+(?P<ending>\.[a-z0-9]+)")
+_UNFINISHED = re.compile(r"\.(?P<stem>.+)\.(?P<process>\d+)(?P<ending>\.[a-z0-9]+)")
 
 
 def unfinished(path: Path) -> Path:
@@ -36,10 +41,20 @@ def unfinished(path: Path) -> Path:
     return path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")  # the ending stays: some writers go by it
 
 
-def is_unfinished(name: str, top: bool = True) -> bool:
-    """Whether a name is one of ``unfinished``; at the folder's top only if it stands for a file of a run."""
+def is_unfinished(name: str, kinds: Container[str] | None = ()) -> bool:
+    """Whether a name is one of ``unfinished`` that stands for a file of a run, or for any of these kinds.
+
+    kinds: endings; None for all.
+    """
     parts = _UNFINISHED.fullmatch(name)
-    return parts is not None and (not top or _is_file_of_a_run(parts["stem"] + parts["ending"]))
+    if parts is None:
+        return False
+    return kinds is None or parts["ending"] in kinds or _is_file_of_a_run(parts["stem"] + parts["ending"])
+
+
+def _kinds(names: Container[str]) -> Container[str]:
+    """What may be half written at the top of a folder of these names: experiments call their tables as they like."""
+    return _OF_EXPERIMENTS if SPEC in names or MANIFEST in names else ()
 
 
 def _is_file_of_a_run(name: str) -> bool:
@@ -49,7 +64,8 @@ def _is_file_of_a_run(name: str) -> bool:
 def contents(path: Path) -> tuple[list[str], list[str]]:
     """(files and folders that a run writes, names of anything else), without locks, W&B's and unfinished files."""
     names = [entry.name for entry in path.iterdir()] if path.is_dir() else []
-    names = [name for name in names if name not in (LOCK, MIRROR) and not is_unfinished(name)]
+    kinds = _kinds(names)
+    names = [name for name in names if name not in (LOCK, MIRROR) and not is_unfinished(name, kinds)]
     own = [name for name in names if name in FOLDERS or _is_file_of_a_run(name) or _is_experiments(path / name)]
     return own, [name for name in names if name not in own]
 
@@ -69,10 +85,21 @@ def _is_experiments(place: Path) -> bool:
 
 def remove_unfinished(path: Path) -> None:
     """Delete what killed processes left half written. Only for who holds the folder's lock."""
-    for folder in (path, *(path / name for name in FOLDERS)):
+    names = [entry.name for entry in path.iterdir()]
+    for folder, kinds in ((path, _kinds(names)), *((path / name, None) for name in FOLDERS)):
         for entry in folder.iterdir() if folder.is_dir() else ():
-            if is_unfinished(entry.name, top=folder == path):
+            if is_unfinished(entry.name, kinds):
                 entry.unlink()
+    remove_left(path / MIRROR / MIRROR_NOTE)
+
+
+def remove_left(*files: Path) -> None:
+    """Delete what processes that are gone left half written of these files; safe without a lock."""
+    for file in files:
+        for entry in file.parent.iterdir() if file.parent.is_dir() else ():
+            parts = _UNFINISHED.fullmatch(entry.name)
+            if parts and parts["stem"] + parts["ending"] == file.name and not psutil.pid_exists(int(parts["process"])):
+                entry.unlink(missing_ok=True)
 
 
 def remove_damaged_parts(path: Path) -> None:

@@ -12,12 +12,16 @@ from filelock import FileLock, Timeout
 
 from interventions.errors import RunFolderError
 from interventions.store.folder import atomically
+from interventions.store.remains import remove_left
 from interventions.store.schema import STAMP, VERSION
 from interventions.sweep.collect import Point, best_of, collected, table_of
 from interventions.sweep.file import SweepFile
 from interventions.sweep.runner import Runner, environment_for
 from interventions.sweep.search import search_of
 from interventions.track.signals import sigterm_raises
+
+FILES = ("sweep.parquet", "sweep.json", "sweep.png")
+"""At the top of a sweep's folder, beside one folder for each point."""
 
 Tick = Callable[[int, int], None]
 """Told (done, of)."""
@@ -45,6 +49,7 @@ def run_sweep(sweep: SweepFile, options: Options) -> tuple[Path, int]:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0), sigterm_raises():
+            remove_left(*(folder / name for name in FILES))
             points = _run_points(sweep, options, folder)
     except Timeout:
         what = "another process runs this sweep"

@@ -9,9 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from interventions.store.folder import atomically
-from interventions.store.remains import MANIFEST, MIRROR
-
-_FILE = "mirror.json"
+from interventions.store.remains import MANIFEST, MIRROR, MIRROR_NOTE
 
 
 @dataclass(frozen=True)
@@ -50,12 +48,12 @@ def note_for(folder: Path, digest: str, fresh: bool = False) -> Note:
 
 def write_note(folder: Path, note: Note) -> None:
     text = json.dumps(asdict(note), indent=1)
-    atomically(folder / MIRROR / _FILE, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    atomically(folder / MIRROR / MIRROR_NOTE, lambda path: path.write_text(text + "\n", encoding="utf-8"))
 
 
 def _read(folder: Path) -> Note | None:
     try:
-        return Note(**json.loads((folder / MIRROR / _FILE).read_text(encoding="utf-8")))
+        return Note(**json.loads((folder / MIRROR / MIRROR_NOTE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None  # lost or damaged: the folder is mirrored into a new W&B run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import polars as pl
@@ -10,6 +11,7 @@ import pytest
 from interventions.errors import RunFolderError
 from interventions.lab.language import EXAMINED
 from interventions.store.folder import check_free, open_run
+from interventions.store.remains import remove_left
 
 TABLE = pl.DataFrame({"task": ["AND"], "cd": [0.5]})
 
@@ -74,3 +76,34 @@ def test_tables_of_an_experiment_are_nothing_strange_where_the_manifest_is_lost(
     TABLE.write_parquet(out / "mine.parquet")
     with pytest.raises(RunFolderError, match="other things than a run"):
         check_free(out, "d" * 8, fresh=True)
+
+
+HALVES = (".pairs.77.parquet", ".heads.2147483000.parquet", ".memories.9.safetensors", "figures/.a.8.png")
+
+
+def test_what_a_kill_left_of_an_experiments_tables_goes_at_the_next_start(run):
+    """Of tables whose names no run has, in the experiment's folder and in a laboratory's own."""
+    kept = (".thesis.77.tex", "notes.77.parquet")
+    for place in (run, run / EXAMINED):
+        (place / "figures").mkdir()
+        for name in (*HALVES, *kept):
+            (place / name).write_text("half")
+        with open_run(place, "d" * 8):
+            found = {name for name in (*HALVES, *kept) if (place / name).exists()}
+            assert found == set(kept)
+
+
+def test_in_a_folder_that_is_no_runs_the_same_names_are_the_users(tmp_path):
+    (tmp_path / ".pairs.77.parquet").write_text("years of work")
+    with pytest.raises(RunFolderError, match="other things than a run"), open_run(tmp_path, "d" * 8):
+        pass
+    assert (tmp_path / ".pairs.77.parquet").exists()
+
+
+def test_without_a_lock_only_what_dead_processes_left_goes(tmp_path):
+    note, dead = tmp_path / "mirror.json", 2**22 + 1  # above any process's number
+    for process in (os.getpid(), dead):
+        (tmp_path / f".mirror.{process}.json").write_text("half")
+    (tmp_path / f".other.{dead}.json").write_text("half")
+    remove_left(note)
+    assert {path.name for path in tmp_path.iterdir()} == {f".mirror.{os.getpid()}.json", f".other.{dead}.json"}
