@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def _specs(program: str, command: tuple[str, ...]) -> Iterator[Path]:
             yield file
 
 
-def _overrides(point: Any) -> dict[str, Any]:
+def _overrides(point: Mapping[str, Any]) -> dict[str, Any]:
     """The point's parameters by path, without flags that are none."""
     named = {SHORTHANDS.get(name, name): value for name, value in point.items()}
     return {path: value for path, value in named.items() if kinds_at(Spec, split_path(path)[:1])}

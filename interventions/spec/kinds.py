@@ -31,7 +31,7 @@ def kind_of(tree: Any, where: str) -> FileKind:
         return "run"
     if "experiment" in tree:
         named = tree["experiment"]
-        kind = next((name for name in EXPERIMENTS if name == named), None)
+        kind: FileKind | None = next((name for name in EXPERIMENTS if name == named), None)
         if kind is None:
             expected = f"found {shown(named)}, expected {' or '.join(EXPERIMENTS)}"
             raise SpecError(f"{where}: experiment", expected, suggest(str(named), EXPERIMENTS))
