@@ -34,6 +34,12 @@ def examined(*arguments: Any, top: tuple[int, ...]) -> Path:
     return examine(*arguments, top=top)
 
 
+def following(study: Study, top: tuple[int, ...]) -> list[Study]:
+    from interventions.lab.language.head_vectors import unranked_study
+
+    return [unranked_study(study, top)]
+
+
 def told(summary: dict[str, Any]) -> list[str]:
     from interventions.lab.language.heads_findings import findings
 
@@ -43,4 +49,5 @@ def told(summary: dict[str, Any]) -> list[str]:
 if __name__ == "__main__":
     spec = Path(__file__).parent / "specs" / "heads.yaml"
     description = (__doc__ or "").splitlines()[0]
-    sys.exit(language_script(LanguageExperiment(description, spec, prepared, examined, told, flags=flags)))
+    experiment = LanguageExperiment(description, spec, prepared, examined, told, flags, following=following)
+    sys.exit(language_script(experiment))

@@ -21,11 +21,13 @@ def carried_out(
     overrides: Sequence[str],
     prepared: Callable[[Any], Any] = lambda study: study,
     examined: Callable[[Any, Path, Any], Path] = lambda study, run, options: run,
+    following: Callable[[Any], Sequence[Any]] = lambda study: (),
 ) -> Path | None:
     """Run what the flags ask for; the folder that ``examined`` gives, or None where --plan or --show-tokens was enough.
 
     args, overrides: of ``parsed``. prepared: the user's study -> the one to run. examined: (study, finished run's
-    folder, Options) -> the folder that matters. Raises PatchboardError.
+    folder, Options) -> the folder that matters. following: study -> those of the runs that ``examined`` makes, as far
+    as they are known before, for --plan. Raises PatchboardError.
     """
     from interventions.engine.trust import trust_code
     from interventions.track.mode import wanted
@@ -35,7 +37,7 @@ def carried_out(
     if args.plan or args.show_tokens:
         study = prepared(_study(args, overrides))
         prepare_libraries()
-        _show_plan(study, args)
+        _show_plan(study, args, following)
         return None
     with mirrored(wanted(args.wandb, os.environ), args.quiet) as mirror:
         mirror.open_for_agent()
@@ -195,12 +197,10 @@ def _remote(args: argparse.Namespace) -> Any:
     return Remote(args.remote, args.job_tokens, args.patience, args.vectors, tell)
 
 
-def _show_plan(study: Any, args: argparse.Namespace) -> None:
+def _show_plan(study: Any, args: argparse.Namespace, following: Callable[[Any], Sequence[Any]]) -> None:
     from interventions.measure.notes import foreseen
-    from interventions.plan.cost import cost_of
-    from interventions.plan.packs import Budget
     from interventions.report.tables import print_plan
-    from interventions.run import plan_json, plan_study
+    from interventions.run import plan_study
 
     plans = plan_study(study)
     _say_what_layers_left(study, args)
@@ -209,18 +209,30 @@ def _show_plan(study: Any, args: argparse.Namespace) -> None:
     if args.show_tokens:
         _show_tokens(plans)
         return
-    costs = [cost_of(plan, args.engine, Budget()) for plan in plans]
-    found = plan_json(plans, costs)
+    found = _planned(study, plans, args)
+    later = [(each, _planned(each, plan_study(each), args)) for each in following(study)]
+    if args.json:
+        print(json.dumps(found | ({"following": [each for _, each in later]} if later else {}), indent=1))
+        return
+    print_plan(study, found)
+    for each, planned in later:
+        print_plan(each, planned, follows=study.name)
+
+
+def _planned(study: Any, plans: Sequence[Any], args: argparse.Namespace) -> dict[str, Any]:
+    """``plan_json`` of the study's plans, on a host with its jobs."""
+    from interventions.plan.cost import cost_of
+    from interventions.plan.packs import Budget
+    from interventions.run import plan_json
+
+    found = plan_json(plans, [cost_of(plan, args.engine, Budget()) for plan in plans])
     remote = _remote(args)
     if remote:
         from interventions.remote_cost import remote_cost
 
         for plan, entry in zip(plans, found["models"], strict=True):
             entry["remote"] = remote_cost(plan, args.engine, study.digest, remote).as_dict()
-    if args.json:
-        print(json.dumps(found, indent=1))
-    else:
-        print_plan(study, found)
+    return found
 
 
 def _show_tokens(plans: Sequence[Any]) -> None:

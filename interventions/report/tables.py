@@ -72,10 +72,17 @@ def report_lines(summary: Mapping[str, Any]) -> list[str]:
     return findings(summary)
 
 
-def print_plan(study: Study, plan: Mapping[str, Any]) -> None:
-    """What would run and what it costs, from ``run.plan_json``."""
+def print_plan(study: Study, plan: Mapping[str, Any], follows: str = "") -> None:
+    """What would run and what it costs, from ``run.plan_json``.
+
+    follows: the run whose results complete the study, and with it the digest.
+    """
     console = _console()
-    table = Table(box=box.SIMPLE_HEAD, title=f"{study.name}, digest {study.digest[:8]}", title_justify="left")
+    title = f"{study.name}, digest {study.digest[:8]}"
+    if follows:
+        console.print(Text(f"{study.name}, after {follows}, which decides its vectors:"), soft_wrap=True)
+        title = ""
+    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left")
     table.add_column("")
     for model in plan["models"]:
         table.add_column(model["model"], justify="right")

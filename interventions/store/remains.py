@@ -73,7 +73,7 @@ def contents(path: Path) -> tuple[list[str], list[str]]:
 def _is_experiments(place: Path) -> bool:
     """Whether it is a table with our stamp, or the folder of an experiment: each has tables of its own names."""
     if place.is_dir():
-        return place.name == EXAMINED and (place / MANIFEST).is_file()
+        return _is_examined(place.name) and (place / MANIFEST).is_file()
     if place.suffix != ".parquet":
         return False
     try:
@@ -81,6 +81,11 @@ def _is_experiments(place: Path) -> bool:
             return STAMP in pl.read_parquet_metadata(opened)
     except (OSError, pl.exceptions.PolarsError):
         return False
+
+
+def _is_examined(name: str) -> bool:
+    """Whether a folder inside a run's is called as an experiment's."""
+    return name == EXAMINED or name.startswith(f"{EXAMINED}-")
 
 
 def remove_unfinished(path: Path) -> None:
@@ -131,7 +136,7 @@ def remove_run(path: Path) -> None:
     for name in contents(path)[0]:
         if name in FOLDERS:
             shutil.rmtree(path / name, ignore_errors=True)
-        elif name == EXAMINED:
+        elif _is_examined(name):
             remove_run(path / name)
             if not any((path / name).iterdir()):
                 (path / name).rmdir()

@@ -12,10 +12,16 @@ import pytest
 
 from interventions.embedded.tokenizer import build
 from interventions.lab.language.head_effects import DRAWS, best_heads, head_effects, random_heads
-from interventions.lab.language.head_vectors import conditions
+from interventions.lab.language.head_vectors import conditions, vector_study
+from interventions.lab.language.heads import _folder
 from interventions.lab.language.heads_findings import findings
 from interventions.measure.scan import scanned
 from interventions.measure.statistics import Bootstrap, interval
+from interventions.plan.cost import cost_of
+from interventions.plan.packs import Budget
+from interventions.run import plan_study
+from interventions.spec import Study, load_study, parse_overrides
+from interventions.store.folder import open_run
 from interventions.store.schema import OUTCOMES
 from tests.models import random_model
 from tests.scripts import ran
@@ -74,6 +80,13 @@ def test_a_gpt2_folder_from_end_to_end(tmp_path, monkeypatch):
     assert times(second) == before
     before = times(out)
     assert script(*asked) == (0, told, "") and times(out) == before
+
+    status, other, error = script(*asked, "--top=2")  # another size: a second run of its own, the rest as it was
+    assert (status, error) == (0, "") and str(out / "experiment-top-2" / "report.html") in other
+    after = times(out)
+    assert before.items() <= after.items() and (out / "experiment-top-2" / "experiment" / "summary.json") in after
+    assert script(*asked, "--top=2") == (0, other, "") and times(out) == after
+    assert script(*asked) == (0, told, "") and times(out) == after
 
     check_effects(pl.read_parquet(out / "experiment" / "heads.parquet"), pl.read_parquet(out / "outcomes.parquet"))
     effects = pl.read_parquet(out / "experiment" / "heads.parquet")
@@ -260,6 +273,48 @@ def test_a_family_without_heads(tmp_path):
     assert status == 2 and error.count("\n") == 1
     assert "interventions.heads.site: there are no attention heads in family 'mamba2'" in error
     assert not (tmp_path / "run").exists()
+
+
+def test_the_plan_has_the_second_run_too_whichever_heads_are_the_best(tmp_path):
+    """Its counts are those of the study that a ranking gives, and of the best and the random heads of each size."""
+    asked = (*SMALL, "--plan", "--out", tmp_path / "run")
+    status, text, _ = script(*asked, "--json")
+    (planned,) = json.loads(text)["following"]
+    (model,) = planned["models"]
+    layers, functions, others = 2, 2 * (1 + DRAWS), 2  # a function vector of each size and its random ones; means
+    assert status == 0 and not (tmp_path / "run").exists()
+    assert [group["cells"] for group in model["groups"]] == [layers * (functions + others) * 3] * len(TASKS)
+    study = prepared_study()
+    costs = []
+    for order in (sorted, lambda heads: sorted(heads, reverse=True)):
+        heads = order((layer, head) for layer in (1, 3) for head in range(4))
+        ranks = pl.DataFrame(heads, schema=["layer", "head"], orient="row").with_row_index("rank", offset=1)
+        costs.append(cost_of(plan_study(vector_study(study, ranks, (1, 3)))[0], "auto", Budget()).as_dict())
+    assert costs[0] == costs[1] == model["cost"]
+    status, text, _ = script(*asked)
+    assert status == 0 and "heads-vectors, after heads, which decides its vectors" in text and "heads, digest" in text
+
+
+def prepared_study() -> Study:
+    """The script's own study with SMALL's values."""
+    overrides = parse_overrides([each for each in SMALL if not each.startswith(("--top", "--wandb"))])
+    return load_study(ROOT / "experiments" / "specs" / "heads.yaml", overrides)
+
+
+def test_other_sizes_have_a_folder_of_their_own_beside_the_first(tmp_path):
+    with open_run(tmp_path, "r" * 8) as run:
+        run.write_text("spec.yaml", "name: x\n")
+    first = tmp_path / "experiment"
+    assert _folder(tmp_path, "a" * 8, (1, 2)) == first
+    with open_run(first, "a" * 8):
+        pass
+    assert _folder(tmp_path, "a" * 8, (1, 2)) == first
+    other = _folder(tmp_path, "b" * 8, (1, 5))
+    assert other == tmp_path / "experiment-top-1-5"
+    with open_run(other, "b" * 8):
+        pass
+    with open_run(tmp_path, "r" * 8, fresh=True):
+        assert {path.name for path in tmp_path.iterdir()} == {"manifest.json", ".lock"}, "--fresh takes both"
 
 
 def test_prompts_without_demonstrations_may_keep_their_labels(tmp_path):

@@ -22,8 +22,9 @@ class LanguageExperiment:
 
     spec: its own YAML. prepared: the user's study -> the one to run; raises SpecError where it does not suit.
     examined: (study, finished run's folder, Options) -> the experiment's folder inside it. told: that folder's
-    summary in sentences. flags: adds the script's own flags; their values are keyword arguments of ``prepared`` and
-    ``examined``. not_remote: why the script cannot take --remote, empty where it can.
+    summary in sentences. flags: adds the script's own flags; their values are keyword arguments of ``prepared``,
+    ``examined`` and ``following``. not_remote: why the script cannot take --remote, empty where it can.
+    following: study -> those of the runs that ``examined`` makes, as far as they are known, for --plan.
     """
 
     description: str
@@ -33,6 +34,7 @@ class LanguageExperiment:
     told: Callable[[dict[str, Any]], Sequence[str]]
     flags: Callable[[argparse.ArgumentParser], None] = lambda parser: None
     not_remote: str = ""
+    following: Callable[..., Sequence[Study]] = lambda study, **own: ()
 
 
 def language_script(experiment: LanguageExperiment, arguments: Sequence[str] | None = None) -> int:
@@ -54,6 +56,7 @@ def _act(experiment: LanguageExperiment, arguments: list[str]) -> int:
         args, overrides,
         lambda study: experiment.prepared(study, **own),
         lambda study, run, options: experiment.examined(study, run, options, **own),
+        lambda study: experiment.following(study, **own),
     )  # fmt: skip
     if folder is None:
         return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +11,9 @@ import polars as pl
 
 from interventions.engine.load import open_model
 from interventions.errors import SpecError
-from interventions.lab.language.head_effects import DRAWS, HEADS, best_heads, random_heads
+from interventions.lab.language.head_effects import DRAWS, HEADS, Head, best_heads, random_heads
 from interventions.measure.statistics import Bootstrap, interval
+from interventions.plan.facts import ModelFacts
 from interventions.spec import Study, study_of
 from interventions.spec.layers import parse_layers
 from interventions.spec.sections import InterventionSection, Several, Spec
@@ -74,13 +76,29 @@ def _check_top(spec: Spec, section: InterventionSection, top: Sequence[int]) -> 
     if "head" not in facts.sites:
         what = f"there are no attention heads in family '{facts.family}'"
         raise SpecError(f"interventions.{HEADS}.site", what, "use another model")
-    assert not isinstance(section.layers, Several)
-    layers = parse_layers(section.layers, facts.layers, f"interventions.{HEADS}.layers")
-    heads = parse_layers(section.heads, facts.heads, f"interventions.{HEADS}.heads", "head")
-    most = len(layers) * len(heads)
+    most = len(_patched(section, facts))
     if 2 * top[-1] > most:
         what = f"asks for {top[-1]} heads of the {most} that are patched, and for as many others at random"
         raise SpecError("--top", what, f"ask for at most {most // 2}")
+
+
+def _patched(section: InterventionSection, facts: ModelFacts) -> list[Head]:
+    """All heads that the section patches, in the model's order."""
+    assert not isinstance(section.layers, Several)
+    layers = parse_layers(section.layers, facts.layers, f"interventions.{HEADS}.layers")
+    heads = parse_layers(section.heads, facts.heads, f"interventions.{HEADS}.heads", "head")
+    return sorted(itertools.product(layers, heads))
+
+
+def unranked_study(study: Study, top: Sequence[int]) -> Study:
+    """``vector_study`` before the first run has told which heads are the best: of as many heads, in the model's order.
+
+    What it plans is what the second run will, but for which heads its vectors sum. study: ``suited``.
+    """
+    spec = study.points[0].spec
+    heads = _patched(spec.interventions[HEADS], open_model(spec.model)[1])
+    ranks = pl.DataFrame(heads, schema=["layer", "head"], orient="row").with_row_index("rank", offset=1)
+    return vector_study(study, ranks, top)
 
 
 def vector_study(study: Study, effects: pl.DataFrame, top: Sequence[int]) -> Study:

@@ -19,7 +19,7 @@ from interventions.run import run_study
 from interventions.spec import Study
 from interventions.spec.digest import digest_of
 from interventions.state import Options
-from interventions.store.folder import RunFolder, open_run
+from interventions.store.folder import RunFolder, open_run, read_manifest
 
 TABLES = ("heads.parquet", "vectors.parquet")
 
@@ -27,10 +27,10 @@ TABLES = ("heads.parquet", "vectors.parquet")
 def examine(study: Study, run: Path, options: Options, top: Sequence[int]) -> Path:
     """Write the experiment's folder inside the finished run's, and the second run's inside that; returns the former.
 
-    Raises PatchboardError as a run does.
+    Another ``top`` has a folder of its own beside it: the first run serves all. Raises PatchboardError as a run does.
     """
     digest = digest_of({"study": study.digest, "top": list(top)})
-    with open_run(run / EXAMINED, digest, options.fresh) as folder:
+    with open_run(_folder(run, digest, top), digest, options.fresh) as folder:
         if folder.finished and not folder.unsound([*TABLES, "summary.json", "report.html"]):
             return folder.path
         bootstrap, metric = bootstrap_of(study), study.points[0].spec.metrics[0]
@@ -46,6 +46,13 @@ def examine(study: Study, run: Path, options: Options, top: Sequence[int]) -> Pa
         _report(folder.path, run, summary, effects)
         folder.update_manifest(status="finished")
         return folder.path
+
+
+def _folder(run: Path, digest: str, top: Sequence[int]) -> Path:
+    """``experiment`` for the sizes that were asked for first, ``experiment-top-1-5`` for others."""
+    first = run / EXAMINED
+    known = read_manifest(first).get("digest", digest)
+    return first if known == digest else run / f"{EXAMINED}-top-{'-'.join(map(str, top))}"
 
 
 def _summary(study: Study, effects: pl.DataFrame, vectors: pl.DataFrame, top: Sequence[int]) -> dict[str, Any]:
