@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import sys
 from pathlib import Path
 
 from interventions.arguments import Parser
+from interventions.emit.command import add_flags as add_emit_flags
 from interventions.errors import PatchboardError, SpecError
 from interventions.running import add_run_flags, carried_out, parsed
 from interventions.track.mode import CHOICES
@@ -50,11 +50,16 @@ def dispatch(arguments: list[str]) -> int:
     init = commands.add_parser("init", help="write a commented spec to start from; without a name, list them")
     init.add_argument("recipe", nargs="?", metavar="RECIPE")
     init.add_argument("--out", type=expanded, metavar="FILE.yaml", help="where to (default: RECIPE.yaml)")
+    add_emit_flags(
+        commands.add_parser("emit", help="write a plain nnsight script that recomputes cells", allow_abbrev=False)
+    )
     known, rest = parsed(parser, arguments)
     if known.command in ("run", "plan"):
         if known.command == "plan":
             known.plan = True
         return _run(known, rest)
+    if known.command == "emit":
+        return _emit(known, rest)
     if rest:
         raise SpecError(rest[0], f"is no argument of `patchboard {known.command}`", "see --help")
     others = {
@@ -166,21 +171,16 @@ def _sweep(args: argparse.Namespace) -> int:
 
 
 def _init(args: argparse.Namespace) -> int:
-    from interventions.recipes import recipes, write_recipe
+    from interventions.recipes import listing, written
 
-    if args.recipe is None:
-        if args.out is not None:
-            raise SpecError("--out", "was given without a recipe", f"name one of {', '.join(recipes())}")
-        for name, about in recipes().items():
-            print(f"{name:<12} {about}")
-        return 0
-    spec, *data = write_recipe(args.recipe, args.out)
-    for path in (spec, *data):
-        print(f"wrote {path}")
-    remote = " --remote" if args.recipe == "remote" else ""
-    print(
-        f"next: patchboard plan {shlex.quote(str(spec))}{remote}, then patchboard run {shlex.quote(str(spec))}{remote}"
-    )
+    print(listing() if args.recipe is None and args.out is None else written(args.recipe, args.out))
+    return 0
+
+
+def _emit(args: argparse.Namespace, rest: list[str]) -> int:
+    from interventions.emit.command import emitted
+
+    print(emitted(args, rest))
     return 0
 
 

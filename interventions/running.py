@@ -35,13 +35,13 @@ def carried_out(
 
     trust_code(args.trust_remote_code)
     if args.plan or args.show_tokens:
-        study = prepared(_study(args, overrides))
+        study = prepared(study_of(args, overrides))
         prepare_libraries()
         _show_plan(study, args, following)
         return None
     with mirrored(wanted(args.wandb, os.environ), args.quiet) as mirror:
         mirror.open_for_agent()
-        study = _study(args, overrides)
+        study = study_of(args, overrides)
         _check_key(study, args)
         study = prepared(study)
         folder = _run_study(study, args, mirror, examined)
@@ -65,13 +65,18 @@ def _with_bare_remote(arguments: list[str]) -> list[str]:
 _LAYERS = "layers of every intervention of one edit, as the spec has them: all, 3,5, [3, 5], 0:80:4, {onwards: all}"
 
 
-def add_run_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of every script that runs a spec."""
+def add_spec_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags that stand for paths of the spec."""
     spec = parser.add_argument_group("shorthands for paths of the spec (any other: --a.b.c=VALUE)")
     spec.add_argument("--model", metavar="NAME_OR_FOLDER", help="model.name")
     spec.add_argument("--revision", metavar="R", help="model.revision")
     spec.add_argument("--dtype", metavar="DTYPE", help="model.dtype: auto, float32, bfloat16, float16")
     spec.add_argument("--layers", metavar="LAYERS", help=_LAYERS)
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of every script that runs a spec."""
+    add_spec_flags(parser)
     how = parser.add_argument_group("how to run")
     how.add_argument("--out", type=expanded, metavar="DIR", help="run folder (default: runs/NAME-DIGEST)")
     how.add_argument("--plan", action="store_true", help="print what would run and exit; needs no weights")
@@ -100,7 +105,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--json", action="store_true", help="print summary.json (or the plan) instead of a table")
 
 
-def _study(args: argparse.Namespace, rest: Sequence[str]) -> Any:
+def study_of(args: argparse.Namespace, rest: Sequence[str]) -> Any:
     """The study that the command line asks for. Raises SpecError, also where it is not that of a sweep's agent."""
     from interventions.track.point import point_of
 

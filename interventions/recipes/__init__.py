@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from importlib.resources import files
 from pathlib import Path
 
@@ -20,29 +21,44 @@ def recipes() -> dict[str, str]:
     return {name: found[name].read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") for name in sorted(found)}
 
 
-def write_recipe(name: str, out: Path | None) -> list[Path]:
-    """Write the recipe's spec to ``out`` (default: NAME.yaml here), and the data that it names; the spec comes first.
+def listing() -> str:
+    """A line for each recipe."""
+    return "\n".join(f"{name:<12} {about}" for name, about in recipes().items())
+
+
+def written(name: str | None, out: Path | None) -> str:
+    """Write the recipe's spec to ``out`` (default: NAME.yaml here), and the data that it names; returns what to tell.
 
     Raises SpecError for an unknown recipe, and where a file is there already: nothing is written then.
     """
+    if name is None:
+        raise SpecError("--out", "was given without a recipe", f"name one of {', '.join(recipes())}")
     if name not in recipes():
         raise SpecError("RECIPE", f"unknown recipe '{name}'", suggest(name, recipes()))
     spec = out or Path(f"{name}.yaml")
-    text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
-    written = {spec: text}
-    if f"{EXAMPLES}/" in text:
-        beside = spec.parent / EXAMPLES
-        quoted = json.dumps(beside.as_posix(), ensure_ascii=False)[1:-1]  # the spec has it in double quotes
-        written = {spec: text.replace(f"{EXAMPLES}/", f"{quoted}/")}
-        written |= {beside / each.name: each.read_text(encoding="utf-8") for each in (FOLDER / EXAMPLES).iterdir()}
-    for path in written:
+    texts = _texts(name, spec)
+    for path in texts:
         if path.exists():
             raise SpecError(str(path), "is there already, and nothing is overwritten", "name another file with --out")
-    for path, content in written.items():
+    for path, content in texts.items():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content, encoding="utf-8")
         except OSError as error:
             what = f"cannot be written ({error.strerror})"
             raise SpecError(str(path), what, "name another file with --out") from None
-    return list(written)
+    given = shlex.quote(str(spec)) + (" --remote" if name == "remote" else "")
+    return "\n".join(
+        [*(f"wrote {path}" for path in texts), f"next: patchboard plan {given}, then patchboard run {given}"]
+    )
+
+
+def _texts(name: str, spec: Path) -> dict[Path, str]:
+    """The spec, and the data that it names beside it."""
+    text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
+    if f"{EXAMPLES}/" not in text:
+        return {spec: text}
+    beside = spec.parent / EXAMPLES
+    quoted = json.dumps(beside.as_posix(), ensure_ascii=False)[1:-1]  # the spec has it in double quotes
+    data = {beside / each.name: each.read_text(encoding="utf-8") for each in (FOLDER / EXAMPLES).iterdir()}
+    return {spec: text.replace(f"{EXAMPLES}/", f"{quoted}/"), **data}

@@ -62,5 +62,10 @@ def _random_counterpart(fitted: Tensor | SubspaceTensors, recipe: Recipe) -> Ten
     generator = torch.Generator().manual_seed(recipe.seed)
     if isinstance(fitted, SubspaceTensors):
         return random_subspace(fitted, generator)
-    direction = torch.randn(fitted.shape, generator=generator, dtype=torch.float64)
-    return direction * (fitted.norm() / direction.norm())
+    return random_vector(fitted, generator)
+
+
+def random_vector(like: Tensor, generator: torch.Generator) -> Tensor:
+    """A vector of the same norm, float64, in a random direction."""
+    direction = torch.randn(like.shape, generator=generator, dtype=torch.float64)
+    return direction * (like.norm() / direction.norm())

@@ -16,8 +16,8 @@ def pca_subspace(means: Tensor, rank: int) -> SubspaceTensors:
     """
     center = means.mean(0)
     _, _, directions = torch.linalg.svd(means - center, full_matrices=False)
-    right = directions[:rank]
-    return SubspaceTensors(left=right.T.contiguous(), right=right.contiguous(), center=center)
+    right = directions[:rank].contiguous()
+    return SubspaceTensors(left=right.T.contiguous(), right=right, center=center)
 
 
 def leace_fitters(width: int, layers: int, labels: int) -> list[LeaceFitter]:
@@ -42,5 +42,7 @@ def leace_subspace(fitter: LeaceFitter, rank: int) -> SubspaceTensors:
 def random_subspace(like: SubspaceTensors, generator: torch.Generator) -> SubspaceTensors:
     """An orthonormal basis of as many random directions, about the same centre."""
     width, rank = like.left.shape
-    basis, _ = torch.linalg.qr(torch.randn(width, rank, generator=generator, dtype=torch.float64))
-    return SubspaceTensors(left=basis.contiguous(), right=basis.T.contiguous(), center=like.center)
+    drawn = torch.randn(width, rank, generator=generator, dtype=torch.float64)
+    basis, _ = torch.linalg.qr(drawn)
+    right = basis.T.contiguous()
+    return SubspaceTensors(left=basis.contiguous(), right=right, center=like.center)

@@ -40,7 +40,7 @@ ORDER = (
     ("interventions.lab.language.command",),  # a command line, which calls the run
     ("interventions.lab.language.scaling_command",),
     ("interventions.sweep",),
-    ("interventions.recipes", "interventions.listing", "interventions.validate"),
+    ("interventions.recipes", "interventions.listing", "interventions.validate", "interventions.emit"),
     ("interventions.commands", "interventions.cli"),
 )
 """Each module may import from its own entry and from those before it (DESIGN, section 1; the schema is

@@ -1,0 +1,1 @@
+"""A run's cells as a plain nnsight script that stands without this package."""

@@ -1,0 +1,241 @@
+"""The script's text: what each part of the template is filled with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from interventions.emit.data import cell_of, fit_of, places_of, queries_of, recipes_of
+from interventions.emit.literal import literal
+from interventions.emit.operands import expressions
+from interventions.emit.recorded import Recorded
+from interventions.emit.select import Chosen
+from interventions.emit.source import Sources
+from interventions.engine.families import ARCHITECTURES, Architecture
+from interventions.engine.load import source_of
+from interventions.engine.sites import SITES
+from interventions.errors import ModelError
+from interventions.measure.metrics import METRICS
+from interventions.ops import OPS
+from interventions.plan.build import EMBEDDED
+from interventions.plan.cells import OWN_STATE
+from interventions.plan.cells import source_of as donor_of
+from interventions.plan.model import ModelPlan
+from interventions.spec.axes import Study, label
+from interventions.vectors.base import Recipe
+from tasks.base import NULL
+
+CONVERSION = "conversion"
+MARK = "Written by `patchboard emit`"
+"""Stands in every file that is written: such files may be written over."""
+
+_INPUTS = ("resid_pre", "head")
+"""Sites that are a module's input; all others are one's output."""
+
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("interventions.emit", "."),
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+    undefined=jinja2.StrictUndefined,
+    autoescape=False,  # it is no HTML
+)
+_TEMPLATES.filters["text"] = lambda value: json.dumps(value, ensure_ascii=False)
+
+_NAMES = frozenset(
+    "json Path np torch TransformersModel LeaceFitter NamedTuple SubspaceTensors REMOTE MODEL DTYPE model states "
+    "tokens_of run operand_of on clean_states fit_pass states_of means leace function_vector FIT FIT_FILE PASSED "
+    "PLACES fitted single METRICS CONVERSION measured QUERIES CELLS VECTORS values_of shown main".split()
+)
+"""What the template itself defines."""
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script's text, and the file of fit prompts that it reads, empty where it needs none."""
+
+    text: str
+    fit: str
+
+
+def script_of(
+    study: Study, chosen: Chosen, run: Recorded | None, spec: str, fit_file: str, versions: Mapping[str, str]
+) -> Script:
+    """spec: what the header calls the spec. fit_file: name of the file of fit prompts, in the script's folder.
+
+    Raises PatchboardError for what cannot be written out.
+    """
+    plan, recipes = chosen.plan, recipes_of(chosen)
+    architecture = ARCHITECTURES[plan.facts.family]
+    by_fit = {fit.id: [r for r in recipes.values() if r.fit == fit.id] for fit in plan.fits}
+    by_fit = {name: own for name, own in by_fit.items() if own}
+    edits = [edit for use in chosen.uses for edit in use.cell.edits]
+    sources = {part: Sources(_NAMES) for part in ("ops", "fit", "metrics")}
+    ops = {name: _op(name, sources["ops"]) for name in dict.fromkeys(edit.op for edit in edits)}
+    made = expressions(recipes, sources["fit"])
+    metrics = _metrics(chosen, sources["metrics"])
+    cells = []
+    for part in chosen.groups:
+        for use in part.uses:
+            cell = cell_of(use.cell, part.group.task, ops, plan)
+            cells.append(cell | ({"run": run.values(part, use.cell)} if run else {}))
+    sites = {edit.site for edit in edits} | {r.place.site for r in recipes.values()}
+    has, heads = _operands(edits, recipes), any(edit.head >= 0 for edit in edits)
+    imports = {line for each in sources.values() for line in each.imports} | _imports(has, bool(recipes))
+    text = _TEMPLATES.get_template("script.py.j2").render(
+        **has,
+        **_model(plan, run),
+        title=f"{study.name}: {len(cells)} cell{'s' * (len(cells) > 1)} in plain nnsight, a pass a prompt and cell.",
+        about=_about(chosen, run, bool(recipes), fit_file),
+        spec=spec.replace("\\", "/").replace('"', "'"),
+        digest=study.digest,
+        versions=versions,
+        standard_imports=_sorted(line for line in imports if not _is_foreign(line)),
+        imports=_sorted(line for line in imports if _is_foreign(line)),
+        op_definitions=sources["ops"].definitions.values(),
+        fit_definitions=sources["fit"].definitions.values(),
+        metric_definitions=sources["metrics"].definitions.values(),
+        blocks=f"{architecture.decoder}.{architecture.blocks}",
+        attention_out=architecture.attention_out,
+        input_sites=_sites(architecture, [s for s in SITES if s in sites and s in _INPUTS]),
+        output_sites=_sites(architecture, [s for s in SITES if s in sites and s not in _INPUTS]),
+        heads=heads,
+        part=", part" if heads else "",
+        recipes=list(made.items()),
+        places=literal({name: places_of(own) for name, own in by_fit.items()}),
+        fit_file=fit_file,
+        null=NULL,
+        metrics=metrics,
+        conversion=len(metrics) > 1,
+        query_notes=_query_notes(chosen),
+        queries=literal({part.group.task: queries_of(part) for part in chosen.groups}),
+        cells=literal(cells),
+        recorded=run is not None,
+    )
+    fits = {fit.id: fit_of(fit, by_fit[fit.id]) for fit in plan.fits if fit.id in by_fit}
+    return Script(_tolerated(text), _fit_text(fits, study) if fits else "")
+
+
+def _tolerated(text: str) -> str:
+    """A line that long names make longer than any style allows is no fault of the script."""
+    if all(len(line) <= 120 for line in text.splitlines()):
+        return text
+    return text.replace("\nimport ", "\n# ruff: noqa: E501\n\nimport ", 1)
+
+
+def _op(name: str, sources: Sources) -> str:
+    op = OPS.get(name, "op")
+    return sources.add(op.apply, name, f"op {name}", op.__doc__ or "")
+
+
+def _metrics(chosen: Chosen, sources: Sources) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """The script's dictionaries of metrics: their name, then (metric, score, combine) of each entry."""
+    named = {"METRICS": [name for name in chosen.groups[0].group.metrics if name != CONVERSION]}
+    if any(use.cell.converts_to for use in chosen.uses):
+        named["CONVERSION"] = [CONVERSION]
+    found = []
+    for dictionary, names in named.items():
+        entries = []
+        for name in names:
+            metric = METRICS.get(name, "metrics")
+            score = sources.add(metric.score, f"score_{name}", f"metric {name}", metric.__doc__ or "")
+            entries.append((name, score, sources.add(metric.combine, f"combine_{name}", f"metric {name}")))
+        found.append((dictionary, entries))
+    return found
+
+
+def _operands(edits: Iterable[Any], recipes: Mapping[str, Recipe]) -> dict[str, Any]:
+    """Which kinds of operand the script must know."""
+    operands = {edit.operand for edit in edits}
+    kinds = {recipe.kind for recipe in recipes.values()}
+    has = {
+        "has_vector": bool(kinds - {"subspace"}),
+        "has_subspace": "subspace" in kinds,
+        "has_self": OWN_STATE in operands,
+        "has_donors": any(donor_of(edit) for edit in edits),
+        "has_none": "" in operands,
+    }
+    return has | {
+        "has_operands": bool(operands - {""}),
+        "has_leace": any(recipe.method == "leace" for recipe in recipes.values()),
+        "has_function": "function_vector" in kinds,
+    }
+
+
+def _imports(has: Mapping[str, Any], fitted: bool) -> set[str]:
+    lines = {"import numpy as np", "import torch", "from nnsight import TransformersModel"}
+    lines |= {"import json", "from pathlib import Path"} if fitted else set()
+    lines |= {"from typing import NamedTuple"} if has["has_subspace"] else set()
+    return lines | ({"from concept_erasure import LeaceFitter"} if has["has_leace"] else set())
+
+
+def _is_foreign(line: str) -> bool:
+    return line.split()[1] in ("numpy", "torch", "nnsight", "concept_erasure")
+
+
+def _sorted(lines: Iterable[str]) -> list[str]:
+    """In isort's order: whole modules first."""
+    return sorted(lines, key=lambda line: (line.startswith("from"), line.lower()))
+
+
+def _model(plan: ModelPlan, run: Recorded | None) -> dict[str, Any]:
+    section = plan.section
+    known = {"name", "revision", "dtype"}
+    unknown = [n for n, f in type(section).model_fields.items() if n not in known and getattr(section, n) != f.default]
+    if unknown:
+        raise ModelError(f"model.{unknown[0]}", "cannot be written out in a script", "emit the spec without it")
+    source, options = source_of(section)
+    folder = Path(source).is_dir()
+    served = run.dtype(plan) if run else ""
+    asked = section.dtype if section.dtype != "auto" else "float32"
+    unsure = not served and section.dtype == "auto" and section.name != EMBEDDED
+    comments = {True: "The model that comes with patchboard; any copy of this folder will do.", False: ""}
+    return {
+        "model": str(Path(source).resolve()) if folder else source,
+        "model_comment": comments[section.name == EMBEDDED],
+        "revision": options.get("revision", "") if not folder else "",
+        "dtype": served or asked,
+        "dtype_comment": "  # as on a CPU; on a GPU a run takes the checkpoint's own" if unsure else "",
+    }
+
+
+def _about(chosen: Chosen, run: Recorded | None, fitted: bool, fit_file: str) -> list[str]:
+    at = [f"{path}={label(value)}" for path, value in chosen.setting.items()]
+    lines = [f"Of the spec's sweeps: {', '.join(at)}."] if at else []
+    lines += [f"Vectors are fitted here, on the prompts in {fit_file} beside this file."] if fitted else []
+    if run is None:
+        return [*lines, "No finished run was found, so the values stand alone."]
+    return [*lines, f"Beside each value stands that of the run in {run.folder.as_posix()}.".replace('"', "'")]
+
+
+def _query_notes(chosen: Chosen) -> str:
+    notes = ""
+    if any(use.cell.converts_to for use in chosen.uses):
+        notes += ";\n# as: the answer under another task"
+    if any(donor_of(edit) for use in chosen.uses for edit in use.cell.edits):
+        notes += ";\n# donors: prompts whose states are put in"
+    return notes
+
+
+def _sites(architecture: Architecture, sites: Iterable[str]) -> list[tuple[str, str]]:
+    """(site, path of its module from the block)."""
+    paths = {"attn_out": architecture.attention, "mlp_out": architecture.mlp, "head": architecture.attention_out}
+    return [(site, f".{paths[site]}" if site in paths else "") for site in sites]
+
+
+def _fit_text(fits: Mapping[str, Mapping[str, list[Any]]], study: Study) -> str:
+    """JSON, one prompt a line."""
+    head = json.dumps({"about": f"{MARK}: fit prompts of {study.name}, digest {study.digest[:16]}"})
+    parts = []
+    for name, tasks in fits.items():
+        rows = [
+            f" {json.dumps(task)}: [\n" + ",\n".join(f"  {json.dumps(prompt)}" for prompt in prompts) + "\n ]"
+            for task, prompts in tasks.items()
+        ]
+        parts.append(f"{json.dumps(name)}: {{\n" + ",\n".join(rows) + "\n}")
+    return head[:-1] + ",\n" + ",\n".join(parts) + "\n}\n"

@@ -1,0 +1,156 @@
+"""Which cells of a plan a script holds, and on which queries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from interventions.errors import SpecError
+from interventions.plan.cells import Cell, source_of
+from interventions.plan.model import Copy, Group, ModelPlan, Use
+from interventions.plan.suffix import clean_tokens, positions_of, suffix_of
+from interventions.registry import suggest
+from interventions.spec.axes import Study, label
+from interventions.spec.layers import parse_layers
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the flags ask for. Empty: every intervention, no control, the first task, middle layer and first head."""
+
+    interventions: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    layers: str = ""
+    heads: str = ""
+    queries: int = 3
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Swept path -> the value meant; its first value where it is not named."""
+
+
+@dataclass(frozen=True)
+class ChosenGroup:
+    """Cells of one task, and the places of its queries in ``group.prompts``."""
+
+    group: Group
+    uses: tuple[Use, ...]
+    queries: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Cells of one model at one setting of the spec's sweeps."""
+
+    plan: ModelPlan
+    groups: tuple[ChosenGroup, ...]
+    setting: Mapping[str, Any]
+
+    @property
+    def uses(self) -> list[Use]:
+        return [use for chosen in self.groups for use in chosen.uses]
+
+
+def choose(study: Study, plans: Sequence[ModelPlan], asked: Asked) -> Chosen:
+    """The cells that are asked for. Raises SpecError, at the flag, for what the spec has not."""
+    if not any(group.uses for plan in plans for group in plan.groups):
+        raise SpecError("interventions", "there is none, and nothing to emit", "add one to the spec")
+    setting = _setting(study, asked.settings)
+    found = [
+        (plan, group, [u for u in group.uses if _is_at(u.cell, setting)]) for plan in plans for group in plan.groups
+    ]
+    plan = next(plan for plan, _, uses in found if uses)
+    groups = {group.task: (group, uses) for own, group, uses in found if own is plan and uses}
+    named = _known(asked.tasks, groups, "--task", "task") or tuple(groups)[:1]
+    cells = [use.cell for _, uses in groups.values() for use in uses]
+    wanted = _known(asked.interventions, [c.intervention for c in cells], "--intervention", "intervention")
+    controls = _known(asked.controls, [c.control for c in cells if c.control], "--control", "control")
+    kept = []
+    for task in named:
+        group, uses = groups[task]
+        uses = [u for u in uses if not wanted or u.cell.intervention in wanted]
+        uses = list(_placed([u for u in uses if u.cell.control in ("", *controls)], plan, asked, bool(wanted)))
+        kept.append(ChosenGroup(group, tuple(uses), _queries(group, uses, asked.queries)))
+    return Chosen(plan, tuple(kept), setting)
+
+
+def _setting(study: Study, named: Mapping[str, Any]) -> dict[str, Any]:
+    for path, value in named.items():
+        if path not in study.axes:
+            remedy = suggest(path, study.axes) if study.axes else "leave the flag out"
+            raise SpecError("--setting", f"'{path}' is not swept in this spec", remedy)
+        if label(value) not in map(label, study.axes[path]):
+            values = ", ".join(map(label, study.axes[path]))
+            raise SpecError("--setting", f"{path} is never {label(value)}", f"choose one of {values}")
+    return {path: named.get(path, values[0]) for path, values in study.axes.items()}
+
+
+def _is_at(cell: Cell, setting: Mapping[str, Any]) -> bool:
+    return all(label(value) == label(setting[path]) for path, value in cell.swept)
+
+
+def _known(names: Sequence[str], known: Iterable[str], flag: str, kind: str) -> tuple[str, ...]:
+    """The names, each once, all of the known ones for ``all``."""
+    known = tuple(dict.fromkeys(known))
+    for name in names:
+        if name not in (*known, ALL):
+            none = f"no {kind} '{name}' in this spec"
+            raise SpecError(flag, none, suggest(name, known) if known else "leave the flag out")
+    return known if ALL in names else tuple(dict.fromkeys(names))
+
+
+def _placed(uses: Sequence[Use], plan: ModelPlan, asked: Asked, named: bool) -> Iterator[Use]:
+    """Of each intervention the cells at the layers and heads asked for. named: whether the user named them, so that
+    each must have one."""
+    by_name: dict[str, list[Use]] = {}
+    for use in uses:
+        by_name.setdefault(use.cell.intervention, []).append(use)
+    layers, heads = plan.facts.layers, plan.facts.heads
+    wanted = parse_layers(asked.layers, layers, "--layer") if asked.layers else ()
+    of_heads = parse_layers(asked.heads, heads, "--head", "head") if asked.heads else ()
+    some = False
+    for name, own in by_name.items():
+        at = list(dict.fromkeys(use.cell.row["layer"] for use in own))
+        here = [layer for layer in at if layer in wanted] if wanted else [at[len(at) // 2]]
+        several = list(dict.fromkeys(use.cell.row["head"] for use in own))
+        which = [head for head in several if head in of_heads or head < 0] if of_heads else several[:1]
+        found = [use for use in own if use.cell.row["layer"] in here and use.cell.row["head"] in which]
+        if named and not found:
+            _refuse(f"{name} has no cell", asked, at, several)
+        some = some or bool(found)
+        yield from found
+    if not some:
+        rows = [use.cell.row for use in uses]
+        _refuse("no intervention has a cell", asked, [r["layer"] for r in rows], [r["head"] for r in rows])
+
+
+def _refuse(what: str, asked: Asked, layers: Iterable[int], heads: Iterable[int]) -> None:
+    layers, heads = sorted(set(layers)), sorted({head for head in heads if head >= 0})
+    at = [f"layer {asked.layers}"] * bool(asked.layers) + [f"head {asked.heads}"] * bool(asked.heads)
+    there = f"layers {', '.join(map(str, layers))}" + (f", heads {', '.join(map(str, heads))}" if heads else "")
+    raise SpecError(
+        "--layer" if asked.layers else "--head", f"{what} at {' and '.join(at)}", f"its cells are at {there}"
+    )
+
+
+def _queries(group: Group, uses: Sequence[Use], count: int) -> tuple[int, ...]:
+    """The first queries on which all of the cells can be computed."""
+    copies = [group.copies[use.patched] for use in uses]
+    usable = [i for i in range(len(group.prompts)) if all(_computed(group, copy, i) for copy in copies)]
+    if not usable:
+        what = f"there is no query of {group.task} in which all chosen cells have a token to edit"
+        raise SpecError("--intervention", what, "choose fewer interventions")
+    return tuple(usable[:count])
+
+
+def _computed(group: Group, copy: Copy, i: int) -> bool:
+    suffix = suffix_of(group.prompts[i], copy)
+    if suffix is None:
+        return False
+    given = ((group.donors[source_of(e)][i], e, where) for e, _, where in suffix.edited if source_of(e))
+    return all(
+        not donor.excluded and len(positions_of(donor, edit.position, len(clean_tokens(donor)))) == len(where)
+        for donor, edit, where in given
+    )
