@@ -48,7 +48,7 @@ _TEMPLATES = jinja2.Environment(
 _TEMPLATES.filters["text"] = lambda value: json.dumps(value, ensure_ascii=False)
 
 _NAMES = frozenset(
-    "json Path np torch TransformersModel LeaceFitter NamedTuple SubspaceTensors REMOTE MODEL DTYPE model states "
+    "json Path np torch AutoTokenizer TransformersModel LeaceFitter NamedTuple SubspaceTensors REMOTE MODEL DTYPE model states "
     "tokens_of run operand_of on clean_states fit_pass states_of means leace function_vector FIT FIT_FILE PASSED "
     "PLACES fitted single METRICS CONVERSION measured QUERIES CELLS VECTORS values_of shown main".split()
 )
@@ -169,13 +169,14 @@ def _operands(edits: Iterable[Any], recipes: Mapping[str, Recipe]) -> dict[str, 
 
 def _imports(has: Mapping[str, Any], fitted: bool) -> set[str]:
     lines = {"import numpy as np", "import torch", "from nnsight import TransformersModel"}
+    lines |= {"from transformers import AutoTokenizer"}
     lines |= {"import json", "from pathlib import Path"} if fitted else set()
     lines |= {"from typing import NamedTuple"} if has["has_subspace"] else set()
     return lines | ({"from concept_erasure import LeaceFitter"} if has["has_leace"] else set())
 
 
 def _is_foreign(line: str) -> bool:
-    return line.split()[1] in ("numpy", "torch", "nnsight", "concept_erasure")
+    return line.split()[1] in ("numpy", "torch", "nnsight", "transformers", "concept_erasure")
 
 
 def _sorted(lines: Iterable[str]) -> list[str]:
@@ -190,6 +191,10 @@ def _model(plan: ModelPlan, run: Recorded | None) -> dict[str, Any]:
     if unknown:
         raise ModelError(f"model.{unknown[0]}", "cannot be written out in a script", "emit the spec without it")
     source, options = source_of(section)
+    if set(options) - {"revision"}:
+        raise ModelError(
+            "model.name", f"'{section.name}' cannot be written out in a script", "emit a folder or Hub name"
+        )
     folder = Path(source).is_dir()
     served = run.dtype(plan) if run else ""
     asked = section.dtype if section.dtype != "auto" else "float32"
@@ -199,6 +204,7 @@ def _model(plan: ModelPlan, run: Recorded | None) -> dict[str, Any]:
         "model": str(Path(source).resolve()) if folder else source,
         "model_comment": comments[section.name == EMBEDDED],
         "revision": options.get("revision", "") if not folder else "",
+        "revision_argument": f", revision={json.dumps(options['revision'])}" if "revision" in options else "",
         "dtype": served or asked,
         "dtype_comment": "  # as on a CPU; on a GPU a run takes the checkpoint's own" if unsure else "",
     }

@@ -108,6 +108,8 @@ def _placed(uses: Sequence[Use], plan: ModelPlan, asked: Asked, named: bool) -> 
     for use in uses:
         by_name.setdefault(use.cell.intervention, []).append(use)
     layers, heads = plan.facts.layers, plan.facts.heads
+    if asked.heads and not heads:
+        raise SpecError("--head", f"there are no attention heads in family '{plan.facts.family}'", "leave the flag out")
     wanted = parse_layers(asked.layers, layers, "--layer") if asked.layers else ()
     of_heads = parse_layers(asked.heads, heads, "--head", "head") if asked.heads else ()
     some = False

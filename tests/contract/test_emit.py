@@ -16,11 +16,14 @@ import polars as pl
 import pytest
 
 from interventions.cli import main
+from interventions.embedded.tokenizer import build
+from interventions.engine.families import ARCHITECTURES
 from interventions.engine.sites import SITES
 from interventions.measure.metrics import METRICS
 from interventions.ops import OPS
 from interventions.plan.cells import CONTROLS
 from tests.contract.tiny import one_error, write
+from tests.models import SIZES, random_model
 
 VECTOR = {"mean": "same_task", "shots": 1, "prompts": 4}
 SUBSPACE = {**VECTOR, "mean": None, "subspace": "tasks", "rank": 2}
@@ -30,7 +33,7 @@ OPERANDS = {
     "state": {"source": "same_task"},
     "none": {},
 }
-ALLOWED = {"torch", "numpy", "nnsight", "concept_erasure"} | set(sys.stdlib_module_names)
+ALLOWED = {"torch", "numpy", "nnsight", "transformers", "concept_erasure"} | set(sys.stdlib_module_names)
 WITHIN = 1e-5
 
 
@@ -261,11 +264,9 @@ runpy.run_path(sys.argv[1], run_name="__main__")
 @pytest.mark.slow
 def test_the_default_spec_in_a_process_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    given = [
-        str(Path(__file__).parents[2] / "experiments/specs/patch_sweep.yaml"),
-        "--prompts.queries=6",
-        "--layers=1:4",
-    ]
+    default = Path(__file__).parents[2] / "experiments/specs/patch_sweep.yaml"
+    few = [f"--interventions.{name}.vector.prompts=12" for name in ("positive", "added", "negative", "erased")]
+    given = [str(default), "--prompts.queries=6", "--layers=1:4", *few]
     assert main(["run", *given, "--quiet", "--wandb", "off"]) == 0
     (tmp_path / "empty").mkdir()
     assert main(["emit", *given, "--control", "random,other_task", "--out", "empty/script.py"]) == 0
@@ -274,3 +275,23 @@ def test_the_default_spec_in_a_process_of_its_own(tmp_path, monkeypatch):
     assert done.returncode == 0, done.stderr
     last = done.stdout.splitlines()[-1]
     assert last.startswith("largest difference from the run") and float(last.split(": ")[1].split(",")[0]) < WITHIN
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", sorted(set(SIZES) - {"llama", "gpt2", "qwen2"}))  # its tokenizer is its own
+def test_every_family_by_its_own_module_paths(family, tmp_path, monkeypatch):
+    monkeypatch.setattr("interventions.run._report", lambda folder: None)
+    random_model(family).save_pretrained(tmp_path / "model")
+    build().save_pretrained(tmp_path / "model")
+    known = [site for site in SITES if not ARCHITECTURES[family].lacks(site)]
+    sites = {site: {"op": "patch", "vector": VECTOR, "site": site, "layers": [1, 3]} for site in known}
+    tree = tree_of(tmp_path / "model") | {"interventions": sites, "controls": ["self"], "metrics": ["logprob"]}
+    assert main(["run", write(tree, tmp_path / "s.yaml"), "--out", str(tmp_path / "r"), "--quiet", "--wandb=off"]) == 0
+    script = tmp_path / "script.py"
+    head = ["--head", "1"] if "head" in known else []
+    assert main(["emit", str(tmp_path / "r"), "--layer", "all", *head, "--out", str(script)]) == 0
+    rows = values_of(script)
+    assert len(rows) == 3 * 2 * len(known)
+    own, run = np.array([row[3:5] for row in rows]), np.array([row[5:7] for row in rows])
+    # Mamba-2's scan rounds more: as in tests/parity
+    np.testing.assert_allclose(own, run, rtol=0, atol=WITHIN if family != "mamba2" else 10 * WITHIN)
