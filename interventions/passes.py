@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from interventions.engine.agree import TOLERANCE, difference, sample
@@ -15,7 +15,7 @@ from interventions.measure.metrics import METRICS
 from interventions.measure.outcomes import combine, scored_metrics
 from interventions.measure.portions import Scores
 from interventions.plan.model import Group, ModelPlan, Pack, Way
-from interventions.plan.packs import Budget, packs_of
+from interventions.plan.packs import Budget, halved, packs_of
 from interventions.store.folder import RunFolder
 
 _SHARED: tuple[Way, ...] = ("wavefront", "packed")
@@ -214,21 +214,3 @@ def scorers_of(metrics: Sequence[str]) -> dict[str, Scorer]:
 def too_large(group: Group, where: str, flag: str, instead: str) -> EngineError:
     what = f"one prompt of {group.task} with one cell does not fit in {where}"
     return EngineError(flag, what, f"use fewer shots, {instead}")
-
-
-def halved(pack: Pack, times: int) -> list[Pack]:
-    """The same pairs in up to 2 ** times packs: fewer prompts each, or, of a single prompt, fewer copies."""
-    if times == 0:
-        return [pack]
-    prompts, copies = pack.prompts, pack.copies
-    if len(prompts) > 1:
-        middle = prompts.start + len(prompts) // 2
-        halves = [
-            replace(pack, prompts=part, together=min(pack.together, len(part)))
-            for part in (range(prompts.start, middle), range(middle, prompts.stop))
-        ]
-    elif len(copies) > 1:
-        halves = [replace(pack, copies=part) for part in (copies[: len(copies) // 2], copies[len(copies) // 2 :])]
-    else:
-        return [pack]
-    return [small for half in halves for small in halved(half, times - 1)]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from interventions.decoded import keep_decoded, part_of
 from interventions.engine.agree import difference, sample
@@ -98,7 +99,7 @@ class RemoteParts:
         if self.vectors and job.packs:
             made = {key: SubspaceTensors(**v) if isinstance(v, dict) else v for key, v in answer.vectors.items()}
             keep_vectors(self.plan, self._vectors(job), made, self.folder)
-        facts = {"name": job.name, "tokens": job.tokens, **sent, **answer.facts}
+        facts = {"name": job.name, "tokens": job.tokens, "halved": job.halvings, **sent, **answer.facts}
         self.ledger.finish(job.key, facts)
         self._done[job.key] = facts
 
@@ -135,12 +136,15 @@ class RemoteParts:
 
     def differences(self, probe: Job) -> dict[Way, float]:
         """Way -> largest difference from rows (nats), from the probe's parts."""
-        tables: dict[Way, Any] = {pack.way: self.folder.read_table(self._part(probe, pack)) for _, pack in probe.packs}
+        tables: dict[Way, list[pl.DataFrame]] = {}
+        for _, pack in probe.packs:
+            tables.setdefault(pack.way, []).append(self.folder.read_table(self._part(probe, pack)))
         rows = _logprobs(tables.pop("rows"))
-        return {way: difference(_logprobs(table), rows) for way, table in tables.items()}
+        return {way: difference(_logprobs(pieces), rows) for way, pieces in tables.items()}
 
 
-def _logprobs(table: Any) -> PackScores:
+def _logprobs(pieces: Sequence[pl.DataFrame]) -> PackScores:
+    table = pl.concat(pieces)
     columns = {name: table[name].to_numpy() for name in ("query", "copy", "logprob")}
     token = np.zeros(len(table), dtype=int)
     return PackScores(columns["query"], columns["copy"], token, {"logprob": columns["logprob"]}, {})

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from interventions.decoded import decoded_tables, part_of
 from interventions.engine.load import open_model
-from interventions.engine.ndif.jobs import Job, Sizes, cell_jobs, decoding_jobs, job_data, mantissa_bits, probe_job
+from interventions.engine.ndif.jobs import (
+    Job,
+    Sizes,
+    cell_jobs,
+    decoding_jobs,
+    in_halves,
+    job_data,
+    mantissa_bits,
+    probe_job,
+)
 from interventions.engine.ndif.payload import Shell, tools_of
-from interventions.engine.ndif.preflight import check_host, host_of
+from interventions.engine.ndif.preflight import check_host, host_of, version_notes
 from interventions.engine.ndif.waiting import Courier, OutOfMemory
 from interventions.errors import ModelError, RemoteRunError, SpecError
 from interventions.local_run import lacking_notes
@@ -21,9 +30,9 @@ from interventions.measure.metrics import METRICS
 from interventions.measure.nearest import voted
 from interventions.measure.outcomes import combined, scored_metrics
 from interventions.measure.portions import Scores
-from interventions.passes import Choice, Passes, chosen_unseen, decided, halved
+from interventions.passes import Choice, Passes, chosen_unseen, decided
 from interventions.plan.model import Group, ModelPlan
-from interventions.plan.packs import Budget
+from interventions.plan.packs import Budget, halved
 from interventions.remote_parts import RemoteParts, sample_packs
 from interventions.spec import Study
 from interventions.spec.sections import ModelSection
@@ -46,8 +55,8 @@ def run_remotely(plan: ModelPlan, prefix: str, state: RunState) -> Iterator[tupl
     with state.timed("jobs"):
         facts = run.look()
         choice = run.choice(facts)
-        run.carry(decodings=True)
-        run.carry(decodings=False, way=choice.engine)
+        run.carry_decodings()
+        run.carry_cells(choice.engine)
     state.fallbacks += [choice.fallback] if choice.fallback else []
     passes = run.passes
     state.engines[plan.section.name] = passes.explained(choice.reason)
@@ -57,7 +66,7 @@ def run_remotely(plan: ModelPlan, prefix: str, state: RunState) -> Iterator[tupl
             "name": plan.section.name, "revision": plan.section.revision, "family": plan.facts.family,
             "layers": plan.facts.layers, "width": plan.facts.width, **run.shell.counted(),
             "dtype": dtype, "device": facts["device"], "host": run.host.url, "autocast": facts["autocast"],
-            "budget": {**asdict(run.sizes.budget), "halved": passes.halvings},
+            "budget": {**asdict(run.sizes.budget), "halved": sum(run.ledger.halved.values())},
             "mantissa_bits": run.sizes.bits, "jobs": run.parts.facts(),
         }
     )  # fmt: skip
@@ -127,13 +136,10 @@ class _RemoteRun:
 
     def look(self) -> dict[str, Any]:
         """What the host tells of itself in the first job, which also computes the sample."""
-        while True:
-            unseen = chosen_unseen(self.plan, self.state.options.engine)
-            packs = [] if unseen else sample_packs(self.plan, self.state.options.engine, self.sizes.budget)
-            job = probe_job(self.plan, packs, self.sizes, self.base)
-            if self._carried([job]):
-                self.probe = job
-                return self.parts.facts_of(job)
+        unseen = chosen_unseen(self.plan, self.state.options.engine)
+        packs = [] if unseen else sample_packs(self.plan, self.state.options.engine, self.sizes.budget)
+        (self.probe,) = self._carried([probe_job(self.plan, packs, self.sizes, self.base)])
+        return self.parts.facts_of(self.probe)
 
     def choice(self, facts: dict[str, Any]) -> Choice:
         asked = self.state.options.engine
@@ -142,45 +148,57 @@ class _RemoteRun:
             return known
         return decided(self.plan.facts.family, asked, self.parts.differences(self.probe), facts["dtype"])
 
-    def carry(self, decodings: bool, way: str = "") -> None:
-        """All jobs of the decodings, or of the packs, until none is missing."""
-        if way:
-            self.passes = Passes(self.plan, self.state.folder, self.prefix, way, Budget(), self.ledger.halvings)
-        while True:
-            if decodings:
-                jobs = decoding_jobs(self.plan, self.sizes, self.base)
-            else:
-                jobs = cell_jobs(self.plan, self.passes.missing(), self.sizes, self.base)
-            if self._carried(jobs):
-                break
-        if decodings:
-            self.parts.merge_decodings(jobs)
-        elif self.remote.vectors:
+    def carry_decodings(self) -> None:
+        jobs = self._carried(decoding_jobs(self.plan, self.sizes, self.base))
+        self.parts.merge_decodings(jobs)
+
+    def carry_cells(self, way: str) -> None:
+        self.passes = Passes(self.plan, self.state.folder, self.prefix, way, Budget())
+        self._carried(self._cell_jobs())
+        if self.remote.vectors:
             self.parts.merge_vectors()
 
-    def _carried(self, jobs: Sequence[Job]) -> bool:
-        """Whether all jobs came home; False where memory ran out and they must be cut anew, smaller."""
-        missing = [job for job in jobs if not self.parts.has(job)]
-        if not missing:
-            return True
-        courier = self._ready()
-        courier.total = courier.done + len(missing)
-        try:
-            courier.carry(missing)
-        except OutOfMemory as error:
-            self._halve(error.job)
-            return False
-        return True
+    def _cell_jobs(self) -> list[Job]:
+        """Cut from all packs, so that a resumed run finds the jobs that were sent. Of jobs that were cut by other
+        sizes some packs may be home: what is left of these is cut anew."""
+        packs = [(group, pack) for group in self.plan.groups for pack in self.passes.packs[group.id]]
+        missing = {pack.id for _, pack in self.passes.missing()}
+        kept, left = [], []
+        for job in cell_jobs(self.plan, packs, self.sizes, self.base):
+            lacks = [(group, pack) for group, pack in job.packs if pack.id in missing]
+            if len(lacks) == len(job.packs) or self.ledger.id_of(self._as_sent(job).key):
+                kept.append(job)
+            else:
+                left += lacks
+        return [*kept, *cell_jobs(self.plan, left, self.sizes, self.base)]
 
-    def _halve(self, job: Job) -> None:
-        smaller = self.sizes.budget.halved()
+    def _as_sent(self, job: Job) -> Job:
+        """The job in passes as small as it needed until now."""
+        times = self.ledger.halved.get(job.key, 0)
+        return in_halves(job, times) if times else job
+
+    def _carried(self, jobs: Sequence[Job]) -> list[Job]:
+        """The jobs as they came home, each halved as often as the host's memory asked for."""
+        while True:
+            sent = [self._as_sent(job) for job in jobs]
+            missing = [job for job in sent if not self.parts.has(job)]
+            if not missing:
+                return sent
+            courier = self._ready()
+            courier.total = courier.done + len(missing)
+            try:
+                courier.carry(missing)
+            except OutOfMemory as error:
+                self._halve(error.job, next(job for job, own in zip(jobs, sent, strict=True) if own is error.job))
+
+    def _halve(self, job: Job, whole: Job) -> None:
+        """whole: the same job before it was ever halved."""
+        smaller = self.sizes.budget.halved(job.halvings + 1)
         single = all(len(halved(pack, 1)) == 1 for _, pack in job.packs)
         if smaller.tokens < _SMALLEST or (job.packs and single):
             what = f"job {job.name} does not fit in its memory, however small its passes"
             raise RemoteRunError(self.host.url, what, "use fewer shots or another model; finished jobs are kept")
-        self.sizes = replace(self.sizes, budget=smaller)
-        self.ledger.note_halvings(self.ledger.halvings + 1)
-        self.passes.halvings = self.ledger.halvings
+        self.ledger.halve(whole.key)
         self.remote.tell(f"job {job.name}: out of memory on the host, cut in halves")
 
     def _ready(self) -> Courier:
@@ -208,9 +226,7 @@ class _RemoteRun:
         asked = self.plan.section.dtype
         if asked not in ("auto", dtype):
             notes.append(f"{self.plan.section.name} is served in {dtype}, the spec asks for {asked}")
-        theirs = self.state.folder.manifest.get("host", {}).get("versions", {}).get("transformers")
-        if theirs and theirs.split(".")[:2] != version("transformers").split(".")[:2]:
-            notes.append(f"the host runs transformers {theirs}, here is {version('transformers')}: numbers may differ")
+        notes += version_notes(self.state.folder.manifest.get("host", {}).get("versions", {}))
         if self.sizes.bits < 23:
             notes.append(f"scores came home with {self.sizes.bits} bits of mantissa, to stay below 2 MB")
         return notes

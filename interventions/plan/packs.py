@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from interventions.plan.facts import ModelFacts
 from interventions.plan.model import Copy, Group, Pack, Way
@@ -29,8 +29,8 @@ class Budget:
     tokens: int = 8192
     read_floats: int = 1 << 25
 
-    def halved(self) -> Budget:
-        return Budget(max(1, self.tokens // 2), max(1, self.read_floats // 2))
+    def halved(self, times: int = 1) -> Budget:
+        return Budget(max(1, self.tokens >> times), max(1, self.read_floats >> times))
 
 
 @dataclass(frozen=True)
@@ -153,3 +153,21 @@ def _copy_sets(
         used += cost
     if taken:
         yield tuple(taken)
+
+
+def halved(pack: Pack, times: int) -> list[Pack]:
+    """The same pairs in up to 2 ** times packs: fewer prompts each, or, of a single prompt, fewer copies."""
+    if times == 0:
+        return [pack]
+    prompts, copies = pack.prompts, pack.copies
+    if len(prompts) > 1:
+        middle = prompts.start + len(prompts) // 2
+        halves = [
+            replace(pack, prompts=part, together=min(pack.together, len(part)))
+            for part in (range(prompts.start, middle), range(middle, prompts.stop))
+        ]
+    elif len(copies) > 1:
+        halves = [replace(pack, copies=part) for part in (copies[: len(copies) // 2], copies[len(copies) // 2 :])]
+    else:
+        return [pack]
+    return [small for half in halves for small in halved(half, times - 1)]

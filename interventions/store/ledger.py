@@ -20,11 +20,11 @@ class JobLedger:
         self._name = f"parts/{self.prefix}jobs.json"
         known = self._read(self._name) or {}
         self._sent: dict[str, Any] = known.get("sent", {})
-        self.halvings: int = known.get("halvings", 0)
-        """How often passes were halved since the host's memory ran out."""
+        self.halved: dict[str, int] = known.get("halved", {})
+        """Key of a job that did not fit in the host's memory -> how often its passes were halved since."""
 
     def _write(self) -> None:
-        self.folder.write_json(self._name, {"sent": self._sent, "halvings": self.halvings})
+        self.folder.write_json(self._name, {"sent": self._sent, "halved": self.halved})
 
     def _read(self, name: str) -> Any:
         return json.loads((self.folder.path / name).read_text(encoding="utf-8")) if self.folder.has(name) else None
@@ -40,8 +40,8 @@ class JobLedger:
         if self._sent.pop(key, None) is not None:
             self._write()
 
-    def note_halvings(self, times: int) -> None:
-        self.halvings = times
+    def halve(self, key: str) -> None:
+        self.halved[key] = self.halved.get(key, 0) + 1
         self._write()
 
     def finish(self, key: str, facts: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""A loopback stand-in of an NDIF server, in a process of its own: nnsight 0.8.1's protocol over HTTP and websocket.
+"""A loopback stand-in of an NDIF server, in a process of its own: nnsight 0.8's protocol over HTTP and websocket.
 
     python tests/remote/server.py --model FOLDER [--as meta-llama/Llama-3.1-70B] [--dtype float32|bfloat16]
         [--port 0] [--autocast] [--separate] [--inline] [--key KEY] [--with-parent]

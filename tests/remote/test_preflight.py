@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import metadata
+
 import pytest
 
 from tests.conftest import ROOT
@@ -85,6 +87,34 @@ def test_other_nnsight(server, llama_snapshot, tmp_path):
     server.fault("old_versions", times=-1)
     line = refused(llama_snapshot, server, tmp_path, status=3)
     assert "runs nnsight 0.5.15" in line and "0.8" in line
+
+
+@pytest.mark.parametrize("theirs", ["0.7.9", "0.9.0", "0.9", "1.8.1", "0.80.1"])
+def test_another_minor_line_is_refused(theirs):
+    from interventions.engine.ndif.host import Host
+    from interventions.engine.ndif.preflight import _check_versions
+    from interventions.errors import RemoteRunError
+
+    with pytest.raises(RemoteRunError) as caught:
+        _check_versions(Host("http://host", "", 1), {"nnsight": theirs})
+    assert f"runs nnsight {theirs}, here is 0.8." in caught.value.what and f"nnsight=={theirs}" in caught.value.remedy
+
+
+@pytest.mark.parametrize("theirs, noted", [("0.8.0", True), ("0.8.99", True), ("0.8.2rc1+local", True), ("", True),
+                                           (metadata.version("nnsight"), False)])  # fmt: skip
+def test_another_patch_of_the_line_is_noted(theirs, noted):
+    from interventions.engine.ndif.host import Host
+    from interventions.engine.ndif.preflight import _check_versions, version_notes
+
+    versions = {"nnsight": theirs, "transformers": metadata.version("transformers")}
+    _check_versions(Host("http://host", "", 1), versions)
+    assert [theirs in note and "nnsight" in note for note in version_notes(versions)] == [True] * noted
+
+
+def test_the_line_is_pinned_in_one_place_alone():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (asked,) = [line for line in text.splitlines() if line.strip().startswith('"nnsight')]
+    assert '"nnsight>=0.8.1,<0.9"' in asked
 
 
 def test_configuration_is_not_at_hand(server, llama_snapshot, tmp_path):

@@ -107,10 +107,41 @@ def test_memory_that_suffices_for_halves(server, llama_snapshot, undisturbed, tm
     server.fault("out_of_memory", times=2)
     status, _, err = run_remotely(llama_snapshot, server, tmp_path / "run", "--patience", "1.5")
     assert status == 0 and err.count("out of memory on the host, cut in halves") == 2
+    assert_same_bytes(tmp_path / "run", undisturbed)  # the probe was halved, twice: nothing that came after it
+    assert halvings(tmp_path / "run") == {"probe": 2, "cd-1": 0, "cells-1": 0}
+
+
+def test_a_job_that_does_not_fit_is_halved_alone(server, llama_snapshot, undisturbed, tmp_path):
+    """The largest of several. It is given up, then resumed: halved as often as before, and the others cut as ever."""
+    arguments = ("--quiet", "--job-tokens", "500", "--patience", "1.5")
+    assert run_remotely(llama_snapshot, server, tmp_path / "whole", *arguments)[0] == 0
+    jobs = {job["name"]: job for job in manifest_of(tmp_path / "whole")["models"][0]["jobs"]}
+    cells = [name for name in jobs if name.startswith("cells")]
+    largest = max(cells, key=lambda name: jobs[name]["bytes_up"])
+    assert len(cells) >= 4 and largest != cells[-1]
+    server.clear()
+    server.fault("out_of_memory", times=-1, above=jobs[largest]["bytes_up"] - 1)
+    status, _, err = run_remotely(llama_snapshot, server, tmp_path / "run", *arguments)
+    assert status == 3 and f"job {largest} does not fit in its memory" in err
+    known = {entry["id"] for entry in server.log("request")}
+    server.clear()
+    assert run_remotely(llama_snapshot, server, tmp_path / "run", *arguments)[0] == 0
+    found = halvings(tmp_path / "run")
+    assert found.pop(largest) > 1 and set(found.values()) == {0} and {*found, largest} == set(jobs)
+    (entry,) = manifest_of(tmp_path / "run")["models"]
+    again = {entry["id"] for entry in server.log("request")}
+    assert {job["id"] for job in entry["jobs"]} - known == again, "what was home is not sent again"
+    for job in entry["jobs"]:
+        assert job["name"] == largest or job["tokens"] == jobs[job["name"]]["tokens"]
     got, expected = (table(folder, "outcomes.parquet") for folder in (tmp_path / "run", undisturbed))
     assert (got["patched"] - expected["patched"]).abs().max() < 1e-5  # sums over batches of another shape
-    (entry,) = manifest_of(tmp_path / "run")["models"]
-    assert entry["budget"]["halved"] == 2
+
+
+def halvings(folder) -> dict[str, int]:
+    (entry,) = manifest_of(folder)["models"]
+    found = {job["name"]: job["halved"] for job in entry["jobs"]}
+    assert entry["budget"]["halved"] == sum(found.values())
+    return found
 
 
 @pytest.mark.slow

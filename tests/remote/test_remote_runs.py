@@ -79,10 +79,12 @@ def test_autocast_reaches_no_statistic(servers, llama_snapshot, tmp_path):
 
 
 def test_manifest_says_where_it_ran(server, llama_snapshot, tmp_path):
+    server.fault("old_versions", times=-1, packages={"nnsight": "0.8.99"})
     status, _, err = run_remotely(llama_snapshot, server, tmp_path / "run")
     assert status == 0
     manifest = manifest_of(tmp_path / "run")
-    assert manifest["where"] == server.url and manifest["host"]["versions"]["nnsight"]
+    assert manifest["where"] == server.url and manifest["host"]["versions"]["nnsight"] == "0.8.99"
+    assert [note for note in manifest["fallbacks"] if "nnsight 0.8.99, here is" in note]
     (entry,) = manifest["models"]
     assert entry["dtype"] == "float32" and entry["host"] == server.url and entry["mantissa_bits"] == 23
     sent = server.log("request")

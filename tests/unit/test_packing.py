@@ -10,14 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interventions.engine.trace import packed_mask
-from interventions.passes import halved
 from interventions.plan.cells import OWN_STATE, Edit
 from interventions.plan.cost import cost_of
 from interventions.plan.facts import ModelFacts
 from interventions.plan.layout import PAD, Layout
 from interventions.plan.model import Copy, Group, ModelPlan
 from interventions.plan.packing import lay_out
-from interventions.plan.packs import Budget, best_sequence, packs_of, token_work
+from interventions.plan.packs import Budget, best_sequence, halved, packs_of, token_work
 from interventions.plan.suffix import positions_of, suffix_of
 from interventions.spec.sections import ModelSection
 from tasks.prompts import Prompt

@@ -20,7 +20,7 @@ from interventions.engine.record import Record, fields_of, sealed
 from interventions.plan.cost import pack_sizes
 from interventions.plan.layout import answer_starts
 from interventions.plan.model import Decoding, Fit, Group, ModelPlan, Pack
-from interventions.plan.packs import Budget
+from interventions.plan.packs import Budget, halved
 from interventions.vectors.base import Recipe
 
 STATE_BYTES = 1 << 30
@@ -49,6 +49,8 @@ class Job:
     """Of the decoding."""
     bits: int = 23
     """Of the mantissas of its scores."""
+    halvings: int = 0
+    """How often its passes are halved, since it ran out of memory."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,16 @@ def cell_jobs(plan: ModelPlan, packs: Sequence[tuple[Group, Pack]], sizes: Sizes
     if taken:
         close()
     return jobs
+
+
+def in_halves(job: Job, times: int) -> Job:
+    """The same job in smaller passes: its packs, and the batches of its fits or its decoding. Other jobs stay."""
+    packs = tuple((group, piece) for group, pack in job.packs for piece in halved(pack, times))
+    tokens, answers, own = (sum(sizes) for sizes in zip((0, 0, 0), *_sizes_of(packs), strict=True))
+    whole = sum(tokens for tokens, _, _ in _sizes_of(job.packs))
+    counted = {"tokens": job.tokens - whole + tokens, "answers": answers, "own_answers": own} if packs else {}
+    key = hashlib.sha256(f"{job.key}/{times}".encode()).hexdigest()[:24]
+    return replace(job, key=key, packs=packs, halvings=times, **counted)
 
 
 def _sizes_of(packs: Sequence[tuple[Group, Pack]]) -> list[tuple[int, int, int]]:
@@ -164,17 +176,18 @@ def job_data(plan: ModelPlan, job: Job, config: Any, sizes: Sizes, bring_vectors
     wiring = wiring_of(config, torch.float32)  # the dtype is looked up over there
     recipes = recipes_of(plan, job.packs)
     slots = slots_of(job)
+    tokens = sizes.budget.halved(job.halvings).tokens
     return {
         "key": job.key,
         "architecture": fields_of(wiring.architecture),
         "window": wiring.window,
         "heads": wiring.heads,
         "bits": job.bits,
-        "fits": [_fit_data(fit, recipes, sizes.budget) for fit in plan.fits if _needed(fit, recipes)],
+        "fits": [_fit_data(fit, recipes, tokens) for fit in plan.fits if _needed(fit, recipes)],
         "recipes": {key: _recipe_data(recipe) for key, recipe in recipes.items()},
         "asked": [(r.fit, _place_data(r)) for r in recipes.values() if r.only == "correct"],
         **packs_data(job, slots),
-        "decoding": _decoding_data(job, sizes.budget) if job.decoding else None,
+        "decoding": _decoding_data(job, tokens) if job.decoding else None,
         "bring_vectors": bring_vectors,
     }
 
@@ -205,7 +218,7 @@ def _needed(fit: Fit, recipes: dict[str, Recipe]) -> bool:
     return any(recipe.fit == fit.id for recipe in recipes.values())
 
 
-def _fit_data(fit: Fit, recipes: dict[str, Recipe], budget: Budget) -> dict[str, Any]:
+def _fit_data(fit: Fit, recipes: dict[str, Recipe], tokens: int) -> dict[str, Any]:
     """The fit at the places and blocks that these recipes ask for."""
     own = [recipe for recipe in recipes.values() if recipe.fit == fit.id]
     layers = tuple(sorted({block for recipe in own for block in recipe.blocks}))
@@ -215,7 +228,7 @@ def _fit_data(fit: Fit, recipes: dict[str, Recipe], budget: Budget) -> dict[str,
         "layers": layers,
         "labels": fit.labels,
         "places": [(place.site, place.position) for place in some.places],
-        "batches": [(task, count, sealed(batch)) for task, count, batch in fit_batches(some, budget.tokens)],
+        "batches": [(task, count, sealed(batch)) for task, count, batch in fit_batches(some, tokens)],
     }
 
 
@@ -227,16 +240,16 @@ def _recipe_data(recipe: Recipe) -> dict[str, Any]:
     return fields_of(recipe) | {"place": _place_data(recipe), "seed": recipe.seed}
 
 
-def _decoding_data(job: Job, budget: Budget) -> dict[str, Any]:
+def _decoding_data(job: Job, tokens: int) -> dict[str, Any]:
     decoding = job.decoding
     assert decoding is not None
-    present = [label for label, prompts in decoding.prompts.items() if any(chunks(prompts, budget.tokens))]
+    present = [label for label, prompts in decoding.prompts.items() if any(chunks(prompts, tokens))]
     code = {label: i for i, label in enumerate(present)}
     return {
         "k": decoding.section.k,
         "shots": len(decoding.section.shots),
         "batches": [
             (code[label], count, sealed(batch))
-            for label, count, batch in decoding_batches(decoding, job.layers, budget.tokens)
+            for label, count, batch in decoding_batches(decoding, job.layers, tokens)
         ],
     }

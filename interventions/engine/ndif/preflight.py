@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+from packaging.version import InvalidVersion, Version
+
 from interventions.engine.ndif.host import Host, Refusal, Trouble
 from interventions.errors import ModelError, RemoteRunError, SpecError
 from interventions.spec.sections import ModelSection
@@ -122,9 +124,32 @@ def _versions(host: Host) -> dict[str, str]:
 def _check_versions(host: Host, versions: dict[str, str]) -> None:
     """nnsight's request format changes between minor versions: a mismatch fails in ways that don't tell."""
     theirs, ours = versions.get("nnsight"), version("nnsight")
-    if theirs and theirs.split(".")[:2] != ours.split(".")[:2]:
+    if theirs and _minor(theirs) != _minor(ours):
         raise RemoteRunError(
             host.url,
             f"runs nnsight {theirs}, here is {ours}: requests of one are not understood by the other",
-            f"wait until the host has {'.'.join(ours.split('.')[:2])}, or use a patchboard made for nnsight {theirs}",
+            f"pip install nnsight=={theirs} with a patchboard that takes it, or wait until the host has {_minor(ours)}",
         )
+
+
+def version_notes(versions: dict[str, str]) -> list[str]:
+    """Differences that a run may have and its reader must know of. versions: as the host names them."""
+    theirs, ours = versions.get("nnsight"), version("nnsight")
+    notes = []
+    if not theirs:
+        notes.append(f"the host does not tell its nnsight, here is {ours}")
+    elif theirs != ours:
+        notes.append(f"the host runs nnsight {theirs}, here is {ours}")
+    found = versions.get("transformers")
+    if found and _minor(found) != _minor(version("transformers")):
+        notes.append(f"the host runs transformers {found}, here is {version('transformers')}: numbers may differ")
+    return notes
+
+
+def _minor(version: str) -> str:
+    """The line of a version: "0.8" of 0.8.2rc1, and of v0.8."""
+    try:
+        release = Version(version).release
+    except InvalidVersion:
+        return version
+    return ".".join(map(str, (*release, 0)[:2]))
