@@ -109,9 +109,6 @@ def check_section(section: ModelSection, device: str) -> None:
 def check_remote(plan: ModelPlan, device: str) -> None:
     """Raises for what a server cannot do, before anything is sent."""
     check_section(plan.section, device)
-    if any(recipe.method == "leace" for recipe in plan.recipes.values() if recipe.kind == "subspace"):
-        what = "leace is fitted by a package that servers do not have"
-        raise SpecError("vector.method", what, "use method: pca with --remote")
     for decoding in plan.decodings:
         check_k(decoding.section.k, sum(not p.excluded for rows in decoding.prompts.values() for p in rows))
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from interventions.engine.batch import Batch, Capture, make_batch, on_device
 from interventions.engine.batches import decoding_batches, fit_batches
 from interventions.engine.device import device_of
-from interventions.engine.families import architecture_of, head_dim_of
+from interventions.engine.families import architecture_of
 from interventions.engine.projection import projected
 from interventions.engine.steps import largest_moves, states_and_hits, update_statistics
 from interventions.engine.trace import Wiring, traced_forward
@@ -26,7 +26,6 @@ from interventions.plan.packing import lay_out
 from interventions.plan.packs import Budget
 from interventions.vectors.base import Place
 from interventions.vectors.statistics import PlaceStatistics
-from interventions.vectors.subspace import leace_fitters
 from tasks.base import NULL
 
 Scorer = Callable[..., Tensor]
@@ -145,21 +144,11 @@ class LocalEngine:
 
     def fit(self, fit: Fit, score: Scorer, step: Step = lambda _: None) -> dict[Place, PlaceStatistics]:
         """Statistics of the fit's prompts at each of its places; correctness by ``score`` (accuracy)."""
-        found = {place: self._statistics(fit, place) for place in fit.places}
+        found = {place: PlaceStatistics(fit.layers, fit.labels, fit.keep_states) for place in fit.places}
         for task, count, batch in fit_batches(fit, self.budget.tokens):
             update_statistics(self._pass, batch, task, count, score, found.values())
             step(count)
         return found
-
-    def _statistics(self, fit: Fit, place: Place) -> PlaceStatistics:
-        width = self._width(place.site)
-        leace = {only: leace_fitters(width, len(fit.layers), len(fit.labels)) for only in fit.leace}
-        return PlaceStatistics(fit.layers, fit.labels, leace)
-
-    def _width(self, site: str) -> int:
-        """Of the states at a site: d_model, or all heads' parts side by side."""
-        config = self.module.config
-        return config.num_attention_heads * head_dim_of(config) if site == "head" else config.hidden_size
 
     def projected(self, given: dict[int, Tensor]) -> dict[int, Tensor]:
         """Block -> rows of heads' outputs through its output projection, as ``vectors.function.Project`` says."""

@@ -71,7 +71,7 @@ def first_states(model: Any, architecture: dict[str, Any]) -> Tensor:
 
 def fitted(forward: Callable, batch_of: Callable, fit: dict[str, Any], score: Callable) -> dict[tuple, PlaceStatistics]:
     """Statistics of one fit at each of its places."""
-    found = {tuple(place): PlaceStatistics(fit["layers"], fit["labels"], {}) for place in fit["places"]}
+    found = {tuple(place): PlaceStatistics(fit["layers"], fit["labels"], fit["keep_states"]) for place in fit["places"]}
     for task, count, sealed in fit["batches"]:
         update_statistics(forward, batch_of(sealed), task, count, score, found.values())
     return found

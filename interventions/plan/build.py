@@ -153,7 +153,9 @@ class _Builder:
                 if key not in self.fits:
                     found = halves.prompts(prompter, "fit", halves.family.tasks, vector.shots, vector.prompts)
                     prompts = {task: tuple(rows) for task, rows in found.items()}
-                    self.fits[key] = Fit(f"fit{len(self.fits)}", prompts, halves.family.tasks, vector.shots, (), (), ())
+                    self.fits[key] = Fit(
+                        f"fit{len(self.fits)}", prompts, halves.family.tasks, vector.shots, (), (), False
+                    )
                     self.fit_recipes[self.fits[key].id] = []
                 ids[vector.shots, vector.prompts] = self.fits[key].id
                 self._note_setting(self.fits[key].id, point, _ROWS_FIELDS)
@@ -188,8 +190,8 @@ class _Builder:
             places = tuple(dict.fromkeys(recipe.place for recipe in recipes))
             _check_places(fit, places)
             layers = tuple(sorted({block for recipe in recipes for block in recipe.blocks}))
-            leace = tuple(sorted({r.only for r in recipes if r.kind == "subspace" and r.method == "leace"}))
-            fits.append(Fit(fit.id, fit.prompts, fit.labels, fit.shots, layers, places, leace))
+            keep_states = any(recipe.needs_states for recipe in recipes)
+            fits.append(Fit(fit.id, fit.prompts, fit.labels, fit.shots, layers, places, keep_states))
         plan = ModelPlan(
             section=self.section,
             facts=self.facts,

@@ -70,7 +70,7 @@ class Fit:
     shots: int
     layers: tuple[int, ...]
     places: tuple[Place, ...]
-    leace: tuple[str, ...]  # which of "correct", "all" a LEACE recipe asks for
+    keep_states: bool  # for LEACE, which needs more of them than their means
 
 
 @dataclass(frozen=True)

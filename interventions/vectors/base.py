@@ -54,6 +54,11 @@ class Recipe:
         return tuple(dict.fromkeys(block for block, *_ in self.heads)) if self.heads else (self.layer,)
 
     @property
+    def needs_states(self) -> bool:
+        """Whether means are not enough for it."""
+        return self.kind == "subspace" and self.method == "leace"
+
+    @property
     def seed(self) -> int:
         """Of a random counterpart: told by what it is a counterpart of."""
         return zlib.crc32(self.key.encode())

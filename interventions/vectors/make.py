@@ -43,13 +43,22 @@ def _finished(recipe: Recipe, fitted: Tensor | SubspaceTensors) -> Tensor | Subs
 def _fitted(recipe: Recipe, statistics: PlaceStatistics) -> Tensor | SubspaceTensors:
     if recipe.kind == "subspace":
         if recipe.method == "leace":
-            fitter = statistics.leace[recipe.only][statistics.layers.index(recipe.layer)]
-            return leace_subspace(fitter, recipe.rank)
+            return _leace(recipe, statistics)
         return pca_subspace(_means(recipe, recipe.plus, statistics), recipe.rank)
     vector = _means(recipe, recipe.plus, statistics).mean(0)
     if recipe.kind == "difference":
         vector = vector - _means(recipe, recipe.minus, statistics).mean(0)
     return vector
+
+
+def _leace(recipe: Recipe, statistics: PlaceStatistics) -> SubspaceTensors:
+    """Fitted once for all ranks and random counterparts."""
+    key = recipe.layer, recipe.only
+    if key not in statistics.erasers:
+        statistics.erasers[key] = leace_subspace(*statistics.labelled(*key))
+    whole = statistics.erasers[key]
+    left, right = whole.left[:, : recipe.rank], whole.right[: recipe.rank]
+    return SubspaceTensors(left.contiguous(), right.contiguous(), whole.center)
 
 
 def _means(recipe: Recipe, tasks: Sequence[str], statistics: PlaceStatistics) -> Tensor:

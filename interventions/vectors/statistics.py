@@ -5,7 +5,7 @@ These classes travel to a server by value, as source: plain ones, on torch and b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -34,15 +34,17 @@ class MeanFitter:
 
 class PlaceStatistics:
     """All that the recipes of one fit may ask of one place: means over correct and over all prompts,
-    and LEACE's covariances where a recipe wants them.
+    and for LEACE the states themselves, which are far fewer numbers than covariances of d_model squared.
 
     layers: the block of each entry of the layer axis. labels: tasks in label order (for LEACE).
-    leace: "correct" or "all" -> one fitter a layer, as ``subspace.leace_fitters`` makes them.
+    keep_states: whether a recipe wants LEACE.
     """
 
-    def __init__(self, layers: Sequence[int], labels: Sequence[str], leace: Mapping[str, list[Any]]):
-        self.layers, self.labels, self.leace = tuple(layers), tuple(labels), leace
+    def __init__(self, layers: Sequence[int], labels: Sequence[str], keep_states: bool):
+        self.layers, self.labels, self.keep_states = tuple(layers), tuple(labels), keep_states
         self.all, self.correct = MeanFitter(), MeanFitter()
+        self.states: list[tuple[str, Tensor, Tensor]] = []
+        self.erasers: dict[tuple[int, str], Any] = {}
 
     def update(self, task: str, states: Tensor, correct: Tensor) -> None:
         """states [prompt, layer, d_model]; correct [prompt] bool (Null counts as correct throughout)."""
@@ -50,13 +52,8 @@ class PlaceStatistics:
         self.all.update(task, states)
         if keep.any():
             self.correct.update(task, states[keep])
-        for only, fitters in self.leace.items():
-            chosen = states if only == "all" else states[keep]
-            label = torch.zeros(len(chosen), len(self.labels), dtype=torch.float64)
-            label[:, self.labels.index(task)] = 1
-            for i, fitter in enumerate(fitters):
-                if len(chosen):
-                    fitter.update(chosen[:, i].double(), label)
+        if self.keep_states:
+            self.states.append((task, states.cpu(), keep.cpu()))
 
     def is_finite(self) -> bool:
         """Whether no state held a NaN or an infinite number."""
@@ -74,3 +71,12 @@ class PlaceStatistics:
             source = self.correct if only == "correct" and self.correct.counts.get(task) else self.all
             rows.append(source.mean(task)[i])
         return torch.stack(rows)
+
+    def labelled(self, layer: int, only: str) -> tuple[Tensor, Tensor]:
+        """States [prompt, d_model] float64 at one block and labels [prompt]; tasks fall back as in ``means``."""
+        i, rows, labels = self.layers.index(layer), [], []
+        for task, states, keep in self.states:
+            chosen = states[keep, i] if only == "correct" and self.correct.counts.get(task) else states[:, i]
+            rows.append(chosen.double())
+            labels += [self.labels.index(task)] * len(chosen)
+        return torch.cat(rows), torch.tensor(labels)

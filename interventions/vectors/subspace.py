@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
-from concept_erasure import LeaceFitter
 from torch import Tensor
 
 from interventions.ops.base import SubspaceTensors
+
+LEACE_TOLERANCE = 0.01
+"""Of whitened states against labels: directions of smaller singular values tell nothing of them."""
 
 
 def pca_subspace(means: Tensor, rank: int) -> SubspaceTensors:
@@ -20,23 +22,43 @@ def pca_subspace(means: Tensor, rank: int) -> SubspaceTensors:
     return SubspaceTensors(left=right.T.contiguous(), right=right, center=center)
 
 
-def leace_fitters(width: int, layers: int, labels: int) -> list[LeaceFitter]:
-    """One fitter a layer, of states [d_model = width] and that many labels."""
-    return [LeaceFitter(width, labels, dtype=torch.float64) for _ in range(layers)]
+def leace_subspace(states: Tensor, labels: Tensor) -> SubspaceTensors:
+    """LEACE's oblique projection, one direction a label, the strongest first (all of them erase the labels linearly).
 
-
-def leace_subspace(fitter: LeaceFitter, rank: int) -> SubspaceTensors:
-    """LEACE's oblique projection, its ``rank`` strongest directions (all of them erase the labels linearly).
-
-    Source: Belrose et al. 2023, arXiv 2306.03819; through the concept-erasure package.
+    states [prompt, d_model], labels [prompt] in 0 … label - 1. Source: Belrose et al. 2023, arXiv 2306.03819, with
+    the covariance shrunk as in arXiv 1308.2608. Shrunk, a covariance S of n prompts is a S + c I: what is no multiple
+    of I lies in the span of the centred states, so their singular vectors replace matrices of d_model squared.
     """
-    eraser = fitter.eraser
-    assert eraser.bias is not None
-    return SubspaceTensors(
-        left=eraser.proj_left[:, :rank].contiguous(),
-        right=eraser.proj_right[:rank].contiguous(),
-        center=eraser.bias,
-    )
+    n, width = states.shape
+    center = states.mean(0)
+    u, s, vh = torch.linalg.svd(states - center, full_matrices=False)
+    variances = s.square() / n  # of S, along vh; none elsewhere
+    kept, isotropic = shrinkage(variances, n, width)
+    shrunk = kept * variances + isotropic
+    largest = shrunk.max().clamp(min=isotropic) if len(s) < width else shrunk.max()
+    mask = shrunk > largest * width * torch.finfo(shrunk.dtype).eps
+    deviation = shrunk.clamp(min=0).sqrt()
+    whitening = torch.where(mask, 1 / deviation, 0.0)
+    one_hot = torch.nn.functional.one_hot(labels).to(states.dtype)
+    cross = s[:, None] * (u.T @ (one_hot - one_hot.mean(0))) / (n - 1)
+    found, strength, _ = torch.linalg.svd(whitening[:, None] * cross, full_matrices=False)
+    found = found * (strength > LEACE_TOLERANCE)
+    left = vh.T @ (torch.where(mask, deviation, 0.0)[:, None] * found)
+    right = (found.T * whitening) @ vh
+    return SubspaceTensors(left=left, right=right, center=center)
+
+
+def shrinkage(variances: Tensor, n: int, width: int) -> tuple[float, float]:
+    """(a, c) of the optimal linear shrinkage a S + c I of a covariance S. variances: its eigenvalues but for zeros.
+
+    Source: Bodnar, Gupta, Parolya 2014, arXiv 1308.2608.
+    """
+    trace, square = float(variances.sum()), float(variances.square().sum())
+    spread = square - trace**2 / width
+    if spread <= 0:  # isotropic already, or nothing at all
+        return 0.0, trace / width
+    kept = 1 - trace**2 / n / spread
+    return kept, (1 - kept) * trace / width
 
 
 def random_subspace(like: SubspaceTensors, generator: torch.Generator) -> SubspaceTensors:

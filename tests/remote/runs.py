@@ -28,10 +28,12 @@ def tree_of(snapshot: Snapshot, **changes: Any) -> dict[str, Any]:
     """Every kind of operand, an op on single heads and one with other prompts' states, over the served model."""
     vector = {"mean": "same_task", "shots": 1, "prompts": 3}
     subspace = {"subspace": "tasks", "rank": 2, "shots": 1, "prompts": 3}
+    erased = {**subspace, "method": "leace"}
     function = {"function_vector": "same_task", "heads": [[3, 1], [0, 2], [3, 0]], "shots": 1, "prompts": 3}
     sections = {
         "p": {"op": "patch", "vector": vector, "layers": "all"},
         "a": {"op": "ablate", "vector": subspace, "layers": [1, 3]},
+        "e": {"op": "ablate", "vector": erased, "layers": [1]},
         "f": {"op": "add", "vector": function, "layers": [2]},
         "h": {"op": "zero", "site": "head", "layers": [0, 2]},
         "r": {"op": "resample", "source": "other_task", "layers": [2], "position": "query"},

@@ -138,17 +138,9 @@ def test_what_is_known_at_home_comes_first(server, llama_snapshot, tmp_path, mon
     assert "is not to be asked" in line and set(asked) == {"openai-community/gpt2"}
 
 
-@pytest.mark.slow
 def test_what_a_server_cannot_do(server, llama_snapshot, tmp_path):
     assert "embedded model" in refused(llama_snapshot, server, tmp_path, "--model", "embedded")
     assert "--device" in refused(llama_snapshot, server, tmp_path, "--device", "cpu")
-    leace = {"e": {"op": "ablate", "vector": {"subspace": "tasks", "rank": 1, "method": "leace", "shots": 1}}}
-    spec = {**tree_of(llama_snapshot), "interventions": leace}
-    from tests.remote.runs import done, start
-
-    process = start(llama_snapshot, server, write(spec, tmp_path / "leace.yaml"), tmp_path / "run")
-    status, _, err = done(process)
-    assert status == 2 and "leace" in err and len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("flag, value", [("--patience", "0"), ("--job-tokens", "-3")])

@@ -2,13 +2,14 @@
 
 import pytest
 import torch
+from concept_erasure import LeaceFitter
 
 from interventions.ops import OPS
 from interventions.store.vectors import load_vectors, save_vectors
 from interventions.vectors.base import Place, Recipe
 from interventions.vectors.make import make
 from interventions.vectors.statistics import PlaceStatistics
-from interventions.vectors.subspace import leace_fitters
+from interventions.vectors.subspace import leace_subspace
 from tasks.base import NULL
 
 PLACE, WIDTH, LAYERS = Place("resid_post", '"last"'), 10, (2, 5)
@@ -31,9 +32,7 @@ def data():
 @pytest.fixture(scope="module")
 def statistics(data):
     states, correct = data
-    found = PlaceStatistics(
-        LAYERS, LABELS, {only: leace_fitters(WIDTH, len(LAYERS), len(LABELS)) for only in ("all", "correct")}
-    )
+    found = PlaceStatistics(LAYERS, LABELS, keep_states=True)
     for task in LABELS:  # in uneven batches
         for piece in (slice(0, 7), slice(7, 8), slice(8, None)):
             found.update(task, states[task][piece].float(), correct[task][piece])
@@ -80,7 +79,36 @@ def test_erasure_makes_class_means_equal_and_they_were_unequal(data, statistics,
     before = torch.stack([states[task][:, 1].mean(0) for task in LABELS])
     spread = lambda means: (means - means.mean(0)).norm(dim=1).max().item()  # noqa: E731
     assert spread(before) > 2
-    assert spread(after) < (1e-4 if method == "pca" else 0.15)  # LEACE shrinks its covariance: not exact
+    assert spread(after) < 1e-4
+
+
+@pytest.mark.parametrize("width, prompts", [(10, 400), (64, 40), (200, 60), (3, 50), (16, 17)])
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 300.0])
+def test_leace_is_that_of_its_authors(width, prompts, scale):
+    """More prompts than dimensions and fewer, isotropic or with one huge direction: the same projection."""
+    generator = torch.Generator().manual_seed(width)
+    labels = torch.arange(prompts) % len(LABELS)
+    centres = torch.randn(len(LABELS), width, generator=generator, dtype=torch.float64)
+    states = centres[labels] + torch.randn(prompts, width, generator=generator, dtype=torch.float64) + 5
+    states[:, 0] *= scale
+    eraser = LeaceFitter.fit(states, torch.nn.functional.one_hot(labels).double()).eraser
+    found = leace_subspace(states, labels)
+    assert eraser.bias is not None
+    torch.testing.assert_close(found.center, eraser.bias)
+    for rank in range(1, len(LABELS)):
+        ours = found.left[:, :rank] @ found.right[:rank]
+        theirs = eraser.proj_left[:, :rank] @ eraser.proj_right[:rank]
+        assert (ours - theirs).norm() < 1e-8 * theirs.norm(), rank
+
+
+def test_leace_of_a_task_without_correct_prompts_uses_all_of_it(data):
+    states, correct = data
+    found = PlaceStatistics(LAYERS, LABELS, keep_states=True)
+    for task in LABELS:
+        found.update(task, states[task].float(), correct[task] & (task != "B"))
+    _, labels = found.labelled(5, "correct")
+    counts = {task: int((labels == i).sum()) for i, task in enumerate(LABELS)}
+    assert counts == {"A": int(correct["A"].sum()), "B": 80, "C": int(correct["C"].sum()), NULL: 160}
 
 
 def test_pca_of_full_rank_holds_all_differences_and_of_lower_rank_the_largest(data, statistics):
@@ -125,7 +153,7 @@ def test_operands_lie_in_memory_as_a_file_gives_them_back(statistics, tmp_path, 
 
 def test_a_task_without_correct_prompts_is_named(data):
     states, correct = data
-    found = PlaceStatistics(LAYERS, LABELS, {})
+    found = PlaceStatistics(LAYERS, LABELS, keep_states=False)
     found.update("A", states["A"].float(), torch.zeros_like(correct["A"]))
     found.update("B", states["B"].float(), correct["B"])
     assert found.lacks_correct() == ["A"]

@@ -227,6 +227,7 @@ def _fit_data(fit: Fit, recipes: dict[str, Recipe], tokens: int) -> dict[str, An
         "id": fit.id,
         "layers": layers,
         "labels": fit.labels,
+        "keep_states": any(recipe.needs_states for recipe in own),
         "places": [(place.site, place.position) for place in some.places],
         "batches": [(task, count, sealed(batch)) for task, count, batch in fit_batches(some, tokens)],
     }

@@ -47,7 +47,7 @@ def planned(settings: Settings, study: Study) -> Planned:
         for vector in filter(None, (part.vector for part in variant.section.parts)):
             key = vector.shots, vector.prompts
             if key not in fits:
-                fits[key] = Fit(f"fit{len(fits)}", prompts("fit", *key), names, vector.shots, (), (), ())
+                fits[key] = Fit(f"fit{len(fits)}", prompts("fit", *key), names, vector.shots, (), (), False)
     fit_ids = {key: fit.id for key, fit in fits.items()}
     recipes: dict[str, Recipe] = {}
     groups = []
@@ -104,8 +104,10 @@ class _OpenGroup:
 
 def _closed(fit: Fit, recipes: dict[str, Recipe]) -> Fit:
     own = [recipe for recipe in recipes.values() if recipe.fit == fit.id]
-    leace = tuple(sorted({r.only for r in own if r.kind == "subspace" and r.method == "leace"}))
     places = tuple(dict.fromkeys(recipe.place for recipe in own))
     return replace(
-        fit, layers=tuple(sorted({block for recipe in own for block in recipe.blocks})), places=places, leace=leace
+        fit,
+        layers=tuple(sorted({block for recipe in own for block in recipe.blocks})),
+        places=places,
+        keep_states=any(recipe.needs_states for recipe in own),
     )
