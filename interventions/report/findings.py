@@ -60,9 +60,10 @@ def _of_point(name: str, point: Mapping[str, Any], metric: str) -> Iterator[str]
     )
     if covers_zero(point):
         yield "That is not told apart from no effect." + _room(point, metric)
-    if axis and point.get("causal"):
+    elif axis and point.get("causal"):
         layers = f"layer{'s' * (len(point['causal']) > 1)} {spans(point['causal'])}"
-        yield f"The interval of the effect of editing {_AXES[axis].format(layers)} leaves out zero, at no other layer."
+        edited = _AXES[axis].format(layers)
+        yield f"Over all queries, the interval of editing {edited} leaves out zero, at no other layer."
     yield from _controls(point)
     if point.get("conversion"):
         rates = (f"{plain(entry['patched'])} ({control or 'itself'})" for control, entry in point["conversion"].items())

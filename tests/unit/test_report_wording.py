@@ -123,12 +123,13 @@ def test_layers_with_all_behind_or_before_them_are_told_so():
     onwards, upto = sentences("onwards"), sentences("upto", best_layer=3, layers="0,1,2,3")
     assert "at layers 1-3 together (from layer 1 on), where" in onwards
     assert "at layers 0-3 together (up to layer 3), where" in upto
-    assert "The interval of the effect of editing from layers 0-1 on leaves out zero, at no other layer." in onwards
-    assert "The interval of the effect of editing up to layers 0-1 leaves out zero" in upto
+    assert "Over all queries, the interval of editing from layers 0-1 on leaves out zero, at no other layer." in onwards
+    assert "the interval of editing up to layers 0-1 leaves out zero" in upto
     assert "CD after layer 1 is 0.90" in onwards and "CD after layer 3 is 0.90" in upto
     assert "Over 4 layers, CD after each and the effect of editing from it on have rank correlation" in onwards
     assert "at layer 3 CD is high, yet the interval of the effect of editing from there on covers zero" in onwards
     assert "the effect of editing up to there covers zero" in upto
+    assert "leaves out zero" not in sentences("onwards", ci_high=0.1), "nothing is claimed beside what is taken back"
     alone = sentences(None)
     assert "at layers 1-3 together, where" in alone and "leaves out zero" not in alone and "CD there is" in alone
 
