@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from interventions.errors import SpecError
@@ -22,20 +23,32 @@ def overrides_apart(parser: argparse.ArgumentParser, arguments: Sequence[str]) -
 
     An override is what looks like a flag with a value and is none of the parser's own.
     """
-    known = _flags_of(parser)
+    known = {flag for action in _actions_of(parser) for flag in action.option_strings}
     overrides = [
         each for each in arguments if each.startswith("--") and "=" in each and each.split("=")[0] not in known
     ]
     return overrides, [each for each in arguments if each not in overrides]
 
 
-def _flags_of(parser: argparse.ArgumentParser) -> set[str]:
-    """Its flags and its commands'."""
-    found = {flag for action in parser._actions for flag in action.option_strings}
+def with_negative_values(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> list[str]:
+    """``--layers -1,-2`` as ``--layers=-1,-2``: argparse takes what begins so for a flag, unless it is one number."""
+    takes = {flag for action in _actions_of(parser) for flag in action.option_strings if action.nargs is None}
+    joined: list[str] = []
+    for given in arguments:
+        if re.match(r"-\d", given) and joined and joined[-1] in takes:
+            joined[-1] += f"={given}"
+        else:
+            joined.append(given)
+    return joined
+
+
+def _actions_of(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """Its own and its commands'."""
     for action in parser._actions:
+        yield action
         if isinstance(action, argparse._SubParsersAction):
-            found = found.union(*map(_flags_of, action.choices.values()))
-    return found
+            for each in action.choices.values():
+                yield from _actions_of(each)
 
 
 def add_trust_flag(group: Any) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from interventions.arguments import add_trust_flag, overrides_apart, prepare_libraries
+from interventions.arguments import add_trust_flag, overrides_apart, prepare_libraries, with_negative_values
 from interventions.errors import SpecError
 from interventions.track.mode import CHOICES
 from interventions.user_paths import expanded
@@ -51,7 +51,7 @@ def carried_out(
 
 def parsed(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """What the parser knows, and overrides of the spec."""
-    overrides, others = overrides_apart(parser, arguments)
+    overrides, others = overrides_apart(parser, with_negative_values(parser, arguments))
     known, rest = parser.parse_known_args(_with_bare_remote(others))
     return known, [*overrides, *rest]
 
@@ -121,11 +121,15 @@ def study_of(args: argparse.Namespace, rest: Sequence[str]) -> Any:
 def _asked(args: argparse.Namespace, rest: Sequence[str], exact: Mapping[str, Any]) -> Any:
     """exact: as ``parse_overrides`` takes it."""
     from interventions.spec.load import load_study
-    from interventions.spec.overrides import parse_overrides
+    from interventions.spec.overrides import parse_overrides, text_of_flag
 
     overrides = {
-        path: value
-        for path, value in (("model.name", args.model), ("model.revision", args.revision), ("model.dtype", args.dtype))
+        f"model.{field}": text_of_flag(value, flag)
+        for field, flag, value in (
+            ("name", "--model", args.model),
+            ("revision", "--revision", args.revision),
+            ("dtype", "--dtype", args.dtype),
+        )
         if value is not None
     }
     overrides |= parse_overrides(rest, exact=exact)

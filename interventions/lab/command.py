@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from interventions.arguments import Parser, add_trust_flag
 from interventions.engine.trust import trust_code
 from interventions.errors import PatchboardError, SpecError
-from interventions.lab.settings import load_settings
+from interventions.lab.settings import ExperimentSettings, load_settings
 from interventions.spec.fields import kinds_at
 from interventions.user_paths import expanded
 
@@ -31,7 +29,7 @@ class Experiment:
     """
 
     description: str
-    settings: type[BaseModel]
+    settings: type[ExperimentSettings]
     small: Path
     full: Path
     plan: Callable[[Any], dict[str, Any]]

@@ -40,18 +40,16 @@ def layers_of_flag(text: str, flag: str) -> Any:
     >>> [layers_of_flag(text, "--layers") for text in (":4", "[0, 1]", "{upto: all}")]
     [':4', [0, 1], {'upto': 'all'}]
     """
-    with refused_at(flag):
-        # the short forms are no YAML: it takes -4: for a mapping
-        value = plain(parse_yaml(text, flag, none_is_null=True)) if text.lstrip()[:1] in tuple("[{\"'") else text
-        several = value["sweep"] if isinstance(value, Mapping) and set(value) == {"sweep"} else None
-        for i, each in enumerate(several if isinstance(several, list) else ()):
-            try:
-                canonical_layers(each)
-            except Refusal as refusal:
-                raise refusal.inside("sweep", i) from None
-        if not isinstance(several, list):
-            canonical_layers(value)
-        return value
+    value: Any = text
+    if text.lstrip()[:1] in tuple("[{\"'"):  # the short forms are no YAML: it takes -4: for a mapping
+        with refused_at(flag):
+            value = plain(parse_yaml(text, flag, none_is_null=True))
+    if isinstance(value, Mapping) and set(value) == {"sweep"} and isinstance(value["sweep"], list):
+        for i, each in enumerate(value["sweep"]):
+            check_layers(each, f"{flag}.sweep[{i}]")
+    else:
+        check_layers(value, flag)
+    return value
 
 
 def with_form_of(former: Any, layers: Any) -> Any:

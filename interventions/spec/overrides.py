@@ -58,6 +58,15 @@ def parse_overrides(
     return found
 
 
+def text_of_flag(text: str, flag: str) -> Any:
+    """What a flag says that stands for a field of text: its text as it is, or YAML of a sweep.
+
+    >>> text_of_flag("1234567", "--revision"), text_of_flag("{sweep: [step1, step2]}", "--revision")
+    ('1234567', {'sweep': ['step1', 'step2']})
+    """
+    return parse_yaml(text, flag, none_is_null=True) if re.match(r"\s*\{\s*['\"]?sweep\b", text) else text
+
+
 def _nearest(flag: str, parts: Sequence[str], known: Sequence[str]) -> str:
     first = "--" + parts[0]
     remedy = suggest(first, known)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interventions.errors import SpecError
-from interventions.spec.layers import check_layers, parse_layers
+from interventions.spec.layers import check_layers, layers_of_flag, parse_layers
 from interventions.spec.positions import POSITIONS, check_position_syntax
 from tests.unit.spec_trees import untimed
 
@@ -106,6 +106,40 @@ def test_syntax_refuses(value: Any):
     with pytest.raises(SpecError) as caught:
         check_layers(value, "x")
     assert caught.value.where.startswith("x")
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [(["--layers", "all"], "all"), (["--layers", "[0, 1]"], [0, 1]), (["--layers=[0, 1]"], [0, 1]), (["--layers=3,5"], "3,5"),
+     (["--layers", "-1"], "-1"), (["--layers", "-1,-2"], "-1,-2"), (["--layers=-1,-2"], "-1,-2"), (["--layers", "-4:"], "-4:"),
+     (["--layers=:4"], ":4"), (["--layers=0:80:4"], "0:80:4"), (["--layers={'onwards': [0, 2]}"], {"onwards": [0, 2]}),
+     (["--layers", "{together: all}"], {"together": "all"}), (["--layers={sweep: [0, [1, 2]]}"], {"sweep": [0, [1, 2]]}),
+     (['--layers="3"'], "3")],
+)  # fmt: skip
+def test_the_flag_takes_every_form_of_the_spec(given: list[str], meant: Any):
+    from interventions.arguments import Parser
+    from interventions.running import add_run_flags, parsed
+
+    script, command = Parser(), Parser()
+    script.add_argument("spec", nargs="?")
+    inner = command.add_subparsers().add_parser("run")
+    for parser in (script, inner):
+        add_run_flags(parser)
+    for parser, before in ((script, []), (command, ["run"])):
+        args, rest = parsed(parser, [*before, *given])
+        assert (layers_of_flag(args.layers, "--layers"), rest) == (meant, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("[0, x]", "--layers[1]: found the text 'x', expected a layer's number; write whole numbers"),
+     ("{sweep: [all, {onward: 1}]}", "--layers.sweep[1]: found the mapping {onward: 1}, expected layers; did you mean 'onwards'?"),
+     ("[0, 1", "--layers:1: is no YAML"), ("all layers", "--layers: found the text 'all layers', expected layers;")],
+)  # fmt: skip
+def test_the_flag_refuses_in_the_specs_words(text: str, message: str):
+    with pytest.raises(SpecError) as caught:
+        layers_of_flag(text, "--layers")
+    assert str(caught.value).startswith(message)
 
 
 @pytest.mark.parametrize("value", [*POSITIONS, 0, -3, ["last", "query"], [0, "last"]])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from interventions.errors import SpecError
 from interventions.spec import apply_overrides, dump_yaml, load_study, parse_overrides, study_of
+from interventions.spec.overrides import text_of_flag
 from tests.unit.spec_trees import EDIT, GLOBAL, put, trees, untimed
 
 SPEC = """
@@ -166,3 +167,9 @@ def test_an_override_of_a_whole_section_may_hold_spaces():
     overrides, others = overrides_apart(parser, given)
     assert overrides == ["--metrics=[accuracy, kl]", "--a.b={mean: same_task, shots: 1}"]
     assert others == ["run", "a.yaml", "--model=my folder"]
+
+
+def test_flags_of_text_take_a_sweep_and_else_the_text_as_it_is():
+    assert text_of_flag("{sweep: [step1, 512]}", "--revision") == {"sweep": ["step1", 512]}
+    for text in ("1234567", "1e5", "null", "{x}", "a: b"):
+        assert text_of_flag(text, "--revision") == text

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from argparse import ArgumentTypeError
 
 
 def counts(text: str) -> tuple[int, ...]:
-    """``"1,2,4"`` -> (1, 2, 4). Raises ArgumentTypeError unless all are whole numbers above 0 that rise.
+    """``"1,2,4"`` or ``"[1, 2, 4]"`` -> (1, 2, 4). Raises ArgumentTypeError unless all are whole numbers above 0 that
+    rise.
 
-    >>> counts("1, 5")
-    (1, 5)
+    >>> counts("1, 5"), counts("[1, 5]")
+    ((1, 5), (1, 5))
     """
-    parts = text.split(",")
+    listed = re.fullmatch(r"\s*\[(.*)\]\s*", text)
+    parts = (listed[1] if listed else text).split(",")
     if not all(part.strip().isdecimal() for part in parts):
         raise ArgumentTypeError(f"found '{text}', expected whole numbers as in 1,2,4")
     found = tuple(map(int, parts))
