@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from interventions.errors import TaskError
+from interventions.spec.refusal import Refusal
 from interventions.spec.sections import Section
 from interventions.user_paths import expanded
 from tasks import grammar
@@ -23,6 +24,7 @@ from tasks.base import FAMILIES, NULL, Item
 from tasks.files import sha256_of
 from tasks.hub import HubOptions, local_files
 from tasks.sentences import TAG_NAMES, TAGS, Corpus, Sentence, TagCounts, Word, shipped
+from tasks.written import Read, Words
 
 GENERATED = 4000
 """Sentences of the pool that the grammar yields; it can yield many millions."""
@@ -58,6 +60,11 @@ class PosOptions(Section):
     )
     treebank: str | None = Field(None, description="path of a CoNLL-U file; implies source: treebank")
     dataset: DatasetOptions | None = Field(None, description="implies source: hub")
+    words: Words = Field(
+        "auto",
+        description="of a treebank or dataset: written: what stands between spaces; tokens: each token; auto: tokens"
+        " where fewer than half of neighbouring ones are apart by a space, as in Chinese",
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> PosOptions:
@@ -69,6 +76,9 @@ class PosOptions(Section):
             raise ValueError(f"source {self.source} does not read {given[0]}; leave one of the two out")
         if self.source == "treebank" and not given:
             raise ValueError("source treebank needs treebank; give it")
+        if self.words != "auto" and not given and self.source != "hub":
+            what = f"found {self.words}, but only a treebank or a dataset has tokens to choose from"
+            raise Refusal(what, "give one, or leave it out", ("words",))
         return self
 
     def chosen(self, embedded: bool) -> Source:
@@ -108,23 +118,36 @@ class PartsOfSpeech:
         """The usable sentences of a source that is not generated. Raises TaskError where there is none."""
         if self.source == "sentences":
             return Corpus.of(shipped())
+        read = self._read
+        corpus = Corpus.of(read)
+        if not corpus.sentences:
+            why = "; ".join(f"{count} {reason}" for reason, count in corpus.excluded.items()) or "it is empty"
+            why += f"; {read.untagged} of {read.tags} words have no tag" * (read.untagged > 0)
+            never = [tag for tag in TAGS if not corpus.tags[tag].sentences]
+            if 0 < len(never) < len(TAGS):
+                why += f"; none has a word tagged {', '.join(never)}"
+            bank = self.source == "treebank"
+            raise TaskError(
+                "tasks.treebank" if bank else "tasks.dataset",
+                f"none of the {corpus.read} sentences of '{self._name}' holds all six parts of speech ({why})",
+                f"give a larger one, with universal{' (UPOS)' * bank} or Penn{' (XPOS)' * bank} tags",
+            )
+        return corpus
+
+    @property
+    def _name(self) -> str:
+        return self.options.treebank or self.dataset.name
+
+    @cached_property
+    def _read(self) -> Read:
+        """What a source outside of the package holds. Raises TaskError where it cannot be read."""
         # conllu is wanted by those who read a treebank only
         from tasks.treebank import read_conllu, read_dataset
 
         if self.source == "treebank":
             assert self.options.treebank is not None
-            name, found = self.options.treebank, read_conllu(self.options.treebank)
-        else:
-            name, found = self.dataset.name, read_dataset(**self.dataset.model_dump())
-        corpus = Corpus.of(found)
-        if not corpus.sentences:
-            why = "; ".join(f"{count} {reason}" for reason, count in corpus.excluded.items()) or "it is empty"
-            raise TaskError(
-                "tasks.treebank" if self.source == "treebank" else "tasks.dataset",
-                f"none of the {corpus.read} sentences of '{name}' holds all six parts of speech ({why})",
-                "give a larger one, with universal or Penn tags",
-            )
-        return corpus
+            return read_conllu(self.options.treebank, self.options.words)
+        return read_dataset(**self.dataset.model_dump(), kind=self.options.words)
 
     @property
     def dataset(self) -> DatasetOptions:
@@ -160,6 +183,8 @@ class PartsOfSpeech:
             facts |= {"file": self.options.treebank, "sha256": sha256_of(self.options.treebank)}
         if self.source == "hub":
             facts["dataset"] = self.dataset.model_dump()
+        if self.source != "sentences":
+            facts |= {"word": self._read.words, "tokens_apart": self._read.apart}
         facts["tags"] = {task: list(names) for task, names in TAG_NAMES.items()}
         return {**facts, **self.corpus.describe()}
 

@@ -49,8 +49,8 @@ _TEMPLATES.filters["text"] = lambda value: json.dumps(value, ensure_ascii=False)
 
 _NAMES = frozenset(
     "json Path np torch AutoTokenizer TransformersModel LeaceFitter NamedTuple SubspaceTensors REMOTE MODEL DTYPE "
-    "model states tokens_of run operand_of on clean_states fit_pass states_of means leace function_vector FIT FIT_FILE PASSED "
-    "PLACES fitted single METRICS CONVERSION measured QUERIES CELLS VECTORS values_of shown main".split()
+    "model states tokens_of run operand_of on clean_states fit_pass states_of means leace function_vector FIT FIT_FILE "
+    "PASSED PLACES fitted single METRICS CONVERSION measured QUERIES CELLS VECTORS values_of shown main".split()
 )
 """What the template itself defines."""
 

@@ -93,7 +93,7 @@ def _tree(path: Path) -> Mapping[str, Any]:
     import yaml
 
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise SpecError(str(path), f"cannot be read ({reason})", "give the path of a sweep file") from None

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interventions.errors import TaskError
+from interventions.errors import SpecError, TaskError
 from interventions.spec.sections import TasksSection
 from tasks.resolve import build_family
 from tasks.sentences import TAGS, tag_of
-from tasks.treebank import as_written, read_conllu, read_dataset
+from tasks.treebank import read_conllu, read_dataset
+from tasks.written import as_written
 
 EWT = Path(__file__).parents[3] / "shared" / "data" / "ud_english_ewt" / "en_ewt-ud-dev.conllu"
 
@@ -136,6 +137,75 @@ def test_unusable_files_are_named(tmp_path, content, says):
     with pytest.raises(TaskError, match="tasks.treebank") as caught:
         family.pool(0)
     assert says in caught.value.what and "bad.conllu" in caught.value.what
+
+
+def conllu(*words: str, spaces: bool = False, text: bool = True) -> str:
+    """A sentence of FORM/UPOS/XPOS words."""
+    parts = [word.split("/") for word in words]
+    misc = "_" if spaces else "SpaceAfter=No"
+    lines = [f"{i}\t{form}\t_\t{upos}\t{xpos}\t_\t_\t_\t_\t{misc}" for i, (form, upos, xpos) in enumerate(parts, 1)]
+    named = ["# text = " + " ".join(f for f, *_ in parts) if spaces else "# text = " + "".join(f for f, *_ in parts)]
+    return "\n".join([*(named if text else []), *lines]) + "\n\n"
+
+
+CHINESE = "我/PRON/PN 很/ADV/AD 快/ADJ/VA 在/ADP/P 书店/NOUN/NN 买/VERB/VV 书/NOUN/NN 。/PUNCT/PU".split()
+PENN = "She/_/PRP sold/_/VBD old/_/JJ maps/_/NNS slowly/_/RB in/_/IN Rome/_/NNP".split()
+
+
+def pos(file, content: str, **options):
+    file.write_text(content, encoding=options.pop("encoding", "utf-8"))
+    return build_family(TasksSection(family="pos", treebank=str(file), include_null=False, **options), embedded=False)
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_without_word_spaces_the_tokens_are_the_words(tmp_path, text):
+    """With the running text, and from SpaceAfter=No where the file has none."""
+    family = pos(tmp_path / "zh.conllu", conllu(*CHINESE, text=text))
+    (item,) = family.pool(0)
+    assert item.input == "我很快在书店买书。"
+    assert item.answers == dict(zip(TAGS, "书店 快 买 很 在 我".split(), strict=True))
+    facts = family.describe()
+    assert (facts["word"], facts["tokens_apart"]) == ("tokens", 0.0)
+
+
+def test_what_a_word_is_can_be_said(tmp_path):
+    content = conllu(*CHINESE)
+    with pytest.raises(TaskError) as caught:
+        pos(tmp_path / "zh.conllu", content, words="written").pool(0)
+    assert "1 the first word of a tag is part of a contraction or compound" in caught.value.what
+    (sentence,) = read_conllu(str(tmp_path / "zh.conllu"), "written")
+    assert [word.form for word in sentence.words] == ["我很快在书店买书"]
+    english = CONTRACTED
+    (tmp_path / "en.conllu").write_text(english)
+    found = read_conllu(str(tmp_path / "en.conllu"))
+    assert (found.words, found.apart) == ("written", 1.0), "a few contractions make no language without spaces"
+    (sentence,) = read_conllu(str(tmp_path / "en.conllu"), "tokens")
+    assert "well" in [word.form for word in sentence.words]
+    with pytest.raises(SpecError, match="tasks.words: found tokens, but only a treebank or a dataset"):
+        build_family(TasksSection(family="pos", words="tokens"), embedded=True)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_penn_tags_where_universal_ones_are_empty_and_a_byte_order_mark(tmp_path, encoding):
+    family = pos(tmp_path / "penn.conllu", conllu(*PENN, spaces=True), encoding=encoding)
+    (item,) = family.pool(0)
+    assert item.answers == dict(zip(TAGS, "maps old sold slowly in She".split(), strict=True))
+
+
+def test_the_cause_is_told_with_counts(tmp_path):
+    def what(*sentences: str) -> str:
+        with pytest.raises(TaskError) as caught:
+            pos(tmp_path / "a.conllu", "".join(sentences)).pool(0)
+        assert caught.value.remedy == "give a larger one, with universal (UPOS) or Penn (XPOS) tags"
+        return caught.value.what
+
+    bare = conllu("a/_/_", "b/_/_", spaces=True)
+    assert what(bare, bare).endswith("(2 lacks one of the six parts of speech; 4 of 4 words have no tag)")
+    known = conllu("a/NOUN/_", "b/VERB/_", spaces=True)
+    assert what(bare, known).endswith(
+        "(2 lacks one of the six parts of speech; 2 of 4 words have no tag;"
+        " none has a word tagged adjective, adverb, preposition, pronoun)"
+    )
 
 
 ROWS = [
