@@ -48,9 +48,9 @@ _TEMPLATES = jinja2.Environment(
 _TEMPLATES.filters["text"] = lambda value: json.dumps(value, ensure_ascii=False)
 
 _NAMES = frozenset(
-    "json Path np torch AutoTokenizer TransformersModel LeaceFitter NamedTuple SubspaceTensors REMOTE MODEL DTYPE "
-    "model states tokens_of run operand_of on clean_states fit_pass states_of means leace function_vector FIT FIT_FILE "
-    "PASSED PLACES fitted single METRICS CONVERSION measured QUERIES CELLS VECTORS values_of shown main".split()
+    "json Path np torch AutoTokenizer TransformersModel NamedTuple SubspaceTensors REMOTE MODEL DTYPE model states "
+    "tokens_of run operand_of on clean_states fit_pass states_of means leace function_vector FIT FIT_FILE PASSED "
+    "PLACES fitted single METRICS CONVERSION measured QUERIES CELLS VECTORS values_of shown main".split()
 )
 """What the template itself defines."""
 
@@ -171,12 +171,11 @@ def _imports(has: Mapping[str, Any], fitted: bool) -> set[str]:
     lines = {"import numpy as np", "import torch", "from nnsight import TransformersModel"}
     lines |= {"from transformers import AutoTokenizer"}
     lines |= {"import json", "from pathlib import Path"} if fitted else set()
-    lines |= {"from typing import NamedTuple"} if has["has_subspace"] else set()
-    return lines | ({"from concept_erasure import LeaceFitter"} if has["has_leace"] else set())
+    return lines | ({"from typing import NamedTuple"} if has["has_subspace"] else set())
 
 
 def _is_foreign(line: str) -> bool:
-    return line.split()[1] in ("numpy", "torch", "nnsight", "transformers", "concept_erasure")
+    return line.split()[1] in ("numpy", "torch", "nnsight", "transformers")
 
 
 def _sorted(lines: Iterable[str]) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any
 from interventions.errors import SpecError
 from interventions.ops import SubspaceTensors
 
-_AT_HAND = {"torch", "numpy", "concept_erasure"}
+_AT_HAND = {"torch", "numpy"}
 """Packages that a script may import, beside Python's own."""
 
 Edit = tuple[int, int, str]

@@ -33,7 +33,7 @@ OPERANDS = {
     "state": {"source": "same_task"},
     "none": {},
 }
-ALLOWED = {"torch", "numpy", "nnsight", "transformers", "concept_erasure"} | set(sys.stdlib_module_names)
+ALLOWED = {"torch", "numpy", "nnsight", "transformers"} | set(sys.stdlib_module_names)
 WITHIN = 1e-5
 
 
