@@ -11,10 +11,11 @@ from typing import Any
 from interventions.arguments import prepare_libraries
 from interventions.errors import SpecError
 from interventions.running import add_spec_flags, study_of
+from interventions.user_paths import expanded
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("spec", type=Path, metavar="SPEC.yaml", help="a spec, or the folder of a run")
+    parser.add_argument("spec", type=expanded, metavar="SPEC.yaml", help="a spec, or the folder of a run")
     add_spec_flags(parser)
     which = parser.add_argument_group("which cells (names apart by commas, or all)")
     which.add_argument("--intervention", metavar="NAMES", help="default: all")
@@ -27,8 +28,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--setting", action="append", default=[], metavar="PATH=VALUE",
         help="a value of a swept field; default: its first value",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, metavar="FILE.py", help="where to (default: NAME.py)")
-    parser.add_argument("--run", type=Path, metavar="DIR", help="the run to compare with (default: runs/NAME-DIGEST)")
+    parser.add_argument("--out", type=expanded, metavar="FILE.py", help="where to (default: NAME.py)")
+    parser.add_argument(
+        "--run", type=expanded, metavar="DIR", help="the run to compare with (default: runs/NAME-DIGEST)"
+    )
 
 
 def emitted(args: argparse.Namespace, overrides: Sequence[str]) -> str:

@@ -17,8 +17,8 @@ from interventions.emit.recorded import Recorded
 from interventions.emit.select import Chosen
 from interventions.emit.source import Sources
 from interventions.engine.families import ARCHITECTURES, Architecture
-from interventions.engine.load import source_of
 from interventions.engine.sites import SITES
+from interventions.engine.source import source_of
 from interventions.errors import ModelError
 from interventions.measure.metrics import METRICS
 from interventions.ops import OPS
