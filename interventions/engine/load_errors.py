@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from importlib.metadata import version
 from pathlib import Path
 from pickle import UnpicklingError
@@ -79,12 +80,13 @@ def _missing_package(error: BaseException, text: str, first: str, what: str) -> 
     unmet = isinstance(error, ImportError) or re.search(r"pip install|is not installed|not installed", text)
     if not unmet:
         return None
-    found = f"its {what} needs a package that is not installed here ({_shortened(first)})"
+    found = f"loading its {what} needs a package that is not installed here ({_shortened(first)})"
     if re.search(r"flash.?att", text, re.IGNORECASE):
         return found, 'write "attn_implementation": "sdpa" into its config.json (packing needs sdpa or eager)'
     asked = re.search(r"pip3? install ([^`'\"\n]+)", text)
     name = asked[1].strip().rstrip(".") if asked else _package_of(text)
-    return found, f"pip install {name}" if name else "install it"
+    # quoted: a shell would take the > of a version for a file to write to
+    return found, f"pip install {shlex.join(name.split())}" if name else "install it"
 
 
 _PACKAGES = {

@@ -104,7 +104,7 @@ def test_no_weights_and_no_tokenizer(llama_folder, tmp_path):
 
 MISSING = [
     (ImportError("Using `bitsandbytes` 8-bit quantization needs it: `pip install -U bitsandbytes>=0.46.1`"),
-     "needs a package that is not installed here", "pip install -U bitsandbytes>=0.46.1"),
+     "needs a package that is not installed here", "pip install -U 'bitsandbytes>=0.46.1'"),
     (ImportError("Loading a GPTQ quantized model requires optimum (`pip install optimum`)"), "", "pip install optimum"),
     (ImportError("FlashAttention2 has been toggled on, but it cannot be used due to the following error: the package"
                  " flash_attn seems to be not installed."), "flash_attn", '"attn_implementation": "sdpa"'),
