@@ -48,9 +48,9 @@ _TEMPLATES = jinja2.Environment(
 _TEMPLATES.filters["text"] = lambda value: json.dumps(value, ensure_ascii=False)
 
 _NAMES = frozenset(
-    "json Path np torch AutoTokenizer TransformersModel NamedTuple SubspaceTensors REMOTE MODEL DTYPE model states "
-    "tokens_of run operand_of on clean_states fit_pass states_of means leace function_vector FIT FIT_FILE PASSED "
-    "PLACES fitted single METRICS CONVERSION measured QUERIES CELLS VECTORS values_of shown main".split()
+    "json Path np torch AutoTokenizer TransformersModel SubspaceTensors REMOTE MODEL DTYPE model states tokens_of run "
+    "operand_of clean_states fit_pass states_of means leace function_vector FIT FIT_FILE PASSED PLACES fitted METRICS "
+    "CONVERSION measured QUERIES CELLS VECTORS values_of shown main".split()
 )
 """What the template itself defines."""
 
@@ -86,7 +86,7 @@ def script_of(
             cells.append(cell | ({"run": run.values(part, use.cell)} if run else {}))
     sites = {edit.site for edit in edits} | {r.place.site for r in recipes.values()}
     has, heads = _operands(edits, recipes), any(edit.head >= 0 for edit in edits)
-    imports = {line for each in sources.values() for line in each.imports} | _imports(has, bool(recipes))
+    imports = {line for each in sources.values() for line in each.imports} | _imports(bool(recipes))
     text = _TEMPLATES.get_template("script.py.j2").render(
         **has,
         **_model(plan, run),
@@ -167,11 +167,10 @@ def _operands(edits: Iterable[Any], recipes: Mapping[str, Recipe]) -> dict[str, 
     }
 
 
-def _imports(has: Mapping[str, Any], fitted: bool) -> set[str]:
+def _imports(fitted: bool) -> set[str]:
     lines = {"import numpy as np", "import torch", "from nnsight import TransformersModel"}
     lines |= {"from transformers import AutoTokenizer"}
-    lines |= {"import json", "from pathlib import Path"} if fitted else set()
-    return lines | ({"from typing import NamedTuple"} if has["has_subspace"] else set())
+    return lines | ({"import json", "from pathlib import Path"} if fitted else set())
 
 
 def _is_foreign(line: str) -> bool:

@@ -96,7 +96,7 @@ class Sources:
             if isinstance(known, ModuleType):
                 self._import(known, node.id, where)
             elif known is SubspaceTensors:
-                self.imports["from typing import NamedTuple"] = None
+                continue  # the script has a class of that name
             elif (
                 isinstance(known, type)
                 and owner is not None
