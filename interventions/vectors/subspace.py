@@ -41,7 +41,8 @@ def leace_subspace(states: Tensor, labels: Tensor) -> SubspaceTensors:
     whitening = torch.where(mask, 1 / deviation, 0.0)
     one_hot = torch.nn.functional.one_hot(labels).to(states.dtype)
     cross = s[:, None] * (u.T @ (one_hot - one_hot.mean(0))) / (n - 1)
-    found, strength, _ = torch.linalg.svd(whitening[:, None] * cross, full_matrices=False)
+    white = whitening[:, None] * cross
+    found, strength, _ = torch.linalg.svd(white, full_matrices=False)
     found = found * (strength > LEACE_TOLERANCE)
     left = vh.T @ (torch.where(mask, deviation, 0.0)[:, None] * found)
     right = (found.T * whitening) @ vh
