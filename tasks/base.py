@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +26,12 @@ class Item:
 
     input: str
     answers: Mapping[str, str]
+    more: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Task -> further right answers, where there are several; demonstrations show the first."""
+
+    def right(self, task: str) -> set[str]:
+        """All right answers under a task that it has."""
+        return {self.answers[task], *self.more.get(task, ())}
 
 
 class Family(Protocol):
@@ -81,8 +87,11 @@ def distinct(pool: Sequence[Item]) -> tuple[list[Item], Merged]:
         first = kept.setdefault(form, item)
         if first is not item:
             known = first.answers
-            contradicting += any(known.get(task, a) != a for task, a in item.answers.items() if task != NULL)
-            kept[form] = Item(first.input, {**known, **{t: a for t, a in item.answers.items() if t not in known}})
+            shared = [task for task in item.answers if task != NULL and task in known]
+            contradicting += any(item.right(task) != first.right(task) for task in shared)
+            added = {t: a for t, a in item.answers.items() if t not in known}
+            more = {t: a for t, a in item.more.items() if t in added}
+            kept[form] = Item(first.input, {**known, **added}, {**first.more, **more})
     return list(kept.values()), Merged(len(pool) - len(kept), contradicting)
 
 

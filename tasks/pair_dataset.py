@@ -69,14 +69,18 @@ def _only_name(options: PairDatasetOptions) -> str:
 
 
 def _texts(rows: Any, column: str) -> list[Any]:
-    """The column's values; names of ClassLabels, and floats with as many digits as their own type has."""
-    names, kind = class_names(rows, column), getattr(rows.features[column], "dtype", "")
-    values = rows[column][:]
-    if names:
-        return [names[value] if isinstance(value, int) and value >= 0 else None for value in values]
-    if kind in ("float16", "float32"):
-        return [None if value is None else str(np.dtype(kind).type(value)) for value in values]
-    return values
+    """The column's values or lists of them; names of ClassLabels, floats with as many digits as their own type has."""
+    names, feature = class_names(rows, column), rows.features[column]
+    kind = str(getattr(getattr(feature, "feature", feature), "dtype", ""))
+
+    def text(value: Any) -> Any:
+        if isinstance(value, list):
+            return [text(each) for each in value]
+        if names:
+            return names[value] if isinstance(value, int) and value >= 0 else None
+        return str(np.dtype(kind).type(value)) if kind in ("float16", "float32") and value is not None else value
+
+    return [text(value) for value in rows[column][:]]
 
 
 def _names(rows: Any, options: PairDatasetOptions) -> list[str]:

@@ -14,10 +14,15 @@ EXAMPLE = '{"input": "hot", "output": "cold"}'
 
 @dataclass(frozen=True)
 class Row:
-    """One pair."""
+    """One pair, with its further right outputs."""
 
     input: str
     output: str
+    more: tuple[str, ...] = ()
+
+    def same_outputs(self, other: Row) -> bool:
+        """Whether the two give the same outputs as right, in whatever order."""
+        return {self.output, *self.more} == {other.output, *other.more}
 
 
 @dataclass(frozen=True)
@@ -45,8 +50,15 @@ class Source:
         return self.pair(record[self.input], record[self.output], place)
 
     def pair(self, given: Any, output: Any, place: str) -> Row:
-        """A row of these two values."""
-        return Row(self.text(given, self.input, place), self.text(output, self.output, place))
+        """A row of these two values; a list of outputs holds several right ones, each once."""
+        outputs = list(output) if isinstance(output, (list, tuple)) else [output]
+        if not outputs:
+            raise self.refused(
+                f"{place} has an empty list as its {self.output}", "give it a text, or leave the row out"
+            )
+        texts = dict.fromkeys(self.text(each, self.output, place) for each in outputs)
+        first, *more = texts
+        return Row(self.text(given, self.input, place), first, tuple(more))
 
     def text(self, value: Any, key: str, place: str) -> str:
         """The value as the text that is meant: numbers as JSON writes them."""

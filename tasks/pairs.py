@@ -49,22 +49,25 @@ class PairOptions(Section):
 
 @dataclass(frozen=True)
 class _Task:
-    """A task's answers, and how many of its rows repeat an input with the same or with another output."""
+    """A task's answers, and how many of its rows repeat an input with the same or with other outputs."""
 
-    answers: Mapping[str, str]
+    rows: Mapping[str, Row]
+    """Input -> its first row."""
     repeated: int
     contradicting: int
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> _Task:
-        answers: dict[str, str] = {}
+        first: dict[str, Row] = {}
         for row in rows:
-            answers.setdefault(row.input, row.output)
-        contradicting = sum(answers[row.input] != row.output for row in rows)
-        return cls(answers, len(rows) - len(answers), contradicting)
+            first.setdefault(row.input, row)
+        contradicting = sum(not first[row.input].same_outputs(row) for row in rows)
+        return cls(first, len(rows) - len(first), contradicting)
 
     def describe(self) -> dict[str, int]:
-        return {"inputs": len(self.answers), "repeated": self.repeated, "contradicting": self.contradicting}
+        several = sum(bool(row.more) for row in self.rows.values())
+        counts = {"inputs": len(self.rows), "repeated": self.repeated, "contradicting": self.contradicting}
+        return counts | ({"several_answers": several} if several else {})
 
 
 @FAMILIES.register("pairs")
@@ -109,16 +112,18 @@ class Pairs:
 
     def pool(self, seed: int) -> Sequence[Item]:
         answers: dict[str, dict[str, str]] = {}
+        more: dict[str, dict[str, tuple[str, ...]]] = {}
         for task, read in self.read.items():
-            for given, output in read.answers.items():
-                answers.setdefault(given, {})[task] = output
+            for given, row in read.rows.items():
+                answers.setdefault(given, {})[task] = row.output
+                more.setdefault(given, {}).update({task: row.more} if row.more else {})
         if NULL in self.tasks:
             self._add_null(answers, np.random.default_rng([seed, 0x9A125]))
-        return [Item(given, found) for given, found in answers.items()]
+        return [Item(given, found, more[given]) for given, found in answers.items()]
 
     def _add_null(self, answers: dict[str, dict[str, str]], rng: np.random.Generator) -> None:
         """Null's answers. An input without any other input beside it has none."""
-        rows = [row for read in self.read.values() for row in read.answers.items()]
+        rows = [(given, row.output) for read in self.read.values() for given, row in read.rows.items()]
         if len(set(map(normal_form, answers))) < 2:
             return
         for given, found in answers.items():
@@ -128,7 +133,7 @@ class Pairs:
             found[NULL] = output
 
     def describe(self) -> dict[str, Any]:
-        """Per task: inputs, rows that repeat one, and those with another output (the first counts)."""
+        """Per task: inputs, rows that repeat one, and those with other outputs (the first counts)."""
         counts = {task: read.describe() for task, read in self.read.items()}
         if self.options.dataset is not None:
             return {"family": "pairs", "dataset": self.options.dataset.model_dump(), "tasks": counts}

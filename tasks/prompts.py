@@ -14,7 +14,11 @@ from typing import Any
 from interventions.spec.sections import Bos, TemplateSection
 from tasks.base import Item
 from tasks.encode import Encoded, Encoder, Frame
+from tasks.right_answers import Answer, with_right_answers
 from tasks.unknown import Offsets
+
+_NONE: dict[Any, Any] = {}
+"""Of the many prompts that have nothing to keep there; never written to."""
 
 _AT_ONCE = 256
 """Prompts tokenised together: a token's id and offsets take 200 bytes until its prompt is made of them."""
@@ -40,6 +44,17 @@ class Prompt:
     excluded: str = ""
     frame: Frame = Frame()
     """What of ``token_ids`` is not the text's own, and what was left out."""
+    more: Mapping[str, tuple[Answer, ...]] = field(default_factory=lambda: _NONE)
+    """Task, the prompt's own among them -> further right answers to this query (``right_answers``)."""
+    demo_right: Mapping[int, tuple[tuple[int, ...], ...]] = field(default_factory=lambda: _NONE)
+    """Demonstration -> ids of all its right answers, where they were asked for and there are several."""
+    answers_lost: int = 0
+    """Further right answers that no tokens behind this prompt's are."""
+
+    def right(self, target: str = "") -> tuple[tuple[int, ...], ...]:
+        """Ids of all right answers under a task (own: ""), the first first; none where it has no answer."""
+        first = self.alternatives.get(target, ()) if target else self.answer_ids
+        return (first, *(answer.ids for answer in self.more.get(target or self.task, ()))) if first else ()
 
     @property
     def last(self) -> int:
@@ -108,18 +123,23 @@ class Prompter:
         self._answers: dict[tuple[int, ...], tuple[int, ...]] = {}
         self._layouts: dict[tuple, tuple[Mapping[str, Sequence[int]], tuple[tuple[int, ...], ...]]] = {}
 
-    def prompts(self, task: str, drawn: Sequence[Sequence[Item]], others: Sequence[str] = ()) -> list[Prompt]:
+    def prompts(
+        self, task: str, drawn: Sequence[Sequence[Item]], others: Sequence[str] = (), shots: Sequence[int] = ()
+    ) -> list[Prompt]:
         """One prompt for each drawn list of rows; the last row is the query.
 
-        others: tasks whose answers to the query are wanted as ``alternatives``.
+        others: tasks whose answers to the query are wanted as ``alternatives``. shots: demonstrations of which all
+        right answers are wanted.
         """
         return [
             prompt
             for start in range(0, len(drawn), _AT_ONCE)
-            for prompt in self._some(task, drawn[start : start + _AT_ONCE], others)
+            for prompt in self._some(task, drawn[start : start + _AT_ONCE], others, shots)
         ]
 
-    def _some(self, task: str, drawn: Sequence[Sequence[Item]], others: Sequence[str]) -> list[Prompt]:
+    def _some(
+        self, task: str, drawn: Sequence[Sequence[Item]], others: Sequence[str], shots: Sequence[int]
+    ) -> list[Prompt]:
         fields = [render(self.template, task, rows) for rows in drawn]
         whole, spans = [], []
         for f, rows in zip(fields, drawn, strict=True):
@@ -130,7 +150,8 @@ class Prompter:
             self._align(task, f, rows[-1].answers[task], text, span, coded)
             for f, rows, text, span, coded in zip(fields, drawn, whole, spans, self.encoder.encode(whole), strict=True)
         ]
-        return self._add_alternatives(plain, [rows[-1] for rows in drawn], others) if others else plain
+        whole = self._add_alternatives(plain, [rows[-1] for rows in drawn], others) if others else plain
+        return with_right_answers(whole, drawn, [f.demo_ends for f in fields], others, shots, self._forced)
 
     def _with_answer(self, text: str, answer: str) -> tuple[str, tuple[int, int]]:
         part, span = _place(self.template.output, "output", answer, len(text))
@@ -183,14 +204,23 @@ class Prompter:
             for other in others
             if other != prompt.task and other in query.answers and not prompt.excluded
         ]
-        texts = [self._with_answer(prompts[n].text, queries[n].answers[other])[0] for n, other in asked]
+        forced = self._forced(
+            [(prompts[n].text, prompts[n].token_ids, queries[n].answers[other]) for n, other in asked]
+        )
         found: list[dict[str, tuple[int, ...]]] = [{} for _ in prompts]
-        for (n, other), coded in zip(asked, self.encoder.encode(texts), strict=True):
-            split = len(prompts[n].token_ids)
-            answer = tuple(coded.ids[split:])
-            if tuple(coded.ids[:split]) == prompts[n].token_ids and answer:
-                found[n][other] = self._same_answer(answer)
+        for (n, other), answer in zip(asked, forced, strict=True):
+            if answer:
+                found[n][other] = answer
         return [replace(prompt, alternatives=alternatives) for prompt, alternatives in zip(prompts, found, strict=True)]
+
+    def _forced(self, asked: Sequence[tuple[str, tuple[int, ...], str]]) -> list[tuple[int, ...]]:
+        """Of each (text before the answer, its ids, answer): the answer's ids; empty where the text's own ids would
+        change with it."""
+        rows = self.encoder.encode([self._with_answer(text, answer)[0] for text, _, answer in asked])
+        return [
+            self._same_answer(tuple(row.ids[len(ids) :])) if tuple(row.ids[: len(ids)]) == ids else ()
+            for row, (_, ids, _) in zip(rows, asked, strict=True)
+        ]
 
 
 def show_tokens(prompt: Prompt, tokenizer: Any) -> str:
@@ -201,4 +231,6 @@ def show_tokens(prompt: Prompt, tokenizer: Any) -> str:
         if i > prompt.last:
             names.append("(answer)")
         lines.append(f"{i:4d}  {tokenizer.decode([token])!r:<20} {' '.join(names)}".rstrip())
+    for ids in prompt.right()[1:]:
+        lines.append(f"      also right: {' '.join(repr(tokenizer.decode([token])) for token in ids)}")
     return "\n".join(lines)

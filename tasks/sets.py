@@ -73,17 +73,18 @@ class Halves:
 
     def prompts(
         self, prompter: Prompter, role: Role, tasks: Sequence[str], shots: int, count: int,
-        others: Sequence[str] = (), shared: bool = False, shuffled: bool = False,
+        others: Sequence[str] = (), shared: bool = False, shuffled: bool = False, asked: Sequence[int] = (),
     ) -> dict[str, list[Prompt]]:  # fmt: skip
         """Task -> its prompts, which carry their answers under the ``others`` as alternatives.
 
         shuffled: the outputs of each prompt's demonstrations change places, in all tasks in the same way.
+        asked: demonstrations of which all right answers are wanted.
         """
         rows = {task: self.rows(role, task, shots, count, shared) for task in tasks}
         if shuffled:
             for found in rows.values():
                 found[:] = [self._shuffled(row, 0 if shared else i) for i, row in enumerate(found)]
-        return {task: prompter.prompts(task, found, others=others) for task, found in rows.items()}
+        return {task: prompter.prompts(task, found, others=others, shots=asked) for task, found in rows.items()}
 
     def _shuffled(self, row: Sequence[Item], number: int) -> list[Item]:
         """The row with its demonstrations' answers deranged; number: of the prompt (one for all that share them)."""

@@ -57,6 +57,7 @@ def choose(study: Study, plans: Sequence[ModelPlan], asked: Asked) -> Chosen:
     """The cells that are asked for. Raises SpecError, at the flag, for what the spec has not."""
     if not any(group.uses for plan in plans for group in plan.groups):
         raise SpecError("interventions", "there is none, and nothing to emit", "add one to the spec")
+    _check_answers(plans)
     setting = _setting(study, asked.settings)
     found = [
         (plan, group, [u for u in group.uses if _is_at(u.cell, setting)]) for plan in plans for group in plan.groups
@@ -126,6 +127,16 @@ def _placed(uses: Sequence[Use], plan: ModelPlan, asked: Asked, named: bool) -> 
     if not some:
         rows = [use.cell.row for use in uses]
         _refuse("no intervention has a cell", asked, [r["layer"] for r in rows], [r["head"] for r in rows])
+
+
+def _check_answers(plans: Sequence[ModelPlan]) -> None:
+    """A script tells one answer a query; with more of them its numbers would be others than the run's."""
+    sets = [group.prompts for plan in plans for group in plan.groups]
+    sets += [prompts for plan in plans for fit in plan.fits for prompts in fit.prompts.values()]
+    several = sum(bool(prompt.more) for prompts in sets for prompt in prompts)
+    if several:
+        what = f"{several} prompts have several right answers, a script holds one a query"
+        raise SpecError("tasks", what, "give rows of one output each")
 
 
 def _refuse(what: str, asked: Asked, layers: Iterable[int], heads: Iterable[int]) -> None:

@@ -78,6 +78,7 @@ class Batch:
     edits: list[EditGroup] = field(default_factory=list)
     captures: list[Capture] = field(default_factory=list)
     answers: Tensor | None = None  # [read] the answer that it is of
+    right_for: Tensor | None = None  # [answer] what it is a right answer to, where something has several
     read_rows: Tensor | None = None  # [read], then the clean distributions [clean]
     read_cols: Tensor | None = None
     targets: Tensor | None = None  # [read]

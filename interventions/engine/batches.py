@@ -4,24 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from interventions.engine.batch import Batch, Capture, make_batch, put
 from interventions.plan.layout import Read, Reads
 from interventions.plan.model import Copy, Decoding, Fit
 from interventions.plan.packing import lay_out
-from interventions.plan.suffix import positions_of
+from interventions.plan.suffix import branch_tokens, branches, positions_of
 from interventions.vectors.base import Place
 from tasks.prompts import Prompt
 
 
-def chunks(prompts: Sequence[Prompt], tokens: int) -> Iterator[Sequence[Prompt]]:
-    """Prompts in batches of at most ``tokens`` tokens, padding counted; excluded ones left out."""
+def chunks(prompts: Sequence[Prompt], tokens: int, shots: Sequence[int]) -> Iterator[Sequence[Prompt]]:
+    """Prompts in batches of at most ``tokens`` tokens, padding counted; excluded ones left out.
+
+    shots: at which it is asked whether they are answered rightly; further right answers can take sequences of their
+    own.
+    """
     kept = [prompt for prompt in prompts if not prompt.excluded]
-    start, widest = 0, 0
+    start, widest, rows = 0, 0, 0
     for i, prompt in enumerate(kept):
-        width = max(widest, len(prompt.token_ids) + len(prompt.answer_ids))
-        if i > start and width * (i - start + 1) > tokens:
+        own = branch_tokens(prompt, shots) if prompt.more or prompt.demo_right else []
+        width = max(widest, len(prompt.token_ids) + len(prompt.answer_ids), *own)
+        rows += 1 + len(own)
+        if i > start and width * rows > tokens:
             yield kept[start:i]
-            start, width = i, len(prompt.token_ids) + len(prompt.answer_ids)
+            start, rows = i, 1 + len(own)
+            width = max(len(prompt.token_ids) + len(prompt.answer_ids), *own)
         widest = width
     if start < len(kept):
         yield kept[start:]
@@ -30,9 +39,14 @@ def chunks(prompts: Sequence[Prompt], tokens: int) -> Iterator[Sequence[Prompt]]
 def fit_batches(fit: Fit, tokens: int) -> Iterator[tuple[str, int, Batch]]:
     """(task, prompts, batch): one capture of means over the position's tokens for each of the fit's places."""
     for task, prompts in fit.prompts.items():
-        for chunk in chunks(prompts, tokens):
-            layout = lay_out(chunk, [-1] * len(chunk), [Copy()], "packed")
-            yield task, len(chunk), make_batch(layout, [_mean_capture(chunk, p, fit.layers) for p in fit.places])
+        for chunk in chunks(prompts, tokens, [fit.shots]):
+            branched = _Branched(chunk, [fit.shots])
+            layout = lay_out(branched.prompts, [-1] * len(branched.prompts), [Copy()], "packed")
+            if branched.reads:
+                own = layout.reads.taken(np.flatnonzero(layout.reads.prompt < len(chunk)))
+                layout.reads = Reads.joined([own, Reads.of(branched.reads)])
+            batch = make_batch(layout, [_mean_capture(chunk, p, fit.layers) for p in fit.places])
+            yield task, len(chunk), branched.told(batch)
 
 
 def _mean_capture(prompts: Sequence[Prompt], place: Place, layers: tuple[int, ...]) -> Capture:
@@ -53,21 +67,53 @@ def decoding_batches(decoding: Decoding, layers: Sequence[int], tokens: int) -> 
     """
     shots = decoding.section.shots
     for label, prompts in decoding.prompts.items():
-        for chunk in chunks(prompts, tokens):
-            layout = lay_out(chunk, [-1] * len(chunk), [Copy()], "packed")
-            layout.reads = Reads.of(
-                [
-                    read
-                    for i, prompt in enumerate(chunk)
-                    for j, s in enumerate(shots)
-                    for read in _shot_reads(i, prompt, s, answer=i * len(shots) + j)
-                ]
-            )
+        for chunk in chunks(prompts, tokens, shots):
+            branched = _Branched(chunk, shots)
+            layout = lay_out(branched.prompts, [-1] * len(branched.prompts), [Copy()], "packed")
+            shown = [
+                read
+                for i, prompt in enumerate(chunk)
+                for j, s in enumerate(shots)
+                for read in _shot_reads(i, prompt, s, answer=i * len(shots) + j)
+            ]
+            layout.reads = Reads.of([*shown, *branched.reads])
             rows = [i for i in range(len(chunk)) for _ in shots]
             cols = [_before(prompt, s) for prompt in chunk for s in shots]
             group = put(range(len(rows)))
             capture = Capture("resid_post", tuple(layers), put(rows), put(cols), group, len(rows))
-            yield label, len(chunk), make_batch(layout, [capture])
+            yield label, len(chunk), branched.told(make_batch(layout, [capture]))
+
+
+class _Branched:
+    """A chunk and behind it, as rows of their own, the sequences that its prompts' further right answers need.
+
+    prompts: the chunk's, then those; reads: of every token of the further answers. Answers are numbered on from those
+    that stand in the prompts, one for each prompt and number of shots.
+    """
+
+    def __init__(self, chunk: Sequence[Prompt], shots: Sequence[int]):
+        self.prompts: list[Prompt] = [*chunk]
+        self.reads: list[Read] = []
+        self.right_for = [*range(len(chunk) * len(shots))]
+        for i, prompt in enumerate(chunk):
+            if prompt.more or prompt.demo_right:
+                for j, (start, more) in enumerate(branches(prompt, shots)):
+                    for ids in more:
+                        self._add(i, prompt.token_ids[:start], ids, i * len(shots) + j)
+
+    def _add(self, row: int, before: tuple[int, ...], ids: tuple[int, ...], thing: int) -> None:
+        if len(ids) > 1:  # a single token is told from the state before it, which the prompt's own row has
+            row = len(self.prompts)
+            self.prompts.append(Prompt("", "", "", before, ids))
+        answer, last = len(self.right_for), len(before) - 1
+        self.reads += [Read(answer, 0, j, row, last + j, token, -1, row, last) for j, token in enumerate(ids)]
+        self.right_for.append(thing)
+
+    def told(self, batch: Batch) -> Batch:
+        """The batch with what its answers are right answers to."""
+        if self.reads:
+            batch.right_for = put(self.right_for)
+        return batch
 
 
 def _before(prompt: Prompt, shots: int) -> int:

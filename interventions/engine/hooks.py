@@ -60,7 +60,7 @@ def hooked_logits(
 
     donors: source -> the prompt whose states an edit of that source takes.
     """
-    answer = prompt.alternatives[copy.target] if copy.target else prompt.answer_ids
+    answer = prompt.right(copy.target)[copy.answer]
     tokens = prompt.token_ids + answer[:-1]
     handles = []
     try:

@@ -20,11 +20,16 @@ Forward = Callable[..., dict[str, Any]]
 
 
 def all_right(batch: Batch, hits: Tensor, count: int) -> Tensor:
-    """hits [read] of ``count`` answers -> [answer] bool on the CPU: every token right."""
-    right = torch.ones(count, dtype=torch.bool)
+    """hits [read] of the answers to ``count`` things -> [thing] bool on the CPU: every token of one of them right."""
+    answers = count if batch.right_for is None else len(batch.right_for)
+    right = torch.ones(answers, dtype=torch.bool)
     assert batch.answers is not None
     right[batch.answers.cpu()[hits.cpu() == 0]] = False
-    return right
+    if batch.right_for is None:
+        return right
+    found = torch.zeros(count, dtype=torch.bool)
+    found[batch.right_for.cpu()[right]] = True
+    return found
 
 
 def update_statistics(

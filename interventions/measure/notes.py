@@ -34,12 +34,24 @@ def of_prompts(plans: Sequence[ModelPlan]) -> list[str]:
                 f"{merged['inputs']} inputs differ from an earlier one only in white space or Unicode form, and are one"
                 f" item with it{other}"
             )
-    return [*dict.fromkeys(told), *capped(plans)]
+    return [*dict.fromkeys(told), *capped(plans), *lost_answers(plans)]
 
 
 def foreseen(plans: Sequence[ModelPlan]) -> list[str]:
     """All that the plan tells already: notes on its models and on its prompts."""
     return [*(note for plan in plans for note in plan.facts.notes), *of_prompts(plans)]
+
+
+def lost_answers(plans: Iterable[ModelPlan]) -> list[str]:
+    """Notes on tasks with right answers that cannot be told from the tokens behind a prompt."""
+    groups = [group for plan in plans for group in plan.groups]
+    lost = {group.id: sum(prompt.answers_lost for prompt in group.prompts) for group in groups}
+    return [
+        f"task {group.task}, {group.shots} shots: {lost[group.id]} further right answers are not counted as right: they"
+        " do not begin at a token boundary, or hold something that is not in the tokenizer's vocabulary"
+        for group in groups
+        if lost[group.id]
+    ]
 
 
 class Unmeasured:

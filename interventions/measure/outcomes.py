@@ -104,6 +104,9 @@ def _measured(
     """What names each cell and metric, and its values [query], clean and patched."""
     group, values = portion.group, portion.values
     cells, clean, patched = [], [], []
+    differing = {
+        other: _answers_differ(group, other) for other in {use.cell.converts_to for use in group.uses} if other
+    }
     for use in group.uses:
         labels = {path: plain(value) for path, value in use.cell.swept}
         fixed = {**use.cell.row, "shots": group.shots, "seed": group.seed, **{path: labels.get(path) for path in swept}}
@@ -114,15 +117,16 @@ def _measured(
                 patched.append(values[metric][:, use.patched])
         if use.cell.converts_to:
             cells.append({**fixed, "metric": CONVERSION})
-            differs = _answers_differ(group, use.cell.converts_to)
+            differs = differing[use.cell.converts_to]
             clean.append(np.where(differs, values["accuracy"][:, use.clean_converted], np.nan))
             patched.append(np.where(differs, values["accuracy"][:, use.converted], np.nan))
     return cells, clean, patched
 
 
 def _answers_differ(group: Group, other: str) -> np.ndarray:
-    """[query] whether the query's answers under the two tasks differ."""
-    return np.array([p.alternatives.get(other) not in (None, p.answer_ids) for p in group.prompts])
+    """[query] whether the query has answers under both tasks, and none in common."""
+    theirs = [(p, p.right(other)) for p in group.prompts]
+    return np.array([bool(right) and not set(right).intersection(p.right()) for p, right in theirs])
 
 
 def plain(value: Any) -> Any:

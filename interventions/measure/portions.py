@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 
+from interventions.measure.metrics import METRICS
 from interventions.plan.model import Group, Use
 
 _VALUES_AT_ONCE = 1 << 22
@@ -36,7 +37,9 @@ class Portion:
 def portions(group: Group, scores: Scores) -> Iterator[Portion]:
     """The group's cells in order, in portions. The clean run is in each, the probe in the first."""
     names = [name for name in next(iter(scores())).columns if name not in ("query", "copy")]
-    at_once = max(1, _VALUES_AT_ONCE // (len(group.prompts) * len(names)))
+    further = further_answers(group)
+    most = 1 + max(map(len, further.values()), default=0)
+    at_once = max(1, _VALUES_AT_ONCE // (len(group.prompts) * len(names) * most))
     seen: set[int] = set()
     for number, uses in enumerate(_split(group.uses, at_once)):
         needed = {0: None} | ({group.probe: None} if number == 0 else {})
@@ -58,7 +61,48 @@ def portions(group: Group, scores: Scores) -> Iterator[Portion]:
         )
         fresh = tuple(place[copy] for copy in needed if copy not in seen)
         seen.update(needed)
-        yield Portion(own, _values(scores, names, list(needed), len(group.prompts)), fresh)
+        values = _values(scores, names, [*needed, *_further_of(needed, further)], len(group.prompts))
+        yield Portion(own, _over_answers(values, group, list(needed), further), fresh)
+
+
+def further_answers(group: Group) -> dict[int, list[int]]:
+    """Copy -> its copies under answers 1, 2, … of the same target; none where all queries have a single answer."""
+    numbers = {copy: number for number, copy in enumerate(group.copies)}
+    found: dict[int, list[int]] = {}
+    for copy, number in numbers.items():
+        if copy.answer:
+            found.setdefault(numbers[replace(copy, answer=0)], []).append(number)
+    return found
+
+
+def _further_of(copies: Iterable[int], further: Mapping[int, list[int]]) -> list[int]:
+    return [number for copy in copies for number in further.get(copy, ())]
+
+
+def _over_answers(
+    values: dict[str, np.ndarray], group: Group, copies: list[int], further: Mapping[int, list[int]]
+) -> dict[str, np.ndarray]:
+    """metric -> [query, copy] of ``copies``, each with what was scored on its further answers taken in.
+
+    values: [query, copy] of ``copies`` and, behind them, of their further ones. A query with fewer answers has fewer
+    values; one of whose answers one cannot be computed has none.
+    """
+    if not further:
+        return values
+    counts: dict[str, np.ndarray] = {}
+    place = {copy: at for at, copy in enumerate([*copies, *_further_of(copies, further)])}
+    for copy in copies:
+        target = group.copies[copy].target
+        if target not in counts:
+            counts[target] = np.array([len(prompt.right(target)) for prompt in group.prompts])
+        for number in further.get(copy, ()):
+            has = counts[target] > group.copies[number].answer
+            for name, array in values.items():
+                if name != "moved":
+                    a, b = array[has, place[copy]], array[has, place[number]]
+                    with np.errstate(invalid="ignore"):  # a NaN stays one
+                        array[has, place[copy]] = METRICS.get(name, "metrics").either(a, b)
+    return {name: array[:, : len(copies)] for name, array in values.items()}
 
 
 def _copies_of(use: Use) -> list[int]:

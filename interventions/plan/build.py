@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
@@ -55,9 +55,17 @@ class _OpenGroup:
     copies: dict[Copy, int] = field(default_factory=dict)
     uses: list[Use] = field(default_factory=list)
     donors: dict[str, tuple[Prompt, ...]] = field(default_factory=dict)
+    answers: dict[str, int] = field(default_factory=dict)
+    """Target -> the most right answers that any prompt has under it."""
 
     def copy(self, copy: Copy) -> int:
-        return self.copies.setdefault(copy, len(self.copies))
+        """The copy's number. Where a prompt has several right answers, there is a copy for each."""
+        number = self.copies.setdefault(copy, len(self.copies))
+        if copy.target not in self.answers:
+            self.answers[copy.target] = max((len(p.right(copy.target)) for p in self.prompts), default=1)
+        for answer in range(1, self.answers[copy.target]):
+            self.copies.setdefault(replace(copy, answer=answer), len(self.copies))
+        return number
 
     def give(self, source: str, evaluated: Mapping[str, tuple[Prompt, ...]]) -> None:
         """Prompts whose states edits of this source take: the source's own, in order, or the next of this task."""
@@ -138,8 +146,10 @@ class _Builder:
 
     def _open_group(self, point: Point, task: str, prompts: tuple[Prompt, ...]) -> _OpenGroup:
         group = _OpenGroup(f"{len(self.groups)}-{task}", prompts, point, task)
-        group.copy(Copy())
-        group.copy(Copy((Edit("patch", "resid_post", self.facts.layers // 2, '"last"', 1.0, OWN_STATE),)))
+        probe = Copy((Edit("patch", "resid_post", self.facts.layers // 2, '"last"', 1.0, OWN_STATE),))
+        group.copies = {Copy(): 0, probe: 1}
+        for copy in (Copy(), probe):  # with those of their further answers
+            group.copy(copy)
         return group
 
     def _fits(self, point: Point, halves: Halves, prompter: Prompter, family_key: str) -> dict[tuple[int, int], str]:
@@ -167,7 +177,9 @@ class _Builder:
             return
         key = f"{family_key} {_text_key(point)} {section.model_dump_json()}"
         if key not in self.decodings:
-            found = halves.prompts(prompter, "decodability", halves.family.tasks, max(section.shots), section.prompts)
+            found = halves.prompts(
+                prompter, "decodability", halves.family.tasks, max(section.shots), section.prompts, asked=section.shots
+            )
             prompts = {task: tuple(rows) for task, rows in found.items()}
             self.decodings[key] = Decoding(f"cd{len(self.decodings)}", section, prompts, ())
         known = self.decodings[key]
@@ -282,6 +294,6 @@ def _foils(prompts: tuple[Prompt, ...]) -> tuple[int, ...]:
         others = chain(
             (ids[0] for ids in prompt.alternatives.values()), (p.answer_ids[0] for p in after_it if p.answer_ids)
         )
-        own = prompt.answer_ids[0] if prompt.answer_ids else -1
-        foils.append(next((token for token in others if token != own), -1))
+        right = {ids[0] for ids in prompt.right()}
+        foils.append(next((token for token in others if token not in right), -1))
     return tuple(foils)

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 
 from interventions.plan.facts import ModelFacts
 from interventions.plan.layout import answer_starts
-from interventions.plan.model import Copy, Group, ModelPlan, Pack
+from interventions.plan.model import Copy, Decoding, Fit, Group, ModelPlan, Pack
 from interventions.plan.packing import lay_out
 from interventions.plan.packs import Budget, packs_of
-from interventions.plan.suffix import Shape, clean_tokens, first_block, shape_of, suffix_of
+from interventions.plan.suffix import Shape, branch_tokens, clean_tokens, first_block, shape_of, suffix_of
 from tasks.prompts import Prompt
 
 
@@ -53,9 +53,12 @@ def cost_of(plan: ModelPlan, engine: str, budget: Budget) -> Cost:
         total.update(packs=len(packs), cells=len(group.uses), queries=len(group.prompts))
         total.update(_packs_cost(group, packs, plan.facts))
         total.update(_bounds(group, layers))
-    extra = [list(part.prompts.values()) for part in (*plan.fits, *plan.decodings)]
-    sets = [[p for p in rows if not p.excluded] for part in extra for rows in part]
+    extra = [(list(part.prompts.values()), shots_of(part)) for part in (*plan.fits, *plan.decodings)]
+    sets = [[p for p in rows if not p.excluded] for part, _ in extra for rows in part]
     tokens = sum(len(clean_tokens(p)) for rows in sets for p in rows)
+    tokens += sum(
+        sum(branch_tokens(p, shots)) for part, shots in extra for rows in part for p in rows if not p.excluded
+    )
     passes = sum(-(-len(rows) * max(map(_length, rows), default=0) // budget.tokens) for rows in sets)
     return Cost(
         cells=total["cells"],
@@ -70,6 +73,11 @@ def cost_of(plan: ModelPlan, engine: str, budget: Budget) -> Cost:
         activation_gb=round(activation_floats(plan.facts, budget) * 4 / 2**30, 3),
         ways=tuple(sorted(ways.items())),
     )
+
+
+def shots_of(part: Fit | Decoding) -> Sequence[int]:
+    """Numbers of demonstrations at which it is asked whether the prompts are answered rightly."""
+    return part.section.shots if isinstance(part, Decoding) else [part.shots]
 
 
 def activation_floats(facts: ModelFacts, budget: Budget) -> int:

@@ -19,10 +19,14 @@ Way = Literal["wavefront", "packed", "rows"]
 
 @dataclass(frozen=True)
 class Copy:
-    """One counterfactual computation: edits, and whose answer is teacher-forced (own: "")."""
+    """One counterfactual computation: edits, and whose answer is teacher-forced (own: "").
+
+    answer: which of its right answers. What is scored on answers 1, 2, … is taken into copy 0's (``measure.portions``).
+    """
 
     edits: tuple[Edit, ...] = ()
     target: str = ""
+    answer: int = 0
 
 
 @dataclass(frozen=True)

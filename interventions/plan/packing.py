@@ -89,12 +89,10 @@ def _stamp(
     tokens[:, own] = ids[:, builder.owners[own], layout.positions[own]]  # answers before their last token are alike
     reads = layout.reads
     targets = np.repeat(reads.target[None], len(units), 0)
-    asked = np.array([copies[c].target for c in reads.copy.tolist()])
-    for target in set(asked.tolist()):
-        mine = asked == target
-        answers = _padded(
-            [[p.alternatives.get(target, ()) if target else p.answer_ids for p in unit] for unit in units]
-        )
+    asked = [(copies[c].target, copies[c].answer) for c in reads.copy.tolist()]
+    for target, number in set(asked):
+        mine = np.array([one == (target, number) for one in asked])
+        answers = _padded([[(*p.right(target), *[()] * (number + 1))[number] for p in unit] for unit in units])
         targets[:, mine] = answers[:, reads.prompt[mine], reads.token[mine]]
     return _Stamp(layout, numbers, prompts, tokens, targets)
 

@@ -32,9 +32,7 @@ def _check(
 ) -> None:
     """targets: other tasks whose answers are fed in as well."""
     usable = [
-        (p.token_ids, [p.answer_ids, *(ids for other, ids in p.alternatives.items() if other in targets)])
-        for p in prompts
-        if not p.excluded
+        (p.token_ids, [ids for target in ("", *targets) for ids in p.right(target)]) for p in prompts if not p.excluded
     ]
     for tokens, answers in usable:
         largest = max(max(tokens), *map(max, answers))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -52,15 +53,16 @@ class Suffix:
 def suffix_of(prompt: Prompt, copy: Copy) -> Suffix | None:
     """The copy's suffix, or None where it cannot be computed for this prompt.
 
-    None: the prompt is excluded, has no answer under the copy's target, or an edit's position
+    None: the prompt is excluded, has no such answer under the copy's target, or an edit's position
     names no token of it.
     """
-    if prompt.excluded or (copy.target and copy.target not in prompt.alternatives):
+    right = prompt.right(copy.target)
+    if prompt.excluded or copy.answer >= len(right):
         return None
     assert not (copy.target and any(edit.operand == OWN_STATE for edit in copy.edits)), (
         "self is scored on its own answer"
     )
-    answer = prompt.alternatives[copy.target] if copy.target else prompt.answer_ids
+    answer = right[copy.answer]
     tokens = prompt.token_ids + answer[:-1]
     edited = tuple(
         (edit, _order(copy.edits, i), positions_of(prompt, edit.position, len(tokens)))
@@ -106,4 +108,24 @@ def shape_of(prompt: Prompt) -> Shape:
     if prompt.excluded:
         return ()
     alternatives = tuple((task, ids[:-1]) for task, ids in prompt.alternatives.items())
-    return len(prompt.token_ids), prompt.answer_ids[:-1], tuple(prompt.positions.items()), alternatives
+    more = tuple((task, tuple(answer.ids[:-1] for answer in answers)) for task, answers in prompt.more.items())
+    return len(prompt.token_ids), prompt.answer_ids[:-1], tuple(prompt.positions.items()), alternatives, more
+
+
+def branches(prompt: Prompt, shots: Sequence[int]) -> list[tuple[int, tuple[tuple[int, ...], ...]]]:
+    """Right answers to rows of a prompt beside those that stand in it: for each of ``shots``, (where the answer
+    begins, ids of the further ones); as many shots as there are demonstrations mean the query."""
+    found = []
+    for s in shots:
+        if s < len(prompt.demo_answers):
+            at = prompt.demo_answers[s]
+            shown = tuple(prompt.token_ids[i] for i in at)
+            found.append((at[0], tuple(ids for ids in prompt.demo_right.get(s, ()) if ids != shown)))
+        else:
+            found.append((len(prompt.token_ids), prompt.right()[1:]))
+    return found
+
+
+def branch_tokens(prompt: Prompt, shots: Sequence[int]) -> list[int]:
+    """Tokens of each sequence of its own that the ``branches`` take: one that is a single token takes none."""
+    return [start + len(ids) - 1 for start, more in branches(prompt, shots) for ids in more if len(ids) > 1]

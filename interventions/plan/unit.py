@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from interventions.plan.cells import Edit, source_of
+from interventions.plan.cells import OWN_STATE, Edit, source_of
 from interventions.plan.layout import PAD, ROOT, EditSpan, Join, Layout, Read, Reads
 from interventions.plan.model import Copy, Way
 from interventions.plan.suffix import Suffix, clean_tokens, first_block, positions_of, shared_tokens, suffix_of
@@ -71,6 +71,8 @@ class UnitBuilder:
         self.prompts, self.copies, self.way, self.prefix, self.donors = prompts, copies, way, prefix, donors
         self.rows: list[list[_Segment]] = []
         self.given: dict[tuple[str, int], _Home] = {}  # (source, prompt) -> the donor's clean run
+        self.own: dict[tuple[tuple[int, ...], int], _Home] = {}
+        """(tokens, prompt) -> the unedited run under a further answer, where a copy is given states of that answer."""
         self.owners_of: list[tuple[str, int]] = []
         """Whose tokens the rows hold: ("", prompt) or (source, prompt) for a donor; a segment's ``owner`` is an
         index into it."""
@@ -89,7 +91,7 @@ class UnitBuilder:
                 if segment is not None and id(segment) not in edited:
                     edited.add(id(segment))
                     layout.edits += [
-                        self._span(edit, order, c, segment, i, home, at) for edit, order, at in suffix.edited
+                        self._span(edit, order, c, segment, i, suffix, home, at) for edit, order, at in suffix.edited
                     ]
                 clean = home.at(prompt.last)
                 for j, target in enumerate(suffix.answer):
@@ -100,10 +102,13 @@ class UnitBuilder:
         return layout
 
     def _span(
-        self, edit: Edit, order: int, copy: int, segment: _Segment, i: int, home: _Home, where: tuple[int, ...]
-    ) -> EditSpan:
+        self, edit: Edit, order: int, copy: int, segment: _Segment, i: int, suffix: Suffix, home: _Home,
+        where: tuple[int, ...],
+    ) -> EditSpan:  # fmt: skip
         tokens = [segment.at(at) for at in where]
-        sources = [self._source(edit, i, home, n, at) for n, at in enumerate(where)]
+        own = self.own.get((suffix.tokens, i)) if edit.operand == OWN_STATE else None
+        shared = shared_tokens(self.prompts[i], suffix.tokens) if own else 0
+        sources = [self._source(edit, i, own if own and at >= shared else home, n, at) for n, at in enumerate(where)]
         return EditSpan(edit, order, copy, *np.array(tokens, np.int64).T, *np.array(sources, np.int64).T)
 
     def _home(self, i: int, prompt: Prompt) -> _Home:
@@ -142,6 +147,9 @@ class UnitBuilder:
         """Put the donors' clean runs into rows; False where one cannot give every edited token its state."""
         for edit, _, where in suffix.edited:
             source = source_of(edit)
+            if edit.operand == OWN_STATE and where[-1] >= shared_tokens(self.prompts[i], suffix.tokens):
+                key = (suffix.tokens, i)
+                self.own[key] = self.own.get(key) or _Home(self._row(suffix.tokens, i), None)
             if source:
                 donor = self.donors[source][i]
                 if donor.excluded or len(_given(donor, edit)) != len(where):

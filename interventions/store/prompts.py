@@ -33,7 +33,26 @@ def _tables(
     belongs = set_id, " or ".join(plan.swept[set_id])
     for start in range(0, len(prompts), _ROWS_AT_ONCE):
         rows = [
-            (role, task, i, shots, p.text, p.answer, p.token_ids, p.answer_ids, p.last, p.excluded, *belongs)
+            (
+                role,
+                task,
+                i,
+                shots,
+                p.text,
+                p.answer,
+                p.token_ids,
+                p.answer_ids,
+                *_all_right(p),
+                p.last,
+                p.excluded,
+                *belongs,
+            )
             for i, p in enumerate(prompts[start : start + _ROWS_AT_ONCE], start)
         ]
         yield pl.DataFrame(rows, schema=PROMPTS, orient="row")
+
+
+def _all_right(prompt: Prompt) -> tuple[list[str] | None, list[tuple[int, ...]] | None]:
+    """Texts and ids of all right answers to the query, where there are several."""
+    more = prompt.more.get(prompt.task)
+    return ([prompt.answer, *(answer.text for answer in more)], [*prompt.right()]) if more else (None, None)

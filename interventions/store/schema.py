@@ -72,6 +72,8 @@ PROMPTS = {
     "answer": pl.String(),
     "token_ids": pl.List(pl.Int64()),  # of the prompt
     "answer_ids": pl.List(pl.Int64()),
+    "right_answers": pl.List(pl.String()),  # all right ones, `answer` first; null where it is the only one
+    "right_answer_ids": pl.List(pl.List(pl.Int64())),
     "position": pl.Int32(),  # index of `last`, the token before the answer
     "excluded": pl.String(),  # why the row is left out, "" where it is not
     "set": pl.String(),  # which prompts belong together: a plan's group, fit or decoding

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from interventions.engine.batch import make_batch, put
-from interventions.engine.batches import chunks, decoding_batches, fit_batches
+from interventions.engine.batches import decoding_batches, fit_batches
 from interventions.engine.local import wiring_of
 from interventions.engine.ndif.structures import of_own_task, structures_of
 from interventions.engine.record import Record, fields_of, sealed
@@ -244,7 +244,7 @@ def _recipe_data(recipe: Recipe) -> dict[str, Any]:
 def _decoding_data(job: Job, tokens: int) -> dict[str, Any]:
     decoding = job.decoding
     assert decoding is not None
-    present = [label for label, prompts in decoding.prompts.items() if any(chunks(prompts, tokens))]
+    present = [label for label, prompts in decoding.prompts.items() if any(not p.excluded for p in prompts)]
     code = {label: i for i, label in enumerate(present)}
     return {
         "k": decoding.section.k,

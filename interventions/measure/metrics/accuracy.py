@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @METRICS.register("accuracy")
 class Accuracy:
     """Exact match (0 or 1): greedy decoding begins with the answer if and only if the argmax is right
-    at every teacher-forced answer token."""
+    at every teacher-forced answer token. Of several right answers: of any."""
 
     unit: ClassVar[str] = "fraction"
     answers_of: ClassVar[AnswersOf] = "own"
@@ -28,10 +28,14 @@ class Accuracy:
     def combine(scores: Floats, starts: Ints) -> Floats:
         return np.minimum.reduceat(scores, starts)
 
+    @staticmethod
+    def either(a: Floats, b: Floats) -> Floats:
+        return np.maximum(a, b)
+
 
 @METRICS.register("conversion")
 class Conversion(Accuracy):
     """Exact match of the answer under the task whose vector is in use, where that differs from the
-    prompt's own task; queries on which the two tasks agree are excluded."""
+    prompt's own task; queries on which the two tasks agree (in any answer) are excluded."""
 
     answers_of: ClassVar[AnswersOf] = "vector_task"

@@ -40,9 +40,18 @@ class Metric(Protocol):
         """[read] of the tokens of many answers, each beginning at one of ``starts`` -> [answer] the queries' values."""
         ...
 
+    @staticmethod
+    def either(a: Floats, b: Floats) -> Floats:
+        """[query] of a query's first right answers (a) and of the next one (b) -> [query] of all of them."""
+        ...
+
 
 METRICS: Registry[type[Metric]] = Registry("metric")
 
 
 def of_first_token(scores: Floats, starts: Ints) -> Floats:
     return scores[starts]
+
+
+def of_first_answer(a: Floats, b: Floats) -> Floats:
+    return a

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from interventions.measure.metrics.base import METRICS, AnswersOf, of_first_token
+from interventions.measure.metrics.base import METRICS, AnswersOf, of_first_answer, of_first_token
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,3 +23,4 @@ class KullbackLeibler:
         return (p.exp() * (p - q)).sum(-1)
 
     combine = staticmethod(of_first_token)
+    either = staticmethod(of_first_answer)

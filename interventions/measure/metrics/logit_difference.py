@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from interventions.measure.metrics.base import METRICS, AnswersOf, of_first_token
+from interventions.measure.metrics.base import METRICS, AnswersOf, of_first_answer, of_first_token
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 @METRICS.register("logit_difference")
 class LogitDifference:
     """logit(answer) - logit(foil) at the first answer token; the foil is another task's answer to the
-    same query (or another query's answer). NaN where there is no foil."""
+    same query (or another query's answer). NaN where there is no foil. Of several right answers: of
+    the first; none of them is a foil."""
 
     unit: ClassVar[str] = "logits"
     answers_of: ClassVar[AnswersOf] = "own"
@@ -25,3 +26,4 @@ class LogitDifference:
         return difference[:, 0].masked_fill(foil < 0, float("nan"))
 
     combine = staticmethod(of_first_token)
+    either = staticmethod(of_first_answer)

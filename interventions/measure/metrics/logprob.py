@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 @METRICS.register("logprob")
 class Logprob:
-    """sum over answer tokens of log p(token | prompt, earlier answer tokens), in nats."""
+    """sum over answer tokens of log p(token | prompt, earlier answer tokens), in nats. Of several right answers: log of
+    the sum of their probabilities."""
 
     unit: ClassVar[str] = "nats"
     answers_of: ClassVar[AnswersOf] = "own"
@@ -26,3 +27,7 @@ class Logprob:
     @staticmethod
     def combine(scores: Floats, starts: Ints) -> Floats:
         return np.add.reduceat(scores, starts)
+
+    @staticmethod
+    def either(a: Floats, b: Floats) -> Floats:
+        return np.logaddexp(a, b)

@@ -12,7 +12,8 @@ from interventions.measure.metrics.logprob import Logprob
 
 @METRICS.register("probability")
 class Probability:
-    """p(answer | prompt) = product over answer tokens of p(token | prompt, earlier answer tokens): exp of logprob."""
+    """p(answer | prompt) = product over answer tokens of p(token | prompt, earlier answer tokens): exp of logprob.
+    Of several right answers: their sum."""
 
     unit: ClassVar[str] = "fraction"
     answers_of: ClassVar[AnswersOf] = "own"
@@ -23,3 +24,7 @@ class Probability:
     def combine(scores: Floats, starts: Ints) -> Floats:
         # logs are added up and not probabilities multiplied: an answer of many tokens would underflow in float32
         return np.exp(Logprob.combine(scores, starts))
+
+    @staticmethod
+    def either(a: Floats, b: Floats) -> Floats:
+        return a + b

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from interventions.measure.metrics.base import METRICS, AnswersOf, of_first_token
+import numpy as np
+
+from interventions.measure.metrics.base import METRICS, AnswersOf, Floats, of_first_token
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -12,7 +14,8 @@ if TYPE_CHECKING:
 
 @METRICS.register("rank")
 class Rank:
-    """1 + number of tokens with a higher logit than the answer's first token; 1 is best."""
+    """1 + number of tokens with a higher logit than the answer's first token; 1 is best. Of several right
+    answers: of the best."""
 
     unit: ClassVar[str] = "tokens"
     answers_of: ClassVar[AnswersOf] = "own"
@@ -22,3 +25,7 @@ class Rank:
         return 1 + (logits > logits.gather(-1, target[:, None])).sum(-1).float()
 
     combine = staticmethod(of_first_token)
+
+    @staticmethod
+    def either(a: Floats, b: Floats) -> Floats:
+        return np.minimum(a, b)
