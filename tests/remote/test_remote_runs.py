@@ -64,6 +64,22 @@ def test_small_jobs_give_the_same(server, llama_snapshot, local_run, tmp_path):
 
 
 @pytest.mark.slow
+def test_several_right_answers_remotely(server, llama_snapshot, tmp_path):
+    """Answers of several tokens and of several lengths, with further ones of each."""
+    words = "dog cat river cold mountain cafe".split()
+    for task, shift in (("one", 1), ("two", 2)):
+        rows = {w: [words[(i + shift * n) % 6] + "s" * n for n in range(1, 2 + i % 3)] for i, w in enumerate(words * 2)}
+        rows |= {w.upper(): [w, w.title()] for w in words}
+        (tmp_path / f"{task}.json").write_text(json.dumps(rows))
+    tasks = {"family": "pairs", "files": [str(tmp_path / "one.json"), str(tmp_path / "two.json")]}
+    status, _, err = run_remotely(llama_snapshot, server, tmp_path / "run", "--quiet", tasks=tasks)
+    assert (status, err) == (0, "")
+    here = run_here(llama_snapshot, tmp_path / "here", tasks=tasks)
+    assert_same_tables(tmp_path / "run", here)
+    assert len(table(here, "prompts.parquet").filter(pl.col("right_answers").list.len() > 2))
+
+
+@pytest.mark.slow
 def test_autocast_reaches_no_statistic(servers, llama_snapshot, tmp_path):
     """In bfloat16 under autocast: what is computed with the states is what a local bfloat16 run computes."""
     autocast = servers("--dtype", "bfloat16", "--autocast")
