@@ -35,13 +35,13 @@ def carried_out(
 
     trust_code(args.trust_remote_code)
     if args.plan or args.show_tokens:
-        study = prepared(study_of(args, overrides))
+        study = prepared(study_of_flags(args, overrides))
         prepare_libraries()
         _show_plan(study, args, following)
         return None
     with mirrored(wanted(args.wandb, os.environ), args.quiet) as mirror:
         mirror.open_for_agent()
-        study = study_of(args, overrides)
+        study = study_of_flags(args, overrides)
         _check_key(study, args)
         study = prepared(study)
         folder = _run_study(study, args, mirror, examined)
@@ -105,7 +105,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--json", action="store_true", help="print summary.json (or the plan) instead of a table")
 
 
-def study_of(args: argparse.Namespace, rest: Sequence[str]) -> Any:
+def study_of_flags(args: argparse.Namespace, rest: Sequence[str]) -> Any:
     """The study that the command line asks for. Raises SpecError, also where it is not that of a sweep's agent."""
     from interventions.track.point import point_of
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from interventions.arguments import prepare_libraries
 from interventions.errors import SpecError
-from interventions.running import add_spec_flags, study_of
+from interventions.running import add_spec_flags, study_of_flags
 from interventions.user_paths import expanded
 
 
@@ -52,7 +52,7 @@ def emitted(args: argparse.Namespace, overrides: Sequence[str]) -> str:
             settings |= parse_overrides([f"--{each.removeprefix('--')}"])
         except SpecError as error:
             raise SpecError("--setting", f"'{each}' {error.what}", "write it as in prompts.shots=4") from None
-    study = study_of(args, overrides)
+    study = study_of_flags(args, overrides)
     out = args.out or Path(f"{study.name}.py")
     if out.suffix != ".py":
         raise SpecError("--out", f"'{out}' is no name of a script", "let it end in .py")

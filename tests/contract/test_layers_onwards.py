@@ -15,7 +15,7 @@ from interventions.plan.cost import cost_of
 from interventions.plan.packs import Budget
 from interventions.plan.suffix import first_block
 from interventions.report.run_files import read_run
-from interventions.running import _study, add_run_flags, parsed
+from interventions.running import add_run_flags, parsed, study_of_flags
 from interventions.spec.study import study_of
 from interventions.track.series import series
 from tests.contract.tiny import VECTOR, manifest_of, one_error, run, tiny_tree
@@ -138,7 +138,10 @@ def test_the_flag_keeps_the_form_or_gives_another(llama_folder, tmp_path):
         parser = Parser()
         parser.add_argument("spec", type=Path)
         add_run_flags(parser)
-        return [each["layers"] for each in _study(*parsed(parser, [str(spec), *flags])).tree["interventions"].values()]
+        return [
+            each["layers"]
+            for each in study_of_flags(*parsed(parser, [str(spec), *flags])).tree["interventions"].values()
+        ]
 
     assert layers("--layers=1:3") == [{"onwards": "1:3"}, {"upto": "1:3"}, "1:3"]
     assert layers("--layers={onwards: [3]}") == [{"onwards": [3]}] * 3

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interventions.errors import SpecError
-from interventions.running import _study
+from interventions.running import study_of_flags
 from interventions.spec import dump_yaml, load_study, parse_overrides, study_of
 from interventions.spec.agreement import check_given
 from interventions.sweep.collect import collected
@@ -167,7 +167,7 @@ def agent(tmp_path, monkeypatch):
         monkeypatch.setenv("WANDB_SWEEP_ID", "s1")
         monkeypatch.setenv("WANDB_SWEEP_PARAM_PATH", str(tmp_path / "point.yaml"))
         flags = SimpleNamespace(spec=spec, model=None, revision=None, dtype=None, layers=None)
-        return _study(flags, create_sweep_command_args({"args": args})[macro])  # type: ignore[arg-type]
+        return study_of_flags(flags, create_sweep_command_args({"args": args})[macro])  # type: ignore[arg-type]
 
     return started
 

@@ -31,7 +31,11 @@ CASES = [
     ("tasks: {include_null: 1}\n", "tasks.include_null: found the whole number 1, expected true or false; write true or false"),
     ("tasks: {include_null: 'no'}\n", "tasks.include_null: found the text 'no', expected true or false; write true or false"),
     ("tasks: {family: 3}\n", "tasks.family: found the whole number 3, expected text; put it in quotes: '3'"),
-    ("model: gpt2\n", "model: found the text 'gpt2', expected a mapping (name, revision, dtype); write {name: gpt2}"),
+    (
+        "model: gpt2\n",
+        "model: found the text 'gpt2', expected a mapping (name, revision, dtype, adapter, quantization); "
+        "write {name: gpt2}",
+    ),
     ("decodability: false\n", "decodability: found false, expected a mapping (k, prompts, shots); write null to leave it out"),
     ("metrics: kl\n", "metrics: found the text 'kl', expected a list; write [kl]"),
     ("metrics: [kl, 3]\n", "metrics[1]: found the whole number 3, expected text; put it in quotes: '3'"),
@@ -48,7 +52,7 @@ CASES = [
     ("interventions: {a.b: {op: zero}}\n", "interventions: the key 'a.b' is no field's name, expected text without '.', '[' and ']'; rename it"),
     # unknown keys
     ("modle: {name: x}\n", "modle: unknown key 'modle'; did you mean 'model'?"),
-    ("model: {zzz: 1}\n", "model.zzz: unknown key 'zzz'; choose one of dtype, name, revision"),
+    ("model: {zzz: 1}\n", "model.zzz: unknown key 'zzz'; choose one of adapter, dtype, name, quantization, revision"),
     ("shots: 4\n", "shots: unknown key 'shots'; write it under prompts or decodability"),
     (_patch("layer: 3"), f"{AT}.layer: unknown key 'layer'; did you mean 'layers'?"),
     (_patch("mean: same_task"), f"{AT}.mean: unknown key 'mean'; write it under vector"),
