@@ -25,13 +25,12 @@ def chunks(prompts: Sequence[Prompt], tokens: int, shots: Sequence[int]) -> Iter
     start, widest, rows = 0, 0, 0
     for i, prompt in enumerate(kept):
         own = branch_tokens(prompt, shots) if prompt.more or prompt.demo_right else []
-        width = max(widest, len(prompt.token_ids) + len(prompt.answer_ids), *own)
+        longest = max([len(prompt.token_ids) + len(prompt.answer_ids), *own])
+        widest = max(widest, longest)
         rows += 1 + len(own)
-        if i > start and width * rows > tokens:
+        if i > start and widest * rows > tokens:
             yield kept[start:i]
-            start, rows = i, 1 + len(own)
-            width = max(len(prompt.token_ids) + len(prompt.answer_ids), *own)
-        widest = width
+            start, rows, widest = i, 1 + len(own), longest
     if start < len(kept):
         yield kept[start:]
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from interventions.engine.batches import chunks
 from interventions.engine.trace import packed_mask
 from interventions.plan.cells import OWN_STATE, Edit
 from interventions.plan.cost import cost_of
@@ -20,6 +22,7 @@ from interventions.plan.packs import Budget, best_sequence, halved, packs_of, to
 from interventions.plan.suffix import positions_of, suffix_of
 from interventions.spec.sections import ModelSection
 from tasks.prompts import Prompt
+from tests.models import unequal_prompts
 
 NAMES = ("last", "query", "demo_outputs", "all", "answer")
 
@@ -286,3 +289,13 @@ def test_the_best_sequence_costs_least_a_copy_token(fixed, width, way):
     best = best_sequence(facts, fixed, way)
     if 128 < best < 8192:
         assert cost(best) <= 1.001 * min(cost(fixed + int((best - fixed) * by)) for by in (0.5, 0.8, 1.25, 2))
+
+
+@pytest.mark.parametrize("tokens", [1, 20, 45, 10_000])
+def test_prompts_are_cut_into_batches_that_hold_so_many_tokens(tokens):
+    prompts = unequal_prompts()
+    found = list(chunks(prompts, tokens, [0]))
+    assert [prompt for chunk in found for prompt in chunk] == list(prompts)
+    widths = [max(len(p.token_ids) + len(p.answer_ids) for p in chunk) for chunk in found]
+    assert all(len(chunk) == 1 or width * len(chunk) <= tokens for chunk, width in zip(found, widths, strict=True))
+    assert len(found) == {1: len(prompts), 10_000: 1}.get(tokens, len(found))
