@@ -81,6 +81,7 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_first_write_locks_nobody_out(llama_folder, whole, tmp_path):
     tree, out = tiny_tree(llama_folder), tmp_path / "run"
     arguments = ["run", write(tree, tmp_path / "spec.yaml"), "--out", str(out), "--quiet"]
@@ -163,6 +164,7 @@ def test_a_damaged_page_is_drawn_again(finished, llama_folder, damage):
     assert (finished / "report.html").read_text().rstrip().endswith("</html>")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [cut, *map(slow, (shorten, remove))])
 @pytest.mark.parametrize("name", ["outcomes.parquet", "decodability.parquet", "vectors.safetensors", "manifest.json"])
 def test_what_needs_the_model_is_one_line_and_fresh_mends_it(finished, whole, llama_folder, capsys, name, damage):

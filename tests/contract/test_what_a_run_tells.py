@@ -80,6 +80,7 @@ def test_the_largest_seed_runs(llama_folder, tmp_path):
     assert pl.read_parquet(ran(tree, tmp_path / "run") / "outcomes.parquet")["seed"].unique().to_list() == [2**63 - 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_at", [1, 4])
 def test_notes_of_two_models_stand_once_after_a_resume(llama_folder, tmp_path, stop_at):
     """Each model's notes on its fit, not those of all models for each."""
@@ -129,6 +130,7 @@ def test_layers_from_the_command_line(llama_folder, tmp_path, capsys):
         ]
 
 
+@pytest.mark.slow
 def test_prompts_say_which_setting_they_are_of(llama_folder, tmp_path):
     """Two seeds: a row of outcomes finds its prompt by its own swept columns, and fits differ by seed only."""
     changes = {
@@ -149,6 +151,7 @@ def test_prompts_say_which_setting_they_are_of(llama_folder, tmp_path):
     assert {key.split("/")[0] for key in vectors} == {"p@prompts.seed=0", "p@prompts.seed=7"}
 
 
+@pytest.mark.slow
 def test_prompts_of_a_run_without_sweeps_and_of_a_swept_section(llama_folder, tmp_path):
     tree = tiny_tree(llama_folder, decodability=None)
     assert set(pl.read_parquet(ran(tree, tmp_path / "plain") / "prompts.parquet")["swept"]) == {""}
@@ -173,12 +176,14 @@ SAYS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("section", SWEPT)
 def test_a_swept_section_can_be_reported(llama_folder, tmp_path, section):
     folder = ran(tiny_tree(llama_folder, **{section: SWEPT[section]}), tmp_path / "run")
     assert SAYS[section] in (folder / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_swept_control_can_be_reported(llama_folder, tmp_path):
     controls = ["self", {"sweep": [{"random": {"draws": 2}}, "other_task"]}]
     folder = ran(tiny_tree(llama_folder, controls=controls, decodability=None), tmp_path / "run")

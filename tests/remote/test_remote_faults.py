@@ -69,6 +69,7 @@ def undisturbed(servers, llama_snapshot, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("faults", cases(OVERCOME))
 def test_what_passes_is_overcome(server, llama_snapshot, undisturbed, tmp_path, faults):
     for name, options in faults:
@@ -78,6 +79,7 @@ def test_what_passes_is_overcome(server, llama_snapshot, undisturbed, tmp_path, 
     assert_same_bytes(tmp_path / "run", undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", cases(STOPPED))
 def test_what_does_not_pass_is_one_line_and_resumes(server, llama_snapshot, undisturbed, tmp_path, fault):
     name, options, said = fault
@@ -103,6 +105,7 @@ def test_other_jobs_results_for_ever_are_never_taken(server, llama_snapshot, und
     assert_same_bytes(tmp_path / "run", undisturbed)
 
 
+@pytest.mark.slow
 def test_memory_that_suffices_for_halves(server, llama_snapshot, undisturbed, tmp_path):
     server.fault("out_of_memory", times=2)
     status, _, err = run_remotely(llama_snapshot, server, tmp_path / "run", "--patience", "1.5")
@@ -111,6 +114,7 @@ def test_memory_that_suffices_for_halves(server, llama_snapshot, undisturbed, tm
     assert halvings(tmp_path / "run") == {"probe": 2, "cd-1": 0, "cells-1": 0}
 
 
+@pytest.mark.slow
 def test_a_job_that_does_not_fit_is_halved_alone(server, llama_snapshot, undisturbed, tmp_path):
     """The largest of several. It is given up, then resumed: halved as often as before, and the others cut as ever."""
     arguments = ("--quiet", "--job-tokens", "500", "--patience", "1.5")

@@ -17,6 +17,7 @@ from tests.remote.runs import assert_same_tables, run_here, run_remotely, table
 LITERAL = "python experiments/patch_sweep.py --model meta-llama/Llama-3.1-70B --remote"
 
 
+@pytest.mark.slow
 def test_the_command_of_the_readme(server, llama_snapshot, client_env, tmp_path):
     """As it stands, on the script's own spec."""
     assert LITERAL in (ROOT / "README.md").read_text(encoding="utf-8")
@@ -38,7 +39,9 @@ def local_run(llama_snapshot, tmp_path_factory):
     return run_here(llama_snapshot, tmp_path_factory.mktemp("local") / "run")
 
 
-@pytest.mark.parametrize("options", [(), ("--separate",)], ids=["one process", "separate"])
+@pytest.mark.parametrize(
+    "options", [(), pytest.param(("--separate",), marks=pytest.mark.slow)], ids=["one process", "separate"]
+)
 def test_remote_equals_local_to_the_bit(servers, llama_snapshot, local_run, tmp_path, options):
     """Every op, heads, other prompts' states; also where the block runs in another process than the model."""
     status, _, err = run_remotely(llama_snapshot, servers(*options), tmp_path / "run", "--quiet")
@@ -49,6 +52,7 @@ def test_remote_equals_local_to_the_bit(servers, llama_snapshot, local_run, tmp_
     assert not (tmp_path / "run" / "vectors.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_small_jobs_give_the_same(server, llama_snapshot, local_run, tmp_path):
     """Each of many jobs fits its own vectors again."""
     status, _, err = run_remotely(llama_snapshot, server, tmp_path / "run", "--job-tokens", "150", "--vectors")
@@ -94,6 +98,7 @@ def test_autocast_reaches_no_statistic(servers, llama_snapshot, tmp_path):
     assert (there["patched"] == local["patched"]).mean() > 0.5
 
 
+@pytest.mark.slow
 def test_manifest_says_where_it_ran(server, llama_snapshot, tmp_path):
     server.fault("old_versions", times=-1, packages={"nnsight": "0.8.99"})
     status, _, err = run_remotely(llama_snapshot, server, tmp_path / "run")
@@ -154,6 +159,7 @@ def test_a_second_start_asks_nobody(server, llama_snapshot, tmp_path):
     assert (status, err) == (0, "") and json.loads(out)["interventions"]
 
 
+@pytest.mark.slow
 def test_parts_of_two_places_are_not_mixed(server, llama_snapshot, tmp_path):
     server.fault("server_error", times=-1)
     assert run_remotely(llama_snapshot, server, tmp_path / "run", "--quiet")[0] == 3

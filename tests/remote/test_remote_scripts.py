@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 from tests.remote.runs import as_client
 from tests.scripts import ran
@@ -17,6 +18,7 @@ SMALL = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_bars_of_a_hosted_model_are_those_of_a_local_one(server, llama_snapshot, tmp_path):
     def bars(model: str, out: Path, *how: str) -> dict[str, pl.DataFrame]:
         with as_client(llama_snapshot, server):

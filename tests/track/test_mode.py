@@ -49,6 +49,7 @@ def test_the_flags_of_run_are_these(capsys):
     assert f"--wandb {{{','.join(CHOICES)}}}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_off_imports_nothing_of_wandb_and_writes_nothing_of_it(tmp_path):
     code = (
         "import sys; from interventions.cli import main; status = main(sys.argv[1:]);"
@@ -63,6 +64,7 @@ def test_off_imports_nothing_of_wandb_and_writes_nothing_of_it(tmp_path):
     assert not (tmp_path / "run" / "wandb").exists()
 
 
+@pytest.mark.slow
 def test_online_without_a_key_is_one_line_and_writes_nothing(tmp_path):
     run = tmp_path / "run"
     done = patchboard("run", str(light_spec(tmp_path)), "--out", str(run), "--wandb", "online",

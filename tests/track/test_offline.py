@@ -165,6 +165,7 @@ def test_a_refused_key_is_a_line(unreached):
     assert seconds < MOST
 
 
+@pytest.mark.slow
 def test_a_key_that_cannot_be_one(tmp_path):
     env = environment(tmp_path, "http://127.0.0.1:9", KEY[:7])
     spec, run = str(light_spec(tmp_path)), tmp_path / "run"

@@ -50,6 +50,7 @@ def test_the_script_runs_and_finds_its_result_again(tmp_path):
     assert status == 2 and "another spec" in error and error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_taken_up(tmp_path, monkeypatch):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     script(*TINY, "--out", whole, "--quiet")

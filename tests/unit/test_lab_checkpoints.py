@@ -124,6 +124,7 @@ def state_of(folder: Path) -> dict[Path, int]:
     return {each: each.stat().st_mtime_ns for each in folder.rglob("*") if each.is_file()}
 
 
+@pytest.mark.slow
 def test_a_training_of_another_family_resumes_and_tells_the_runs_own_numbers(trained, tmp_path, monkeypatch):
     out = tmp_path / "run"
     asked = ("--folders", f"{trained}/step*", *SMALL, "--out", out)

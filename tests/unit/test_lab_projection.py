@@ -123,6 +123,7 @@ def test_umap_that_is_not_installed_is_one_line_before_anything_runs(tmp_path, m
     )
 
 
+@pytest.mark.slow
 def test_another_projection_is_drawn_anew_and_the_same_one_is_not(tmp_path, monkeypatch):
     """UMAP's place is taken by a turn of the axes, which compiles nothing."""
     from interventions.lab.language import projection

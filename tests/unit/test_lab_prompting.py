@@ -132,6 +132,7 @@ SMALL = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_prompting_of_another_family_compares_its_run(tmp_path, gpt2_folder, monkeypatch):
     out = tmp_path / "run"
     asked = ("--model", gpt2_folder, *SMALL, "--out", out)

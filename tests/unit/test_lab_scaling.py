@@ -128,6 +128,7 @@ def test_finished_runs_are_told_by_both_counts(runs, models, tmp_path):
     assert {each: each.stat().st_mtime_ns for each in out.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_run_of_several_models_says_what_runs_of_one_say(runs, models, tmp_path):
     swept = "--model.name={sweep: [" + ", ".join(str(model) for model in models) + "]}"
     status, told, error = script(swept, *SMALL, "--out", tmp_path / "swept")

@@ -112,6 +112,7 @@ def test_curves_are_drawn_from_the_table(folder):
     assert any(len(y) == len(expected) and np.allclose(y, expected) for y in drawn)
 
 
+@pytest.mark.slow
 def test_drawing_again_gives_the_same_and_removes_what_is_stale(folder):
     before = {path.name: path.read_bytes() for path in (folder / "figures").iterdir()}
     (folder / "figures" / "effect-rank.png").write_bytes(b"of an earlier spec")

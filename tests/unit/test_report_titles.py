@@ -32,6 +32,7 @@ def run(request, tmp_path_factory):
     return read_run(synthetic_run.write_run_folder(folder, table, synthetic_run.decodability(points=12)))
 
 
+@pytest.mark.slow
 def test_long_titles_stay_within_their_panels(run):
     with styled(), warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -100,6 +100,7 @@ def test_a_run_shuffles_evaluated_prompts_alone_and_can_sweep_it(llama_folder, t
         assert prompts.filter(role=role).select(kept).equals(before.filter(role=role).select(kept)), role
 
 
+@pytest.mark.slow
 def test_shared_demonstrations_are_shuffled_once_and_computed_once(llama_folder, tmp_path):
     prompts = {"shots": 3, "queries": 4, "demonstrations": "shared", "labels": "shuffled"}
     tree = tiny_tree(llama_folder, prompts=prompts, decodability=None)

@@ -134,6 +134,7 @@ def test_a_selection_is_the_filtered_tables_scan(table, odd):
     assert effects(one, BOOTSTRAP).equals(effects(other, BOOTSTRAP))
 
 
+@pytest.mark.slow
 def test_the_index_is_no_longer_than_the_cells(monkeypatch):
     """10,000 queries of 1,000 cells: one list of 10,000, not 1,000 of them; and one run of rows a cell."""
     monkeypatch.setattr(scan, "_ROWS_AT_ONCE", 7)

@@ -117,6 +117,7 @@ run(load_settings(Settings, Path({str(file)!r})), Path({str(out)!r}), False, "cp
     assert (out / "summary.json").read_text() == (finished / "summary.json").read_text()
 
 
+@pytest.mark.slow
 def test_a_lost_checkpoint_is_not_replaced_by_a_later_one(file, finished, tmp_path):
     out = tmp_path / "out"
     shutil.copytree(finished, out)
