@@ -95,8 +95,6 @@ def test_a_gpt2_folder_from_end_to_end(tmp_path, monkeypatch):
     asked_first = pl.read_parquet(out / "prompts.parquet").filter(role="fit")["token_ids"].to_list()
     assert asked_first == pl.read_parquet(second / "prompts.parquet").filter(role="fit")["token_ids"].to_list()
 
-    status, _, error = script(*asked, "--top=2")
-    assert status == 2 and "holds a run of another spec" in error and times(out) == before
     status, told, error = script(*asked, "--top=2", "--fresh")
     assert (status, error) == (0, "") and "with the function vector of 2 heads" in told
     assert set(pl.read_parquet(out / "experiment" / "vectors.parquet")["heads"].drop_nulls()) == {2}
