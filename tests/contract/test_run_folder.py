@@ -251,6 +251,7 @@ def small(llama_folder, **changes) -> dict:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_sweeping_a_section_gives_each_setting_vectors_of_its_own(llama_folder, tmp_path):
     swept = small(llama_folder, prompts={"sweep": [{"shots": 1, "queries": 3, "seed": seed} for seed in (0, 1)]})
     vectors = load_file(run_study(study_of(swept), Options(out=tmp_path / "swept")) / "vectors.safetensors")

@@ -39,7 +39,7 @@ def test_a_pool_smaller_than_the_queries_is_told(llama_folder, tmp_path, capsys)
     assert capsys.readouterr().err.splitlines() == [f"note: {note}" for note in told]
 
 
-@pytest.mark.parametrize("position", ["demo_outputs", 500])
+@pytest.mark.parametrize("position", ["demo_outputs", pytest.param(500, marks=pytest.mark.slow)])
 def test_an_intervention_that_fits_no_prompt_is_told(llama_folder, tmp_path, position):
     changes = {
         "prompts": {"shots": 0, "queries": 3},

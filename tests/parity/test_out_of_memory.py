@@ -54,7 +54,7 @@ class SmallMemory(LocalEngine):
         return super().score_pack(group, pack, operands, scorers)
 
 
-@pytest.mark.parametrize("room", [1, 4, 7])
+@pytest.mark.parametrize("room", [pytest.param(1, marks=pytest.mark.slow), 4, pytest.param(7, marks=pytest.mark.slow)])
 def test_halved_packs_give_the_same_table(room, tmp_path):
     engine = SmallMemory(random_model("llama"), build())
     with open_run(tmp_path / "whole", "d") as folder:

@@ -80,11 +80,12 @@ def test_a_crash_is_a_failed_run_with_its_error(service, tmp_path):
     assert only(service).summary["error"] == "ZeroDivisionError('by us')"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("argument", "opened"),
     [
         pytest.param("--interventions.positive.op=pach", False, id="in the spec"),
-        pytest.param("--layers=99", True, id="in the model", marks=pytest.mark.slow),
+        pytest.param("--layers=99", True, id="in the model"),
     ],
 )
 def test_bad_input_leaves_nothing_behind(service, tmp_path, argument, opened):

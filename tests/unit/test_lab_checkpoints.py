@@ -273,6 +273,7 @@ def cached(trained, tmp_path, monkeypatch) -> str:
     return "someone/trained"
 
 
+@pytest.mark.slow
 def test_revisions_of_the_cache_are_taken_where_the_hub_is_out_of_reach_and_it_is_told(cached, tmp_path):
     asked = ("--model", cached, "--revisions", "step*-tokens*B", *SMALL, "--out", tmp_path / "run")
     status, told, error = script(*asked)

@@ -95,6 +95,7 @@ def sized(folder: Path) -> pl.DataFrame:
     return pl.read_parquet(folder / "sized.parquet")
 
 
+@pytest.mark.slow
 def test_finished_runs_are_told_by_both_counts(runs, models, tmp_path):
     out = tmp_path / "compared"
     asked = (*runs[1:], "--out", out, runs[0])

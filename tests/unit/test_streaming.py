@@ -86,7 +86,7 @@ def whole(outcomes: pl.DataFrame, pooled: bool) -> dict[tuple, list[float]]:
     return found
 
 
-@pytest.mark.parametrize("small", [1, 40, 10**6])
+@pytest.mark.parametrize("small", [pytest.param(1, marks=pytest.mark.slow), 40, 10**6])
 @pytest.mark.parametrize("pooled", [False, True])
 def test_streamed_from_a_file_equals_the_whole_table_at_once(table, tmp_path, monkeypatch, small, pooled):
     bound(monkeypatch, small)
