@@ -17,7 +17,7 @@ FAULTS = {
     "silent_websocket": "no update after the session id (handshake: true: not even a handshake)",
     "close_websocket": "closed while the job runs (abrupt: true: without a closing frame)",
     "server_error": "the job ends in ERROR with a traceback (text)",
-    "out_of_memory": "the job ends in ERROR as torch words it (above: only blobs of more bytes)",
+    "out_of_memory": "the job ends in ERROR as torch words it (above: only blobs of more bytes; spared: so many jobs)",
     "lose_job": "RECEIVED, and never heard of again: 404",
     "hang": "the job stays QUEUED for ever",
     "slow": "the job runs for so many seconds more (seconds)",
@@ -56,7 +56,12 @@ class Faults:
         with self._lock:
             for i, (armed, options) in enumerate(self._armed):
                 elsewhere = on is not None and options.get("on", on) != on
-                if armed != name or elsewhere or size < options.get("above", 0):
+                if armed != name or elsewhere:
+                    continue
+                if options.get("spared", 0) > 0:
+                    options["spared"] -= 1
+                    continue
+                if size < options.get("above", 0):
                     continue
                 options["times"] -= 1
                 if options["times"] == 0:
