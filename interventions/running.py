@@ -120,17 +120,14 @@ def study_of_flags(args: argparse.Namespace, rest: Sequence[str]) -> Any:
 
 def _asked(args: argparse.Namespace, rest: Sequence[str], exact: Mapping[str, Any]) -> Any:
     """exact: as ``parse_overrides`` takes it."""
+    from interventions.spec.agreement import SHORTHANDS
     from interventions.spec.load import load_study
     from interventions.spec.overrides import parse_overrides, text_of_flag
 
     overrides = {
-        f"model.{field}": text_of_flag(value, flag)
-        for field, flag, value in (
-            ("name", "--model", args.model),
-            ("revision", "--revision", args.revision),
-            ("dtype", "--dtype", args.dtype),
-        )
-        if value is not None
+        path: text_of_flag(value, f"--{flag}")
+        for flag, path in SHORTHANDS.items()
+        if (value := getattr(args, flag)) is not None
     }
     overrides |= parse_overrides(rest, exact=exact)
     study = load_study(args.spec, overrides)
