@@ -24,11 +24,11 @@ import torch
 import workload
 from torch import Tensor
 
-from interventions.engine.local import LocalEngine
-from interventions.measure.metrics.accuracy import Accuracy
-from interventions.plan.model import Decoding
-from interventions.spec.sections import DecodabilitySection
-from tasks.prompts import Prompt
+from patchboard.engine.local import LocalEngine
+from patchboard.metrics.accuracy import Accuracy
+from patchboard.plan.model import Decoding
+from patchboard.spec.sections import DecodabilitySection
+from patchboard.tasks.prompt import Prompt
 
 SHOTS = (4, 8, 16)
 LABEL = "random"

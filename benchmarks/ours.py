@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interventions.engine.local import LocalEngine
-from interventions.measure.metrics.logprob import Logprob
-from interventions.plan.facts import ModelFacts
-from interventions.plan.model import Group
-from interventions.plan.packs import Budget, packs_of
+from patchboard.engine.local import LocalEngine
+from patchboard.metrics.logprob import Logprob
+from patchboard.plan.facts import ModelFacts
+from patchboard.plan.model import Group
+from patchboard.plan.packs import Budget, packs_of
 
 WAYS = ("packed", "wavefront", "rows")
 

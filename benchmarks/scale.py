@@ -20,11 +20,11 @@ from typing import Any
 
 import workload
 
-from interventions.plan.cost import cost_of
-from interventions.plan.facts import ModelFacts
-from interventions.plan.model import Group
-from interventions.plan.packing import lay_out
-from interventions.plan.packs import Budget, packs_of
+from patchboard.plan.cost import cost_of
+from patchboard.plan.facts import ModelFacts
+from patchboard.plan.model import Group
+from patchboard.plan.packing import lay_out
+from patchboard.plan.packs import Budget, packs_of
 
 LLAMA_3_1_70B = {
     # config.json of meta-llama/Llama-3.1-70B on the Hub
@@ -104,7 +104,7 @@ def counted(group: Group, facts: ModelFacts, way: str, budget: Budget) -> dict[s
 
 
 def compared(shape: Shape, args: argparse.Namespace) -> dict[str, Any]:
-    """Way -> its counts over all tasks, operations, hours."""
+    """EngineKind -> its counts over all tasks, operations, hours."""
     prompts = workload.random_prompts(1, args.tokens, shape.vocab) * args.queries
     cells = [(layer, c) for layer in range(shape.layers) for c in range(args.conditions)]
     group = workload.group_of(prompts, cells)

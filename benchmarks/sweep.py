@@ -29,9 +29,9 @@ import workload
 from rivals import PEERS, Hooks, missing
 from torch import Tensor
 
-from interventions.engine.local import LocalEngine
-from interventions.engine.memory import budget_for
-from interventions.plan.cost import cost_of
+from patchboard.engine.local import LocalEngine
+from patchboard.engine.memory import budget_for
+from patchboard.plan.cost import cost_of
 
 RIVALS = ("packed", "wavefront", "rows", *PEERS)
 COLUMNS = ("hooks_over_bound", *(f"hooks_over_{name}" for name in RIVALS), "efficiency")

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interventions.embedded.tokenizer import build
-from interventions.plan.cells import Edit
-from interventions.plan.facts import ModelFacts
-from interventions.plan.model import Copy, Group, ModelPlan
-from interventions.spec.sections import ModelSection
-from tasks.prompts import Prompt
+from patchboard.embedded.tokenizer import build
+from patchboard.plan.cells import Edit
+from patchboard.plan.facts import ModelFacts
+from patchboard.plan.model import Counterfactual, Group, ModelPlan
+from patchboard.spec.sections import ModelSection
+from patchboard.tasks.prompt import Prompt
 
 BATCH = 8
 HEAD = 64
@@ -71,14 +71,14 @@ def key(layer: int, vector: int) -> str:
     return f"v{vector}/random/{layer}"
 
 
-def copy_of(layer: int, vector: int) -> Copy:
+def copy_of(layer: int, vector: int) -> Counterfactual:
     """Put a vector in place of the state of the last token behind a block."""
-    return Copy((Edit("patch", "resid_post", layer, '"last"', 1.0, key(layer, vector)),))
+    return Counterfactual((Edit("patch", "resid_post", layer, '"last"', 1.0, key(layer, vector)),))
 
 
 def group_of(prompts: tuple[Prompt, ...], cells: list[tuple[int, int]]) -> Group:
     """The clean run and one copy a cell, of every prompt."""
-    copies = (Copy(), *(copy_of(layer, vector) for layer, vector in cells))
+    copies = (Counterfactual(), *(copy_of(layer, vector) for layer, vector in cells))
     return Group("random", "random", 0, 0, prompts, (-1,) * len(prompts), copies, 0, (), ("logprob",))
 
 

@@ -19,10 +19,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from interventions.report.run_files import read_run
-from interventions.report.style import CYCLE, styled
-from interventions.track.series import LAYER, rows
-from interventions.track.values import summary_values
+from patchboard.report.run_files import read_run
+from patchboard.report.style import CYCLE, styled
+from patchboard.track.series import LAYER, rows
+from patchboard.track.values import summary_values
 
 STRENGTH, SHOTS = "interventions.patched.strength", "prompts.shots"
 EFFECT, BEST = "effect/patched/accuracy", "best/effect/patched/accuracy"

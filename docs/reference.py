@@ -12,16 +12,16 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-import tasks.resolve  # noqa: F401  # enrols the families
-from interventions.engine.families import ARCHITECTURES
-from interventions.engine.sites import SITES
-from interventions.measure.metrics import METRICS
-from interventions.ops import OPS
-from interventions.plan.cells import CONTROLS
-from interventions.spec import sections
-from interventions.spec.positions import POSITIONS
-from interventions.spec.values import label
-from tasks.base import FAMILIES
+import patchboard.tasks.resolve  # noqa: F401  # enrols the families
+from patchboard.engine.families import ARCHITECTURES
+from patchboard.engine.sites import SITES
+from patchboard.metrics import METRICS
+from patchboard.ops import OPS
+from patchboard.plan.cells import CONTROLS
+from patchboard.spec import sections
+from patchboard.spec.positions import POSITIONS
+from patchboard.spec.values import label
+from patchboard.tasks.base import FAMILIES
 
 PAGE = Path(__file__).with_name("spec.md")
 TEXTS = Path(__file__).with_name("spec.template")

@@ -10,8 +10,8 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from interventions.lab.language.command import LanguageExperiment, language_script
-from interventions.spec import Study
+from patchboard.lab.language.command import LanguageExperiment, language_script
+from patchboard.spec import Study
 
 HERE = Path(__file__).parent
 
@@ -25,19 +25,19 @@ def flags(parser: ArgumentParser) -> None:
 
 
 def prepared(study: Study, folders: str | None, revisions: str | None) -> Study:
-    from interventions.lab.language.checkpoints import swept_over
+    from patchboard.lab.language.checkpoints import swept_over
 
     return swept_over(study, HERE / "models" / "checkpoints", folders, revisions)
 
 
 def examined(study: Study, run: Path, options: Any, folders: str | None, revisions: str | None) -> Path:
-    from interventions.lab.language.checkpoints import examine
+    from patchboard.lab.language.checkpoints import examine
 
     return examine(study, run, options, revisions)
 
 
 def told(summary: dict[str, Any]) -> list[str]:
-    from interventions.lab.language.checkpoints_findings import findings
+    from patchboard.lab.language.checkpoints_findings import findings
 
     return findings(summary)
 

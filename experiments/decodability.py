@@ -11,8 +11,8 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from interventions.lab.language.command import LanguageExperiment, language_script
-from interventions.spec import Study
+from patchboard.lab.language.command import LanguageExperiment, language_script
+from patchboard.spec import Study
 
 # torch and matplotlib take seconds to load, which a refusal of the command line need not wait for
 
@@ -23,19 +23,19 @@ def flags(parser: ArgumentParser) -> None:
 
 
 def prepared(study: Study, **own: Any) -> Study:
-    from interventions.lab.language.decodability import suited
+    from patchboard.lab.language.decodability import suited
 
     return suited(study, **own)
 
 
 def examined(*arguments: Any, **own: Any) -> Path:
-    from interventions.lab.language.decodability import examine
+    from patchboard.lab.language.decodability import examine
 
     return examine(*arguments, **own)
 
 
 def told(summary: dict[str, Any]) -> list[str]:
-    from interventions.lab.language.decodability_findings import findings
+    from patchboard.lab.language.decodability_findings import findings
 
     return findings(summary)
 

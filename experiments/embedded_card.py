@@ -10,9 +10,9 @@ from pathlib import Path
 
 import polars as pl
 
-from interventions.measure.decodability import ALL
-from interventions.run import Options, run_study
-from interventions.spec import load_study
+from patchboard.execution.run import Options, run_study
+from patchboard.measure.decodability import ALL
+from patchboard.spec import load_study
 
 HERE = Path(__file__).parent
 CARD = HERE.parent / "interventions" / "embedded" / "MODEL_CARD.md"

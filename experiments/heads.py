@@ -10,9 +10,9 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from interventions.lab.language.command import LanguageExperiment, language_script
-from interventions.lab.language.head_counts import counts
-from interventions.spec import Study
+from patchboard.lab.language.command import LanguageExperiment, language_script
+from patchboard.lab.language.head_counts import counts
+from patchboard.spec import Study
 
 # torch and matplotlib take seconds to load, which a refusal of the command line need not wait for
 
@@ -23,25 +23,25 @@ def flags(parser: ArgumentParser) -> None:
 
 
 def prepared(study: Study, top: tuple[int, ...]) -> Study:
-    from interventions.lab.language.head_vectors import suited
+    from patchboard.lab.language.head_vectors import suited
 
     return suited(study, top)
 
 
 def examined(*arguments: Any, top: tuple[int, ...]) -> Path:
-    from interventions.lab.language.heads import examine
+    from patchboard.lab.language.heads import examine
 
     return examine(*arguments, top=top)
 
 
 def following(study: Study, top: tuple[int, ...]) -> list[Study]:
-    from interventions.lab.language.head_vectors import unranked_study
+    from patchboard.lab.language.head_vectors import unranked_study
 
     return [unranked_study(study, top)]
 
 
 def told(summary: dict[str, Any]) -> list[str]:
-    from interventions.lab.language.heads_findings import findings
+    from patchboard.lab.language.heads_findings import findings
 
     return findings(summary)
 

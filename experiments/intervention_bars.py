@@ -9,26 +9,26 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from interventions.lab.language.command import LanguageExperiment, language_script
-from interventions.spec import Study
+from patchboard.lab.language.command import LanguageExperiment, language_script
+from patchboard.spec import Study
 
 # torch and matplotlib take seconds to load, which a refusal of the command line need not wait for
 
 
 def prepared(study: Study) -> Study:
-    from interventions.lab.language.interventions import with_sources
+    from patchboard.lab.language.interventions import with_sources
 
     return with_sources(study)
 
 
 def examined(*arguments: Any) -> Path:
-    from interventions.lab.language.interventions import examine
+    from patchboard.lab.language.interventions import examine
 
     return examine(*arguments)
 
 
 def told(summary: dict[str, Any]) -> list[str]:
-    from interventions.lab.language.interventions_findings import findings
+    from patchboard.lab.language.interventions_findings import findings
 
     return findings(summary)
 

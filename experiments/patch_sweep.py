@@ -7,7 +7,7 @@ python experiments/patch_sweep.py my.yaml --layers 0:80:4
 import sys
 from pathlib import Path
 
-from interventions.cli import script
+from patchboard.cli.guard import script
 
 if __name__ == "__main__":
     sys.exit(script(Path(__file__).parent / "specs" / "patch_sweep.yaml", (__doc__ or "").splitlines()[0]))

@@ -9,27 +9,27 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from interventions.lab.beside import with_models_beside
-from interventions.lab.language.command import LanguageExperiment, language_script
-from interventions.spec import Study
+from patchboard.lab.beside import with_models_beside
+from patchboard.lab.language.command import LanguageExperiment, language_script
+from patchboard.spec import Study
 
 # torch and matplotlib take seconds to load, which a refusal of the command line need not wait for
 
 
 def prepared(study: Study) -> Study:
-    from interventions.lab.language.prompting import stated_and_not
+    from patchboard.lab.language.prompting import stated_and_not
 
     return stated_and_not(with_models_beside(study, Path(__file__).parent))
 
 
 def examined(*arguments: Any) -> Path:
-    from interventions.lab.language.prompting import examine
+    from patchboard.lab.language.prompting import examine
 
     return examine(*arguments)
 
 
 def told(summary: dict[str, Any]) -> list[str]:
-    from interventions.lab.language.prompting_findings import findings
+    from patchboard.lab.language.prompting_findings import findings
 
     return findings(summary)
 

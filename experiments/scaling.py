@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from interventions.lab.language.command import LanguageExperiment
-from interventions.lab.language.scaling_command import scaling_script
-from interventions.spec import Study
+from patchboard.lab.language.command import LanguageExperiment
+from patchboard.lab.language.scaling_command import scaling_script
+from patchboard.spec import Study
 
 HERE = Path(__file__).parent
 
@@ -19,25 +19,25 @@ HERE = Path(__file__).parent
 
 
 def prepared(study: Study) -> Study:
-    from interventions.lab.language.scaling import several
+    from patchboard.lab.language.scaling import several
 
     return several(study, HERE / "models" / "sizes")
 
 
 def examined(*arguments: Any) -> Path:
-    from interventions.lab.language.scaling import examine
+    from patchboard.lab.language.scaling import examine
 
     return examine(*arguments)
 
 
 def compared(*arguments: Any) -> Path:
-    from interventions.lab.language.scaling import compare
+    from patchboard.lab.language.scaling import compare
 
     return compare(*arguments)
 
 
 def told(summary: dict[str, Any]) -> list[str]:
-    from interventions.lab.language.scaling_findings import findings
+    from patchboard.lab.language.scaling_findings import findings
 
     return findings(summary)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM
 
-from interventions.embedded.tokenizer import build
+from patchboard.embedded.tokenizer import build
 
 
 def main() -> None:

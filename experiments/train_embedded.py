@@ -21,10 +21,10 @@ import torch
 import torch.nn.functional as F
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from interventions.embedded.tokenizer import build
-from tasks.base import NULL
-from tasks.bitwise import EMBEDDED_BITS, OPERATORS, Bitwise
-from tasks.grammar import LEXICON, sentence
+from patchboard.embedded.tokenizer import build
+from patchboard.tasks.base import NULL
+from patchboard.tasks.bitwise import EMBEDDED_BITS, OPERATORS, Bitwise
+from patchboard.tasks.grammar import LEXICON, sentence
 
 
 class Batches:

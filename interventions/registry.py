@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
-from interventions.errors import SpecError
+from patchboard.errors import SpecError
 
 T = TypeVar("T")
 

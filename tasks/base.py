@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from interventions.errors import TaskError
-from interventions.registry import Registry
+from patchboard.errors import TaskError
+from patchboard.registry import Registry
 
 NULL = "Null"
 

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from interventions.spec.sections import Section
-from tasks.base import FAMILIES, NULL, Item
+from patchboard.spec.sections import Section
+from patchboard.tasks.base import FAMILIES, NULL, Item
 
 _MAX_POOL = 4096
 """Pairs listed at most; beyond 6 bits the pool is a seeded sample of all pairs."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from interventions.errors import ModelError, SpecError
-from interventions.spec.sections import Bos
-from tasks.unknown import Offsets, Unknown
+from patchboard.errors import ModelError, SpecError
+from patchboard.spec.sections import Bos
+from patchboard.tasks.unknown import Offsets, Unknown
 
 TOKENIZER, SPEC, TEXT = "the tokenizer", "prompts.bos", "the prompt's text"
 """Who put a token in front; the text is the template's or a row's."""

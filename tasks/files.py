@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from interventions.user_paths import expanded
+from patchboard.user_paths import expanded
 
 
 def sha256_of(file: str | Path) -> str:

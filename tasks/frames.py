@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tasks.prompts import Prompt
+from patchboard.tasks.prompt import Prompt
 
 
 def described(prompts: Iterable[Prompt], tokenizer: Any) -> tuple[dict[str, Any], ...]:

@@ -9,11 +9,11 @@ from typing import Any
 
 from pydantic import Field
 
-from interventions.errors import TaskError
-from interventions.hub import HubSilentError, downloaded
-from interventions.registry import suggest
-from interventions.spec.sections import Section
-from interventions.user_paths import expanded
+from patchboard.errors import TaskError
+from patchboard.hub import HubSilentError, downloaded
+from patchboard.registry import suggest
+from patchboard.spec.sections import Section
+from patchboard.user_paths import expanded
 
 WHERE = "tasks.dataset"
 

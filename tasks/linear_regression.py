@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.prompts import Prompt
+from patchboard.tasks.prompt import Prompt
 
 Kind = Literal["linear", "sparse_linear", "leaky_relu", "quadratic"]
 KINDS: tuple[Kind, ...] = ("linear", "sparse_linear", "leaky_relu", "quadratic")

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from pydantic import Field, model_validator
 
-from interventions.spec.refusal import Refusal
-from interventions.spec.sections import Section
-from tasks.base import NULL
-from tasks.hub import WHERE, HubOptions, class_names, load_rows
-from tasks.pair_rows import Row, Source
+from patchboard.spec.refusal import InvalidValue
+from patchboard.spec.sections import Section
+from patchboard.tasks.base import NULL
+from patchboard.tasks.hub import WHERE, HubOptions, class_names, load_rows
+from patchboard.tasks.pair_rows import Row, Source
 
 
 class ColumnOptions(Section):
@@ -25,7 +25,7 @@ class ColumnOptions(Section):
     @model_validator(mode="after")
     def _two(self) -> ColumnOptions:
         if self.input == self.output:
-            raise Refusal(f"input and output are both '{self.input}'", "name two columns")
+            raise InvalidValue(f"input and output are both '{self.input}'", "name two columns")
         return self
 
 

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from interventions.errors import TaskError
-from interventions.user_paths import expanded
-from tasks.base import NULL
-from tasks.pair_rows import EXAMPLE, Row, Source
+from patchboard.errors import TaskError
+from patchboard.tasks.base import NULL
+from patchboard.tasks.pair_rows import EXAMPLE, Row, Source
+from patchboard.user_paths import expanded
 
 WHERE = "tasks.files"
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from interventions.errors import TaskError
-from interventions.registry import suggest
+from patchboard.errors import TaskError
+from patchboard.registry import suggest
 
 EXAMPLE = '{"input": "hot", "output": "cold"}'
 

@@ -15,14 +15,14 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, model_validator
 
-from interventions.spec.refusal import Refusal
-from interventions.spec.sections import Section
-from tasks.base import FAMILIES, NULL, Item, normal_form
-from tasks.files import sha256_of
-from tasks.hub import local_files
-from tasks.pair_dataset import ColumnOptions, PairDatasetOptions, dataset_rows, dataset_tasks
-from tasks.pair_files import WHERE, find_files, read_rows
-from tasks.pair_rows import Row, Source
+from patchboard.spec.refusal import InvalidValue
+from patchboard.spec.sections import Section
+from patchboard.tasks.base import FAMILIES, NULL, Item, normal_form
+from patchboard.tasks.files import sha256_of
+from patchboard.tasks.hub import local_files
+from patchboard.tasks.pair_dataset import ColumnOptions, PairDatasetOptions, dataset_rows, dataset_tasks
+from patchboard.tasks.pair_files import WHERE, find_files, read_rows
+from patchboard.tasks.pair_rows import Row, Source
 
 
 class PairOptions(Section):
@@ -38,12 +38,12 @@ class PairOptions(Section):
     @model_validator(mode="after")
     def _one_source(self) -> PairOptions:
         if self.files is None and self.dataset is None:
-            raise Refusal("is missing", "add files or a dataset", ("files",))
+            raise InvalidValue("is missing", "add files or a dataset", ("files",))
         if self.files is not None and self.dataset is not None:
-            raise Refusal("is given beside dataset, expected one source", "leave one out", ("files",))
+            raise InvalidValue("is given beside dataset, expected one source", "leave one out", ("files",))
         if self.dataset is not None and "columns" in self.model_fields_set:
             what, remedy = "is given beside dataset", "name input and output under dataset"
-            raise Refusal(what, remedy, ("columns",))
+            raise InvalidValue(what, remedy, ("columns",))
         return self
 
 

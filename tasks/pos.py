@@ -15,16 +15,16 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from interventions.errors import TaskError
-from interventions.spec.refusal import Refusal
-from interventions.spec.sections import Section
-from interventions.user_paths import expanded
-from tasks import grammar
-from tasks.base import FAMILIES, NULL, Item
-from tasks.files import sha256_of
-from tasks.hub import HubOptions, local_files
-from tasks.sentences import TAG_NAMES, TAGS, Corpus, Sentence, TagCounts, Word, shipped
-from tasks.written import Read, Words
+from patchboard.errors import TaskError
+from patchboard.spec.refusal import InvalidValue
+from patchboard.spec.sections import Section
+from patchboard.tasks import grammar
+from patchboard.tasks.base import FAMILIES, NULL, Item
+from patchboard.tasks.files import sha256_of
+from patchboard.tasks.hub import HubOptions, local_files
+from patchboard.tasks.sentences import TAG_NAMES, TAGS, Corpus, Sentence, TagCounts, Word, shipped
+from patchboard.tasks.written import Read, Words
+from patchboard.user_paths import expanded
 
 GENERATED = 4000
 """Sentences of the pool that the grammar yields; it can yield many millions."""
@@ -78,7 +78,7 @@ class PosOptions(Section):
             raise ValueError("source treebank needs treebank; give it")
         if self.words != "auto" and not given and self.source != "hub":
             what = f"found {self.words}, but only a treebank or a dataset has tokens to choose from"
-            raise Refusal(what, "give one, or leave it out", ("words",))
+            raise InvalidValue(what, "give one, or leave it out", ("words",))
         return self
 
     def chosen(self, embedded: bool) -> Source:
@@ -142,7 +142,7 @@ class PartsOfSpeech:
     def _read(self) -> Read:
         """What a source outside of the package holds. Raises TaskError where it cannot be read."""
         # conllu is wanted by those who read a treebank only
-        from tasks.treebank import read_conllu, read_dataset
+        from patchboard.tasks.treebank import read_conllu, read_dataset
 
         if self.source == "treebank":
             assert self.options.treebank is not None

@@ -8,58 +8,18 @@ is kept, marked as excluded with the reason, and counted.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from interventions.spec.sections import Bos, TemplateSection
-from tasks.base import Item
-from tasks.encode import Encoded, Encoder, Frame
-from tasks.right_answers import Answer, with_right_answers
-from tasks.unknown import Offsets
-
-_NONE: dict[Any, Any] = {}
-"""Of the many prompts that have nothing to keep there; never written to."""
+from patchboard.spec.sections import Bos, TemplateSection
+from patchboard.tasks.base import Item
+from patchboard.tasks.encode import Encoded, Encoder
+from patchboard.tasks.prompt import Prompt
+from patchboard.tasks.right_answers import with_right_answers
+from patchboard.tasks.unknown import Offsets
 
 _AT_ONCE = 256
 """Prompts tokenised together: a token's id and offsets take 200 bytes until its prompt is made of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """One in-context prompt, tokenised together with its answer."""
-
-    task: str
-    text: str
-    """Everything before the answer, without the template's output text."""
-    answer: str
-    token_ids: tuple[int, ...] = ()
-    """[prompt] ids up to and including `last`; the answer's follow in ``answer_ids``."""
-    answer_ids: tuple[int, ...] = ()
-    positions: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    """Named position -> token indices in order; `answer` counts on behind the prompt's end."""
-    demo_answers: tuple[tuple[int, ...], ...] = ()
-    """[demonstration] -> token indices of that demonstration's answer."""
-    alternatives: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Other task -> ids of this query's answer under that task (where it has one)."""
-    excluded: str = ""
-    frame: Frame = Frame()
-    """What of ``token_ids`` is not the text's own, and what was left out."""
-    more: Mapping[str, tuple[Answer, ...]] = field(default_factory=lambda: _NONE)
-    """Task, the prompt's own among them -> further right answers to this query (``right_answers``)."""
-    demo_right: Mapping[int, tuple[tuple[int, ...], ...]] = field(default_factory=lambda: _NONE)
-    """Demonstration -> ids of all its right answers, where they were asked for and there are several."""
-    answers_lost: int = 0
-    """Further right answers that no tokens behind this prompt's are."""
-
-    def right(self, target: str = "") -> tuple[tuple[int, ...], ...]:
-        """Ids of all right answers under a task (own: ""), the first first; none where it has no answer."""
-        first = self.alternatives.get(target, ()) if target else self.answer_ids
-        return (first, *(answer.ids for answer in self.more.get(target or self.task, ()))) if first else ()
-
-    @property
-    def last(self) -> int:
-        """Index of the token before the answer."""
-        return len(self.token_ids) - 1
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from interventions.errors import SpecError
-from interventions.registry import suggest
-from interventions.spec.sections import TasksSection
-from interventions.spec.wording import spec_error
-from tasks import bitwise, pairs, pos
-from tasks.base import FAMILIES, NULL, Family
+from patchboard.errors import SpecError
+from patchboard.registry import suggest
+from patchboard.spec.sections import TasksSection
+from patchboard.spec.wording import spec_error
+from patchboard.tasks import bitwise, pairs, pos
+from patchboard.tasks.base import FAMILIES, NULL, Family
 
 __all__ = ["bitwise", "build_family", "pairs", "pos"]
 

@@ -9,22 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
 
-from tasks.base import Item
-
-if TYPE_CHECKING:
-    from tasks.prompts import Prompt
+from patchboard.tasks.base import Item
+from patchboard.tasks.prompt import Answer, Prompt
 
 Forced = Callable[[Sequence[tuple[str, tuple[int, ...], str]]], list[tuple[int, ...]]]
 """Of each (text before the answer, its ids, answer): the answer's ids; empty where the text's own would change."""
-
-
-class Answer(NamedTuple):
-    """A right answer, and its ids behind the prompt."""
-
-    text: str
-    ids: tuple[int, ...]
 
 
 def distinct(answers: Sequence[Answer]) -> tuple[Answer, ...]:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
 
-from tasks.base import normal_form
+from patchboard.tasks.base import normal_form
 
 OTHER = "other"
 """Tag of all words that belong to no task."""
@@ -142,7 +142,7 @@ class Corpus:
 
 def shipped_lines() -> Iterator[list[tuple[str, str]]]:
     """The shipped sentences as (token, universal tag) pairs, punctuation included."""
-    text = (resources.files("tasks") / "data" / "sentences.txt").read_text(encoding="utf-8")
+    text = (resources.files("patchboard.tasks") / "data" / "sentences.txt").read_text(encoding="utf-8")
     for line in text.splitlines():
         if not line.startswith("#"):
             yield [(form, upos) for form, _, upos in (token.rpartition("/") for token in line.split())]

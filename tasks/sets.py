@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from interventions.errors import TaskError
-from tasks.base import Family, Item, distinct, split_pool
-from tasks.prompts import Prompt, Prompter
+from patchboard.errors import TaskError
+from patchboard.tasks.base import Family, Item, distinct, split_pool
+from patchboard.tasks.prompt import Prompt
+from patchboard.tasks.prompts import Prompter
 
 Role = Literal["evaluate", "fit", "decodability"]
 _ROLE_SEED = {"evaluate": 1, "fit": 2, "decodability": 3}

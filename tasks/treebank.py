@@ -13,10 +13,10 @@ from typing import Any
 from conllu import parse_incr
 from conllu.exceptions import ParseException
 
-from interventions.errors import TaskError
-from interventions.user_paths import expanded
-from tasks.hub import class_names, load_rows
-from tasks.written import Read, Tokens, Words, no_tag, read_as
+from patchboard.errors import TaskError
+from patchboard.tasks.hub import class_names, load_rows
+from patchboard.tasks.written import Read, Tokens, Words, no_tag, read_as
+from patchboard.user_paths import expanded
 
 _FIELDS = ("id", "form", "lemma", "upos", "xpos", "features", "governor", "relation", "dependencies", "misc")
 """The ten columns; those that are not read have names that conllu has no parser for."""
@@ -31,7 +31,9 @@ def read_conllu(path: str, words: Words = "auto") -> Read:
                 found.append((_written(tokens), tokens.metadata.get("text") or _spaced(tokens)))
     except OSError as error:
         raise TaskError(
-            "tasks.treebank", f"'{path}' cannot be read ({error.strerror})", "give the path of a CoNLL-U file"
+            "tasks.treebank",
+            f"'{path}' cannot be read ({error.strerror})",
+            "give the path of a CoNLL-U file",
         ) from None
     except UnicodeDecodeError:
         raise TaskError("tasks.treebank", f"'{path}' is not UTF-8 text", "give a CoNLL-U file") from None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
-from tasks.sentences import Sentence, Word, tag_of
+from patchboard.tasks.sentences import Sentence, Word, tag_of
 
 Tokens = list[tuple[str, list[Any]]]
 """Written tokens in order, each with the tags of the words that it is made of."""

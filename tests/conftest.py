@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="session")
 def llama_folder(tmp_path_factory) -> Path:
     """A random Llama of four layers over the embedded vocabulary, saved with its tokenizer."""
-    from interventions.embedded.tokenizer import build
+    from patchboard.embedded.tokenizer import build
     from tests.models import random_model
 
     folder = tmp_path_factory.mktemp("llama")
@@ -30,7 +30,7 @@ def llama_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def gpt2_folder(tmp_path_factory) -> Path:
     """A random GPT-2 over the embedded vocabulary, saved with its tokenizer."""
-    from interventions.embedded.tokenizer import build
+    from patchboard.embedded.tokenizer import build
     from tests.models import random_model
 
     folder = tmp_path_factory.mktemp("gpt2")

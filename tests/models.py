@@ -8,10 +8,11 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from interventions.embedded.tokenizer import build
-from interventions.spec.sections import TemplateSection
-from tasks.base import Item
-from tasks.prompts import Prompt, Prompter
+from patchboard.embedded.tokenizer import build
+from patchboard.spec.sections import TemplateSection
+from patchboard.tasks.base import Item
+from patchboard.tasks.prompt import Prompt
+from patchboard.tasks.prompts import Prompter
 
 _COMMON = dict(hidden_size=48, intermediate_size=96, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2)
 WINDOW = 5

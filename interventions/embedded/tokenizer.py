@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tasks.bitwise import EMBEDDED_BITS, OPERATORS
-from tasks.grammar import LEXICON
+from patchboard.tasks.bitwise import EMBEDDED_BITS, OPERATORS
+from patchboard.tasks.grammar import LEXICON
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

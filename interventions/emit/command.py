@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from interventions.arguments import prepare_libraries
-from interventions.errors import SpecError
-from interventions.running import add_spec_flags, study_of_flags
-from interventions.user_paths import expanded
+from patchboard.cli.arguments import prepare_libraries
+from patchboard.cli.running import add_spec_flags, study_of_flags
+from patchboard.errors import SpecError
+from patchboard.user_paths import expanded
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def emitted(args: argparse.Namespace, overrides: Sequence[str]) -> str:
 
     Raises PatchboardError, and nothing is written then.
     """
-    from interventions.spec.overrides import parse_overrides
+    from patchboard.spec.overrides import parse_overrides
 
     if args.queries < 1:
         raise SpecError("--queries", f"{args.queries} is not above 0", "give more")
@@ -57,10 +57,10 @@ def emitted(args: argparse.Namespace, overrides: Sequence[str]) -> str:
     if out.suffix != ".py":
         raise SpecError("--out", f"'{out}' is no name of a script", "let it end in .py")
     prepare_libraries()
-    from interventions.emit.recorded import recorded
-    from interventions.emit.script import script_of
-    from interventions.emit.select import Asked, choose
-    from interventions.run import folder_of, plan_study, versions
+    from patchboard.emit.recorded import recorded
+    from patchboard.emit.script import script_of
+    from patchboard.emit.select import Asked, choose
+    from patchboard.execution.run import folder_of, plan_study, versions
 
     fit_file = out.with_suffix(".fit.json")
     _check_free(out, fit_file)
@@ -88,7 +88,7 @@ def _names(text: str | None) -> tuple[str, ...]:
 
 def _check_free(*paths: Path) -> None:
     """Raises SpecError for a file that is none of ours: only emitted ones are written over."""
-    from interventions.emit.script import MARK
+    from patchboard.emit.script import MARK
 
     for path in paths:
         if path.exists() and not (path.is_file() and MARK in path.read_text(encoding="utf-8", errors="replace")[:400]):

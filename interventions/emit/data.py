@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from interventions.emit.literal import Code
-from interventions.emit.select import Chosen, ChosenGroup
-from interventions.engine.sites import place_of
-from interventions.plan.cells import OWN_STATE, STATE, Cell, Edit, position_label, source_of
-from interventions.plan.facts import ModelFacts
-from interventions.plan.model import Fit, ModelPlan
-from interventions.plan.suffix import clean_tokens, positions_of
-from interventions.spec.axes import label
-from interventions.vectors.base import Recipe
-from tasks.prompts import Prompt
+from patchboard.emit.literal import Code
+from patchboard.emit.select import Chosen, ChosenGroup
+from patchboard.engine.sites import place_of
+from patchboard.plan.cells import OWN_STATE, STATE, Cell, Edit, position_label, source_of
+from patchboard.plan.facts import ModelFacts
+from patchboard.plan.model import Fit, ModelPlan
+from patchboard.plan.suffix import clean_tokens, positions_of
+from patchboard.spec.axes import label
+from patchboard.tasks.prompt import Prompt
+from patchboard.vectors.base import Recipe
 
 Plain = dict[str, Any]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from interventions.emit.literal import literal
-from interventions.emit.source import Sources
-from interventions.plan.cells import position_label
-from interventions.vectors.base import Recipe
-from interventions.vectors.make import random_vector
-from interventions.vectors.subspace import leace_subspace, pca_subspace, random_subspace
+from patchboard.emit.literal import literal
+from patchboard.emit.source import Sources
+from patchboard.plan.cells import position_label
+from patchboard.vectors.base import Recipe
+from patchboard.vectors.make import random_vector
+from patchboard.vectors.subspace import leace_subspace, pca_subspace, random_subspace
 
 _WIDTH = 72
 """Columns of an expression, before it is indented."""

@@ -8,13 +8,13 @@ from typing import Any
 
 import polars as pl
 
-from interventions.emit.select import ChosenGroup
-from interventions.errors import RunFolderError
-from interventions.measure.outcomes import plain
-from interventions.plan.cells import Cell
-from interventions.plan.model import ModelPlan
-from interventions.spec.axes import Study
-from interventions.store.folder import read_manifest
+from patchboard.emit.select import ChosenGroup
+from patchboard.errors import RunFolderError
+from patchboard.measure.outcomes import plain
+from patchboard.plan.cells import Cell
+from patchboard.plan.model import ModelPlan
+from patchboard.spec.axes import Study
+from patchboard.store.folder import read_manifest
 
 
 @dataclass(frozen=True)

@@ -10,25 +10,25 @@ from typing import Any
 
 import jinja2
 
-from interventions.emit.data import cell_of, fit_of, places_of, queries_of, recipes_of
-from interventions.emit.literal import literal
-from interventions.emit.operands import expressions
-from interventions.emit.recorded import Recorded
-from interventions.emit.select import Chosen
-from interventions.emit.source import Sources
-from interventions.engine.families import ARCHITECTURES, Architecture
-from interventions.engine.sites import SITES
-from interventions.engine.source import source_of
-from interventions.errors import ModelError
-from interventions.measure.metrics import METRICS
-from interventions.ops import OPS
-from interventions.plan.build import EMBEDDED
-from interventions.plan.cells import OWN_STATE
-from interventions.plan.cells import source_of as donor_of
-from interventions.plan.model import ModelPlan
-from interventions.spec.axes import Study, label
-from interventions.vectors.base import Recipe
-from tasks.base import NULL
+from patchboard.emit.data import cell_of, fit_of, places_of, queries_of, recipes_of
+from patchboard.emit.literal import literal
+from patchboard.emit.operands import expressions
+from patchboard.emit.recorded import Recorded
+from patchboard.emit.select import Chosen
+from patchboard.emit.source import Sources
+from patchboard.engine.families import ARCHITECTURES, Architecture
+from patchboard.engine.sites import SITES
+from patchboard.engine.source import source_of
+from patchboard.errors import ModelError
+from patchboard.metrics import METRICS
+from patchboard.ops import OPS
+from patchboard.plan.build import EMBEDDED
+from patchboard.plan.cells import OWN_STATE
+from patchboard.plan.cells import source_of as donor_of
+from patchboard.plan.model import ModelPlan
+from patchboard.spec.axes import Study, label
+from patchboard.tasks.base import NULL
+from patchboard.vectors.base import Recipe
 
 CONVERSION = "conversion"
 MARK = "Written by `patchboard emit`"
@@ -38,7 +38,7 @@ _INPUTS = ("resid_pre", "head")
 """Sites that are a module's input; all others are one's output."""
 
 _TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("interventions.emit", "."),
+    loader=jinja2.PackageLoader("patchboard.emit", "."),
     trim_blocks=True,
     lstrip_blocks=True,
     keep_trailing_newline=True,

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from interventions.errors import SpecError
-from interventions.plan.cells import Cell, source_of
-from interventions.plan.model import Copy, Group, ModelPlan, Use
-from interventions.plan.suffix import clean_tokens, positions_of, suffix_of
-from interventions.registry import suggest
-from interventions.spec.axes import Study, label
-from interventions.spec.layers import parse_layers
+from patchboard.errors import SpecError
+from patchboard.plan.cells import Cell, source_of
+from patchboard.plan.model import Counterfactual, Group, ModelPlan, ScoredCell
+from patchboard.plan.suffix import clean_tokens, positions_of, suffix_of
+from patchboard.registry import suggest
+from patchboard.spec.axes import Study, label
+from patchboard.spec.layers import parse_layers
 
 ALL = "all"
 
@@ -36,7 +36,7 @@ class ChosenGroup:
     """Cells of one task, and the places of its queries in ``group.prompts``."""
 
     group: Group
-    uses: tuple[Use, ...]
+    uses: tuple[ScoredCell, ...]
     queries: tuple[int, ...]
 
 
@@ -49,7 +49,7 @@ class Chosen:
     setting: Mapping[str, Any]
 
     @property
-    def uses(self) -> list[Use]:
+    def uses(self) -> list[ScoredCell]:
         return [use for chosen in self.groups for use in chosen.uses]
 
 
@@ -102,10 +102,10 @@ def _known(names: Sequence[str], known: Iterable[str], flag: str, kind: str) -> 
     return known if ALL in names else tuple(dict.fromkeys(names))
 
 
-def _placed(uses: Sequence[Use], plan: ModelPlan, asked: Asked, named: bool) -> Iterator[Use]:
+def _placed(uses: Sequence[ScoredCell], plan: ModelPlan, asked: Asked, named: bool) -> Iterator[ScoredCell]:
     """Of each intervention the cells at the layers and heads asked for. named: whether the user named them, so that
     each must have one."""
-    by_name: dict[str, list[Use]] = {}
+    by_name: dict[str, list[ScoredCell]] = {}
     for use in uses:
         by_name.setdefault(use.cell.intervention, []).append(use)
     layers, heads = plan.facts.layers, plan.facts.heads
@@ -148,7 +148,7 @@ def _refuse(what: str, asked: Asked, layers: Iterable[int], heads: Iterable[int]
     )
 
 
-def _queries(group: Group, uses: Sequence[Use], count: int) -> tuple[int, ...]:
+def _queries(group: Group, uses: Sequence[ScoredCell], count: int) -> tuple[int, ...]:
     """The first queries on which all of the cells can be computed."""
     copies = [group.copies[use.patched] for use in uses]
     usable = [i for i in range(len(group.prompts)) if all(_computed(group, copy, i) for copy in copies)]
@@ -158,7 +158,7 @@ def _queries(group: Group, uses: Sequence[Use], count: int) -> tuple[int, ...]:
     return tuple(usable[:count])
 
 
-def _computed(group: Group, copy: Copy, i: int) -> bool:
+def _computed(group: Group, copy: Counterfactual, i: int) -> bool:
     suffix = suffix_of(group.prompts[i], copy)
     if suffix is None:
         return False

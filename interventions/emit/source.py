@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from types import FunctionType, ModuleType
 from typing import Any
 
-from interventions.errors import SpecError
-from interventions.ops import SubspaceTensors
+from patchboard.errors import SpecError
+from patchboard.ops import SubspaceTensors
 
 _AT_HAND = {"torch", "numpy"}
 """Packages that a script may import, beside Python's own."""

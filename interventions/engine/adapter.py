@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from interventions.engine.source import ADAPTER_CONFIG, looks_like_a_path
-from interventions.errors import ModelError
-from interventions.hub import HubSilentError, downloaded, looked_up
-from interventions.spec.sections import ModelSection
-from interventions.user_paths import expanded
-from tasks.files import sha256_of
+from patchboard.engine.source import ADAPTER_CONFIG, looks_like_a_path
+from patchboard.errors import ModelError
+from patchboard.hub import HubSilentError, downloaded, looked_up
+from patchboard.spec.sections import ModelSection
+from patchboard.tasks.files import sha256_of
+from patchboard.user_paths import expanded
 
 _WHERE = "model.adapter"
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")

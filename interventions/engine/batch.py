@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interventions.engine.sites import HEAD, Place, place_of
-from interventions.ops import OPS
-from interventions.plan.cells import STATE
-from interventions.plan.layout import PAD, EditSpan, Layout
+from patchboard.engine.sites import HEAD, Place, place_of
+from patchboard.ops import OPS
+from patchboard.plan.cells import STATE
+from patchboard.plan.layout import PAD, EditSpan, Layout
 
 
 @dataclass

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from interventions.engine.batch import Batch, Capture, make_batch, put
-from interventions.plan.layout import Read, Reads
-from interventions.plan.model import Copy, Decoding, Fit
-from interventions.plan.packing import lay_out
-from interventions.plan.suffix import branch_tokens, branches, positions_of
-from interventions.vectors.base import Place
-from tasks.prompts import Prompt
+from patchboard.engine.batch import Batch, Capture, make_batch, put
+from patchboard.plan.layout import Read, Reads
+from patchboard.plan.model import Counterfactual, Decoding, Fit
+from patchboard.plan.packing import lay_out
+from patchboard.plan.suffix import branch_tokens, branches, positions_of
+from patchboard.tasks.prompt import Prompt
+from patchboard.vectors.base import Place
 
 
 def chunks(prompts: Sequence[Prompt], tokens: int, shots: Sequence[int]) -> Iterator[Sequence[Prompt]]:
@@ -40,7 +40,7 @@ def fit_batches(fit: Fit, tokens: int) -> Iterator[tuple[str, int, Batch]]:
     for task, prompts in fit.prompts.items():
         for chunk in chunks(prompts, tokens, [fit.shots]):
             branched = _Branched(chunk, [fit.shots])
-            layout = lay_out(branched.prompts, [-1] * len(branched.prompts), [Copy()], "packed")
+            layout = lay_out(branched.prompts, [-1] * len(branched.prompts), [Counterfactual()], "packed")
             if branched.reads:
                 own = layout.reads.taken(np.flatnonzero(layout.reads.prompt < len(chunk)))
                 layout.reads = Reads.joined([own, Reads.of(branched.reads)])
@@ -68,7 +68,7 @@ def decoding_batches(decoding: Decoding, layers: Sequence[int], tokens: int) -> 
     for label, prompts in decoding.prompts.items():
         for chunk in chunks(prompts, tokens, shots):
             branched = _Branched(chunk, shots)
-            layout = lay_out(branched.prompts, [-1] * len(branched.prompts), [Copy()], "packed")
+            layout = lay_out(branched.prompts, [-1] * len(branched.prompts), [Counterfactual()], "packed")
             shown = [
                 read
                 for i, prompt in enumerate(chunk)

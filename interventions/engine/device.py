@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from interventions.errors import ModelError
+from patchboard.errors import ModelError
 
 
 def device_map_for(asked: str) -> str | dict[str, str] | None:

@@ -10,7 +10,7 @@ import difflib
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from interventions.errors import ModelError
+from patchboard.errors import ModelError
 
 ROWS_FILE = "interventions/engine/families.py"
 

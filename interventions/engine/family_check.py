@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interventions.engine.families import ROWS_FILE, Architecture, at_path, head_dim_of
-from interventions.errors import ModelError
+from patchboard.engine.families import ROWS_FILE, Architecture, at_path, head_dim_of
+from patchboard.errors import ModelError
 
 _TOKENS = ((0, 1, 2), (0, 1, 0))
 """Two rows that differ in the last token only: whatever stands before it must come out alike."""

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from interventions.engine.source import is_gguf, source_of
-from interventions.errors import ModelError
-from interventions.spec.sections import ModelSection
-from tasks.files import sha256_of
+from patchboard.engine.source import is_gguf, source_of
+from patchboard.errors import ModelError
+from patchboard.spec.sections import ModelSection
+from patchboard.tasks.files import sha256_of
 
 Stamp = tuple[int, int]
 """Size and time of change."""

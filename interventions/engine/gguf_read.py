@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from interventions.engine.gguf import metadata, path_of
-from interventions.errors import ModelError
-from interventions.spec.sections import ModelSection
+from patchboard.engine.gguf import metadata, path_of
+from patchboard.errors import ModelError
+from patchboard.spec.sections import ModelSection
 
 
 def check_gguf_read(model: Any, found: Mapping[str, Any], section: ModelSection) -> None:

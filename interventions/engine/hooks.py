@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interventions.engine.families import architecture_of, at_path
-from interventions.ops import OPS
-from interventions.plan.cells import OWN_STATE, STATE, Edit, source_of
-from interventions.plan.model import Copy
-from interventions.plan.suffix import clean_tokens, positions_of
-from tasks.prompts import Prompt
+from patchboard.engine.families import architecture_of, at_path
+from patchboard.ops import OPS
+from patchboard.plan.cells import OWN_STATE, STATE, Edit, source_of
+from patchboard.plan.model import Counterfactual
+from patchboard.plan.suffix import clean_tokens, positions_of
+from patchboard.tasks.prompt import Prompt
 
 
 def _module(model: Any, layer: int, site: str) -> Any:
@@ -54,7 +54,11 @@ def hooked_states(model: Any, tokens: tuple[int, ...], layer: int, site: str) ->
 
 @torch.no_grad()
 def hooked_logits(
-    model: Any, prompt: Prompt, copy: Copy, operands: Mapping[str, Any], donors: Mapping[str, Prompt] | None = None
+    model: Any,
+    prompt: Prompt,
+    copy: Counterfactual,
+    operands: Mapping[str, Any],
+    donors: Mapping[str, Prompt] | None = None,
 ) -> Tensor:
     """Logits [answer token, vocab] at each answer token of one prompt under one copy's edits.
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from interventions.engine.batch import Batch
+    from patchboard.engine.batch import Batch
 
 
 def masks_of(mask: Any) -> list[Tensor]:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from interventions.engine import adapter, gguf
-from interventions.engine.families import architecture_of, head_dim_of, mlp_width_of
-from interventions.engine.load_errors import RETRY, known, told
-from interventions.engine.quantization import check_quantization, quantization_of
-from interventions.engine.sites import SITES
-from interventions.engine.source import source_of
-from interventions.engine.trust import code_is_trusted
-from interventions.errors import ModelError, PatchboardError
-from interventions.hub import HubSilentError, downloaded, looked_up
-from interventions.plan.build import EMBEDDED
-from interventions.plan.facts import ModelFacts
-from interventions.spec.sections import ModelSection
+from patchboard.engine import adapter, gguf
+from patchboard.engine.families import architecture_of, head_dim_of, mlp_width_of
+from patchboard.engine.load_errors import RETRY, known, told
+from patchboard.engine.quantization import check_quantization, quantization_of
+from patchboard.engine.sites import SITES
+from patchboard.engine.source import source_of
+from patchboard.engine.trust import code_is_trusted
+from patchboard.errors import ModelError, PatchboardError
+from patchboard.hub import HubSilentError, downloaded, looked_up
+from patchboard.plan.build import EMBEDDED
+from patchboard.plan.facts import ModelFacts
+from patchboard.spec.sections import ModelSection
 
 
 def _loaded(section: ModelSection, what: str, load: Any, **options: Any) -> Any:
@@ -113,11 +113,11 @@ def load_weights(section: ModelSection, device: str, dtype: str) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from interventions.engine.checkpoint import checkpoint_of
-    from interventions.engine.device import device_map_for
-    from interventions.engine.family_check import check_architecture
-    from interventions.engine.gguf_read import check_gguf_read
-    from interventions.engine.read_weights import check_read
+    from patchboard.engine.checkpoint import checkpoint_of
+    from patchboard.engine.device import device_map_for
+    from patchboard.engine.family_check import check_architecture
+    from patchboard.engine.gguf_read import check_gguf_read
+    from patchboard.engine.read_weights import check_read
 
     device_map = device_map_for(device)
     if dtype == "auto":

@@ -10,8 +10,8 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-from interventions.errors import ModelError
-from interventions.spec.sections import ModelSection
+from patchboard.errors import ModelError
+from patchboard.spec.sections import ModelSection
 
 _POINTER = b"version https://git-lfs"
 RETRY = "check the network, then the same command"

@@ -11,22 +11,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interventions.engine.batch import Batch, Capture, make_batch, on_device
-from interventions.engine.batches import decoding_batches, fit_batches
-from interventions.engine.device import device_of
-from interventions.engine.families import architecture_of
-from interventions.engine.projection import projected
-from interventions.engine.steps import largest_moves, states_and_hits, update_statistics
-from interventions.engine.trace import Wiring, traced_forward
-from interventions.errors import ModelError
-from interventions.ops import OPS
-from interventions.plan.layout import Layout
-from interventions.plan.model import Decoding, Fit, Group, Pack
-from interventions.plan.packing import lay_out
-from interventions.plan.packs import Budget
-from interventions.vectors.base import Place
-from interventions.vectors.statistics import PlaceStatistics
-from tasks.base import NULL
+from patchboard.engine.batch import Batch, Capture, make_batch, on_device
+from patchboard.engine.batches import decoding_batches, fit_batches
+from patchboard.engine.device import device_of
+from patchboard.engine.families import architecture_of
+from patchboard.engine.projection import projected
+from patchboard.engine.steps import largest_moves, states_and_hits, update_statistics
+from patchboard.engine.trace import Wiring, traced_forward
+from patchboard.errors import ModelError
+from patchboard.ops import OPS
+from patchboard.plan.layout import Layout
+from patchboard.plan.model import Decoding, Fit, Group, Pack
+from patchboard.plan.packing import lay_out
+from patchboard.plan.packs import Budget
+from patchboard.tasks.base import NULL
+from patchboard.vectors.base import Place
+from patchboard.vectors.statistics import PlaceStatistics
 
 Scorer = Callable[..., Tensor]
 Step = Callable[[int], None]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import psutil
 import torch
 
-from interventions.plan.cost import activation_floats
-from interventions.plan.facts import ModelFacts
-from interventions.plan.packs import Budget
+from patchboard.plan.cost import activation_floats
+from patchboard.plan.facts import ModelFacts
+from patchboard.plan.packs import Budget
 
 _SHARE = 0.5
 """Of the free memory: allocators fragment, other processes grow."""

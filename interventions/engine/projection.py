@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interventions.engine.families import at_path
-from interventions.engine.trace import Wiring
+from patchboard.engine.families import at_path
+from patchboard.engine.trace import Wiring
 
 
 def projected(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
-from interventions.errors import ModelError
-from interventions.spec.sections import ModelSection
+from patchboard.errors import ModelError
+from patchboard.spec.sections import ModelSection
 
 
 def check_quantization(section: ModelSection, config: Any) -> None:

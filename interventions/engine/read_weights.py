@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from interventions.engine.checkpoint import Checkpoint, Stored
-from interventions.engine.families import Architecture
-from interventions.errors import ModelError
+from patchboard.engine.checkpoint import Checkpoint, Stored
+from patchboard.engine.families import Architecture
+from patchboard.errors import ModelError
 
 _REMEDY = "give the config.json that belongs to the checkpoint"
 

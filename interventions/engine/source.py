@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from interventions.errors import ModelError
-from interventions.plan.build import EMBEDDED
-from interventions.spec.sections import ModelSection
-from interventions.user_paths import expanded
+from patchboard.errors import ModelError
+from patchboard.plan.build import EMBEDDED
+from patchboard.spec.sections import ModelSection
+from patchboard.user_paths import expanded
 
 GGUF = ".gguf"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -23,7 +23,7 @@ def source_of(section: ModelSection) -> tuple[str, dict[str, str]]:
     The options are the revision of a Hub name and the file (``gguf_file``) of a GGUF model. Raises ModelError.
     """
     if section.name == EMBEDDED:
-        return str(importlib.resources.files("interventions.embedded") / "weights"), {}
+        return str(importlib.resources.files("patchboard.embedded") / "weights"), {}
     path = expanded(section.name)
     if path.is_dir():
         _check_folder(path)

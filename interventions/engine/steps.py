@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from interventions.engine.batch import Batch
-    from interventions.vectors.statistics import PlaceStatistics
+    from patchboard.engine.batch import Batch
+    from patchboard.vectors.statistics import PlaceStatistics
 
 Forward = Callable[..., dict[str, Any]]
 """(batch, operands, scorers) -> what ``trace.traced_forward`` returns."""

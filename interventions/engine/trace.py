@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from interventions.engine.families import Architecture, at_path
-from interventions.engine.joining import grown_inputs, narrowed
-from interventions.engine.sites import ATTENTION, HEAD, Place, is_input, place_of
-from interventions.plan.layout import ROOT
+from patchboard.engine.families import Architecture, at_path
+from patchboard.engine.joining import grown_inputs, narrowed
+from patchboard.engine.sites import ATTENTION, HEAD, Place, is_input, place_of
+from patchboard.plan.layout import ROOT
 
 if TYPE_CHECKING:
-    from interventions.engine.batch import Batch, Capture, EditGroup
+    from patchboard.engine.batch import Batch, Capture, EditGroup
 
 Functions = Mapping[str, Callable[..., Any]]
 

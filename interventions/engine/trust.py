@@ -10,8 +10,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from interventions.errors import RunFolderError
-from tasks.files import sha256_of
+from patchboard.errors import RunFolderError
+from patchboard.tasks.files import sha256_of
 
 _MODULES = "transformers_modules."
 """What transformers calls the modules that it makes of such code."""

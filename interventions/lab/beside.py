@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from interventions.spec import Study, study_of
+from patchboard.spec import Study, study_of
 
 
 def model_beside(name: str, folder: Path) -> str:

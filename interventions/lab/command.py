@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from interventions.arguments import Parser, add_trust_flag
-from interventions.engine.trust import trust_code
-from interventions.errors import PatchboardError, SpecError
-from interventions.lab.settings import ExperimentSettings, load_settings
-from interventions.spec.fields import kinds_at
-from interventions.user_paths import expanded
+from patchboard.cli.arguments import Parser, add_trust_flag
+from patchboard.engine.trust import trust_code
+from patchboard.errors import PatchboardError, SpecError
+from patchboard.lab.settings import ExperimentSettings, load_settings
+from patchboard.spec.fields import kinds_at
+from patchboard.user_paths import expanded
 
 EXIT_INTERRUPTED = 130
 
@@ -85,7 +85,7 @@ def _act(experiment: Experiment, arguments: list[str]) -> int:
         plan = experiment.plan(settings)
         print(json.dumps(plan, indent=1) if args.json else "\n".join(f"{k}: {v}" for k, v in plan.items()))
         return 0
-    from interventions.report.progress import progress
+    from patchboard.report.progress import progress
 
     with progress(shown=not args.quiet and sys.stderr.isatty()) as tick:
         folder = experiment.run(settings, args.out, args.fresh, args.device, tick)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from interventions.report.drawing import Drawing
-from interventions.report.style import styled
-from interventions.store.folder import atomically
+from patchboard.report.drawing import Drawing
+from patchboard.report.style import styled
+from patchboard.store.folder import atomically
 
 _TEMPLATE = """<!doctype html>
 <html lang="en">
@@ -96,7 +96,7 @@ def write_page(folder: Path, page: Page, drawings: Iterable[Drawing]) -> Path:
             atomically(folder / "figures" / f"{drawing.name}.png", lambda path, png=png: path.write_bytes(png))
             shown.append((drawing, "data:image/png;base64," + base64.b64encode(png).decode()))
     # the look of a run's page, so that there is one
-    other = files("interventions.report").joinpath("page.html.j2").read_text(encoding="utf-8")
+    other = files("patchboard.report").joinpath("page.html.j2").read_text(encoding="utf-8")
     (style,) = re.findall(r"<style>.*?</style>", other, re.DOTALL)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     text = environment.from_string(_TEMPLATE).render(page=page, figures=shown, style=Markup(style))

@@ -10,16 +10,16 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from interventions.errors import SpecError
-from interventions.registry import suggest
-from interventions.spec.fields import kinds_at, unknown_key
-from interventions.spec.kinds import FileKind, refuse_other_kind
-from interventions.spec.paths import FieldPath, format_path, split_path
-from interventions.spec.refusal import refused_at
-from interventions.spec.sections import Section
-from interventions.spec.values import shown
-from interventions.spec.wording import complaints, first_of
-from interventions.spec.yaml_text import parse_yaml, plain, plain_at
+from patchboard.errors import SpecError
+from patchboard.registry import suggest
+from patchboard.spec.fields import kinds_at, unknown_key
+from patchboard.spec.kinds import FileKind, refuse_other_kind
+from patchboard.spec.paths import FieldPath, format_path, split_path
+from patchboard.spec.refusal import refused_at
+from patchboard.spec.sections import Section
+from patchboard.spec.values import shown
+from patchboard.spec.wording import complaints, first_of
+from patchboard.spec.yaml_text import parse_yaml, plain, plain_at
 
 
 class ExperimentSettings(Section):

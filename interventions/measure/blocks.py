@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from interventions.measure.scan import Ints, Outcomes
-from interventions.measure.statistics import Bootstrap, Floats, Replicates, drawn
+from patchboard.measure.scan import Ints, Outcomes
+from patchboard.measure.statistics import Bootstrap, Floats, Replicates, drawn
 
 OF_A_TASK = ("task", "vector_task")
 """Columns that a cell pooled over tasks has not."""

@@ -16,9 +16,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
-from interventions.errors import SpecError
-from interventions.measure.statistics import Bootstrap, Floats, interval
-from interventions.store.schema import DECODABILITY
+from patchboard.errors import SpecError
+from patchboard.measure.statistics import Bootstrap, Floats, interval
+from patchboard.store.schema import DECODABILITY
 
 ALL = "ALL"
 """The row of all labels together, beside one row a label."""

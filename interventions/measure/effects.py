@@ -11,10 +11,10 @@ from dataclasses import asdict
 
 import polars as pl
 
-from interventions.measure.blocks import Block, blocks, merged
-from interventions.measure.scan import Outcomes
-from interventions.measure.statistics import Bootstrap
-from interventions.store.schema import CURVES, EFFECTS
+from patchboard.measure.blocks import Block, blocks, merged
+from patchboard.measure.scan import Outcomes
+from patchboard.measure.statistics import Bootstrap
+from patchboard.store.schema import CURVES, EFFECTS
 
 
 def effects(outcomes: Outcomes, bootstrap: Bootstrap) -> pl.DataFrame:

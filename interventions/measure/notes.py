@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from interventions.errors import ModelError
-from interventions.measure.portions import Portion
-from interventions.plan.model import ModelPlan
-from tasks.frames import remarks
+from patchboard.errors import ModelError
+from patchboard.measure.portions import Portion
+from patchboard.plan.model import ModelPlan
+from patchboard.tasks.frames import remarks
 
 
 def capped(plans: Iterable[ModelPlan]) -> list[str]:

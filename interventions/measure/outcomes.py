@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from interventions.measure.metrics import METRICS
-from interventions.measure.portions import Portion
-from interventions.plan.layout import answer_starts
-from interventions.plan.model import Group
-from interventions.store.schema import OUTCOMES
+from patchboard.measure.portions import Portion
+from patchboard.metrics import METRICS
+from patchboard.plan.layout import answer_starts
+from patchboard.plan.model import Group
+from patchboard.store.schema import OUTCOMES
 
 ALWAYS = ("accuracy", "logprob")
 """Scored in every run: conversion is read from the one, the checks from the other."""
@@ -131,6 +131,6 @@ def _answers_differ(group: Group, other: str) -> np.ndarray:
 
 def plain(value: Any) -> Any:
     """A swept value as a table can hold it: scalars as they are, else their text."""
-    from interventions.spec.axes import label
+    from patchboard.spec.axes import label
 
     return value if isinstance(value, (bool, int, float, str)) else label(value)

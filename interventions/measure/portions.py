@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from interventions.measure.metrics import METRICS
-from interventions.plan.model import Group, Use
+from patchboard.metrics import METRICS
+from patchboard.plan.model import Group, ScoredCell
 
 _VALUES_AT_ONCE = 1 << 22
 """Bounds the values held at once: 32 MiB, eighty copies of 10,000 queries with five scores each."""
@@ -105,13 +105,13 @@ def _over_answers(
     return {name: array[:, : len(copies)] for name, array in values.items()}
 
 
-def _copies_of(use: Use) -> list[int]:
+def _copies_of(use: ScoredCell) -> list[int]:
     return [copy for copy in (use.patched, use.converted, use.clean_converted) if copy >= 0]
 
 
-def _split(uses: Iterable[Use], at_once: int) -> Iterator[list[Use]]:
+def _split(uses: Iterable[ScoredCell], at_once: int) -> Iterator[list[ScoredCell]]:
     """Consecutive uses of at most ``at_once`` different copies; an empty portion where there is no use."""
-    taken: list[Use] = []
+    taken: list[ScoredCell] = []
     copies: set[int] = set()
     for use in uses:
         more = copies.union(_copies_of(use))

@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 from scipy.stats import rankdata
 
-from interventions.measure.blocks import Block
-from interventions.measure.decodability import ALL
-from interventions.measure.statistics import Bootstrap, Floats, quantiles
-from interventions.store.schema import DECODABILITY
-from tasks.base import NULL
+from patchboard.measure.blocks import Block
+from patchboard.measure.decodability import ALL
+from patchboard.measure.statistics import Bootstrap, Floats, quantiles
+from patchboard.store.schema import DECODABILITY
+from patchboard.tasks.base import NULL
 
 FEWEST_LAYERS = 4
 """Below, a rank correlation says nothing: three layers come in the same order in one of six shuffles."""

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from interventions.store.schema import OUTCOMES
+from patchboard.store.schema import OUTCOMES
 
 Ints = NDArray[np.int64]
 

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from interventions.measure.blocks import Block, blocks
-from interventions.measure.decodability import ALL
-from interventions.measure.effects import curves, effects
-from interventions.measure.relation import accuracy_against_cd, correlation
-from interventions.measure.scan import Outcomes
-from interventions.measure.statistics import Bootstrap
-from interventions.store.schema import VERSION
+from patchboard.measure.blocks import Block, blocks
+from patchboard.measure.decodability import ALL
+from patchboard.measure.effects import curves, effects
+from patchboard.measure.relation import accuracy_against_cd, correlation
+from patchboard.measure.scan import Outcomes
+from patchboard.measure.statistics import Bootstrap
+from patchboard.store.schema import VERSION
 
 _VALUES = ("clean", "patched", "effect", "ci_low", "ci_high", "n")
 _PLACE = ("layer", "layers", "head")

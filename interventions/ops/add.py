@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from interventions.ops.base import OPS, OperandKind
+from patchboard.ops.base import OPS, OperandKind
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from interventions.registry import Registry
+from patchboard.registry import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,20 +8,21 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
-from interventions.errors import SpecError
-from interventions.plan.cells import OWN_STATE, SAME, Cell, Context, Edit, cells_of, position_label, source_of
-from interventions.plan.facts import ModelFacts
-from interventions.plan.model import Copy, Decoding, Fit, Group, ModelPlan, Use
-from interventions.plan.reach import check_reach
-from interventions.plan.suffix import positions_of
-from interventions.spec.axes import Point, Study, label
-from interventions.spec.sections import ModelSection
-from interventions.vectors.base import Place, Recipe
-from tasks.base import NULL
-from tasks.frames import described
-from tasks.prompts import Prompt, Prompter
-from tasks.resolve import build_family
-from tasks.sets import Halves
+from patchboard.errors import SpecError
+from patchboard.plan.cells import OWN_STATE, SAME, Cell, Context, Edit, cells_of, position_label, source_of
+from patchboard.plan.facts import ModelFacts
+from patchboard.plan.model import Counterfactual, Decoding, Fit, Group, ModelPlan, ScoredCell
+from patchboard.plan.model_limits import check_reach
+from patchboard.plan.suffix import positions_of
+from patchboard.spec.axes import Point, Study, label
+from patchboard.spec.sections import ModelSection
+from patchboard.tasks.base import NULL
+from patchboard.tasks.frames import described
+from patchboard.tasks.prompt import Prompt
+from patchboard.tasks.prompts import Prompter
+from patchboard.tasks.resolve import build_family
+from patchboard.tasks.sets import Halves
+from patchboard.vectors.base import Place, Recipe
 
 EMBEDDED = "embedded"
 Opener = Callable[[ModelSection], tuple[Any, ModelFacts]]
@@ -52,13 +53,13 @@ class _OpenGroup:
     prompts: tuple[Prompt, ...]
     point: Point
     task: str
-    copies: dict[Copy, int] = field(default_factory=dict)
-    uses: list[Use] = field(default_factory=list)
+    copies: dict[Counterfactual, int] = field(default_factory=dict)
+    uses: list[ScoredCell] = field(default_factory=list)
     donors: dict[str, tuple[Prompt, ...]] = field(default_factory=dict)
     answers: dict[str, int] = field(default_factory=dict)
     """Target -> the most right answers that any prompt has under it."""
 
-    def copy(self, copy: Copy) -> int:
+    def copy(self, copy: Counterfactual) -> int:
         """The copy's number. Where a prompt has several right answers, there is a copy for each."""
         number = self.copies.setdefault(copy, len(self.copies))
         if copy.target not in self.answers:
@@ -76,9 +77,9 @@ class _OpenGroup:
     def use(self, cell: Cell) -> None:
         converted = clean = -1
         if cell.converts_to:
-            converted = self.copy(Copy(cell.edits, cell.converts_to))
-            clean = self.copy(Copy((), cell.converts_to))
-        self.uses.append(Use(cell, self.copy(Copy(cell.edits)), converted, clean))
+            converted = self.copy(Counterfactual(cell.edits, cell.converts_to))
+            clean = self.copy(Counterfactual((), cell.converts_to))
+        self.uses.append(ScoredCell(cell, self.copy(Counterfactual(cell.edits)), converted, clean))
 
 
 class _Builder:
@@ -146,9 +147,9 @@ class _Builder:
 
     def _open_group(self, point: Point, task: str, prompts: tuple[Prompt, ...]) -> _OpenGroup:
         group = _OpenGroup(f"{len(self.groups)}-{task}", prompts, point, task)
-        probe = Copy((Edit("patch", "resid_post", self.facts.layers // 2, '"last"', 1.0, OWN_STATE),))
-        group.copies = {Copy(): 0, probe: 1}
-        for copy in (Copy(), probe):  # with those of their further answers
+        probe = Counterfactual((Edit("patch", "resid_post", self.facts.layers // 2, '"last"', 1.0, OWN_STATE),))
+        group.copies = {Counterfactual(): 0, probe: 1}
+        for copy in (Counterfactual(), probe):  # with those of their further answers
             group.copy(copy)
         return group
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from interventions.ops import OPS
-from interventions.plan.facts import ModelFacts
-from interventions.plan.spots import Spot, Spots, spots_of, summed_heads
-from interventions.spec.axes import Point, Variant
-from interventions.spec.sections import ControlSection, EditSection, VectorSection
-from interventions.vectors.base import Place, Recipe
-from tasks.base import NULL
+from patchboard.ops import OPS
+from patchboard.plan.edit_sites import EditSite, EditSites, edit_sites_of, summed_heads
+from patchboard.plan.facts import ModelFacts
+from patchboard.spec.axes import Point, Variant
+from patchboard.spec.sections import ControlSection, EditSection, VectorSection
+from patchboard.tasks.base import NULL
+from patchboard.vectors.base import Place, Recipe
 
 STATE = "@"
 """An operand that begins so is no vector: it is a state of another run in the same forward pass."""
@@ -146,7 +146,7 @@ class _Part:
     recipe: Recipe | None
 
 
-def _part(section: EditSection, spot: Spot, label: str, context: Context, where: str) -> _Part:
+def _part(section: EditSection, spot: EditSite, label: str, context: Context, where: str) -> _Part:
     position = json.dumps(section.position)
     layer, head = spot
     edit = Edit(section.op, section.site, layer, position, section.strength, head=head)
@@ -189,9 +189,9 @@ def cells_of(
     swept = (*point.swept.items(), *variant.swept.items())
     sections = variant.section.parts
     base = vector_label(variant, context)
-    for spots in spots_of(variant, context.facts, where):
+    for spots in edit_sites_of(variant, context.facts, where):
 
-        def parts(context: Context, spots: Spots = spots) -> list[_Part]:
+        def parts(context: Context, spots: EditSites = spots) -> list[_Part]:
             at = [where if variant.section.edits is None else f"{where}.edits[{i}]" for i in range(len(sections))]
             return [
                 _part(section, spot, base + (f".{i}" if len(sections) > 1 else ""), context, at[i])

@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from interventions.plan.facts import ModelFacts
-from interventions.plan.layout import answer_starts
-from interventions.plan.model import Copy, Decoding, Fit, Group, ModelPlan, Pack
-from interventions.plan.packing import lay_out
-from interventions.plan.packs import Budget, packs_of
-from interventions.plan.suffix import Shape, branch_tokens, clean_tokens, first_block, shape_of, suffix_of
-from tasks.prompts import Prompt
+from patchboard.plan.facts import ModelFacts
+from patchboard.plan.layout import answer_starts
+from patchboard.plan.model import Counterfactual, Decoding, Fit, Group, ModelPlan, Pack
+from patchboard.plan.packing import lay_out
+from patchboard.plan.packs import Budget, packs_of
+from patchboard.plan.suffix import Shape, branch_tokens, clean_tokens, first_block, shape_of, suffix_of
+from patchboard.tasks.prompt import Prompt
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _bounds(group: Group, layers: int) -> Counter[str]:
     return total
 
 
-def _bounds_of(prompt: Prompt, copies: Sequence[Copy], layers: int) -> Counter[str]:
+def _bounds_of(prompt: Prompt, copies: Sequence[Counterfactual], layers: int) -> Counter[str]:
     total = Counter(bound=len(clean_tokens(prompt)) * layers)
     seen = set()
     for copy in copies:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from interventions.plan.cells import Edit
+from patchboard.plan.cells import Edit
 
 PAD = -1
 ROOT = 0

@@ -7,18 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from interventions.plan.cells import Cell, Edit
-from interventions.plan.facts import ModelFacts
-from interventions.spec.sections import DecodabilitySection, ModelSection
-from interventions.vectors.base import Place, Recipe
-from tasks.prompts import Prompt
+from patchboard.plan.cells import Cell, Edit
+from patchboard.plan.facts import ModelFacts
+from patchboard.spec.sections import DecodabilitySection, ModelSection
+from patchboard.tasks.prompt import Prompt
+from patchboard.vectors.base import Place, Recipe
 
-Way = Literal["wavefront", "packed", "rows"]
+EngineKind = Literal["wavefront", "packed", "rows"]
 """How copies are computed: see plan.packing."""
 
 
 @dataclass(frozen=True)
-class Copy:
+class Counterfactual:
     """One counterfactual computation: edits, and whose answer is teacher-forced (own: "").
 
     answer: which of its right answers. What is scored on answers 1, 2, … is taken into copy 0's (``measure.portions``).
@@ -30,7 +30,7 @@ class Copy:
 
 
 @dataclass(frozen=True)
-class Use:
+class ScoredCell:
     """A cell, and the copies that hold its values: indices into ``Group.copies``."""
 
     cell: Cell
@@ -52,9 +52,9 @@ class Group:
     seed: int
     prompts: tuple[Prompt, ...]
     foils: tuple[int, ...]  # first token of a wrong answer, -1 where there is none
-    copies: tuple[Copy, ...]
+    copies: tuple[Counterfactual, ...]
     probe: int
-    uses: tuple[Use, ...]
+    uses: tuple[ScoredCell, ...]
     metrics: tuple[str, ...]
     prefix: int = 0
     """First tokens that all prompts share and that are computed once for many of them; 0: none are."""
@@ -112,7 +112,7 @@ class Pack:
     group: str
     prompts: range
     copies: tuple[int, ...]
-    way: Way
+    way: EngineKind
     together: int = 1
     """Prompts that share a sequence, and in it the tokens that all of them begin with."""
 

@@ -20,15 +20,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from interventions.plan.layout import PAD, EditSpan, Join, Layout, Reads
-from interventions.plan.model import Copy, Way
-from interventions.plan.suffix import shape_of
-from interventions.plan.unit import UnitBuilder
-from tasks.prompts import Prompt
+from patchboard.plan.layout import PAD, EditSpan, Join, Layout, Reads
+from patchboard.plan.model import Counterfactual, EngineKind
+from patchboard.plan.suffix import shape_of
+from patchboard.plan.unit import UnitBuilder
+from patchboard.tasks.prompt import Prompt
 
 
 def lay_out(
-    prompts: Sequence[Prompt], foils: Sequence[int], copies: Sequence[Copy], way: Way,
+    prompts: Sequence[Prompt], foils: Sequence[int], copies: Sequence[Counterfactual], way: EngineKind,
     prefix: int = 0, together: int = 1, donors: Mapping[str, Sequence[Prompt]] | None = None,
 ) -> Layout:  # fmt: skip
     """The layout of every copy of every prompt; a clean run of each prompt is always in it.
@@ -76,7 +76,7 @@ class _Stamp:
 
 def _stamp(
     numbers: np.ndarray, prompts: np.ndarray, units: list[list[Prompt]], donors: Mapping[str, list[list[Prompt]]],
-    copies: Sequence[Copy], way: Way, prefix: int,
+    copies: Sequence[Counterfactual], way: EngineKind, prefix: int,
 ) -> _Stamp:  # fmt: skip
     """units, donors[source]: [unit][prompt], all of one shape."""
     builder = UnitBuilder(units[0], copies, way, prefix, {source: given[0] for source, given in donors.items()})

@@ -12,10 +12,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from interventions.plan.facts import ModelFacts
-from interventions.plan.model import Copy, Group, Pack, Way
-from interventions.plan.suffix import clean_tokens, first_block, shape_of, suffix_of
-from tasks.prompts import Prompt
+from patchboard.plan.facts import ModelFacts
+from patchboard.plan.model import Counterfactual, EngineKind, Group, Pack
+from patchboard.plan.suffix import clean_tokens, first_block, shape_of, suffix_of
+from patchboard.tasks.prompt import Prompt
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def size_of(group: Group) -> Size:
     return Size(prompt, tuple(copies), answers, group.prefix)
 
 
-def suffix_lengths(prompt: Prompt, copies: Sequence[Copy]) -> tuple[int, ...]:
+def suffix_lengths(prompt: Prompt, copies: Sequence[Counterfactual]) -> tuple[int, ...]:
     """Tokens of each copy's suffix; 0 where it cannot be computed or is all in the clean run."""
     return tuple(suffix.length if (suffix := suffix_of(prompt, copy)) else 0 for copy in copies)
 
@@ -69,7 +69,7 @@ def token_work(facts: ModelFacts, keys: float) -> float:
     return own + 2 * keys * facts.width
 
 
-def best_sequence(facts: ModelFacts, fixed: int, way: Way) -> int:
+def best_sequence(facts: ModelFacts, fixed: int, way: EngineKind) -> int:
     """Length of a sequence, of which ``fixed`` tokens are the clean run, that costs least a copy token.
 
     Packed, fixed + x tokens cost (fixed + x) (a + b (fixed + x)) in units of work and serve x tokens; the
@@ -82,19 +82,19 @@ def best_sequence(facts: ModelFacts, fixed: int, way: Way) -> int:
     return int(min(max(best, 128), 8192))
 
 
-def ways_of(group: Group, size: Size, facts: ModelFacts, engine: str) -> list[Way]:
+def ways_of(group: Group, size: Size, facts: ModelFacts, engine: str) -> list[EngineKind]:
     """The way in which each copy is computed. engine: a way, or auto for the one of least work.
 
     A copy that has nothing to compute goes with those that share the clean run.
     """
     if engine == "rows" or not facts.packs:
         return ["rows"] * len(group.copies)
-    shared: Way = "packed" if engine == "packed" else "wavefront"
+    shared: EngineKind = "packed" if engine == "packed" else "wavefront"
     if engine != "auto":
         return [shared] * len(group.copies)
     row = size.prompt * token_work(facts, size.prompt) * facts.layers
     inside = token_work(facts, best_sequence(facts, size.prompt, shared))
-    ways: list[Way] = []
+    ways: list[EngineKind] = []
     for copy, length in zip(group.copies, size.copies, strict=True):
         work = length * inside * (facts.layers - first_block(copy))
         ways.append("rows" if work > row else shared)
@@ -112,7 +112,7 @@ def packs_of(group: Group, facts: ModelFacts, engine: str, budget: Budget) -> It
 
 
 def _over_prompts(
-    group: Group, copies: tuple[int, ...], size: Size, facts: ModelFacts, way: Way, budget: Budget
+    group: Group, copies: tuple[int, ...], size: Size, facts: ModelFacts, way: EngineKind, budget: Budget
 ) -> Iterator[Pack]:
     """The packs of these copies: as many prompts at once as the budget allows."""
     own = [size.copies[c] for c in copies]
@@ -135,7 +135,7 @@ def _over_prompts(
 
 
 def _copy_sets(
-    chosen: Sequence[int], size: Size, facts: ModelFacts, way: Way, budget: Budget
+    chosen: Sequence[int], size: Size, facts: ModelFacts, way: EngineKind, budget: Budget
 ) -> Iterator[tuple[int, ...]]:
     """Consecutive copies whose suffixes fit one sequence (one batch, as rows)."""
     if way == "rows":

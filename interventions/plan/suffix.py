@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from interventions.plan.cells import OWN_STATE, Edit
-from interventions.plan.model import Copy
-from tasks.prompts import Prompt
+from patchboard.plan.cells import OWN_STATE, Edit
+from patchboard.plan.model import Counterfactual
+from patchboard.tasks.prompt import Prompt
 
 
 @lru_cache
@@ -50,7 +50,7 @@ class Suffix:
         return len(self.tokens) - self.start
 
 
-def suffix_of(prompt: Prompt, copy: Copy) -> Suffix | None:
+def suffix_of(prompt: Prompt, copy: Counterfactual) -> Suffix | None:
     """The copy's suffix, or None where it cannot be computed for this prompt.
 
     None: the prompt is excluded, has no such answer under the copy's target, or an edit's position
@@ -86,7 +86,7 @@ def shared_tokens(prompt: Prompt, tokens: tuple[int, ...]) -> int:
     return next((i for i, (a, b) in pairs if a != b), min(len(tokens), len(clean)))
 
 
-def first_block(copy: Copy) -> int:
+def first_block(copy: Counterfactual) -> int:
     """The first block whose input or inside the copy's edits change: below it the copy is the unedited run.
 
     The output of block l is the input of block l + 1, so an edit there is one of that input.

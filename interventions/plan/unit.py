@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from interventions.plan.cells import OWN_STATE, Edit, source_of
-from interventions.plan.layout import PAD, ROOT, EditSpan, Join, Layout, Read, Reads
-from interventions.plan.model import Copy, Way
-from interventions.plan.suffix import Suffix, clean_tokens, first_block, positions_of, shared_tokens, suffix_of
-from tasks.prompts import Prompt
+from patchboard.plan.cells import OWN_STATE, Edit, source_of
+from patchboard.plan.layout import PAD, ROOT, EditSpan, Join, Layout, Read, Reads
+from patchboard.plan.model import Counterfactual, EngineKind
+from patchboard.plan.suffix import Suffix, clean_tokens, first_block, positions_of, shared_tokens, suffix_of
+from patchboard.tasks.prompt import Prompt
 
 
 @dataclass
@@ -65,7 +65,7 @@ class UnitBuilder:
     """
 
     def __init__(
-        self, prompts: Sequence[Prompt], copies: Sequence[Copy], way: Way, prefix: int,
+        self, prompts: Sequence[Prompt], copies: Sequence[Counterfactual], way: EngineKind, prefix: int,
         donors: Mapping[str, Sequence[Prompt]],
     ):  # fmt: skip
         self.prompts, self.copies, self.way, self.prefix, self.donors = prompts, copies, way, prefix, donors
@@ -166,7 +166,9 @@ class UnitBuilder:
             return home.at(at)
         return self.given[source, i].at(_given(self.donors[source][i], edit)[n])
 
-    def _segment(self, i: int, home: _Home, copy: Copy, suffix: Suffix, unedited: _Segment | None) -> _Segment:
+    def _segment(
+        self, i: int, home: _Home, copy: Counterfactual, suffix: Suffix, unedited: _Segment | None
+    ) -> _Segment:
         if self.way == "rows":
             return self._row(suffix.tokens, i)
         segment = self._append(home.clean.row, home.clean.number, suffix.tokens[suffix.start :], suffix.start, i)

@@ -7,10 +7,10 @@ import shlex
 from importlib.resources import files
 from pathlib import Path
 
-from interventions.errors import SpecError
-from interventions.registry import suggest
+from patchboard.errors import SpecError
+from patchboard.registry import suggest
 
-FOLDER = files("interventions.recipes")
+FOLDER = files("patchboard.recipes")
 EXAMPLES = "example_pairs"
 """Folder of data that a recipe names; it is written beside the spec, and the spec names it there."""
 

@@ -10,11 +10,11 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from interventions.measure.decodability import ALL
-from interventions.report.drawing import Drawing, ink
-from interventions.report.numbers import fraction
-from interventions.report.run_files import Run, decodabilities
-from interventions.report.style import CYCLE, WIDTH
+from patchboard.measure.decodability import ALL
+from patchboard.report.drawing import Drawing, ink
+from patchboard.report.numbers import fraction
+from patchboard.report.run_files import Run, decodabilities
+from patchboard.report.style import CYCLE, WIDTH
 
 _MARKERS = "osD^vP*X"
 _MOST_WRITTEN = 32

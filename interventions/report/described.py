@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from interventions.report.numbers import listed
+from patchboard.report.numbers import listed
 
 _SOURCES = {
     "same_task": "the prompt's own task",

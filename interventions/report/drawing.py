@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
-from interventions.report.style import WIDTH
+from patchboard.report.style import WIDTH
 
 MOST_PANELS = 24
 """Panels of one figure; more are split into several figures, which a page can break between."""

@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from interventions.measure.decodability import ALL
-from interventions.report.drawing import MOST_PANELS, Drawing, columns_for, panels, whole_layers
-from interventions.report.heads import without_heads
-from interventions.report.numbers import listed
-from interventions.report.run_files import Run, at_setting, setting_label, settings_of
-from interventions.report.style import CD_COLOUR, effect_label, in_order, line_of
+from patchboard.measure.decodability import ALL
+from patchboard.report.drawing import MOST_PANELS, Drawing, columns_for, panels, whole_layers
+from patchboard.report.heads import without_heads
+from patchboard.report.numbers import listed
+from patchboard.report.run_files import Run, at_setting, setting_label, settings_of
+from patchboard.report.style import CD_COLOUR, effect_label, in_order, line_of
 
 _TITLES = {"onwards": " (from layer on)", "upto": " (up to layer)"}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from interventions.report.described import values_of
-from interventions.report.numbers import (
+from patchboard.report.described import values_of
+from patchboard.report.numbers import (
     covers_zero,
     fraction,
     listed,
@@ -16,7 +16,7 @@ from interventions.report.numbers import (
     spans,
     with_interval,
 )
-from interventions.report.run_files import Run, setting_label
+from patchboard.report.run_files import Run, setting_label
 
 _LITTLE_ROOM = 0.05
 """An accuracy this near 0 or 1 can hardly fall or rise, whatever an edit does."""

@@ -7,11 +7,11 @@ from typing import Any
 
 import polars as pl
 
-from interventions.report.drawing import Drawing, columns_for, panels
-from interventions.report.head_map import MARGIN, Grid, Panel, head_map
-from interventions.report.heads import of_heads
-from interventions.report.run_files import Run, at_setting, setting_label, settings_of
-from interventions.report.style import WIDTH, effect_label, in_order
+from patchboard.report.drawing import Drawing, columns_for, panels
+from patchboard.report.head_map import MARGIN, Grid, Panel, head_map
+from patchboard.report.heads import of_heads
+from patchboard.report.run_files import Run, at_setting, setting_label, settings_of
+from patchboard.report.style import WIDTH, effect_label, in_order
 
 LARGEST = 5
 """Heads of a panel that are outlined; of few heads a quarter."""

@@ -11,9 +11,9 @@ from matplotlib.colors import Normalize
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
-from interventions.report.drawing import dot, ink
-from interventions.report.numbers import place_label
-from interventions.report.style import WIDTH
+from patchboard.report.drawing import dot, ink
+from patchboard.report.numbers import place_label
+from patchboard.report.style import WIDTH
 
 MARGIN = 0.75
 """Inches of a panel's width that its labels take."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import polars as pl
 
-from interventions.report.run_files import Run, at_setting, setting_label, settings_of
-from interventions.report.style import in_order
+from patchboard.report.run_files import Run, at_setting, setting_label, settings_of
+from patchboard.report.style import in_order
 
 TOP = 10
 """Heads of the page's table."""

@@ -12,15 +12,15 @@ from typing import Any
 
 import polars as pl
 
-from interventions.report.described import describe, describe_interventions
-from interventions.report.drawing import Drawing
-from interventions.report.findings import best_what, caveats, findings
-from interventions.report.heads import top_heads
-from interventions.report.numbers import best_place, fraction, place_label, plain, signed, with_interval
-from interventions.report.run_files import Run, read_run, setting_label
-from interventions.report.style import styled
-from interventions.report.task_counts import task_counts
-from interventions.store.folder import atomically
+from patchboard.report.described import describe, describe_interventions
+from patchboard.report.drawing import Drawing
+from patchboard.report.findings import best_what, caveats, findings
+from patchboard.report.heads import top_heads
+from patchboard.report.numbers import best_place, fraction, place_label, plain, signed, with_interval
+from patchboard.report.run_files import Run, read_run, setting_label
+from patchboard.report.style import styled
+from patchboard.report.task_counts import task_counts
+from patchboard.store.folder import atomically
 
 MOST_ROWS = 4000
 """Rows of a table on the page (about 1 MB of HTML); the parquet file beside it has all of them."""
@@ -63,10 +63,10 @@ def write_report(folder: Path) -> Path:
 def drawings(run: Run) -> Iterator[Drawing]:
     """All figures of a run, in the order of the page: those of the first metric first."""
     # matplotlib loads in most of a second, which printing a finished run's table need not wait for
-    from interventions.report.decodability_figures import accuracy_figures, cd_figures
-    from interventions.report.effect_figures import conversion_figures, effect_figures
-    from interventions.report.head_figures import head_figures
-    from interventions.report.task_figures import task_figures
+    from patchboard.report.decodability_figures import accuracy_figures, cd_figures
+    from patchboard.report.effect_figures import conversion_figures, effect_figures
+    from patchboard.report.head_figures import head_figures
+    from patchboard.report.task_figures import task_figures
 
     measured = run.curves["metric"].unique(maintain_order=True).to_list()
     if run.metric in measured:
@@ -87,7 +87,7 @@ def render(run: Run, figures: list[dict[str, str]]) -> str:
     """The page as text. figures: as ``_shown`` makes them."""
     from jinja2 import Environment, StrictUndefined
 
-    source = files("interventions.report").joinpath("page.html.j2").read_text(encoding="utf-8")
+    source = files("patchboard.report").joinpath("page.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"effect": with_interval, "fraction": fraction, "signed": signed, "plain": plain}
     tasks = run.effects["task"].unique(maintain_order=True).to_list()

@@ -10,9 +10,9 @@ from typing import Any
 
 import polars as pl
 
-from interventions.errors import RunFolderError, SpecError
-from interventions.spec.yaml_text import read_yaml
-from interventions.store.schema import CURVES, DECODABILITY
+from patchboard.errors import RunFolderError, SpecError
+from patchboard.spec.yaml_text import read_yaml
+from patchboard.store.schema import CURVES, DECODABILITY
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from interventions.measure.metrics import METRICS
+from patchboard.metrics import METRICS
 
 WIDTH = 7.5
 """Inches: a page of text with narrow margins; at 150 dots an inch, 1125 pixels."""

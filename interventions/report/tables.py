@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from interventions.report.findings import best_what, findings
-from interventions.report.numbers import best_place, fraction, signed, with_interval
-from interventions.report.run_files import setting_label
-from interventions.report.task_counts import Counted, task_counts
-from interventions.spec.axes import Study
+from patchboard.report.findings import best_what, findings
+from patchboard.report.numbers import best_place, fraction, signed, with_interval
+from patchboard.report.run_files import setting_label
+from patchboard.report.task_counts import Counted, task_counts
+from patchboard.spec.axes import Study
 
 
 def _console() -> Console:

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.image import AxesImage
 
-from interventions.report.drawing import MOST_PANELS, Drawing, columns_for, dot, panels, whole_layers
-from interventions.report.heads import without_heads
-from interventions.report.run_files import Run, at_setting, setting_label, settings_of
-from interventions.report.style import effect_label
+from patchboard.report.drawing import MOST_PANELS, Drawing, columns_for, dot, panels, whole_layers
+from patchboard.report.heads import without_heads
+from patchboard.report.run_files import Run, at_setting, setting_label, settings_of
+from patchboard.report.style import effect_label
 
 
 def task_figures(run: Run) -> Iterator[Drawing]:

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from interventions.errors import SpecError
-from interventions.spec.axes import Tree, is_sweep
-from interventions.spec.fields import kinds_at
-from interventions.spec.paths import at_path, split_path
-from interventions.spec.sections import Spec
-from interventions.spec.study import study_of
-from interventions.spec.values import shown
+from patchboard.errors import SpecError
+from patchboard.spec.axes import Tree, is_sweep
+from patchboard.spec.fields import kinds_at
+from patchboard.spec.paths import at_path, split_path
+from patchboard.spec.sections import Spec
+from patchboard.spec.study import study_of
+from patchboard.spec.values import shown
 
 SHORTHANDS = {"model": "model.name", "revision": "model.revision", "dtype": "model.dtype"}
 """Flags that stand for a path each; ``layers`` stands for those of every intervention of one edit."""

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from interventions.spec.paths import FieldPath
-from interventions.spec.refusal import Refusal
-from interventions.spec.sections import InterventionSection, Spec
-from interventions.spec.values import label as label
-from interventions.spec.values import shown
+from patchboard.spec.paths import FieldPath
+from patchboard.spec.refusal import InvalidValue
+from patchboard.spec.sections import InterventionSection, Spec
+from patchboard.spec.values import label as label
+from patchboard.spec.values import shown
 
 Tree = dict[str, Any]
 Axes = dict[FieldPath, list[Any]]
@@ -69,7 +69,7 @@ def is_sweep(node: Any) -> bool:
 def find_axes(tree: Any, path: FieldPath = ()) -> Axes:
     """Every sweep node of the tree with its values, in the order of the file.
 
-    Raises Refusal at the node for a sweep that is malformed or stands where none is meant.
+    Raises InvalidValue at the node for a sweep that is malformed or stands where none is meant.
     """
     if isinstance(tree, dict) and "sweep" in tree:
         return {path: _values(tree, path)}
@@ -84,18 +84,18 @@ def _values(node: Tree, path: FieldPath) -> list[Any]:
     values = node["sweep"]
     if not is_sweep(node):
         beside = ", ".join(key for key in node if key != "sweep")
-        raise Refusal(f"found sweep beside {beside}, expected it alone", "write {sweep: [v1, v2]}", path)
+        raise InvalidValue(f"found sweep beside {beside}, expected it alone", "write {sweep: [v1, v2]}", path)
     if path[:1] == ("interventions",) and len(path) < 3:
         # its variants would share one name, and results could not tell them apart
-        raise Refusal("an intervention cannot be swept as a whole", "name each, or sweep its fields", path)
+        raise InvalidValue("an intervention cannot be swept as a whole", "name each, or sweep its fields", path)
     if path in ((), ("version",), ("name",)):
-        raise Refusal("found a sweep where none is meant", "sweep a field of a section", path)
+        raise InvalidValue("found a sweep where none is meant", "sweep a field of a section", path)
     if not isinstance(values, list) or not values:
-        raise Refusal(f"sweeps {shown(values)}, expected a list of values", "write {sweep: [v1, v2]}", path)
+        raise InvalidValue(f"sweeps {shown(values)}, expected a list of values", "write {sweep: [v1, v2]}", path)
     for i, value in enumerate(values):
         if _holds_sweep(value):
             remedy = "sweep the outer field over plain values, or the inner fields alone"
-            raise Refusal("found a sweep inside a sweep", remedy, (*path, "sweep", i))
+            raise InvalidValue("found a sweep inside a sweep", remedy, (*path, "sweep", i))
     return values
 
 
@@ -111,10 +111,10 @@ def owner(path: FieldPath) -> str | None:
 
 
 def settings(axes: Axes, whose: str) -> Iterator[Picks]:
-    """The product of the axes, the first one slowest. Raises Refusal where it is larger than MOST."""
+    """The product of the axes, the first one slowest. Raises InvalidValue where it is larger than MOST."""
     size = math.prod(map(len, axes.values()))
     if size > MOST:
-        raise Refusal(f"the sweeps span {size} {whose}, expected at most {MOST}", "sweep less at once")
+        raise InvalidValue(f"the sweeps span {size} {whose}, expected at most {MOST}", "sweep less at once")
     for indices in itertools.product(*(range(len(values)) for values in axes.values())):
         yield dict(zip(axes, indices, strict=True))
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from interventions.registry import suggest
-from interventions.spec.paths import FieldPath, format_path
+from patchboard.registry import suggest
+from patchboard.spec.paths import FieldPath, format_path
 
 Kinds = tuple[Any, ...]
 """The types that a value may have, unions taken apart: (int,), (DecodabilitySection, NoneType)."""

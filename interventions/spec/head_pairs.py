@@ -6,24 +6,24 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from interventions.errors import SpecError
-from interventions.spec.layers import parse_layers
-from interventions.spec.refusal import Refusal, only_once
-from interventions.spec.values import shown
+from patchboard.errors import SpecError
+from patchboard.spec.layers import parse_layers
+from patchboard.spec.refusal import InvalidValue, only_once
+from patchboard.spec.values import shown
 
 _REMEDY = "write pairs of a layer and a head, as in [[3, 0], [4, 2]]"
 
 
 def check_pairs(value: Any) -> Any:
-    """The value. Raises Refusal unless it is None or a list of pairs of whole numbers, none twice."""
+    """The value. Raises InvalidValue unless it is None or a list of pairs of whole numbers, none twice."""
     if value is None:
         return value
     if not isinstance(value, list) or not value:
-        raise Refusal(f"found {shown(value)}, expected [layer, head] pairs", _REMEDY)
+        raise InvalidValue(f"found {shown(value)}, expected [layer, head] pairs", _REMEDY)
     for i, pair in enumerate(value):
         numbers = pair if isinstance(pair, list) else []
         if len(numbers) != 2 or any(isinstance(n, bool) or not isinstance(n, int) for n in numbers):
-            raise Refusal(f"found {shown(pair)}, expected [layer, head]", _REMEDY, (i,))
+            raise InvalidValue(f"found {shown(pair)}, expected [layer, head]", _REMEDY, (i,))
     only_once(value)
     return value
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from interventions.spec.sections import Spec
+from patchboard.spec.sections import Spec
 
 Schema = dict[str, Any]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from interventions.errors import SpecError
-from interventions.registry import suggest
-from interventions.spec.values import shown
+from patchboard.errors import SpecError
+from patchboard.registry import suggest
+from patchboard.spec.values import shown
 
 FileKind = Literal["run", "sweep", "finetune", "hijack", "synthetic"]
 

@@ -9,10 +9,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from interventions.registry import suggest
-from interventions.spec.refusal import Refusal, only_once, refused_at
-from interventions.spec.values import shown
-from interventions.spec.yaml_text import parse_yaml, plain
+from patchboard.registry import suggest
+from patchboard.spec.refusal import InvalidValue, only_once, refused_at
+from patchboard.spec.values import shown
+from patchboard.spec.yaml_text import parse_yaml, plain
 
 _SLICE = re.compile(r"(-?\d+)?\s*:\s*(-?\d+)?\s*(?::\s*(-?\d+)?)?")
 _LIST = re.compile(r"-?\d+(\s*,\s*-?\d+)*")
@@ -80,7 +80,7 @@ def parse_layers(value: str | int | list[int], n_layers: int, where: str, unit: 
     with refused_at(where):
         value = canonical_layers(value, unit)
         if isinstance(value, Mapping):
-            raise Refusal(f"found {shown(value)}, expected {unit}s", _FORMS)
+            raise InvalidValue(f"found {shown(value)}, expected {unit}s", _FORMS)
         if isinstance(value, str):
             return _slice(value, n_layers, unit)
         blocks = [value] if isinstance(value, int) else value
@@ -88,7 +88,7 @@ def parse_layers(value: str | int | list[int], n_layers: int, where: str, unit: 
             if not -n_layers <= block < n_layers:
                 at = (i,) if isinstance(value, list) else ()
                 what = f"there is no {unit} {block}, the model has {n_layers}"
-                raise Refusal(what, f"choose 0 to {n_layers - 1}", at)
+                raise InvalidValue(what, f"choose 0 to {n_layers - 1}", at)
         resolved = [block % n_layers for block in blocks]
         only_once(resolved)
         return tuple(resolved)
@@ -101,25 +101,25 @@ def _slice(text: str, n_layers: int, unit: str) -> tuple[int, ...]:
     start, stop, step = (int(part) if part else None for part in (text + ":").split(":")[:3])
     chosen = every[start:stop:step]
     if not chosen:
-        raise Refusal(f"{text} holds no {unit}, the model has {n_layers}", f"choose within 0:{n_layers}")
+        raise InvalidValue(f"{text} holds no {unit}, the model has {n_layers}", f"choose within 0:{n_layers}")
     return chosen
 
 
 def canonical_layers(value: Any, unit: str = "layer") -> Any:
-    """The one spelling of ``value``: "3, 5" -> [3, 5], "3" -> 3, "0 : 8" -> "0:8". Raises Refusal."""
+    """The one spelling of ``value``: "3, 5" -> [3, 5], "3" -> 3, "0 : 8" -> "0:8". Raises InvalidValue."""
     if isinstance(value, Mapping):
         return _several(value)
     if isinstance(value, str):
         return _text(value, unit)
     if isinstance(value, list):
         if not value:
-            raise Refusal(f"found an empty list, expected at least 1 {unit}", _FORMS)
+            raise InvalidValue(f"found an empty list, expected at least 1 {unit}", _FORMS)
         for i, block in enumerate(value):
             if isinstance(block, bool) or not isinstance(block, int):
-                raise Refusal(f"found {shown(block)}, expected a {unit}'s number", "write whole numbers", (i,))
+                raise InvalidValue(f"found {shown(block)}, expected a {unit}'s number", "write whole numbers", (i,))
         only_once(value)
     elif isinstance(value, bool) or not isinstance(value, int):
-        raise Refusal(f"found {shown(value)}, expected {unit}s", _FORMS)
+        raise InvalidValue(f"found {shown(value)}, expected {unit}s", _FORMS)
     return value
 
 
@@ -134,9 +134,9 @@ def _text(text: str, unit: str) -> str | int | list[int]:
     if parts is None:
         near = suggest(text, ["all"])
         remedy = near if near.startswith("did you mean") else _FORMS
-        raise Refusal(f"found {shown(text)}, expected {unit}s", remedy)
+        raise InvalidValue(f"found {shown(text)}, expected {unit}s", remedy)
     if parts[3] and int(parts[3]) == 0:
-        raise Refusal(f"{text} has a step of 0, expected another whole number", "leave the step out for 1")
+        raise InvalidValue(f"{text} has a step of 0, expected another whole number", "leave the step out for 1")
     return "".join(text.split())
 
 
@@ -144,11 +144,11 @@ def _several(value: Mapping[Any, Any]) -> dict[str, Any]:
     if len(value) != 1 or not set(value) <= set(SEVERAL):
         near = suggest(str(next(iter(value), "")), SEVERAL)
         remedy = near if len(value) == 1 and near.startswith("did you mean") else _MAPPINGS
-        raise Refusal(f"found {shown(value)}, expected layers", remedy)
+        raise InvalidValue(f"found {shown(value)}, expected layers", remedy)
     ((key, inner),) = value.items()
     if isinstance(inner, Mapping):
-        raise Refusal(f"found {shown(inner)}, expected layers", _FORMS, (key,))
+        raise InvalidValue(f"found {shown(inner)}, expected layers", _FORMS, (key,))
     try:
         return {key: canonical_layers(inner)}
-    except Refusal as refusal:
+    except InvalidValue as refusal:
         raise refusal.inside(key) from None

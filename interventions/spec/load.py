@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from interventions.errors import SpecError
-from interventions.registry import suggest
-from interventions.spec.axes import Study
-from interventions.spec.kinds import refuse_other_kind
-from interventions.spec.study import study_of
-from interventions.spec.values import shown
-from interventions.spec.yaml_text import parse_yaml, plain_at
+from patchboard.errors import SpecError
+from patchboard.registry import suggest
+from patchboard.spec.axes import Study
+from patchboard.spec.kinds import refuse_other_kind
+from patchboard.spec.study import study_of
+from patchboard.spec.values import shown
+from patchboard.spec.yaml_text import parse_yaml, plain_at
 
 
 def load_study(path_or_text: Path | str, overrides: Mapping[str, Any] | None = None, where: str | None = None) -> Study:

@@ -6,14 +6,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from interventions.errors import SpecError
-from interventions.registry import suggest
-from interventions.spec.axes import Tree, is_sweep
-from interventions.spec.fields import kinds_at, unknown_key
-from interventions.spec.paths import FieldPath, at_path, format_path, split_path
-from interventions.spec.refusal import refused_at
-from interventions.spec.sections import Spec
-from interventions.spec.yaml_text import parse_yaml, plain
+from patchboard.errors import SpecError
+from patchboard.registry import suggest
+from patchboard.spec.axes import Tree, is_sweep
+from patchboard.spec.fields import kinds_at, unknown_key
+from patchboard.spec.paths import FieldPath, at_path, format_path, split_path
+from patchboard.spec.refusal import refused_at
+from patchboard.spec.sections import Spec
+from patchboard.spec.yaml_text import parse_yaml, plain
 
 
 def parse_overrides(

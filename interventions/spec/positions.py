@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
-from interventions.registry import suggest
-from interventions.spec.refusal import Refusal, only_once, refused_at
-from interventions.spec.values import shown
+from patchboard.registry import suggest
+from patchboard.spec.refusal import InvalidValue, only_once, refused_at
+from patchboard.spec.values import shown
 
 PositionName = Literal["last", "answer", "query", "demo_inputs", "demo_outputs", "before_answers", "all"]
 POSITIONS: tuple[str, ...] = get_args(PositionName)
@@ -19,15 +19,15 @@ def check_position_syntax(value: Any, where: str) -> None:
 
 
 def check_position(value: Any) -> None:
-    """As ``check_position_syntax``, raising a Refusal."""
+    """As ``check_position_syntax``, raising a InvalidValue."""
     if not isinstance(value, list):
         return _check_one(value)
     if not value:
-        raise Refusal("found an empty list, expected at least 1 position", _names())
+        raise InvalidValue("found an empty list, expected at least 1 position", _names())
     for i, entry in enumerate(value):
         try:
             _check_one(entry)
-        except Refusal as refusal:
+        except InvalidValue as refusal:
             raise refusal.inside(i) from None
     only_once(value)
 
@@ -38,10 +38,10 @@ def _check_one(value: Any) -> None:
             return
         if value.strip().lstrip("-").isdigit():
             what = f"found {shown(value)}, expected a token's index"
-            raise Refusal(what, f"write {value.strip()} without quotes")
-        raise Refusal(f"unknown position '{value}'", suggest(value, POSITIONS))
+            raise InvalidValue(what, f"write {value.strip()} without quotes")
+        raise InvalidValue(f"unknown position '{value}'", suggest(value, POSITIONS))
     if isinstance(value, bool) or not isinstance(value, int):
-        raise Refusal(f"found {shown(value)}, expected a position", _names())
+        raise InvalidValue(f"found {shown(value)}, expected a position", _names())
 
 
 def _names() -> str:

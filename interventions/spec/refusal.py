@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from interventions.errors import SpecError
-from interventions.spec.paths import FieldPath, format_path
-from interventions.spec.values import flow, identity
+from patchboard.errors import SpecError
+from patchboard.spec.paths import FieldPath, format_path
+from patchboard.spec.values import flow, identity
 
 
-class Refusal(ValueError):
+class InvalidValue(ValueError):
     """A value that cannot be meant. A ValueError, so that pydantic adds the place and goes on checking.
 
     what, remedy: as in PatchboardError.
@@ -22,17 +22,17 @@ class Refusal(ValueError):
         self.what, self.remedy, self.at = what, remedy, at
         super().__init__(f"{format_path(at) + ': ' if at else ''}{what}; {remedy}")
 
-    def inside(self, *outer: str | int) -> Refusal:
+    def inside(self, *outer: str | int) -> InvalidValue:
         """The same, as seen from the value that holds the checked one at ``outer``."""
-        return Refusal(self.what, self.remedy, (*outer, *self.at))
+        return InvalidValue(self.what, self.remedy, (*outer, *self.at))
 
 
 @contextmanager
 def refused_at(where: str) -> Iterator[None]:
-    """Turns a Refusal of the body into a SpecError at ``where``."""
+    """Turns a InvalidValue of the body into a SpecError at ``where``."""
     try:
         yield
-    except Refusal as refusal:
+    except InvalidValue as refusal:
         raise SpecError(format_path(refusal.at, where), refusal.what, refusal.remedy) from None
 
 
@@ -41,4 +41,4 @@ def only_once(values: Sequence[Any]) -> None:
     first: dict[Any, int] = {}
     for i, value in enumerate(values):
         if first.setdefault(identity(value), i) != i:
-            raise Refusal(f"{flow(value)} stands in the list twice", "keep one", (i,))
+            raise InvalidValue(f"{flow(value)} stands in the list twice", "keep one", (i,))

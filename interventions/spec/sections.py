@@ -1,7 +1,7 @@
 """The spec's sections as frozen, strict data: what a YAML file may say, and nothing about how to run it.
 
 Names that other modules register (ops, metrics, families, controls) are plain strings here;
-``interventions.plan.check`` holds them against the registries, so that this package imports none of them.
+``patchboard.plan.check`` holds them against the registries, so that this package imports none of them.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from interventions.spec.head_pairs import HeadPairs
-from interventions.spec.layers import TEXT_PATTERN, canonical_layers
-from interventions.spec.positions import PositionName, check_position
-from interventions.spec.refusal import Refusal, only_once
-from interventions.spec.values import shown
+from patchboard.spec.head_pairs import HeadPairs
+from patchboard.spec.layers import TEXT_PATTERN, canonical_layers
+from patchboard.spec.positions import PositionName, check_position
+from patchboard.spec.refusal import InvalidValue, only_once
+from patchboard.spec.values import shown
 
 Count = Annotated[int, Field(ge=1)]
 Shots = Annotated[int, Field(ge=0)]
@@ -65,10 +65,10 @@ class ModelSection(Section):
             return self
         if self.adapter is not None:
             what = f"found {self.quantization} beside an adapter, which would be merged into rounded weights"
-            raise Refusal(what, "leave one of the two out", ("quantization",))
+            raise InvalidValue(what, "leave one of the two out", ("quantization",))
         if self.name.lower().endswith(".gguf"):
             what = f"found {self.quantization}, and a GGUF file has its own"
-            raise Refusal(what, "leave it out", ("quantization",))
+            raise InvalidValue(what, "leave it out", ("quantization",))
         return self
 
     @property
@@ -97,7 +97,7 @@ class TasksSection(Section):
 
 def _bos(value: Any) -> Any:
     if value != "auto" and not isinstance(value, bool):  # a Literal of True alone would take 1 for it
-        raise Refusal(f"found {shown(value)}, expected auto, true or false", "write one of them, without quotes")
+        raise InvalidValue(f"found {shown(value)}, expected auto, true or false", "write one of them, without quotes")
     return value
 
 
@@ -119,7 +119,7 @@ class TemplateSection(Section):
             times = getattr(self, field).count("{" + field + "}")
             if times != 1:
                 what = f"holds {{{field}}} {times} times, expected exactly once"
-                raise Refusal(what, f"write '{{{field}}}' where the {field} belongs", (field,))
+                raise InvalidValue(what, f"write '{{{field}}}' where the {field} belongs", (field,))
         return self
 
 
@@ -146,7 +146,7 @@ class PromptsSection(Section):
     def _enough_to_shuffle(self) -> PromptsSection:
         if self.labels == "shuffled" and self.shots < 2:
             what = f"shuffled needs at least 2 demonstrations, shots is {self.shots}"
-            raise Refusal(what, "use more shots, or labels: own", ("labels",))
+            raise InvalidValue(what, "use more shots, or labels: own", ("labels",))
         return self
 
 
@@ -191,17 +191,19 @@ class VectorSection(Section):
         given = [kind for kind in VECTOR_KINDS if getattr(self, kind) is not None]
         if len(given) != 1:
             has = " and ".join(given) or "none"
-            raise Refusal(f"has {has}, expected exactly one of {', '.join(VECTOR_KINDS)}", "write one of them")
+            raise InvalidValue(f"has {has}, expected exactly one of {', '.join(VECTOR_KINDS)}", "write one of them")
         for field, unset in (("rank", None), ("method", "pca")):
             value = getattr(self, field)
             if self.subspace is None and value != unset:
                 what = f"found {shown(value)} beside {self.kind}, but only a subspace has a {field}"
-                raise Refusal(what, "remove it, or write subspace: tasks", (field,))
+                raise InvalidValue(what, "remove it, or write subspace: tasks", (field,))
         if self.function_vector is None and self.heads is not None:
             what = f"found {shown(self.heads)} beside {self.kind}, but only a function vector has heads"
-            raise Refusal(what, "remove it, or write function_vector: same_task", ("heads",))
+            raise InvalidValue(what, "remove it, or write function_vector: same_task", ("heads",))
         if self.function_vector is not None and self.heads is None:
-            raise Refusal("is missing, a function vector is a sum over heads", "add [[layer, head], …]", ("heads",))
+            raise InvalidValue(
+                "is missing, a function vector is a sum over heads", "add [[layer, head], …]", ("heads",)
+            )
         return self
 
 
@@ -239,7 +241,7 @@ def _layers(value: Any) -> Any:
 
 def _heads(value: Any) -> Any:
     if isinstance(value, dict):
-        raise Refusal(f"found {shown(value)}, expected heads", "write all, a head's number, or a list [0, 4]")
+        raise InvalidValue(f"found {shown(value)}, expected heads", "write all, a head's number, or a list [0, 4]")
     return canonical_layers(value, "head")
 
 
@@ -273,7 +275,7 @@ class _OneEdit(Section):
     @model_validator(mode="after")
     def _heads_of_head(self) -> Self:
         if self.site != "head" and self.heads != "all":
-            raise Refusal(f"found {shown(self.heads)} beside site {self.site}", "write site: head", ("heads",))
+            raise InvalidValue(f"found {shown(self.heads)} beside site {self.site}", "write site: head", ("heads",))
         return self
 
 
@@ -284,13 +286,13 @@ class EditSection(_OneEdit):
 
 
 def _one_set(layers: Any) -> None:
-    """Raises Refusal where layers of an edit in ``edits`` are several sets of blocks."""
+    """Raises InvalidValue where layers of an edit in ``edits`` are several sets of blocks."""
     if not isinstance(layers, Onwards | Upto):
         return
     ((key, value),) = layers.model_dump().items()
     if not isinstance(value, int) and not (isinstance(value, list) and len(value) == 1):
         what = f"found {shown(value)}, expected one block: in edits, layers are one set and no axis"
-        raise Refusal(what, f"write {{{key}: 5}}, or {{together: …}}", ("layers", key))
+        raise InvalidValue(what, f"write {{{key}: 5}}, or {{together: …}}", ("layers", key))
 
 
 class InterventionSection(_OneEdit):
@@ -304,14 +306,14 @@ class InterventionSection(_OneEdit):
     @model_validator(mode="after")
     def _op_or_edits(self) -> InterventionSection:
         if self.op is None and self.edits is None:
-            raise Refusal("has neither op nor edits", "add op: patch (`patchboard ls` lists all ops)")
+            raise InvalidValue("has neither op nor edits", "add op: patch (`patchboard ls` lists all ops)")
         if self.edits is not None and self.model_fields_set - {"edits"}:
             extra = ", ".join(sorted(self.model_fields_set - {"edits"}))
-            raise Refusal(f"has {extra} beside edits", f"move {extra} into each of the edits")
+            raise InvalidValue(f"has {extra} beside edits", f"move {extra} into each of the edits")
         for i, edit in enumerate(self.edits or ()):
             try:
                 _one_set(edit.layers)
-            except Refusal as refusal:
+            except InvalidValue as refusal:
                 raise refusal.inside("edits", i) from None
         return self
 
@@ -348,7 +350,7 @@ def _control(value: Any) -> Any:
     value = spelled_control(value)
     if isinstance(value, dict) and len(value) == 1 and "name" not in value:
         (name, options), *_ = value.items()
-        raise Refusal(f"found {shown(options)}, expected a mapping", f"write {name}: {{draws: 3}}", (name,))
+        raise InvalidValue(f"found {shown(options)}, expected a mapping", f"write {name}: {{draws: 3}}", (name,))
     return value
 
 
@@ -378,7 +380,7 @@ class StatisticsSection(Section):
 def _version(value: Any) -> Any:
     # Literal[1] alone would take true and 1.0 for 1
     if value != 1 or type(value) is not int:
-        raise Refusal(f"found {shown(value)}, this package reads version 1", "write version: 1")
+        raise InvalidValue(f"found {shown(value)}, this package reads version 1", "write version: 1")
     return value
 
 

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from interventions.errors import SpecError
-from interventions.spec.axes import (
+from patchboard.errors import SpecError
+from patchboard.spec.axes import (
     Axes,
     Picks,
     Point,
@@ -21,14 +21,14 @@ from interventions.spec.axes import (
     picked,
     settings,
 )
-from interventions.spec.digest import digest_of
-from interventions.spec.overrides import applied
-from interventions.spec.paths import FieldPath, at_path, format_path
-from interventions.spec.refusal import Refusal, only_once
-from interventions.spec.sections import InterventionSection, Section, Spec, spelled_control
-from interventions.spec.values import shown
-from interventions.spec.wording import Complaint, complaints, first_of
-from interventions.spec.yaml_text import plain
+from patchboard.spec.digest import digest_of
+from patchboard.spec.overrides import applied
+from patchboard.spec.paths import FieldPath, at_path, format_path
+from patchboard.spec.refusal import InvalidValue, only_once
+from patchboard.spec.sections import InterventionSection, Section, Spec, spelled_control
+from patchboard.spec.values import shown
+from patchboard.spec.wording import Complaint, complaints, first_of
+from patchboard.spec.yaml_text import plain
 
 S = TypeVar("S", bound=Section)
 Chosen = dict[tuple[int, ...], S]
@@ -52,10 +52,10 @@ def study_of(tree: Mapping[str, Any], overrides: Mapping[str, Any] | None = None
 
     try:
         if not isinstance(tree, Mapping):
-            raise Refusal(f"found {shown(tree)}, expected a mapping", "see docs/spec.md for an example")
+            raise InvalidValue(f"found {shown(tree)}, expected a mapping", "see docs/spec.md for an example")
         raw, flags = applied(_spelled(plain(tree)), overrides or {})
         return _study(_spelled(raw), where)
-    except Refusal as refusal:
+    except InvalidValue as refusal:
         raise SpecError(where(refusal.at), refusal.what, refusal.remedy) from None
 
 
@@ -122,7 +122,7 @@ def _resolved_values(
             entries.append(at_path(tree, axis[2:] if name else axis))
         try:
             only_once(entries)
-        except Refusal as refusal:
+        except InvalidValue as refusal:
             raise refusal.inside(*axis, "sweep") from None
         resolved[axis] = entries
     return resolved

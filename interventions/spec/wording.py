@@ -9,12 +9,12 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from interventions.errors import SpecError
-from interventions.registry import suggest
-from interventions.spec.fields import default_at, kinds_at, section_of, unknown_key
-from interventions.spec.paths import FieldPath, format_path
-from interventions.spec.refusal import Refusal
-from interventions.spec.values import flow, shown
+from patchboard.errors import SpecError
+from patchboard.registry import suggest
+from patchboard.spec.fields import default_at, kinds_at, section_of, unknown_key
+from patchboard.spec.paths import FieldPath, format_path
+from patchboard.spec.refusal import InvalidValue
+from patchboard.spec.values import flow, shown
 
 _EXPECTED = {
     "int_type": "a whole number",
@@ -64,7 +64,7 @@ def complaints(error: ValidationError, root: type[BaseModel], prefix: FieldPath 
         # "[key]" is pydantic's mark for a mapping's key; the key itself stands before it
         path = tuple(part for part in finding["loc"] if part != "[key]")
         refusal = finding.get("ctx", {}).get("error")
-        if isinstance(refusal, Refusal):
+        if isinstance(refusal, InvalidValue):
             complaint = Complaint((*prefix, *path, *refusal.at), refusal.what, refusal.remedy)
         else:
             complaint = Complaint((*prefix, *path), *_worded(finding, path, root))

@@ -14,10 +14,10 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import SafeRepresenter
 
-from interventions.errors import SpecError
-from interventions.spec.paths import FieldPath, format_path
-from interventions.spec.refusal import Refusal
-from interventions.spec.values import shown
+from patchboard.errors import SpecError
+from patchboard.spec.paths import FieldPath, format_path
+from patchboard.spec.refusal import InvalidValue
+from patchboard.spec.values import shown
 
 
 class _Plain(SafeConstructor):
@@ -51,7 +51,7 @@ def plain_at(tree: Any, where: str) -> Any:
     """``tree`` as plain data. Raises SpecError at the field, or at ``where``, for what is none."""
     try:
         return plain(tree)
-    except Refusal as refusal:
+    except InvalidValue as refusal:
         raise SpecError(format_path(refusal.at) or where, refusal.what, refusal.remedy) from None
 
 
@@ -99,25 +99,25 @@ def _remedy(error: MarkedYAMLError, text: str) -> str:
 
 
 def plain(tree: Any, path: FieldPath = (), above: tuple[int, ...] = ()) -> Any:
-    """A copy of ``tree`` that shares nothing with it. Raises Refusal for anything but plain data."""
+    """A copy of ``tree`` that shares nothing with it. Raises InvalidValue for anything but plain data."""
     if isinstance(tree, Mapping | list | tuple):
         if id(tree) in above:
-            raise Refusal("holds itself through an alias", "write the value out", path)
+            raise InvalidValue("holds itself through an alias", "write the value out", path)
         above = (*above, id(tree))
     if isinstance(tree, Mapping):
         for key in tree:
             # dots and brackets would make two different paths read alike
             if not isinstance(key, str) or not key or set(key) & set(".[]"):
                 what = f"the key {key!r} is no field's name, expected text without '.', '[' and ']'"
-                raise Refusal(what, "rename it", path)
+                raise InvalidValue(what, "rename it", path)
         return {key: plain(value, (*path, key), above) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
         return [plain(value, (*path, i), above) for i, value in enumerate(tree)]
     if isinstance(tree, float) and not math.isfinite(tree):
-        raise Refusal(f"found {tree}, expected a finite number", "write a number", path)
+        raise InvalidValue(f"found {tree}, expected a finite number", "write a number", path)
     if tree is None or type(tree) in (str, int, float, bool):
         return tree
-    raise Refusal(f"found {shown(tree)}, expected plain data", "write text, numbers, lists or mappings", path)
+    raise InvalidValue(f"found {shown(tree)}, expected plain data", "write text, numbers, lists or mappings", path)
 
 
 class _Exact(SafeRepresenter):

@@ -13,8 +13,8 @@ from typing import Any
 import polars as pl
 from filelock import FileLock, Timeout
 
-from interventions.errors import PatchboardError, RunFolderError
-from interventions.store.remains import (
+from patchboard.errors import PatchboardError, RunFolderError
+from patchboard.store.integrity import (
     LOCK,
     MANIFEST,
     SPEC,
@@ -26,8 +26,8 @@ from interventions.store.remains import (
     remove_unfinished,
     unfinished,
 )
-from interventions.store.schema import STAMP, VERSION
-from interventions.store.tables import growing_table
+from patchboard.store.schema import STAMP, VERSION
+from patchboard.store.tables import growing_table
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from interventions.store.folder import RunFolder
+from patchboard.store.folder import RunFolder
 
 
 @dataclass

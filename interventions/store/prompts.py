@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
-from interventions.plan.model import ModelPlan
-from interventions.store.schema import PROMPTS
-from tasks.prompts import Prompt
+from patchboard.plan.model import ModelPlan
+from patchboard.store.schema import PROMPTS
+from patchboard.tasks.prompt import Prompt
 
 _ROWS_AT_ONCE = 1024
 """Rows that are made at once: as Python's lists of numbers they take ten times what the table does."""

@@ -15,11 +15,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from interventions.errors import RunFolderError
-from interventions.ops import SubspaceTensors
-from interventions.store.folder import atomically
-from interventions.store.schema import VERSION
-from interventions.vectors.base import Operand
+from patchboard.errors import RunFolderError
+from patchboard.ops import SubspaceTensors
+from patchboard.store.folder import atomically
+from patchboard.store.schema import VERSION
+from patchboard.vectors.base import Operand
 
 
 def save_vectors(path: Path, operands: Mapping[str, Operand], stamp: Mapping[str, Any]) -> None:

@@ -12,8 +12,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from interventions.sweep.file import SweepFile
-from interventions.sweep.search import Point
+from patchboard.sweep.file import SweepFile
+from patchboard.sweep.search import Point
 
 _POINT = "point"
 

@@ -8,16 +8,16 @@ from typing import Any
 
 import polars as pl
 
-from interventions.errors import SpecError
-from interventions.registry import suggest
-from interventions.report.run_files import read_run, setting_label
-from interventions.spec.agreement import check_given
-from interventions.spec.load import load_study
-from interventions.spec.values import label
-from interventions.store.remains import SPEC
-from interventions.sweep.file import SweepFile
-from interventions.sweep.runner import Ran
-from interventions.track.values import summary_values
+from patchboard.errors import SpecError
+from patchboard.registry import suggest
+from patchboard.report.run_files import read_run, setting_label
+from patchboard.spec.agreement import check_given
+from patchboard.spec.load import load_study
+from patchboard.spec.values import label
+from patchboard.store.integrity import SPEC
+from patchboard.sweep.file import SweepFile
+from patchboard.sweep.runner import Ran
+from patchboard.track.values import summary_values
 
 COLUMNS: dict[str, Any] = {
     "status": pl.Int32(),  # of the point's command, 0 where it is finished

@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from interventions.errors import SpecError
-from interventions.spec.axes import Tree
-from interventions.spec.fields import kinds_at
-from interventions.spec.paths import split_path
-from interventions.spec.refusal import Refusal
-from interventions.spec.sections import Spec
-from interventions.spec.values import shown
-from interventions.spec.yaml_text import dump_yaml, parse_yaml, plain
+from patchboard.errors import SpecError
+from patchboard.spec.axes import Tree
+from patchboard.spec.fields import kinds_at
+from patchboard.spec.paths import split_path
+from patchboard.spec.refusal import InvalidValue
+from patchboard.spec.sections import Spec
+from patchboard.spec.values import shown
+from patchboard.spec.yaml_text import dump_yaml, parse_yaml, plain
 
 MACROS = ("${env}", "${interpreter}", "${program}", "${args}", "${args_no_boolean_flags}")
 """The items of a sweep's ``command`` that stand for others. Each must be an item of its own."""
@@ -69,7 +69,7 @@ def _read(text: str) -> Any:
     """The value that an override of this text has; a value that no parameter has where it is none."""
     try:
         return plain(parse_yaml(text, "value", none_is_null=True))
-    except (SpecError, Refusal):
+    except (SpecError, InvalidValue):
         return ...
 
 

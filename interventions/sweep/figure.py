@@ -10,9 +10,9 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from interventions.report.drawing import panels
-from interventions.report.style import CD_COLOUR, CYCLE, effect_label, styled
-from interventions.store.folder import atomically
+from patchboard.report.drawing import panels
+from patchboard.report.style import CD_COLOUR, CYCLE, effect_label, styled
+from patchboard.store.folder import atomically
 
 _MOST_LINES = len(CYCLE)
 

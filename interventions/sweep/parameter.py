@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from interventions.errors import SpecError
-from interventions.registry import suggest
-from interventions.spec.values import shown
+from patchboard.errors import SpecError
+from patchboard.registry import suggest
+from patchboard.spec.values import shown
 
 if TYPE_CHECKING:
     import optuna

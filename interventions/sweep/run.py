@@ -10,15 +10,15 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from interventions.errors import RunFolderError
-from interventions.store.folder import atomically
-from interventions.store.remains import remove_left
-from interventions.store.schema import STAMP, VERSION
-from interventions.sweep.collect import Point, best_of, collected, table_of
-from interventions.sweep.file import SweepFile
-from interventions.sweep.runner import Runner, environment_for
-from interventions.sweep.search import search_of
-from interventions.track.signals import sigterm_raises
+from patchboard.errors import RunFolderError
+from patchboard.store.folder import atomically
+from patchboard.store.integrity import remove_left
+from patchboard.store.schema import STAMP, VERSION
+from patchboard.sweep.collect import Point, best_of, collected, table_of
+from patchboard.sweep.file import SweepFile
+from patchboard.sweep.runner import Runner, environment_for
+from patchboard.sweep.search import search_of
+from patchboard.track.signals import sigterm_raises
 
 FILES = ("sweep.parquet", "sweep.json", "sweep.png")
 """At the top of a sweep's folder, beside one folder for each point."""
@@ -75,7 +75,7 @@ def _run_points(sweep: SweepFile, options: Options, folder: Path) -> list[Point]
 
 
 def _write(sweep: SweepFile, points: list[Point], folder: Path) -> None:
-    from interventions.sweep.figure import draw_sweep
+    from patchboard.sweep.figure import draw_sweep
 
     table = table_of(points, sweep)
     atomically(folder / "sweep.parquet", lambda path: table.write_parquet(path, metadata={STAMP: str(VERSION)}))

@@ -16,11 +16,11 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from interventions.spec.values import label
-from interventions.store.folder import read_manifest
-from interventions.sweep.command import command_of
-from interventions.sweep.file import SweepFile
-from interventions.sweep.search import Point, Search
+from patchboard.spec.values import label
+from patchboard.store.folder import read_manifest
+from patchboard.sweep.command import command_of
+from patchboard.sweep.file import SweepFile
+from patchboard.sweep.search import Point, Search
 
 _LABEL = 80
 """Letters of a point's folder that say which it is; a hash behind them makes it unique."""

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from interventions.errors import SpecError
-from interventions.sweep.file import SweepFile
+from patchboard.errors import SpecError
+from patchboard.sweep.file import SweepFile
 
 Point = Mapping[str, Any]
 """Parameter -> value."""
@@ -43,7 +43,7 @@ def search_of(sweep: SweepFile, count: int | None, folder: Path) -> Search:
         raise SpecError("--count", what, "give --count N, or run_cap in the sweep file")
     if sweep.method == "random":
         return _Listed(random_points(sweep, count))
-    from interventions.sweep.bayes import Bayes
+    from patchboard.sweep.bayes import Bayes
 
     return Bayes(sweep, count, folder)
 

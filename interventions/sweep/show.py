@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from interventions.report.numbers import fraction, plain, with_interval
-from interventions.sweep.collect import COLUMNS
-from interventions.sweep.runner import short
+from patchboard.report.numbers import fraction, plain, with_interval
+from patchboard.sweep.collect import COLUMNS
+from patchboard.sweep.runner import short
 
 
 def print_sweep(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from interventions.spec.axes import is_sweep
+from patchboard.spec.axes import is_sweep
 
 
 def config_of(tree: Mapping[str, Any], digest: str) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interventions.track import fill as filling
-from interventions.track.mode import Want
-from interventions.track.note import Note, note_for, write_note
-from interventions.track.opening import Identity, Say, local_folder, mode_for, opened
+from patchboard.track import upload as filling
+from patchboard.track.mirror_note import Note, note_for, write_note
+from patchboard.track.mode import Want
+from patchboard.track.opening import Identity, Say, local_folder, mode_for, opened
 
 if TYPE_CHECKING:
     import wandb

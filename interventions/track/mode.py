@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from interventions.errors import SpecError
+from patchboard.errors import SpecError
 
 CHOICES = ("auto", "online", "offline", "off")
 

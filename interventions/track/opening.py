@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from interventions.errors import SpecError
-from interventions.track.mode import Want
-from interventions.track.network import unreachable
+from patchboard.errors import SpecError
+from patchboard.track.mode import Want
+from patchboard.track.network import unreachable
 
 if TYPE_CHECKING:
     import wandb

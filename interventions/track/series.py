@@ -7,10 +7,10 @@ from typing import Any
 
 import polars as pl
 
-from interventions.measure.decodability import ALL
-from interventions.measure.summary import overall_cd
-from interventions.report.run_files import Run, at_setting, decodabilities, settings_of
-from interventions.spec.values import label
+from patchboard.measure.decodability import ALL
+from patchboard.measure.summary import overall_cd
+from patchboard.report.run_files import Run, at_setting, decodabilities, settings_of
+from patchboard.spec.values import label
 
 LAYER = "layer"
 """The axis of all series: the (earliest) edited block, counted from 0; for CD the block whose output is decoded."""

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from interventions.errors import PatchboardError
-from interventions.track.mode import Want, sweep_of
+from patchboard.errors import PatchboardError
+from patchboard.track.mode import Want, sweep_of
 
 if TYPE_CHECKING:
-    from interventions.spec.axes import Study
-    from interventions.track.link import Link
+    from patchboard.spec.axes import Study
+    from patchboard.track.link import Link
 
 EXIT_STOPPED = 255
 """What wandb's own hooks report for Ctrl-C."""
@@ -40,7 +40,7 @@ class Mirror:
     def open_for_agent(self) -> None:
         """Open the W&B run at once where a sweep's agent waits for it, so that bad input shows in the sweep too."""
         if self._of_agent:
-            from interventions.track.link import link_of_agent
+            from patchboard.track.link import link_of_agent
 
             self._open(lambda: link_of_agent(self._want, say))
 
@@ -51,11 +51,11 @@ class Mirror:
         """
         if self._want == "off":
             return
-        from interventions.store.folder import check_free
-        from interventions.store.remains import MIRROR
-        from interventions.track.config import config_of
-        from interventions.track.link import link_of_folder
-        from interventions.track.turn import in_use, wait_for_turn
+        from patchboard.store.folder import check_free
+        from patchboard.store.integrity import MIRROR
+        from patchboard.track.config import config_of
+        from patchboard.track.folder_lock import in_use, wait_for_turn
+        from patchboard.track.link import link_of_folder
 
         self._folder = folder
         config = config_of(study.tree, study.digest)
@@ -90,14 +90,14 @@ class Mirror:
 
     def _content_with(self, folder: Path, digest: str) -> bool:
         """Whether a finished run has its mirror: then there is nothing to import wandb for."""
-        from interventions.track.note import note_for
+        from patchboard.track.mirror_note import note_for
 
         return note_for(folder, digest).is_of(folder, "online" if self._want == "online" else "offline")
 
     def finish(self, folder: Path) -> None:
         """Log the results of the finished run."""
         if self._link:
-            from interventions.track.fill import content_of
+            from patchboard.track.upload import content_of
 
             self._link.fill(content_of(folder))
 
@@ -119,7 +119,7 @@ def mirrored(want: Want, quiet: bool) -> Iterator[Mirror]:
     if want == "off":
         yield mirror
         return
-    from interventions.track.signals import sigterm_raises
+    from patchboard.track.signals import sigterm_raises
 
     with sigterm_raises():
         try:
@@ -150,7 +150,7 @@ def _text(error: BaseException | None) -> str:
 
 def _leave_nothing(folder: Path) -> None:
     """Bad input leaves no folder behind; W&B's local files alone, which we have put there, would be one."""
-    from interventions.store.remains import LOCK, MIRROR
+    from patchboard.store.integrity import LOCK, MIRROR
 
     if folder.is_dir() and {entry.name for entry in folder.iterdir()} <= {MIRROR, LOCK}:
         shutil.rmtree(folder / MIRROR, ignore_errors=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from interventions.report.run_files import Run
+from patchboard.report.run_files import Run
 
 MOST_ROWS = 10_000
 """Rows of a table in W&B's pages; the parquet files have all of them."""

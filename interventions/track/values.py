@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from interventions.report.run_files import Run
+from patchboard.report.run_files import Run
 
 _BOUNDS = ("effect", "ci_low", "ci_high")
 

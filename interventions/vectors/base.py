@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, Union
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from interventions.ops.base import SubspaceTensors
+    from patchboard.ops.base import SubspaceTensors
 
 Operand: TypeAlias = Union["Tensor", "SubspaceTensors"]
 """A vector [d_model] or a subspace, float32 on the CPU as fitted."""

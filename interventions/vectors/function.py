@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interventions.vectors.base import Place, Recipe
-from interventions.vectors.statistics import PlaceStatistics
+from patchboard.vectors.base import Place, Recipe
+from patchboard.vectors.statistics import PlaceStatistics
 
 Project = Callable[[dict[int, Tensor]], dict[int, Tensor]]
 """Block -> [row, heads * head_dim], heads side by side; gives each row through that block's output projection,

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from interventions.ops.base import SubspaceTensors
-from interventions.vectors.base import Place, Recipe
-from interventions.vectors.function import Project, function_vectors
-from interventions.vectors.statistics import PlaceStatistics
-from interventions.vectors.subspace import leace_subspace, pca_subspace, random_subspace
+from patchboard.ops.base import SubspaceTensors
+from patchboard.vectors.base import Place, Recipe
+from patchboard.vectors.function import Project, function_vectors
+from patchboard.vectors.statistics import PlaceStatistics
+from patchboard.vectors.subspace import leace_subspace, pca_subspace, random_subspace
 
 Fits = Mapping[tuple[str, Place], PlaceStatistics]
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasks.base import NULL
+from patchboard.tasks.base import NULL
 
 
 class MeanFitter:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from interventions.ops.base import SubspaceTensors
+from patchboard.ops.base import SubspaceTensors
 
 LEACE_TOLERANCE = 0.01
 """Of whitened states against labels: directions of smaller singular values tell nothing of them."""

@@ -12,10 +12,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from interventions.engine.hooks import hooked_logits
-from interventions.engine.local import LocalEngine
-from interventions.plan.cost import cost_of
-from interventions.plan.packs import Budget
+from patchboard.engine.hooks import hooked_logits
+from patchboard.engine.local import LocalEngine
+from patchboard.plan.cost import cost_of
+from patchboard.plan.packs import Budget
 
 TOLERANCE = 1e-5
 """Logits and states of two ways to compute the same thing, in float32."""

@@ -16,7 +16,7 @@ import torch
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
-from interventions.cli import main
+from patchboard.commands.main import main
 from tests.conftest import ROOT, small_tree_of
 
 
@@ -82,7 +82,7 @@ def test_a_wrong_file_is_one_line(tmp_path, capsys, text, says):
 
 
 def patchboard(*arguments: str, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "interventions.cli", *arguments]
+    command = [sys.executable, "-m", "patchboard", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, **options)
 
 
@@ -101,7 +101,7 @@ def test_plan_needs_no_weights_and_prints_json(spec_file, llama_folder, tmp_path
 
 def test_validate_imports_no_torch(spec_file):
     code = (
-        f"import sys; from interventions.cli import main; main(['validate', {str(spec_file)!r}]);"
+        f"import sys; from patchboard.commands.main import main; main(['validate', {str(spec_file)!r}]);"
         "print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
@@ -118,7 +118,7 @@ def test_listing_and_schema(capsys):
 
 
 def start(spec: Path, out: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "interventions.cli", "run", str(spec), "--out", str(out), "--quiet"]
+    command = [sys.executable, "-m", "patchboard", "run", str(spec), "--out", str(out), "--quiet"]
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
 

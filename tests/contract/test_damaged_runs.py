@@ -12,10 +12,10 @@ import polars as pl
 import pytest
 from safetensors.torch import load_file
 
-import interventions.engine.load
-import interventions.run
-from interventions.run import Options, run_study
-from interventions.spec import study_of
+import patchboard.engine.load
+import patchboard.execution.run
+from patchboard.execution.run import Options, run_study
+from patchboard.spec import study_of
 from tests.conftest import ROOT
 from tests.contract.tiny import manifest_of, one_error, run, tiny_tree, write
 
@@ -68,8 +68,8 @@ def stopped(llama_folder, tmp_path) -> Path:
 
 DIE_AT = """
 import os, signal, sys
-import interventions.store.folder as folder
-from interventions.cli import main
+import patchboard.store.folder as folder
+from patchboard.commands.main import main
 real, left = os.replace, [int(sys.argv[1])]
 def replace(a, b):
     left[0] -= 1
@@ -145,7 +145,7 @@ def test_a_finished_run_makes_again_what_needs_no_model(finished, llama_folder, 
     def refuse(*args):
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(interventions.engine.load, "load_weights", refuse)
+    monkeypatch.setattr(patchboard.engine.load, "load_weights", refuse)
     before = everything(finished)
     damage(finished / name)
     assert run(tiny_tree(llama_folder), finished, "--json") == 0
@@ -222,8 +222,8 @@ def test_bad_input_into_an_empty_folder_leaves_it_empty(llama_folder, tmp_path, 
 @pytest.mark.parametrize("fresh", [True, False])
 def test_the_plans_are_made_once(llama_folder, tmp_path, monkeypatch, fresh):
     made = []
-    real = interventions.run.build_plans
-    monkeypatch.setattr(interventions.run, "build_plans", lambda *a: made.append(1) or real(*a))
+    real = patchboard.execution.run.build_plans
+    monkeypatch.setattr(patchboard.execution.run, "build_plans", lambda *a: made.append(1) or real(*a))
     tree = tiny_tree(llama_folder, interventions={}, decodability=None)
     run_study(study_of(tree), Options(out=tmp_path / "run", fresh=fresh))
     assert len(made) == 1

@@ -9,12 +9,12 @@ import polars as pl
 import pytest
 from transformers import AutoTokenizer
 
-from interventions.embedded.tokenizer import build
-from interventions.run import Options, run_study
-from interventions.spec import load_study
+from patchboard.embedded.tokenizer import build
+from patchboard.execution.run import Options, run_study
+from patchboard.spec import load_study
 from tests.conftest import ROOT
 
-WEIGHTS = importlib.resources.files("interventions.embedded") / "weights"
+WEIGHTS = importlib.resources.files("patchboard.embedded") / "weights"
 
 
 def test_weights_and_tokenizer_are_those_of_the_code():

@@ -15,13 +15,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from interventions.cli import main
-from interventions.embedded.tokenizer import build
-from interventions.engine.families import ARCHITECTURES
-from interventions.engine.sites import SITES
-from interventions.measure.metrics import METRICS
-from interventions.ops import OPS
-from interventions.plan.cells import CONTROLS
+from patchboard.commands.main import main
+from patchboard.embedded.tokenizer import build
+from patchboard.engine.families import ARCHITECTURES
+from patchboard.engine.sites import SITES
+from patchboard.metrics import METRICS
+from patchboard.ops import OPS
+from patchboard.plan.cells import CONTROLS
 from tests.contract.tiny import one_error, write
 from tests.models import SIZES, random_model
 
@@ -84,7 +84,7 @@ def spec(llama_folder, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("emitted")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr("interventions.run._report", lambda folder: None)  # figures take twenty times as long
+        patch.setattr("patchboard.execution.run._report", lambda folder: None)  # figures take twenty times as long
         assert main(["run", write(tree_of(llama_folder), folder / "spec.yaml"), "--quiet", "--wandb", "off"]) == 0
     return folder / "spec.yaml"
 
@@ -105,7 +105,7 @@ def values_of(script: Path) -> list[tuple]:
     assert imports_of(script) <= ALLOWED
     with pytest.MonkeyPatch.context() as patch:
         for name in list(sys.modules):
-            if name.split(".")[0] in ("interventions", "tasks"):
+            if name.split(".")[0] == "patchboard":
                 patch.setitem(sys.modules, name, None)
         return runpy.run_path(str(script))["main"]()
 
@@ -141,7 +141,7 @@ def spec_run() -> Path:
 
 def test_answers_of_several_tokens_and_positions_within_them(tmp_path, gpt2_folder, monkeypatch):
     """On another family, whose module paths differ; from a run's folder."""
-    monkeypatch.setattr("interventions.run._report", lambda folder: None)
+    monkeypatch.setattr("patchboard.execution.run._report", lambda folder: None)
     rows = {
         "first": {"old baker": "the old baker", "cold river": "the cold river", "boat he": "boat we"},
         "second": {"old baker": "baker", "cold river": "river mountain", "boat he": "we him letter"},
@@ -253,7 +253,7 @@ import importlib.abc, runpy, sys
 
 class Blocked(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("interventions", "tasks"):
+        if name.split(".")[0] == "patchboard":
             raise ImportError(f"{name} is out of reach")
 
 sys.meta_path.insert(0, Blocked())
@@ -280,7 +280,7 @@ def test_the_default_spec_in_a_process_of_its_own(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("family", sorted(set(SIZES) - {"llama", "gpt2", "qwen2"}))  # its tokenizer is its own
 def test_every_family_by_its_own_module_paths(family, tmp_path, monkeypatch):
-    monkeypatch.setattr("interventions.run._report", lambda folder: None)
+    monkeypatch.setattr("patchboard.execution.run._report", lambda folder: None)
     random_model(family).save_pretrained(tmp_path / "model")
     build().save_pretrained(tmp_path / "model")
     known = [site for site in SITES if not ARCHITECTURES[family].lacks(site)]

@@ -8,16 +8,16 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from interventions.arguments import Parser
-from interventions.engine.load import open_model
-from interventions.plan.build import build_plans
-from interventions.plan.cost import cost_of
-from interventions.plan.packs import Budget
-from interventions.plan.suffix import first_block
-from interventions.report.run_files import read_run
-from interventions.running import add_run_flags, parsed, study_of_flags
-from interventions.spec.study import study_of
-from interventions.track.series import series
+from patchboard.cli.arguments import Parser
+from patchboard.cli.running import add_run_flags, parsed, study_of_flags
+from patchboard.engine.load import open_model
+from patchboard.plan.build import build_plans
+from patchboard.plan.cost import cost_of
+from patchboard.plan.packs import Budget
+from patchboard.plan.suffix import first_block
+from patchboard.report.run_files import read_run
+from patchboard.spec.study import study_of
+from patchboard.track.series import series
 from tests.contract.tiny import VECTOR, manifest_of, one_error, run, tiny_tree
 
 LAYERS = 4

@@ -16,10 +16,10 @@ SCRIPT = "experiments/patch_sweep.py"
 SPEC = "experiments/specs/patch_sweep.yaml"
 COMMANDS = {
     "script help": f"import runpy; sys.argv = ['x', '--help']; runpy.run_path({SCRIPT!r}, None, '__main__')",
-    "help": "from interventions.cli import main; main(['--help'])",
-    "run help": "from interventions.cli import main; main(['run', '--help'])",
-    "validate": f"from interventions.cli import main; sys.exit(main(['validate', {SPEC!r}]))",
-    "wrong spec": "from interventions.cli import main; sys.exit(main(['run', 'no-such-file.yaml']))",
+    "help": "from patchboard.commands.main import main; main(['--help'])",
+    "run help": "from patchboard.commands.main import main; main(['run', '--help'])",
+    "validate": f"from patchboard.commands.main import main; sys.exit(main(['validate', {SPEC!r}]))",
+    "wrong spec": "from patchboard.commands.main import main; sys.exit(main(['run', 'no-such-file.yaml']))",
 }
 
 
@@ -32,7 +32,7 @@ def test_it_imports_nothing_heavy(command):
     done = python(IMPORTED + COMMANDS[command])
     assert done.returncode == (2 if command == "wrong spec" else 0), done.stderr
     imported = done.stdout.splitlines()[-1].split()
-    assert imported[0] == "IMPORTED" and "interventions.cli" in imported
+    assert imported[0] == "IMPORTED" and "patchboard.cli.guard" in imported
     assert not {*HEAVY, "polars", "scipy", "pandas", "rich"} & set(imported)
     if "help" in command:
         assert not {"numpy", "pydantic", "ruamel"} & set(imported)
@@ -47,12 +47,12 @@ class Interrupt:
             raise KeyboardInterrupt
 
 sys.meta_path.insert(0, Interrupt())
-from interventions.cli import main
+from patchboard.commands.main import main
 sys.exit(main(["plan", {spec!r}]))
 """
 
 
-@pytest.mark.parametrize("module", ["interventions.errors", "argparse", "pydantic", "numpy", "transformers"])
+@pytest.mark.parametrize("module", ["patchboard.errors", "argparse", "pydantic", "numpy", "transformers"])
 def test_an_interrupt_in_an_import_is_one_line(module):
     done = python(INTERRUPT.format(module=module, spec=SPEC))
     assert done.returncode == 130
@@ -61,6 +61,6 @@ def test_an_interrupt_in_an_import_is_one_line(module):
 
 def test_the_way_in_imports_next_to_nothing():
     """What it imports comes before any interrupt can be caught."""
-    tree = ast.parse((ROOT / "interventions" / "cli.py").read_text())
+    tree = ast.parse((ROOT / "interventions" / "cli" / "guard.py").read_text())
     imports = [ast.unparse(node) for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     assert imports == ["from __future__ import annotations", "import sys"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.grammar import LEXICON
+from patchboard.tasks.grammar import LEXICON
 from tests.conftest import ROOT
 from tests.contract.tiny import VECTOR, tiny_tree, write
 
@@ -29,7 +29,7 @@ def peak_of(llama_folder: Path, data: list[str], queries: int, folder: Path) -> 
         statistics={"bootstrap": 2000},
     )
     spec = write(tree, folder / f"{queries}.yaml")
-    command = [sys.executable, "-m", "interventions.cli", "run", spec, "--out", str(folder / str(queries)), "--quiet"]
+    command = [sys.executable, "-m", "patchboard", "run", spec, "--out", str(folder / str(queries)), "--quiet"]
     process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
     _, status, used = os.wait4(process.pid, 0)  # of this child alone
     assert status == 0

@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from interventions.engine.families import ARCHITECTURES
-from interventions.engine.parameters import counted
+from patchboard.engine.families import ARCHITECTURES
+from patchboard.engine.parameters import counted
 from tests.models import SIZES, random_model
 
 LEARNED_POSITIONS = {"gpt2": SIZES["gpt2"]["n_positions"], "opt": SIZES["opt"]["max_position_embeddings"] + 2}

@@ -7,7 +7,7 @@ import json
 import polars as pl
 import pytest
 
-from interventions.embedded.tokenizer import build
+from patchboard.embedded.tokenizer import build
 from tests.contract.tiny import VECTOR, one_error, run, tiny_tree
 from tests.models import random_model
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from interventions.cli import main
-from interventions.recipes import recipes
-from interventions.spec import load_study
+from patchboard.commands.main import main
+from patchboard.recipes import recipes
+from patchboard.spec import load_study
 from tests.contract.tiny import one_error
 
 RECIPES = ("erase", "heads", "pairs", "patch-sweep", "pos", "remote")

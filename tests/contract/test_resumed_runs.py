@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from interventions.engine import memory
-from interventions.engine.local import LocalEngine
-from interventions.engine.memory import budget_for
-from interventions.plan.facts import ModelFacts
-from interventions.plan.packs import Budget
-from interventions.run import Options, run_study
-from interventions.spec import Study, study_of
+from patchboard.engine import memory
+from patchboard.engine.local import LocalEngine
+from patchboard.engine.memory import budget_for
+from patchboard.execution.run import Options, run_study
+from patchboard.plan.facts import ModelFacts
+from patchboard.plan.packs import Budget
+from patchboard.spec import Study, study_of
 from tests.contract.tiny import VECTOR, manifest_of, tiny_tree
 
 PLENTY, TIGHT = 64 << 30, 700 << 20

@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from interventions.embedded.tokenizer import build
-from interventions.run import Options, run_study
-from interventions.spec import study_of
+from patchboard.embedded.tokenizer import build
+from patchboard.execution.run import Options, run_study
+from patchboard.spec import study_of
 
 pytestmark = pytest.mark.slow
 

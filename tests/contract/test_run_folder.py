@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from interventions.errors import RunFolderError, SpecError
-from interventions.run import Options, run_study
-from interventions.spec import load_study, study_of
-from interventions.store import schema
+from patchboard.errors import RunFolderError, SpecError
+from patchboard.execution.run import Options, run_study
+from patchboard.spec import load_study, study_of
+from patchboard.store import schema
 from tests.conftest import small_tree_of
 
 
@@ -180,12 +180,12 @@ def test_fit_and_evaluation_rows_are_disjoint(finished):
 
 
 def test_the_same_command_again_does_no_work(finished, monkeypatch):
-    import interventions.engine.load
+    import patchboard.engine.load
 
     def refuse(*args):
         raise AssertionError("a finished run was computed again")
 
-    monkeypatch.setattr(interventions.engine.load, "load_weights", refuse)
+    monkeypatch.setattr(patchboard.engine.load, "load_weights", refuse)
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
     assert run_study(load_study(finished / "spec.yaml"), Options(out=finished)) == finished
     assert {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()} == before

@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 from safetensors.torch import load_file
 
-from interventions.cli import main
-from interventions.run import Options, run_study
-from interventions.spec import load_study, study_of
+from patchboard.commands.main import main
+from patchboard.execution.run import Options, run_study
+from patchboard.spec import load_study, study_of
 from tests.contract.tiny import VECTOR, manifest_of, one_error, run, tiny_tree, write
 
 

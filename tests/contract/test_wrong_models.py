@@ -12,9 +12,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from interventions.engine.load import context_of
-from interventions.run import plan_study
-from interventions.spec import study_of
+from patchboard.engine.load import context_of
+from patchboard.execution.run import plan_study
+from patchboard.spec import study_of
 from tests.contract.tiny import VECTOR, one_error, run, tiny_tree
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from interventions.cli import main
+from patchboard.commands.main import main
 
 VECTOR = {"mean": "same_task", "shots": 1, "prompts": 3}
 

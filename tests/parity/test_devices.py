@@ -7,21 +7,21 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from interventions.embedded.tokenizer import build
-from interventions.engine.agree import TOLERANCE
-from interventions.engine.device import device_of
-from interventions.engine.local import LocalEngine
-from interventions.measure.metrics import METRICS
-from interventions.plan.cells import OWN_STATE, Edit
-from interventions.plan.model import Copy, Group, Pack
+from patchboard.embedded.tokenizer import build
+from patchboard.engine.device import device_of
+from patchboard.engine.exactness import TOLERANCE
+from patchboard.engine.local import LocalEngine
+from patchboard.metrics import METRICS
+from patchboard.plan.cells import OWN_STATE, Edit
+from patchboard.plan.model import Counterfactual, Group, Pack
 from tests.models import random_model, unequal_prompts
 
 
 def group() -> Group:
     prompts = tuple(unequal_prompts())
-    copies = [Copy(), Copy((Edit("patch", "resid_post", 2, '"last"', 1.0, OWN_STATE),))]
-    copies += [Copy((Edit("patch", "resid_post", layer, '"last"', 1.0, "v"),)) for layer in range(4)]
-    copies += [Copy((Edit("zero", "attn_out", layer, '"query"', 1.0),)) for layer in range(4)]
+    copies = [Counterfactual(), Counterfactual((Edit("patch", "resid_post", 2, '"last"', 1.0, OWN_STATE),))]
+    copies += [Counterfactual((Edit("patch", "resid_post", layer, '"last"', 1.0, "v"),)) for layer in range(4)]
+    copies += [Counterfactual((Edit("zero", "attn_out", layer, '"query"', 1.0),)) for layer in range(4)]
     return Group("g", "A", 2, 0, prompts, (-1,) * len(prompts), tuple(copies), 1, (), ("logprob",))
 
 

@@ -5,20 +5,20 @@ import json
 import pytest
 import torch
 
-from interventions.embedded.tokenizer import build
-from interventions.engine.local import LocalEngine
-from interventions.plan.cells import OWN_STATE, Edit
-from interventions.plan.model import Copy
-from interventions.plan.packing import lay_out
+from patchboard.embedded.tokenizer import build
+from patchboard.engine.local import LocalEngine
+from patchboard.plan.cells import OWN_STATE, Edit
+from patchboard.plan.model import Counterfactual
+from patchboard.plan.packing import lay_out
 from tests.models import random_model, unequal_prompts
 
 WAYS = ("wavefront", "packed", "rows")
 COPIES = [
-    Copy(),
-    Copy((Edit("patch", "resid_post", 1, '"last"', 1.0, "v"),)),
-    Copy((Edit("add", "attn_out", 2, json.dumps(["last", "before_answers"]), 0.5, "v"),)),
-    Copy((Edit("zero", "head", 1, '"all"', 1.0, head=2),)),
-    Copy((Edit("patch", "resid_post", 2, '"all"', 1.0, OWN_STATE),)),
+    Counterfactual(),
+    Counterfactual((Edit("patch", "resid_post", 1, '"last"', 1.0, "v"),)),
+    Counterfactual((Edit("add", "attn_out", 2, json.dumps(["last", "before_answers"]), 0.5, "v"),)),
+    Counterfactual((Edit("zero", "head", 1, '"all"', 1.0, head=2),)),
+    Counterfactual((Edit("patch", "resid_post", 2, '"all"', 1.0, OWN_STATE),)),
 ]
 
 

@@ -8,16 +8,16 @@ from collections import Counter
 import pytest
 import torch
 
-from interventions.embedded.tokenizer import build
-from interventions.engine.families import ARCHITECTURES, head_dim_of
-from interventions.engine.hooks import hooked_logits
-from interventions.engine.local import LocalEngine
-from interventions.engine.sites import SITES
-from interventions.ops import OPS, SubspaceTensors
-from interventions.plan.cells import OWN_STATE, STATE, Edit
-from interventions.plan.model import Copy
-from interventions.plan.packing import lay_out
-from interventions.plan.suffix import positions_of
+from patchboard.embedded.tokenizer import build
+from patchboard.engine.families import ARCHITECTURES, head_dim_of
+from patchboard.engine.hooks import hooked_logits
+from patchboard.engine.local import LocalEngine
+from patchboard.engine.sites import SITES
+from patchboard.ops import OPS, SubspaceTensors
+from patchboard.plan.cells import OWN_STATE, STATE, Edit
+from patchboard.plan.model import Counterfactual
+from patchboard.plan.packing import lay_out
+from patchboard.plan.suffix import positions_of
 from tests.models import SIZES, random_model, shared_prompts, unequal_prompts
 
 TOLERANCE = 1e-5
@@ -41,36 +41,44 @@ def operands(width: int, head_dim: int) -> dict[str, object]:
     }
 
 
-def copies() -> list[Copy]:
+def copies() -> list[Counterfactual]:
     """Every op, site, layer and position at least once, edits that compose, and targets of task B."""
     operand = {"vector": "v", "subspace": "s", "none": "", "state": DONOR}
-    out = [Copy(), Copy(target="B")]
+    out = [Counterfactual(), Counterfactual(target="B")]
     for name, op in OPS.items():
         for layer in range(4):
             site = STREAMS[layer] if name != "patch" else "resid_post"
-            out.append(Copy((Edit(name, site, layer, '"last"', 0.7, operand[op.operand]),)))
-    out += [Copy((Edit("patch", "resid_post", 1, json.dumps(p), 1.0, "w"),)) for p in POSITIONS]
-    out += [Copy((Edit("patch", "resid_pre", 2, '"last"', 1.0, "v"),), "B")]
-    out += [Copy((Edit("patch", "resid_post", 2, '["last", "answer"]', 1.0, "v"),), "B")]
-    out += [Copy((Edit("patch", site, 2, json.dumps(p), 1.0, OWN_STATE),)) for site in STREAMS for p in ("last", "all")]
+            out.append(Counterfactual((Edit(name, site, layer, '"last"', 0.7, operand[op.operand]),)))
+    out += [Counterfactual((Edit("patch", "resid_post", 1, json.dumps(p), 1.0, "w"),)) for p in POSITIONS]
+    out += [Counterfactual((Edit("patch", "resid_pre", 2, '"last"', 1.0, "v"),), "B")]
+    out += [Counterfactual((Edit("patch", "resid_post", 2, '["last", "answer"]', 1.0, "v"),), "B")]
     out += [
-        Copy((Edit("resample", site, 1, json.dumps(p), 1.0, DONOR, head=head),))
+        Counterfactual((Edit("patch", site, 2, json.dumps(p), 1.0, OWN_STATE),))
+        for site in STREAMS
+        for p in ("last", "all")
+    ]
+    out += [
+        Counterfactual((Edit("resample", site, 1, json.dumps(p), 1.0, DONOR, head=head),))
         for site, head in (("resid_post", -1), ("head", 2))
         for p in ("query", "demo_outputs", ["last", "demo_inputs"])
     ]
     out += [
-        Copy((Edit(op, "head", layer, json.dumps(p), 1.0, operand, head=head),))
+        Counterfactual((Edit(op, "head", layer, json.dumps(p), 1.0, operand, head=head),))
         for layer, head in ((0, 1), (1, 3), (2, 0), (3, 2))
         for op, operand, p in (("patch", "h", "last"), ("zero", "", ["last", "query"]), ("patch", OWN_STATE, "all"))
     ]
     out += [
-        Copy((Edit("add", "resid_post", 1, '"last"', 1.0, "v"), Edit("ablate", "resid_post", 1, '"last"', 1.0, "s"))),
-        Copy((Edit("ablate", "resid_post", 1, '"last"', 1.0, "s"), Edit("add", "resid_post", 1, '"last"', 1.0, "v"))),
-        Copy((Edit("add", "resid_post", 0, '"query"', 1.0, "v"), Edit("zero", "attn_out", 3, '"last"', 1.0))),
+        Counterfactual(
+            (Edit("add", "resid_post", 1, '"last"', 1.0, "v"), Edit("ablate", "resid_post", 1, '"last"', 1.0, "s"))
+        ),
+        Counterfactual(
+            (Edit("ablate", "resid_post", 1, '"last"', 1.0, "s"), Edit("add", "resid_post", 1, '"last"', 1.0, "v"))
+        ),
+        Counterfactual((Edit("add", "resid_post", 0, '"query"', 1.0, "v"), Edit("zero", "attn_out", 3, '"last"', 1.0))),
     ]
     # layers {onwards: …} and {upto: …}
     out += [
-        Copy(tuple(Edit("ablate", "resid_post", layer, json.dumps(p), 1.0, "s") for layer in blocks))
+        Counterfactual(tuple(Edit("ablate", "resid_post", layer, json.dumps(p), 1.0, "s") for layer in blocks))
         for p in ("last", "all")
         for blocks in (range(1, 4), range(2, 4), range(2), range(4))
     ]
@@ -165,8 +173,8 @@ def test_a_shared_prefix_changes_nothing(family, way):
     """Queries behind one computation of their demonstrations, edits before, at and behind its end."""
     model, prompts = random_model(family), shared_prompts()
     engine, made = LocalEngine(model, build()), operands(model.config.hidden_size, head_dim_of(model.config))
-    wanted = [Copy((Edit("patch", "resid_post", 1, json.dumps(p), 1.0, "w"),)) for p in POSITIONS]
-    wanted += [Copy(), Copy((Edit("patch", "resid_pre", 2, '"demo_outputs"', 1.0, OWN_STATE),))]
+    wanted = [Counterfactual((Edit("patch", "resid_post", 1, json.dumps(p), 1.0, "w"),)) for p in POSITIONS]
+    wanted += [Counterfactual(), Counterfactual((Edit("patch", "resid_pre", 2, '"demo_outputs"', 1.0, OWN_STATE),))]
     prefix = len(prompts[0].token_ids) - len(prompts[0].positions["query"]) - 1
     assert len({prompt.token_ids[:prefix] for prompt in prompts}) == 1
     layout = lay_out(prompts, [-1] * len(prompts), wanted, way, prefix, together=2)

@@ -8,14 +8,14 @@ import pytest
 import torch
 from transformers.models.llama.modeling_llama import LlamaAttention, LlamaDecoderLayer, LlamaMLP
 
-from interventions.embedded.tokenizer import build
-from interventions.engine.families import ARCHITECTURES, at_path, head_dim_of
-from interventions.engine.hooks import hooked_logits
-from interventions.engine.local import LocalEngine
-from interventions.errors import ModelError
-from interventions.plan.cells import Edit
-from interventions.plan.model import Copy
-from interventions.plan.packing import Way, lay_out
+from patchboard.embedded.tokenizer import build
+from patchboard.engine.families import ARCHITECTURES, at_path, head_dim_of
+from patchboard.engine.hooks import hooked_logits
+from patchboard.engine.local import LocalEngine
+from patchboard.errors import ModelError
+from patchboard.plan.cells import Edit
+from patchboard.plan.model import Counterfactual
+from patchboard.plan.packing import EngineKind, lay_out
 from tests.models import SIZES, WINDOW, random_model, unequal_prompts
 
 TOLERANCE = 1e-5
@@ -24,14 +24,17 @@ TOLERANCE = 1e-5
 FAMILIES = sorted(SIZES)
 PACKED = [family for family in FAMILIES if ARCHITECTURES[family].packs]
 WINDOWED = [family for family in PACKED if ARCHITECTURES[family].mask != "full"]
-COPIES = (Copy(), *(Copy((Edit("add", "resid_post", layer, '"last"', 1.0, "v"),)) for layer in range(4)))
+COPIES = (
+    Counterfactual(),
+    *(Counterfactual((Edit("add", "resid_post", layer, '"last"', 1.0, "v"),)) for layer in range(4)),
+)
 
 
 def assert_close(got: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(got, expected, atol=TOLERANCE * max(1.0, expected.abs().max().item()), rtol=TOLERANCE)
 
 
-def ways_of(family: str) -> tuple[Way, ...]:
+def ways_of(family: str) -> tuple[EngineKind, ...]:
     return ("wavefront", "packed", "rows") if ARCHITECTURES[family].packs else ("rows",)
 
 
@@ -39,7 +42,7 @@ def vector() -> torch.Tensor:
     return torch.randn(48, generator=torch.Generator().manual_seed(1))
 
 
-def run(engine: LocalEngine, way: Way, copies=COPIES):
+def run(engine: LocalEngine, way: EngineKind, copies=COPIES):
     """(reads, their logits [read, vocab]) of the unequal prompts."""
     prompts = unequal_prompts()
     layout = lay_out(prompts, [-1] * len(prompts), copies, way)
@@ -47,7 +50,7 @@ def run(engine: LocalEngine, way: Way, copies=COPIES):
     return layout.reads, found["scores"]["logits"]
 
 
-def clean_logits(engine: LocalEngine, way: Way) -> torch.Tensor:
+def clean_logits(engine: LocalEngine, way: EngineKind) -> torch.Tensor:
     """[prompt, vocab] at each prompt's last token."""
     reads, logits = run(engine, way)
     return torch.stack([x for read, x in zip(reads, logits, strict=True) if read.copy == 0 and read.token == 0])
@@ -86,7 +89,7 @@ def test_the_window_is_kept_and_would_be_missed(family):
     assert min(len(prompt.token_ids) for prompt in prompts) > WINDOW
     engine = LocalEngine(model, build())
     right = clean_logits(engine, "packed")
-    oracle = torch.stack([hooked_logits(model, prompt, Copy(), {})[0] for prompt in prompts])
+    oracle = torch.stack([hooked_logits(model, prompt, Counterfactual(), {})[0] for prompt in prompts])
     assert_close(right, oracle)
 
     row, window = engine.wiring.architecture, engine.wiring.window
@@ -140,7 +143,7 @@ class _OtherWayRound(LlamaDecoderLayer):
 @pytest.mark.parametrize("way", ["wavefront", "packed", "rows"])
 @pytest.mark.parametrize("site", ["attn_out", "mlp_out", "resid_pre", "resid_post"])
 def test_tuple_and_tensor_outputs_are_told_by_value(site, way):
-    copies = (Copy(), Copy((Edit("add", site, 1, '"last"', 1.0, "v"),)))
+    copies = (Counterfactual(), Counterfactual((Edit("add", site, 1, '"last"', 1.0, "v"),)))
     _, expected = run(LocalEngine(random_model("llama"), build()), way, copies)
     model = random_model("llama")  # anew: nnsight leaves the forward methods it found on the modules
     for block in model.model.layers:
@@ -243,8 +246,10 @@ def test_a_float32_residual_stream_meets_a_bfloat16_head():
     """Mamba-2 in bfloat16 keeps its states in float32 and casts before its head; so does the engine."""
     model = random_model("mamba2").bfloat16()
     assert model.config.residual_in_fp32
-    reads, logits = run(LocalEngine(model, build()), "rows", (Copy(),))
+    reads, logits = run(LocalEngine(model, build()), "rows", (Counterfactual(),))
     prompts = unequal_prompts()
     for read, got in zip(reads, logits, strict=True):
         if read.token == 0:
-            torch.testing.assert_close(got, hooked_logits(model, prompts[read.prompt], Copy(), {})[0], atol=0.3, rtol=0)
+            torch.testing.assert_close(
+                got, hooked_logits(model, prompts[read.prompt], Counterfactual(), {})[0], atol=0.3, rtol=0
+            )

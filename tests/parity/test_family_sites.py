@@ -7,16 +7,16 @@ import json
 import pytest
 import torch
 
-from interventions.embedded.tokenizer import build
-from interventions.engine.families import architecture_of, head_dim_of
-from interventions.engine.family_check import check_architecture
-from interventions.engine.hooks import hooked_logits
-from interventions.engine.local import LocalEngine
-from interventions.engine.sites import SITES
-from interventions.errors import ModelError
-from interventions.plan.cells import OWN_STATE, Edit
-from interventions.plan.model import Copy
-from interventions.plan.packing import lay_out
+from patchboard.embedded.tokenizer import build
+from patchboard.engine.families import architecture_of, head_dim_of
+from patchboard.engine.family_check import check_architecture
+from patchboard.engine.hooks import hooked_logits
+from patchboard.engine.local import LocalEngine
+from patchboard.engine.sites import SITES
+from patchboard.errors import ModelError
+from patchboard.plan.cells import OWN_STATE, Edit
+from patchboard.plan.model import Counterfactual
+from patchboard.plan.packing import lay_out
 from tests.models import SIZES, random_model, unequal_prompts
 
 TOLERANCE = 1e-5
@@ -79,14 +79,14 @@ def assert_equals_hooks(model, ways, copies) -> None:
             assert (moved > 1e-3) == (copy.edits[0].operand != OWN_STATE), (prompt, copy)
 
 
-def edits_of(model) -> list[Copy]:
+def edits_of(model) -> list[Counterfactual]:
     """The clean run, and at each site a vector at some tokens, and all tokens' own states."""
     architecture = architecture_of(model.config)
-    copies = [Copy()]
+    copies = [Counterfactual()]
     for site in (site for site in SITES if not architecture.lacks(site)):
         name, head = ("h", 2) if site == "head" else ("v", -1)
         copies += [
-            Copy((Edit("patch", site, layer, json.dumps(position), 1.0, operand, head=head),))
+            Counterfactual((Edit("patch", site, layer, json.dumps(position), 1.0, operand, head=head),))
             for layer, position, operand in ((1, ["last", "query"], name), (2, "all", OWN_STATE))
         ]
     return copies
@@ -135,7 +135,7 @@ def test_what_is_added_at_a_site_is_added_to_the_residual(family):
     """The MLP's output times the family's multiplier; attention's too, where the MLP does not read it."""
     model = random_model(family)
     factor = getattr(model.config, "residual_multiplier", 1.0)
-    copies = [Copy((Edit("add", site, 1, '"last"', strength, "v"),))
+    copies = [Counterfactual((Edit("add", site, 1, '"last"', strength, "v"),))
               for site, strength in (("resid_post", factor), ("mlp_out", 1.0), ("attn_out", 1.0))]  # fmt: skip
     prompts = unequal_prompts()[:2]
     reads, logits = run(LocalEngine(model, build()), "wavefront", prompts, copies)

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from interventions.embedded.tokenizer import build
-from interventions.engine.local import LocalEngine
-from interventions.measure.metrics import METRICS
-from interventions.measure.outcomes import combine
-from interventions.plan.model import Copy, Decoding, Group, Pack
-from interventions.spec.sections import DecodabilitySection, TemplateSection
-from tasks.base import Item
-from tasks.prompts import Prompter
+from patchboard.embedded.tokenizer import build
+from patchboard.engine.local import LocalEngine
+from patchboard.measure.outcomes import combine
+from patchboard.metrics import METRICS
+from patchboard.plan.model import Counterfactual, Decoding, Group, Pack
+from patchboard.spec.sections import DecodabilitySection, TemplateSection
+from patchboard.tasks.base import Item
+from patchboard.tasks.prompts import Prompter
 from tests.models import random_model, unequal_prompts
 
 ACCURACY = METRICS.get("accuracy", "metrics").score
@@ -43,7 +43,7 @@ def test_exact_match_is_greedy_decoding(model):
             answer[rng.integers(length)] += 1
         prompts.append(type(prompt)(prompt.task, prompt.text, "", prompt.token_ids, tuple(answer), prompt.positions))
         expected.append(float(answer == said))
-    group = Group("g", "A", 0, 0, tuple(prompts), (-1,) * len(prompts), (Copy(),), 0, (), ("accuracy",))
+    group = Group("g", "A", 0, 0, tuple(prompts), (-1,) * len(prompts), (Counterfactual(),), 0, (), ("accuracy",))
     pack = Pack("g", range(len(prompts)), (0,), "packed")
     found = LocalEngine(model, tokenizer).score_pack(group, pack, {}, {"accuracy": ACCURACY})
     values = combine(found.prompt, found.copy, found.scores, found.moved)

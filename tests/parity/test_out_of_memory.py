@@ -10,21 +10,24 @@ import polars as pl
 import pytest
 import torch
 
-from interventions.embedded.tokenizer import build
-from interventions.engine.local import LocalEngine
-from interventions.errors import EngineError
-from interventions.passes import Passes
-from interventions.plan.cells import Edit
-from interventions.plan.facts import ModelFacts
-from interventions.plan.model import Copy, Group, ModelPlan
-from interventions.spec.sections import ModelSection
-from interventions.store.folder import open_run
+from patchboard.embedded.tokenizer import build
+from patchboard.engine.local import LocalEngine
+from patchboard.errors import EngineError
+from patchboard.execution.packs import Passes
+from patchboard.plan.cells import Edit
+from patchboard.plan.facts import ModelFacts
+from patchboard.plan.model import Counterfactual, Group, ModelPlan
+from patchboard.spec.sections import ModelSection
+from patchboard.store.folder import open_run
 from tests.models import random_model, unequal_prompts
 
 
 def passes(folder, engine, way: str = "wavefront", groups: tuple[str, ...] = ("g",)) -> Passes:
     prompts = tuple(unequal_prompts())
-    copies = [Copy(), *(Copy((Edit("patch", "resid_post", layer, '"last"', 1.0, "v"),)) for layer in range(4))]
+    copies = [
+        Counterfactual(),
+        *(Counterfactual((Edit("patch", "resid_post", layer, '"last"', 1.0, "v"),)) for layer in range(4)),
+    ]
     metrics = ("accuracy", "logprob", "kl")
     made_of = [Group(g, "A", 2, 0, prompts, (-1,) * len(prompts), tuple(copies), 0, (), metrics) for g in groups]
     facts = ModelFacts("llama", 4, engine.module.config.hidden_size, 83)

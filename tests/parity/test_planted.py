@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from interventions.embedded.tokenizer import build
-from interventions.run import Options, run_study
-from interventions.spec import study_of
+from patchboard.embedded.tokenizer import build
+from patchboard.execution.run import Options, run_study
+from patchboard.spec import study_of
 
 LAYERS, WRITES, WIDTH = 5, 2, 64
 CONSTANT, MARK, CONCEPT = 0, 1, 2

@@ -75,7 +75,7 @@ def run_remotely(
     snapshot: Snapshot, server: LoopbackServer, out: Path, *arguments: str, **changes: Any
 ) -> tuple[int, str, str]:
     """(status, standard output, standard error) of the command line, in this process."""
-    from interventions.cli import main
+    from patchboard.commands.main import main
 
     spec = write(tree_of(snapshot, **changes), out.parent / "spec-of-the-run.yaml")
     told, complained = StringIO(), StringIO()
@@ -87,7 +87,7 @@ def run_remotely(
 
 def run_here(snapshot: Snapshot, out: Path, *arguments: str, **changes: Any) -> Path:
     """The same spec on the served weights, without a server."""
-    from interventions.cli import main
+    from patchboard.commands.main import main
 
     spec = write(tree_of(snapshot, **changes), out.parent / f"spec-of-{out.name}.yaml")
     given = ["run", spec, "--model", str(snapshot.folder), "--out", str(out), "--quiet", "--wandb", "off"]

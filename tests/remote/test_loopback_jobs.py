@@ -39,10 +39,10 @@ def test_modules_that_are_not_whitelisted(server, client):
         from torch import hub
 
         hub.get_dir()
-    with pytest.raises(remote_error(), match=refused("interventions.ops")), client.trace(IDS, remote=server.url):
-        import interventions.ops
+    with pytest.raises(remote_error(), match=refused("patchboard.ops")), client.trace(IDS, remote=server.url):
+        import patchboard.ops
 
-        interventions.ops.OPS.names()
+        patchboard.ops.OPS.names()
     with pytest.raises(remote_error(), match=refused("itertools")), client.trace(IDS, remote=server.url):
         imports_itertools().save()
     with pytest.raises(remote_error(), match=refused("itertools")), client.trace(IDS, remote=server.url):

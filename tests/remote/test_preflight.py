@@ -91,9 +91,9 @@ def test_other_nnsight(server, llama_snapshot, tmp_path):
 
 @pytest.mark.parametrize("theirs", ["0.7.9", "0.9.0", "0.9", "1.8.1", "0.80.1"])
 def test_another_minor_line_is_refused(theirs):
-    from interventions.engine.ndif.host import Host
-    from interventions.engine.ndif.preflight import _check_versions
-    from interventions.errors import RemoteRunError
+    from patchboard.engine.ndif.host import Host
+    from patchboard.engine.ndif.preflight import _check_versions
+    from patchboard.errors import RemoteRunError
 
     with pytest.raises(RemoteRunError) as caught:
         _check_versions(Host("http://host", "", 1), {"nnsight": theirs})
@@ -103,8 +103,8 @@ def test_another_minor_line_is_refused(theirs):
 @pytest.mark.parametrize("theirs, noted", [("0.8.0", True), ("0.8.99", True), ("0.8.2rc1+local", True), ("", True),
                                            (metadata.version("nnsight"), False)])  # fmt: skip
 def test_another_patch_of_the_line_is_noted(theirs, noted):
-    from interventions.engine.ndif.host import Host
-    from interventions.engine.ndif.preflight import _check_versions, version_notes
+    from patchboard.engine.ndif.host import Host
+    from patchboard.engine.ndif.preflight import _check_versions, version_notes
 
     versions = {"nnsight": theirs, "transformers": metadata.version("transformers")}
     _check_versions(Host("http://host", "", 1), versions)
@@ -124,7 +124,7 @@ def test_configuration_is_not_at_hand(server, llama_snapshot, tmp_path):
 
 def test_what_is_known_at_home_comes_first(server, llama_snapshot, tmp_path, monkeypatch):
     """Key, then host, then the Hub; of the Hub nothing is asked before the host serves the model."""
-    from interventions import hub
+    from patchboard import hub
 
     asked: list[str] = []
     monkeypatch.setattr(hub, "silence", lambda repo, *_: asked.append(repo) or "is not to be asked")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from interventions.lab.language.revisions import listed_of
+from patchboard.lab.language.revisions import listed_of
 from tests.conftest import ROOT
 from tests.remote.conftest import Snapshot
 from tests.remote.runs import as_client
@@ -44,7 +44,7 @@ def test_two_models_are_computed_by_a_host_as_here(server, twice, tmp_path):
     with as_client(twice, server):
         status, _, error = ran("scaling.py", names, *SMALL, "--out", str(there), "--remote")
     assert status == 0, error
-    from interventions.cli import main
+    from patchboard.commands.main import main
 
     spec = ROOT / "experiments" / "specs" / "scaling.yaml"
     assert main(["run", str(spec), "--model", str(twice.folder), *SMALL, "--out", str(here), "--quiet"]) == 0

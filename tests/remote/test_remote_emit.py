@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from interventions.cli import main
+from patchboard.commands.main import main
 from tests.contract.tiny import write
 from tests.remote.conftest import REPO, environment_for
 from tests.remote.runs import as_client, tree_of

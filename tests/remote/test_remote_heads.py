@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from interventions.lab.language.command import LanguageExperiment, language_script
-from interventions.lab.language.head_vectors import suited
-from interventions.lab.language.heads import examine
-from interventions.lab.language.heads_findings import findings
+from patchboard.lab.language.command import LanguageExperiment, language_script
+from patchboard.lab.language.head_vectors import suited
+from patchboard.lab.language.heads import examine
+from patchboard.lab.language.heads_findings import findings
 from tests.conftest import ROOT
 from tests.contract.tiny import manifest_of
 from tests.remote.runs import as_client, table

@@ -59,7 +59,7 @@ def test_small_jobs_give_the_same(server, llama_snapshot, local_run, tmp_path):
     assert status == 0, err
     assert len(server.log("request")) > 4
     assert_same_tables(tmp_path / "run", local_run)
-    from interventions.store.vectors import load_vectors
+    from patchboard.store.vectors import load_vectors
 
     there = load_vectors(tmp_path / "run" / "vectors.safetensors", manifest_of(tmp_path / "run")["digest"])
     here = load_vectors(local_run / "vectors.safetensors", manifest_of(local_run)["digest"])

@@ -15,23 +15,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from interventions.engine import joining, projection, record, served, sites, steps, trace
-from interventions.engine.batch import make_batch
-from interventions.engine.local import LocalEngine, pack_layout
-from interventions.engine.ndif.answers import BadAnswer, opened_answer
-from interventions.engine.ndif.jobs import OF_EACH_PACK, Sizes, cell_jobs, decoding_jobs, job_data, slots_of
-from interventions.engine.ndif.payload import Shell, tools_of
-from interventions.engine.record import Record, fields_of, opened, sealed
-from interventions.engine.served import carried_out, in_bytes, whitened
-from interventions.measure import nearest
-from interventions.measure.metrics import METRICS
-from interventions.measure.nearest import voted
-from interventions.measure.outcomes import combined
-from interventions.plan.build import build_plans
-from interventions.plan.packs import Budget, packs_of
-from interventions.run import open_model
-from interventions.spec.load import load_study
-from interventions.vectors import function, make, statistics, subspace
+from patchboard.engine import job_body, joining, projection, record, sites, steps, trace
+from patchboard.engine.batch import make_batch
+from patchboard.engine.job_body import answer_job, in_bytes, whitened
+from patchboard.engine.local import LocalEngine, pack_layout
+from patchboard.engine.ndif.answers import BadAnswer, opened_answer
+from patchboard.engine.ndif.jobs import OF_EACH_PACK, Sizes, cell_jobs, decoding_jobs, job_data, slots_of
+from patchboard.engine.ndif.payload import Shell, tools_of
+from patchboard.engine.record import Record, fields_of, opened, sealed
+from patchboard.execution.run import open_model
+from patchboard.measure import nearest
+from patchboard.measure.nearest import voted
+from patchboard.measure.outcomes import combined
+from patchboard.metrics import METRICS
+from patchboard.plan.build import build_plans
+from patchboard.plan.packs import Budget, packs_of
+from patchboard.spec.load import load_study
+from patchboard.vectors import function, make, statistics, subspace
 from tests.contract.tiny import write
 from tests.remote.runs import as_client, tree_of
 
@@ -41,7 +41,7 @@ ON_EVERY_SERVER = {
 }  # fmt: skip
 """Of NDIF's published whitelist, what a request of ours may name."""
 
-TRAVELLING = (trace, joining, sites, record, steps, projection, served, make, function, statistics, nearest)
+TRAVELLING = (trace, joining, sites, record, steps, projection, job_body, make, function, statistics, nearest)
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_remote_local_equals_the_local_engine(plan, jobs, local_model, llama_sna
     job = some[0]
     data = job_data(plan, job, engine.module.config, sizes)
     with engine.traced.session(remote="local"):
-        answer = carried_out(engine.traced, data, tools)
+        answer = answer_job(engine.traced, data, tools)
         answer.save()
     floats = whitened(answer["scores"]["logprob"], 23).T.contiguous().view(torch.float32).reshape(-1)
     expected = []

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from interventions.errors import SpecError
-from interventions.sweep.bayes import Bayes
-from interventions.sweep.file import SweepFile
-from interventions.sweep.parameter import parameter_of
-from interventions.sweep.search import Point
+from patchboard.errors import SpecError
+from patchboard.sweep.bayes import Bayes
+from patchboard.sweep.file import SweepFile
+from patchboard.sweep.parameter import parameter_of
+from patchboard.sweep.search import Point
 
 BEST = {"x": 1.7, "scale": 0.02, "kind": ["b", "c"]}
 SPACE: dict[str, Any] = {

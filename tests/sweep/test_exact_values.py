@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interventions.errors import SpecError
-from interventions.running import study_of_flags
-from interventions.spec import dump_yaml, load_study, parse_overrides, study_of
-from interventions.spec.agreement import check_given
-from interventions.sweep.collect import collected
-from interventions.sweep.command import argument
-from interventions.sweep.file import load_sweep
-from interventions.sweep.runner import Ran
-from interventions.track.point import point_of
+from patchboard.cli.running import study_of_flags
+from patchboard.errors import SpecError
+from patchboard.spec import dump_yaml, load_study, parse_overrides, study_of
+from patchboard.spec.agreement import check_given
+from patchboard.sweep.collect import collected
+from patchboard.sweep.command import argument
+from patchboard.sweep.file import load_sweep
+from patchboard.sweep.runner import Ran
+from patchboard.track.agent_point import point_of
 from tests.conftest import ROOT
 
 TREE: dict[str, Any] = {

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from interventions.cli import main
+from patchboard.commands.main import main
 from tests.conftest import ROOT
 from tests.contract.tiny import tiny_tree, write
 from tests.track.client import online, patchboard
@@ -147,7 +147,7 @@ def test_a_bayesian_search_goes_on_where_it_was(place, tmp_path):
 def test_a_stopped_sweep_stops_its_points_and_resumes(place, tmp_path):
     out = tmp_path / "out"
     file = sweep_file(place, "stopped", {STRENGTH: {"values": [1, 2, 3]}})
-    command = [sys.executable, "-m", "interventions.cli", "sweep", file, "--jobs", "2", "--out", str(out), "--quiet"]
+    command = [sys.executable, "-m", "patchboard", "sweep", file, "--jobs", "2", "--out", str(out), "--quiet"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while len(list(out.glob("logs/*.log"))) < 2:

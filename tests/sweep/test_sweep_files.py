@@ -15,14 +15,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interventions.check import check_study
-from interventions.errors import SpecError
-from interventions.spec.load import load_study
-from interventions.spec.overrides import parse_overrides
-from interventions.sweep.command import command_of
-from interventions.sweep.file import SweepFile, load_sweep
-from interventions.sweep.parameter import FIELDS, parameter_of
-from interventions.sweep.search import grid_points, random_points, search_of
+from patchboard.errors import SpecError
+from patchboard.plan.validate import check_study
+from patchboard.spec.load import load_study
+from patchboard.spec.overrides import parse_overrides
+from patchboard.sweep.command import command_of
+from patchboard.sweep.file import SweepFile, load_sweep
+from patchboard.sweep.parameter import FIELDS, parameter_of
+from patchboard.sweep.search import grid_points, random_points, search_of
 from tests.conftest import ROOT
 
 SHIPPED = sorted((ROOT / "sweeps").glob("*.yaml"))

@@ -55,7 +55,7 @@ def online(home: Path, url: str, **more: str) -> dict[str, str]:
 
 def start(*arguments: str, cwd: Path, env: dict[str, str]) -> subprocess.Popen[str]:
     """``patchboard …`` with nothing on its standard input."""
-    command = [sys.executable, "-m", "interventions.cli", *arguments]
+    command = [sys.executable, "-m", "patchboard", *arguments]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True)
 

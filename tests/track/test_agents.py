@@ -14,8 +14,8 @@ import polars as pl
 import pytest
 from ruamel.yaml import YAML
 
-from interventions.measure.decodability import ALL
-from interventions.sweep.parameter import parameter_of
+from patchboard.measure.decodability import ALL
+from patchboard.sweep.parameter import parameter_of
 from tests.conftest import ROOT
 from tests.track.client import light_spec, online, wandb
 from tests.track.server import Run, Service, serving

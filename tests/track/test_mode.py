@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from interventions.errors import SpecError
-from interventions.track.mode import CHOICES, sweep_of, wanted
+from patchboard.errors import SpecError
+from patchboard.track.mode import CHOICES, sweep_of, wanted
 from tests.conftest import ROOT
 from tests.track.client import environment, light_spec, patchboard
 
@@ -42,7 +42,7 @@ def test_an_empty_sweep_is_none():
 
 
 def test_the_flags_of_run_are_these(capsys):
-    from interventions.cli import main
+    from patchboard.commands.main import main
 
     with pytest.raises(SystemExit):
         main(["run", "--help"])
@@ -52,7 +52,7 @@ def test_the_flags_of_run_are_these(capsys):
 @pytest.mark.slow
 def test_off_imports_nothing_of_wandb_and_writes_nothing_of_it(tmp_path):
     code = (
-        "import sys; from interventions.cli import main; status = main(sys.argv[1:]);"
+        "import sys; from patchboard.commands.main import main; status = main(sys.argv[1:]);"
         "print(status, sorted(m for m in sys.modules if m.split('.')[0] in ('wandb', 'optuna')))"
     )
     arguments = ["run", str(light_spec(tmp_path)), "--out", str(tmp_path / "run"), "--wandb", "off", "--quiet"]
@@ -75,7 +75,7 @@ def test_online_without_a_key_is_one_line_and_writes_nothing(tmp_path):
 
 
 def test_track_says_what_it_cannot_mirror(tmp_path, capsys, monkeypatch):
-    from interventions.cli import main
+    from patchboard.commands.main import main
 
     monkeypatch.setenv("WANDB_MODE", "disabled")
     off = "error: --wandb: W&B is off (by WANDB_MODE or WANDB_DISABLED); give --wandb online or offline\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from interventions.track.fill import content_of
+from patchboard.track.upload import content_of
 from tests.track.client import (
     closed_port,
     environment,
@@ -37,7 +37,7 @@ def place(tmp_path_factory) -> Path:
 def keyless(place) -> tuple[Path, str]:
     """A run by somebody who has never heard of W&B, at a terminal: its folder, and all that the terminal showed."""
     run = place / "run"
-    command = [sys.executable, "-m", "interventions.cli", "run", str(light_spec(place)), "--out", str(run), "--quiet"]
+    command = [sys.executable, "-m", "patchboard", "run", str(light_spec(place)), "--out", str(run), "--quiet"]
     ours, theirs = pty.openpty()
     env = environment(place, TERM="dumb")
     process = subprocess.Popen(command, cwd=place, env=env, stdin=theirs, stdout=theirs, stderr=theirs)
@@ -100,7 +100,7 @@ def test_track_brings_it_online_once(keyless, place):
 OPEN = """
 import sys, time
 from pathlib import Path
-from interventions.track.opening import Identity, mode_for, opened
+from patchboard.track.opening import Identity, mode_for, opened
 say = lambda line: print(line, file=sys.stderr)
 identity = Identity("id", "name", {}, Path(sys.argv[1]))
 start = time.monotonic()

@@ -8,12 +8,12 @@ import re
 import polars as pl
 import pytest
 
-from interventions.measure.decodability import ALL
-from interventions.report.run_files import Run, read_run
-from interventions.track.config import config_of
-from interventions.track.series import rows, series
-from interventions.track.tables import MOST_ROWS, tables
-from interventions.track.values import summary_values
+from patchboard.measure.decodability import ALL
+from patchboard.report.run_files import Run, read_run
+from patchboard.track.config import config_of
+from patchboard.track.series import rows, series
+from patchboard.track.tables import MOST_ROWS, tables
+from patchboard.track.values import summary_values
 from tests.conftest import ROOT
 from tests.unit import synthetic_run, test_report_heads
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from interventions.track.fill import content_of
+from patchboard.track.upload import content_of
 from tests.track.client import LIGHT, light_spec, online, patchboard, start
 from tests.track.server import Run, Service, serving
 
@@ -60,11 +60,11 @@ def test_a_stopped_run_is_closed_and_resumes_in_the_same_one(service, tmp_path, 
 
 CRASH = """
 import sys
-import interventions.run
+import patchboard.execution.run
 def crash(*given):
     raise ZeroDivisionError("by us")
-interventions.run.run_study = crash
-from interventions.cli import main
+patchboard.execution.run.run_study = crash
+from patchboard.commands.main import main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -120,14 +120,14 @@ def test_the_folder_of_another_run_keeps_its_mirror(service, tmp_path):
 PARTLY = """
 import os, sys
 from pathlib import Path
-from interventions.track import again, fill
+from patchboard.track import finished, upload
 def partly(run, content):
     for step, row in enumerate(content.rows[:4]):
         run.log(row, step=step)
     run.finish()
     os._exit(9)
-fill.fill = partly
-again.mirror(Path(sys.argv[1]), "online", print)
+upload.fill = partly
+finished.mirror(Path(sys.argv[1]), "online", print)
 """
 
 
@@ -147,9 +147,9 @@ def test_a_mirror_that_broke_off_is_completed_and_not_doubled(service, tmp_path)
 
 GONE = """
 import sys
-from interventions.track import opening
+from patchboard.track import opening
 opening.FINISH_TIMEOUT = 2.0
-from interventions.cli import main
+from patchboard.commands.main import main
 sys.exit(main(sys.argv[1:]))
 """
 

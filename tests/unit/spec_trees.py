@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from interventions.spec.positions import POSITIONS
+from patchboard.spec.positions import POSITIONS
 
 NASTY = "abNone1 .:-{}[]#&*!|>'\"%@`,?=<~/\\\n\t\r\x07\x7f\x85\xa0é\u2028\ufeff😀"
 """Signs with a meaning in YAML, and some that it escapes."""

@@ -18,13 +18,13 @@ import polars as pl
 import torch
 import yaml
 
-from interventions.measure.decodability import decodability_table, label_codes
-from interventions.measure.effects import curves, effects
-from interventions.measure.nearest import voted
-from interventions.measure.scan import scanned
-from interventions.measure.statistics import Bootstrap
-from interventions.measure.summary import summarise
-from interventions.store.schema import DECODABILITY, OUTCOMES
+from patchboard.measure.decodability import decodability_table, label_codes
+from patchboard.measure.effects import curves, effects
+from patchboard.measure.nearest import voted
+from patchboard.measure.scan import scanned
+from patchboard.measure.statistics import Bootstrap
+from patchboard.measure.summary import summarise
+from patchboard.store.schema import DECODABILITY, OUTCOMES
 
 TASKS = ("AND", "NAND", "OR", "NOR", "XOR", "XNOR")
 LAYERS = 8

@@ -14,10 +14,10 @@ from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from interventions.engine.load import files_of, load_weights, open_model
-from interventions.errors import ModelError, SpecError
-from interventions.spec import study_of
-from interventions.spec.sections import ModelSection
+from patchboard.engine.load import files_of, load_weights, open_model
+from patchboard.errors import ModelError, SpecError
+from patchboard.spec import study_of
+from patchboard.spec.sections import ModelSection
 from tests.contract.tiny import manifest_of, one_error, run, tiny_tree
 
 TOKENS = torch.tensor([[1, 5, 9, 2, 7, 30]])

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from interventions.check_model import check_on_model
-from interventions.cli import main
-from interventions.engine.at_home import facts_at_home
-from interventions.engine.load import open_model
-from interventions.errors import SpecError
-from interventions.spec import study_of
-from interventions.spec.sections import ModelSection
+from patchboard.commands.main import main
+from patchboard.engine.load import open_model
+from patchboard.engine.local_config import facts_at_home
+from patchboard.errors import SpecError
+from patchboard.execution.validate_model import check_on_model
+from patchboard.spec import study_of
+from patchboard.spec.sections import ModelSection
 from tests.contract.tiny import one_error, write
 
 VECTOR = {"mean": "same_task"}

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from interventions.check import check_study
-from interventions.errors import PatchboardError
-from interventions.run import Options, run_study
-from interventions.spec import load_study, sections, study_of
-from interventions.spec.overrides import parse_overrides
-from interventions.store import schema
+from patchboard.errors import PatchboardError
+from patchboard.execution.run import Options, run_study
+from patchboard.plan.validate import check_study
+from patchboard.spec import load_study, sections, study_of
+from patchboard.spec.overrides import parse_overrides
+from patchboard.store import schema
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -148,10 +148,10 @@ def test_the_outcome_by_hand_is_the_stored_one(llama_folder, tmp_path, monkeypat
 
 
 def test_the_example_of_a_family_is_one():
-    from interventions.spec.sections import TasksSection
-    from tasks.base import FAMILIES
-    from tasks.resolve import build_family
-    from tasks.sets import Halves
+    from patchboard.spec.sections import TasksSection
+    from patchboard.tasks.base import FAMILIES
+    from patchboard.tasks.resolve import build_family
+    from patchboard.tasks.sets import Halves
 
     (text,) = blocks(ROOT / "docs" / "tasks.md", "python")
     try:
@@ -168,8 +168,8 @@ def test_the_example_of_a_family_is_one():
 def test_tables_of_sources_name_what_the_families_have():
     from typing import get_args
 
-    from tasks.pos import GENERATED, Source
-    from tasks.sentences import TAG_NAMES, Corpus, shipped
+    from patchboard.tasks.pos import GENERATED, Source
+    from patchboard.tasks.sentences import TAG_NAMES, Corpus, shipped
 
     text = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == set(get_args(Source))

@@ -7,13 +7,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from interventions.lab.command import tell
-from interventions.lab.language.interventions_figures import drawings as bar_drawings
-from interventions.lab.synthetic.figures import _matrix_figures
-from interventions.measure.decodability import ALL
-from interventions.report.decodability_figures import cd_figures
-from interventions.report.run_files import read_run
-from interventions.report.style import styled
+from patchboard.lab.command import tell
+from patchboard.lab.language.interventions_figures import drawings as bar_drawings
+from patchboard.lab.synthetic.figures import _matrix_figures
+from patchboard.measure.decodability import ALL
+from patchboard.report.decodability_figures import cd_figures
+from patchboard.report.run_files import read_run
+from patchboard.report.style import styled
 from tests.unit import synthetic_run
 
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from interventions.emit.literal import Code, literal
-from interventions.emit.source import Sources
-from interventions.errors import SpecError
-from interventions.measure.metrics import METRICS
-from interventions.ops import OPS
+from patchboard.emit.literal import Code, literal
+from patchboard.emit.source import Sources
+from patchboard.errors import SpecError
+from patchboard.metrics import METRICS
+from patchboard.ops import OPS
 
 FACTOR = 0.5
 
@@ -69,7 +69,7 @@ def test_one_function_is_written_once_whatever_asks_for_it():
 
 @pytest.mark.parametrize("name", OPS.names())
 def test_every_ops_text_is_its_formula(name):
-    from interventions.ops import SubspaceTensors
+    from patchboard.ops import SubspaceTensors
 
     operand = torch.randn(3, 4)
     if OPS.get(name, "").operand == "subspace":

@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from interventions.engine.families import ARCHITECTURES, architecture_of, mlp_width_of
-from interventions.engine.family_check import check_architecture
-from interventions.engine.load import context_of
-from interventions.engine.sites import SITES
-from interventions.errors import ModelError
+from patchboard.engine.families import ARCHITECTURES, architecture_of, mlp_width_of
+from patchboard.engine.family_check import check_architecture
+from patchboard.engine.load import context_of
+from patchboard.engine.sites import SITES
+from patchboard.errors import ModelError
 from tests.models import SIZES, random_model
 
 

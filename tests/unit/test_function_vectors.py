@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from interventions.embedded.tokenizer import build
+from patchboard.embedded.tokenizer import build
 from tests.contract.tiny import one_error, run, tiny_tree
 from tests.models import random_model
 
@@ -190,8 +190,8 @@ def test_a_family_without_heads(tmp_path, capsys):
 
 
 def test_the_page_names_the_heads():
-    from interventions.report.described import describe_interventions
-    from interventions.spec import study_of
+    from patchboard.report.described import describe_interventions
+    from patchboard.spec import study_of
 
     swept = {"sweep": [[[1, 0]], [[1, 0], [2, 3]]]}
     tree = study_of({"interventions": {

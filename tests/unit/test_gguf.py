@@ -13,10 +13,10 @@ import pytest
 import torch
 from gguf import GGUFWriter
 
-from interventions.engine.load import load_weights, open_model
-from interventions.engine.source import source_of
-from interventions.errors import ModelError
-from interventions.spec.sections import ModelSection
+from patchboard.engine.load import load_weights, open_model
+from patchboard.engine.source import source_of
+from patchboard.errors import ModelError
+from patchboard.spec.sections import ModelSection
 from tests.contract.tiny import manifest_of, one_error, run, tiny_tree
 from tests.models import byte_level_tokenizer, random_model
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from interventions.lab.hijack.measures import score_prompts
-from interventions.lab.hijack.memories import previous_up_to, read_memories, recall
-from interventions.lab.hijack.model import TwoLayers
-from interventions.lab.hijack.prompts import prompt_sets
-from interventions.lab.hijack.settings import Hijack, Positions, Shape
-from tasks.bigram import draw_sequences, zipf_table
+from patchboard.lab.hijack.measures import score_prompts
+from patchboard.lab.hijack.memories import previous_up_to, read_memories, recall
+from patchboard.lab.hijack.model import TwoLayers
+from patchboard.lab.hijack.prompts import prompt_sets
+from patchboard.lab.hijack.settings import Hijack, Positions, Shape
+from patchboard.tasks.bigram import draw_sequences, zipf_table
 from tests.unit.hijack_by_hand import Planted, write_by_hand
 
 POSITIONS: tuple[Positions, ...] = ("absolute", "rotary", "relative")

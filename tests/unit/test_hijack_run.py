@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from interventions.errors import RunFolderError
-from interventions.lab.hijack.measures import OUTCOMES, _binned, by_place, margins
-from interventions.lab.hijack.memories import read_memories, recall
-from interventions.lab.hijack.model import TwoLayers
-from interventions.lab.hijack.run import Trained, language_of
-from interventions.lab.hijack.settings import Hijack, Shape, TrainingSection
-from interventions.lab.hijack.training import loss_of, probed, schedule, train
-from interventions.measure.statistics import Bootstrap
-from tasks.bigram import draw_sequences, zipf_table
+from patchboard.errors import RunFolderError
+from patchboard.lab.hijack.measures import OUTCOMES, _binned, by_place, margins
+from patchboard.lab.hijack.memories import read_memories, recall
+from patchboard.lab.hijack.model import TwoLayers
+from patchboard.lab.hijack.run import Trained, language_of
+from patchboard.lab.hijack.settings import Hijack, Shape, TrainingSection
+from patchboard.lab.hijack.training import loss_of, probed, schedule, train
+from patchboard.measure.statistics import Bootstrap
+from patchboard.tasks.bigram import draw_sequences, zipf_table
 from tests.unit.hijack_by_hand import Planted, write_by_hand
 
 TABLE = zipf_table(vocab=9, common=6, strengths=[0.3, 0.9], exponent=1.0, seed=2)

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from interventions import hub
-from interventions.engine.load import load_weights, open_model
-from interventions.errors import ModelError, TaskError
-from interventions.spec.sections import ModelSection
+from patchboard import hub
+from patchboard.engine.load import load_weights, open_model
+from patchboard.errors import ModelError, TaskError
+from patchboard.spec.sections import ModelSection
 from tests.conftest import ROOT
 from tests.models import byte_level_tokenizer, random_model
 
@@ -185,7 +185,7 @@ def test_a_damaged_cache_is_not_called_a_missing_one(folder, at, tmp_path):
 
 
 def test_a_data_set_has_the_same_deadline(at):
-    from tasks.treebank import read_dataset
+    from patchboard.tasks.treebank import read_dataset
 
     with silent() as url:
         at(url)

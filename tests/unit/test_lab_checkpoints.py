@@ -19,12 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, spearmanr
 
-from interventions.errors import SpecError
-from interventions.lab.language.checkpoints import swept_over
-from interventions.lab.language.emergence import half_risen, share_interval
-from interventions.lab.language.revisions import folders, in_order, listed_of, step_of
-from interventions.measure.statistics import Bootstrap
-from interventions.spec import load_study
+from patchboard.errors import SpecError
+from patchboard.lab.language.checkpoints import swept_over
+from patchboard.lab.language.emergence import half_risen, share_interval
+from patchboard.lab.language.revisions import folders, in_order, listed_of, step_of
+from patchboard.measure.statistics import Bootstrap
+from patchboard.spec import load_study
 from tests.conftest import ROOT
 from tests.scripts import ran
 
@@ -110,7 +110,7 @@ def script(*arguments: object) -> tuple[int, str, str]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
     """Three random GPT-2s under the names of checkpoints, of which the last has another best layer than the others."""
-    from interventions.embedded.tokenizer import build
+    from patchboard.embedded.tokenizer import build
     from tests.models import random_model
 
     parent = tmp_path_factory.mktemp("training")
@@ -128,7 +128,7 @@ def state_of(folder: Path) -> dict[Path, int]:
 def test_a_training_of_another_family_resumes_and_tells_the_runs_own_numbers(trained, tmp_path, monkeypatch):
     out = tmp_path / "run"
     asked = ("--folders", f"{trained}/step*", *SMALL, "--out", out)
-    from interventions import local_run
+    from patchboard.execution import local as local_run
 
     loaded: list[str] = []
 
@@ -243,7 +243,7 @@ def test_the_embedded_model_stands_for_its_own_training(trained, monkeypatch):
 
 
 def test_models_of_another_depth_are_no_checkpoints_of_one(trained, tmp_path):
-    from interventions.embedded.tokenizer import build
+    from patchboard.embedded.tokenizer import build
     from tests.models import random_model
 
     for step in (2, 10):
@@ -321,7 +321,7 @@ def hub() -> Iterator[str]:
 def test_the_hub_itself_is_asked_for_branches_and_tags(hub):
     """In a process of its own: the Hub's address is read once, on import."""
     code = (
-        "from interventions.lab.language.revisions import listed_of, revisions\n"
+        "from patchboard.lab.language.revisions import listed_of, revisions\n"
         "print(listed_of('someone/trained'))\n"
         "print([each.step for each in revisions('someone/trained', 'step*')])\n"
         "try: listed_of('someone/else')\n"

@@ -6,18 +6,18 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from interventions.embedded.tokenizer import build
-from interventions.engine.load import load_weights, open_model
-from interventions.errors import SpecError, TaskError
-from interventions.lab.finetune.adapters import WHICH, adapted, layers_of, save_merged, trained_parameters
-from interventions.lab.finetune.samples import batch_at, samples_of, steps_an_epoch
-from interventions.lab.finetune.settings import AdapterSection, TrainingSection
-from interventions.lab.finetune.training import rate_at, train
-from interventions.plan.facts import ModelFacts
-from interventions.spec import Spec, study_of
-from interventions.spec.sections import ModelSection
-from tasks.resolve import build_family
-from tasks.sets import Halves
+from patchboard.embedded.tokenizer import build
+from patchboard.engine.load import load_weights, open_model
+from patchboard.errors import SpecError, TaskError
+from patchboard.lab.finetune.adapters import WHICH, adapted, layers_of, save_merged, trained_parameters
+from patchboard.lab.finetune.samples import batch_at, samples_of, steps_an_epoch
+from patchboard.lab.finetune.settings import AdapterSection, TrainingSection
+from patchboard.lab.finetune.training import rate_at, train
+from patchboard.plan.facts import ModelFacts
+from patchboard.spec import Spec, study_of
+from patchboard.spec.sections import ModelSection
+from patchboard.tasks.resolve import build_family
+from patchboard.tasks.sets import Halves
 from tests.models import random_model
 
 ADAPTER = AdapterSection(rank=4, layers=1)

@@ -10,19 +10,19 @@ import numpy as np
 import polars as pl
 import pytest
 
-from interventions.embedded.tokenizer import build
-from interventions.lab.language.head_effects import DRAWS, best_heads, head_effects, random_heads
-from interventions.lab.language.head_vectors import conditions, vector_study
-from interventions.lab.language.heads import _folder
-from interventions.lab.language.heads_findings import findings
-from interventions.measure.scan import scanned
-from interventions.measure.statistics import Bootstrap, interval
-from interventions.plan.cost import cost_of
-from interventions.plan.packs import Budget
-from interventions.run import plan_study
-from interventions.spec import Study, load_study, parse_overrides
-from interventions.store.folder import open_run
-from interventions.store.schema import OUTCOMES
+from patchboard.embedded.tokenizer import build
+from patchboard.execution.run import plan_study
+from patchboard.lab.language.head_effects import DRAWS, best_heads, head_effects, random_heads
+from patchboard.lab.language.head_vectors import conditions, vector_study
+from patchboard.lab.language.heads import _folder
+from patchboard.lab.language.heads_findings import findings
+from patchboard.measure.scan import scanned
+from patchboard.measure.statistics import Bootstrap, interval
+from patchboard.plan.cost import cost_of
+from patchboard.plan.packs import Budget
+from patchboard.spec import Study, load_study, parse_overrides
+from patchboard.store.folder import open_run
+from patchboard.store.schema import OUTCOMES
 from tests.models import random_model
 from tests.scripts import ran
 
@@ -70,7 +70,7 @@ def test_a_gpt2_folder_from_end_to_end(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("interventions.lab.language.heads.conditions", interrupted)
+        patched.setattr("patchboard.lab.language.heads.conditions", interrupted)
         status, _, error = script(*asked)
     assert status == 130 and "resumes" in error
     second = out / "experiment" / "experiment"
@@ -159,7 +159,7 @@ def check_vectors(table: pl.DataFrame, outcomes: pl.DataFrame) -> None:
 
 def check_heads(effects: pl.DataFrame, spec: str) -> None:
     """The second run sums the heads of the first ranks, and random ones that are none of them."""
-    from interventions.spec import load_study
+    from patchboard.spec import load_study
 
     sections = load_study(spec).tree["interventions"]
     ranked = effects.filter(metric="logprob").sort("rank")

@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 import torch
 
-from interventions.errors import SpecError
-from interventions.lab.language.projection import MIN_DIST, NEIGHBOURS, PROJECTION, check_method, projected
+from patchboard.errors import SpecError
+from patchboard.lab.language.projection import MIN_DIST, NEIGHBOURS, PROJECTION, check_method, projected
 from tests.scripts import ran
 
 ROOT = Path(__file__).parents[2]
@@ -126,10 +126,10 @@ def test_umap_that_is_not_installed_is_one_line_before_anything_runs(tmp_path, m
 @pytest.mark.slow
 def test_another_projection_is_drawn_anew_and_the_same_one_is_not(tmp_path, monkeypatch):
     """UMAP's place is taken by a turn of the axes, which compiles nothing."""
-    from interventions.lab.language import projection
+    from patchboard.lab.language import projection
 
     monkeypatch.setattr(projection, "check_method", lambda method, prompts: None)
-    monkeypatch.setattr("interventions.lab.language.decodability.check_method", lambda method, prompts: None)
+    monkeypatch.setattr("patchboard.lab.language.decodability.check_method", lambda method, prompts: None)
     monkeypatch.setattr(projection, "_by_umap", lambda points, seed: points[:, :2] * (seed + 1))
     asked = (
         "--tasks.only=[AND, OR]", "--tasks.include_null=false", "--decodability.k=2", "--decodability.prompts=4",
@@ -154,7 +154,7 @@ def test_another_projection_is_drawn_anew_and_the_same_one_is_not(tmp_path, monk
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("interventions.lab.language.decodability._summary", stopped)
+        patched.setattr("patchboard.lab.language.decodability._summary", stopped)
         assert script(*asked)[0] == 130
     assert script(*asked, "--projection", "umap")[0] == 0
     assert drawn()[0] == {"umap"}, "a table of the interrupted projection is not taken for this one"

@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from interventions.lab.language.conditions import Condition, compared, over_tasks
-from interventions.lab.language.prompting import PREFIX, condition_of
-from interventions.measure.statistics import Bootstrap, interval
+from patchboard.lab.language.conditions import Condition, compared, over_tasks
+from patchboard.lab.language.prompting import PREFIX, condition_of
+from patchboard.measure.statistics import Bootstrap, interval
 from tests.scripts import ran
 
 BOOTSTRAP = Bootstrap(400, 0.9, 3)
@@ -141,7 +141,7 @@ def test_prompting_of_another_family_compares_its_run(tmp_path, gpt2_folder, mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("interventions.lab.language.prompting.compared", interrupted)
+        patched.setattr("patchboard.lab.language.prompting.compared", interrupted)
         status, _, error = ran("prompting.py", *asked)
     assert status == 130 and "resumes" in error
     status, told, error = ran("prompting.py", *asked)
@@ -180,7 +180,7 @@ def _every_prompt_states_its_task(out: Path) -> None:
 
 @pytest.fixture(scope="module")
 def gpt2_folder(tmp_path_factory) -> Path:
-    from interventions.embedded.tokenizer import build
+    from patchboard.embedded.tokenizer import build
     from tests.models import random_model
 
     folder = tmp_path_factory.mktemp("gpt2")

@@ -11,8 +11,8 @@ import polars as pl
 import pytest
 from scipy.stats import spearmanr
 
-from interventions.lab.language.scaling import exponent, several
-from interventions.spec import load_study
+from patchboard.lab.language.scaling import exponent, several
+from patchboard.spec import load_study
 from tests.conftest import ROOT
 from tests.scripts import ran
 
@@ -67,7 +67,7 @@ def script(*arguments: object) -> tuple[int, str, str]:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> list[Path]:
     """Random models of three sizes, one of another family."""
-    from interventions.embedded.tokenizer import build
+    from patchboard.embedded.tokenizer import build
     from tests.models import random_model
 
     parent = tmp_path_factory.mktemp("models")
@@ -82,7 +82,7 @@ def models(tmp_path_factory) -> list[Path]:
 @pytest.fixture(scope="module")
 def runs(models, tmp_path_factory) -> list[Path]:
     """A run a model, of the script's own spec."""
-    from interventions.cli import main
+    from patchboard.commands.main import main
 
     spec, parent = ROOT / "experiments" / "specs" / "scaling.yaml", tmp_path_factory.mktemp("runs")
     for model in models:

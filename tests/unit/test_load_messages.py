@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from interventions.engine.load import load_weights, open_model
-from interventions.engine.load_errors import told
-from interventions.engine.source import source_of
-from interventions.errors import ModelError
-from interventions.spec.sections import ModelSection
+from patchboard.engine.load import load_weights, open_model
+from patchboard.engine.load_errors import told
+from patchboard.engine.source import source_of
+from patchboard.errors import ModelError
+from patchboard.spec.sections import ModelSection
 
 
 def line_of(name: Path | str, weights: bool = False) -> str:

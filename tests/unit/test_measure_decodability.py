@@ -8,11 +8,11 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from interventions.errors import SpecError
-from interventions.measure.decodability import check_k, decodability_table, label_codes
-from interventions.measure.nearest import nearest, voted, votes
-from interventions.measure.statistics import Bootstrap
-from interventions.store.schema import DECODABILITY
+from patchboard.errors import SpecError
+from patchboard.measure.decodability import check_k, decodability_table, label_codes
+from patchboard.measure.nearest import nearest, voted, votes
+from patchboard.measure.statistics import Bootstrap
+from patchboard.store.schema import DECODABILITY
 
 BOOTSTRAP = Bootstrap(300, 0.95, 0)
 LOPSIDED = ["AND"] * 25 + ["OR"] * 9 + ["XOR"] * 3 + ["Null"] * 11

@@ -6,11 +6,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from interventions.measure.blocks import blocks
-from interventions.measure.effects import curves, effects
-from interventions.measure.scan import scanned
-from interventions.measure.statistics import Bootstrap, interval
-from interventions.store.schema import CURVES, EFFECTS, OUTCOMES
+from patchboard.measure.blocks import blocks
+from patchboard.measure.effects import curves, effects
+from patchboard.measure.scan import scanned
+from patchboard.measure.statistics import Bootstrap, interval
+from patchboard.store.schema import CURVES, EFFECTS, OUTCOMES
 from tests.unit import synthetic_run
 
 BOOTSTRAP = Bootstrap(200, 0.9, 5)

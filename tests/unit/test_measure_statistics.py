@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from interventions.measure import statistics
-from interventions.measure.statistics import Bootstrap, Replicates, drawn, interval, quantiles
+from patchboard.measure import statistics
+from patchboard.measure.statistics import Bootstrap, Replicates, drawn, interval, quantiles
 
 LOPSIDED_STRATA = ["a"] * 3 + ["b"] * 20 + ["c"] + ["a"] * 2 + ["d"] * 7
 

@@ -7,11 +7,11 @@ import polars as pl
 import pytest
 import scipy.stats
 
-from interventions.measure.effects import curves
-from interventions.measure.relation import accuracy_against_cd, spearman
-from interventions.measure.scan import scanned
-from interventions.measure.summary import summarise, without_nan
-from interventions.store.schema import DECODABILITY, OUTCOMES
+from patchboard.measure.effects import curves
+from patchboard.measure.relation import accuracy_against_cd, spearman
+from patchboard.measure.scan import scanned
+from patchboard.measure.summary import summarise, without_nan
+from patchboard.store.schema import DECODABILITY, OUTCOMES
 from tests.unit import synthetic_run
 from tests.unit.synthetic_run import BEST, BOOTSTRAP
 

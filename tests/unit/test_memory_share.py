@@ -4,11 +4,11 @@ import psutil
 import pytest
 import torch
 
-from interventions.engine.memory import budget_for
-from interventions.errors import EngineError
-from interventions.passes import decided
-from interventions.plan.cost import activation_floats
-from interventions.plan.facts import ModelFacts
+from patchboard.engine.memory import budget_for
+from patchboard.errors import EngineError
+from patchboard.execution.packs import decided
+from patchboard.plan.cost import activation_floats
+from patchboard.plan.facts import ModelFacts
 
 FACTS = ModelFacts("llama", layers=32, width=4096, vocab=32000, mlp=11008, heads=32, head_dim=128)
 

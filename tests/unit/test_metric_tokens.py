@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interventions.measure.metrics import METRICS
-from interventions.measure.outcomes import combine
+from patchboard.measure.outcomes import combine
+from patchboard.metrics import METRICS
 
 LITERAL = {
     "accuracy": min,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from interventions.ops import OPS, SubspaceTensors
+from patchboard.ops import OPS, SubspaceTensors
 
 ROWS, WIDTH = 5, 12
 

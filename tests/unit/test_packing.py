@@ -10,18 +10,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interventions.engine.batches import chunks
-from interventions.engine.trace import packed_mask
-from interventions.plan.cells import OWN_STATE, Edit
-from interventions.plan.cost import cost_of
-from interventions.plan.facts import ModelFacts
-from interventions.plan.layout import PAD, Layout
-from interventions.plan.model import Copy, Group, ModelPlan
-from interventions.plan.packing import lay_out
-from interventions.plan.packs import Budget, best_sequence, halved, packs_of, token_work
-from interventions.plan.suffix import positions_of, suffix_of
-from interventions.spec.sections import ModelSection
-from tasks.prompts import Prompt
+from patchboard.engine.batches import chunks
+from patchboard.engine.trace import packed_mask
+from patchboard.plan.cells import OWN_STATE, Edit
+from patchboard.plan.cost import cost_of
+from patchboard.plan.facts import ModelFacts
+from patchboard.plan.layout import PAD, Layout
+from patchboard.plan.model import Counterfactual, Group, ModelPlan
+from patchboard.plan.packing import lay_out
+from patchboard.plan.packs import Budget, best_sequence, halved, packs_of, token_work
+from patchboard.plan.suffix import positions_of, suffix_of
+from patchboard.spec.sections import ModelSection
+from patchboard.tasks.prompt import Prompt
 from tests.models import unequal_prompts
 
 NAMES = ("last", "query", "demo_outputs", "all", "answer")
@@ -53,7 +53,7 @@ edits = st.builds(
     strength=st.just(1.0),
     operand=st.sampled_from(["v", OWN_STATE]),
 )
-copies = st.builds(Copy, st.lists(edits, max_size=2).map(tuple), st.sampled_from(["", "B"])).filter(
+copies = st.builds(Counterfactual, st.lists(edits, max_size=2).map(tuple), st.sampled_from(["", "B"])).filter(
     lambda copy: (
         not (copy.target and any(e.operand == OWN_STATE for e in copy.edits))
     )  # self is scored on its own answer
@@ -195,7 +195,9 @@ def test_edited_tokens_stand_where_the_spec_says(group, way):
 def test_last_token_sweep_costs_one_token_a_cell():
     """S + L·C tokens in place of L·C·S, and, joining at their blocks, half of the copies' token-layers."""
     prompt = make_prompt(20, (5,), (6,))
-    wanted = [Copy()] + [Copy((Edit("patch", "resid_post", layer, '"last"', 1.0, "v"),)) for layer in range(16)]
+    wanted = [Counterfactual()] + [
+        Counterfactual((Edit("patch", "resid_post", layer, '"last"', 1.0, "v"),)) for layer in range(16)
+    ]
     made = {way: lay_out([prompt], [-1], wanted, way) for way in ("wavefront", "packed", "rows")}
     assert made["wavefront"].computed_tokens == made["packed"].computed_tokens == 20 + 16
     assert made["rows"].computed_tokens == 20 * 17
@@ -205,16 +207,16 @@ def test_last_token_sweep_costs_one_token_a_cell():
 
 def test_answers_of_another_task_join_late_where_their_unedited_run_is_there():
     prompt = make_prompt(8, (5, 1), (6, 2, 3))
-    edited = Copy((Edit("patch", "resid_post", 2, '"last"', 1.0, "v"),), "B")
+    edited = Counterfactual((Edit("patch", "resid_post", 2, '"last"', 1.0, "v"),), "B")
     alone = lay_out([prompt], [-1], [edited], "wavefront")
-    beside = lay_out([prompt], [-1], [Copy(target="B"), edited], "wavefront")
+    beside = lay_out([prompt], [-1], [Counterfactual(target="B"), edited], "wavefront")
     assert alone.token_layers(LAYERS) == 9 * LAYERS + 3 * LAYERS
     assert beside.token_layers(LAYERS) == 9 * LAYERS + 2 * LAYERS + 3 * 1
 
 
 def test_a_shared_prefix_is_computed_once():
     found = [make_prompt(length, (5,), (6,)) for length in (10, 12, 11, 10)]
-    copies = [Copy((Edit("patch", "resid_post", layer, '"last"', 1.0, "v"),)) for layer in range(LAYERS)]
+    copies = [Counterfactual((Edit("patch", "resid_post", layer, '"last"', 1.0, "v"),)) for layer in range(LAYERS)]
     apart = lay_out(found, [-1] * 4, copies, "packed").computed_tokens
     shared = lay_out(found, [-1] * 4, copies, "packed", prefix=8, together=4).computed_tokens
     assert shared == apart - 3 * 8
@@ -223,7 +225,9 @@ def test_a_shared_prefix_is_computed_once():
 def test_targets_of_one_token_share_a_copy():
     prompt = make_prompt(8, (5,), (6,))
     edit = Edit("patch", "resid_post", 1, '"last"', 1.0, "v")
-    layout = lay_out([prompt], [-1], [Copy((edit,)), Copy((edit,), "B"), Copy(target="B")], "packed")
+    layout = lay_out(
+        [prompt], [-1], [Counterfactual((edit,)), Counterfactual((edit,), "B"), Counterfactual(target="B")], "packed"
+    )
     assert layout.computed_tokens == 8 + 1
     assert [read.target for read in layout.reads] == [5, 6, 6]
 
@@ -234,7 +238,7 @@ def test_integer_positions_outside_the_prompt_name_nothing():
     assert positions_of(prompt, "4", 4) == positions_of(prompt, "-5", 4) == ()
 
 
-def group_of(found: list[Prompt], wanted: list[Copy], prefix: int = 0) -> Group:
+def group_of(found: list[Prompt], wanted: list[Counterfactual], prefix: int = 0) -> Group:
     return Group("g", "A", 0, 0, tuple(found), (-1,) * len(found), tuple(wanted), 0, (), ("accuracy",), prefix=prefix)
 
 

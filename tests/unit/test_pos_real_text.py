@@ -12,13 +12,13 @@ import pytest
 from conllu import parse
 from ruamel.yaml import YAML
 
-from interventions.errors import TaskError
-from interventions.report.task_counts import task_counts
-from interventions.spec.sections import TasksSection
-from tasks.pos import GENERATED, REAL_TEXT
-from tasks.resolve import build_family
-from tasks.sentences import CONTRACTED, LACKING, REPEATED, TAGS, TOO_LONG, shipped, shipped_lines
-from tasks.treebank import read_conllu, read_dataset
+from patchboard.errors import TaskError
+from patchboard.report.task_counts import task_counts
+from patchboard.spec.sections import TasksSection
+from patchboard.tasks.pos import GENERATED, REAL_TEXT
+from patchboard.tasks.resolve import build_family
+from patchboard.tasks.sentences import CONTRACTED, LACKING, REPEATED, TAGS, TOO_LONG, shipped, shipped_lines
+from patchboard.tasks.treebank import read_conllu, read_dataset
 from tests.contract import tiny
 
 EWT = Path(__file__).parents[3] / "shared" / "data" / "ud_english_ewt" / "en_ewt-ud-dev.conllu"

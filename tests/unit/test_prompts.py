@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from interventions.embedded.tokenizer import build
-from interventions.spec.sections import TemplateSection
-from tasks.base import Item
-from tasks.bitwise import Bitwise
-from tasks.prompts import Prompter, show_tokens
-from tasks.sets import Halves
+from patchboard.embedded.tokenizer import build
+from patchboard.spec.sections import TemplateSection
+from patchboard.tasks.base import Item
+from patchboard.tasks.bitwise import Bitwise
+from patchboard.tasks.prompts import Prompter, show_tokens
+from patchboard.tasks.sets import Halves
 from tests.models import byte_level_tokenizer
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from interventions.embedded.tokenizer import build
-from interventions.engine.load import load_weights, open_model
-from interventions.engine.parameters import counted
-from interventions.errors import ModelError
-from interventions.spec.sections import ModelSection
+from patchboard.embedded.tokenizer import build
+from patchboard.engine.load import load_weights, open_model
+from patchboard.engine.parameters import counted
+from patchboard.errors import ModelError
+from patchboard.spec.sections import ModelSection
 from tests.contract.tiny import manifest_of, one_error, run, tiny_tree
 from tests.models import random_model
 
@@ -46,7 +46,7 @@ def test_a_checkpoint_that_is_quantised_already(llama_folder, tmp_path):
 
 @pytest.mark.parametrize("field", [{"quantization": "8bit"}, {"adapter": "org/lora"}])
 def test_not_on_a_server(field, llama_folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("interventions.engine.adapter.notes", lambda section: ())
+    monkeypatch.setattr("patchboard.engine.adapter.notes", lambda section: ())
     tree = tiny_tree(llama_folder)
     tree["model"] |= field
     assert run(tree, tmp_path / "out", "--remote", "http://127.0.0.1:9") == 2

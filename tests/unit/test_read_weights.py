@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from interventions.engine.load import load_weights
-from interventions.errors import ModelError
-from interventions.spec.sections import ModelSection
+from patchboard.engine.load import load_weights
+from patchboard.errors import ModelError
+from patchboard.spec.sections import ModelSection
 from tests.models import SIZES, random_model
 
 Weights = dict[str, torch.Tensor]

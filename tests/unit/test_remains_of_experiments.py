@@ -8,10 +8,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from interventions.errors import RunFolderError
-from interventions.lab.language import EXAMINED
-from interventions.store.folder import check_free, open_run
-from interventions.store.remains import remove_left
+from patchboard.errors import RunFolderError
+from patchboard.lab.language import EXAMINED
+from patchboard.store.folder import check_free, open_run
+from patchboard.store.integrity import remove_left
 
 TABLE = pl.DataFrame({"task": ["AND"], "cd": [0.5]})
 

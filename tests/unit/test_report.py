@@ -11,13 +11,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from interventions.errors import RunFolderError
-from interventions.report import write_report
-from interventions.report.effect_figures import effect_figures
-from interventions.report.run_files import read_run
-from interventions.report.style import styled
-from interventions.report.tables import controls_there, print_run, report_lines
-from interventions.report.task_figures import task_figures
+from patchboard.errors import RunFolderError
+from patchboard.report import write_report
+from patchboard.report.effect_figures import effect_figures
+from patchboard.report.run_files import read_run
+from patchboard.report.style import styled
+from patchboard.report.tables import controls_there, print_run, report_lines
+from patchboard.report.task_figures import task_figures
 from tests.unit import synthetic_run
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from interventions.report.described import describe_interventions
-from interventions.report.numbers import place_label, place_words
+from patchboard.report.described import describe_interventions
+from patchboard.report.numbers import place_label, place_words
 from tests.unit import synthetic_run
 
 

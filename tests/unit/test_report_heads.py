@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Rectangle
 
-from interventions.report import write_report
-from interventions.report.described import describe
-from interventions.report.effect_figures import conversion_figures, effect_figures
-from interventions.report.findings import caveats, findings
-from interventions.report.head_figures import head_figures
-from interventions.report.heads import TOP, of_heads, top_heads, without_heads
-from interventions.report.numbers import place_label
-from interventions.report.run_files import Run, read_run
-from interventions.report.style import styled
-from interventions.report.tables import print_run, summary_table
-from interventions.report.task_figures import task_figures
-from interventions.store.schema import OUTCOMES
+from patchboard.report import write_report
+from patchboard.report.described import describe
+from patchboard.report.effect_figures import conversion_figures, effect_figures
+from patchboard.report.findings import caveats, findings
+from patchboard.report.head_figures import head_figures
+from patchboard.report.heads import TOP, of_heads, top_heads, without_heads
+from patchboard.report.numbers import place_label
+from patchboard.report.run_files import Run, read_run
+from patchboard.report.style import styled
+from patchboard.report.tables import print_run, summary_table
+from patchboard.report.task_figures import task_figures
+from patchboard.store.schema import OUTCOMES
 from tests.unit import synthetic_run
 
 LAYERS, HEADS = 5, 4

@@ -8,11 +8,11 @@ import polars as pl
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from interventions.report.drawing import MOST_LINES, fold
-from interventions.report.effect_figures import conversion_figures, effect_figures
-from interventions.report.run_files import read_run
-from interventions.report.style import styled
-from interventions.report.task_figures import task_figures
+from patchboard.report.drawing import MOST_LINES, fold
+from patchboard.report.effect_figures import conversion_figures, effect_figures
+from patchboard.report.run_files import read_run
+from patchboard.report.style import styled
+from patchboard.report.task_figures import task_figures
 from tests.unit import synthetic_run
 
 LONG = (

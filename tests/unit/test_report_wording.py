@@ -2,10 +2,10 @@
 
 import pytest
 
-from interventions.report.described import describe, describe_interventions
-from interventions.report.findings import findings
-from interventions.report.numbers import fraction, listed, plain, signed, spans, with_interval
-from interventions.report.run_files import setting_label
+from patchboard.report.described import describe, describe_interventions
+from patchboard.report.findings import findings
+from patchboard.report.numbers import fraction, listed, plain, signed, spans, with_interval
+from patchboard.report.run_files import setting_label
 from tests.unit import synthetic_run
 
 

@@ -10,21 +10,22 @@ import polars as pl
 import pytest
 import torch
 
-from interventions.embedded.tokenizer import build
-from interventions.emit.select import Asked, choose
-from interventions.engine.steps import all_right
-from interventions.errors import SpecError, TaskError
-from interventions.measure import portions as portions_module
-from interventions.measure.portions import portions
-from interventions.plan.build import _foils, _OpenGroup
-from interventions.plan.cells import Edit
-from interventions.plan.model import Copy, Group, Use
-from interventions.spec.sections import TasksSection, TemplateSection
-from tasks.base import Item
-from tasks.base import distinct as one_an_input
-from tasks.prompts import Prompter, show_tokens
-from tasks.resolve import build_family
-from tasks.right_answers import Answer, distinct
+from patchboard.embedded.tokenizer import build
+from patchboard.emit.select import Asked, choose
+from patchboard.engine.steps import all_right
+from patchboard.errors import SpecError, TaskError
+from patchboard.measure import portions as portions_module
+from patchboard.measure.portions import portions
+from patchboard.plan.build import _foils, _OpenGroup
+from patchboard.plan.cells import Edit
+from patchboard.plan.model import Counterfactual, Group, ScoredCell
+from patchboard.spec.sections import TasksSection, TemplateSection
+from patchboard.tasks.base import Item
+from patchboard.tasks.base import distinct as one_an_input
+from patchboard.tasks.prompt import Answer
+from patchboard.tasks.prompts import Prompter, show_tokens
+from patchboard.tasks.resolve import build_family
+from patchboard.tasks.right_answers import distinct
 
 
 def ids_of(text: str) -> tuple[int, ...]:
@@ -59,11 +60,11 @@ def test_scores_of_further_answers_become_the_first_ones(monkeypatch):
             Item("boat", {"A": "found"}, {"A": ("letter",)})]  # fmt: skip
     prompts = tuple(Prompter(build(), TemplateSection()).prompts("A", [[row] for row in rows]))
     found = _OpenGroup("g", prompts, SimpleNamespace(), "A")  # pyright: ignore[reportArgumentType]
-    edited = Copy((Edit("patch", "resid_post", 1, '"last"', 1.0, "v"),))
-    assert (found.copy(Copy()), found.copy(edited)) == (0, 3) and len(found.copies) == 6
+    edited = Counterfactual((Edit("patch", "resid_post", 1, '"last"', 1.0, "v"),))
+    assert (found.copy(Counterfactual()), found.copy(edited)) == (0, 3) and len(found.copies) == 6
     cell = SimpleNamespace(converts_to="")
     metrics = ("accuracy", "logprob", "probability", "rank", "kl", "logit_difference")
-    group = Group("g", "A", 0, 0, prompts, _foils(prompts), tuple(found.copies), 0, (Use(cell, 3),), metrics)  # pyright: ignore[reportArgumentType]
+    group = Group("g", "A", 0, 0, prompts, _foils(prompts), tuple(found.copies), 0, (ScoredCell(cell, 3),), metrics)  # pyright: ignore[reportArgumentType]
     rng = np.random.default_rng(0)
     pairs = [(q, c) for q, prompt in enumerate(prompts) for c in range(6) if c % 3 < len(prompt.right())]
     pairs.remove((2, 4))  # an edit that has no token in that answer
@@ -72,7 +73,7 @@ def test_scores_of_further_answers_become_the_first_ones(monkeypatch):
     for at_once in (1 << 22, 1):
         monkeypatch.setattr(portions_module, "_VALUES_AT_ONCE", at_once)
         (portion,) = portions(group, lambda: [table])
-        assert portion.group.copies == (Copy(), edited)
+        assert portion.group.copies == (Counterfactual(), edited)
         rules = {
             "accuracy": np.max,
             "logprob": lambda v: np.log(np.exp(v).sum()),

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interventions.embedded.tokenizer import build
-from interventions.report.described import describe
-from interventions.spec.sections import TemplateSection
-from tasks.base import Item
-from tasks.prompts import Prompter
-from tasks.sets import Halves, derangement
+from patchboard.embedded.tokenizer import build
+from patchboard.report.described import describe
+from patchboard.spec.sections import TemplateSection
+from patchboard.tasks.base import Item
+from patchboard.tasks.prompts import Prompter
+from patchboard.tasks.sets import Halves, derangement
 from tests.contract.tiny import run, tiny_tree
 
 NUMBERS = [f"{i:04b}" for i in range(16)]

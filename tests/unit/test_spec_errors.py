@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interventions.errors import SpecError
-from interventions.spec import load_study, study_of
-from interventions.spec.yaml_text import dump_yaml, read_yaml
+from patchboard.errors import SpecError
+from patchboard.spec import load_study, study_of
+from patchboard.spec.yaml_text import dump_yaml, read_yaml
 from tests.unit.spec_trees import NASTY, junk, trees, untimed
 
 

@@ -9,13 +9,13 @@ import jsonschema
 import pytest
 from hypothesis import given
 
-from interventions.spec import json_schema, study_of
-from interventions.spec.yaml_text import read_yaml
+from patchboard.spec import json_schema, study_of
+from patchboard.spec.yaml_text import read_yaml
 from tests.unit.spec_trees import trees, untimed
 from tests.unit.test_spec_study import CONTRACT
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-LABORATORY = [script.stem for script in EXPERIMENTS.glob("*.py") if "interventions.lab" in script.read_text()]
+LABORATORY = [script.stem for script in EXPERIMENTS.glob("*.py") if "patchboard.lab" in script.read_text()]
 # hijack.yaml and hijack_full.yaml are of hijack.py, which has settings of its own
 SPECS = [
     file

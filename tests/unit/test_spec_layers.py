@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interventions.errors import SpecError
-from interventions.spec.layers import check_layers, layers_of_flag, parse_layers
-from interventions.spec.positions import POSITIONS, check_position_syntax
+from patchboard.errors import SpecError
+from patchboard.spec.layers import check_layers, layers_of_flag, parse_layers
+from patchboard.spec.positions import POSITIONS, check_position_syntax
 from tests.unit.spec_trees import untimed
 
 part = st.none() | st.integers(-15, 15)
@@ -117,8 +117,8 @@ def test_syntax_refuses(value: Any):
      (['--layers="3"'], "3")],
 )  # fmt: skip
 def test_the_flag_takes_every_form_of_the_spec(given: list[str], meant: Any):
-    from interventions.arguments import Parser
-    from interventions.running import add_run_flags, parsed
+    from patchboard.cli.arguments import Parser
+    from patchboard.cli.running import add_run_flags, parsed
 
     script, command = Parser(), Parser()
     script.add_argument("spec", nargs="?")

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interventions.errors import SpecError
-from interventions.spec import apply_overrides, dump_yaml, load_study, parse_overrides, study_of
-from interventions.spec.overrides import text_of_flag
+from patchboard.errors import SpecError
+from patchboard.spec import apply_overrides, dump_yaml, load_study, parse_overrides, study_of
+from patchboard.spec.overrides import text_of_flag
 from tests.unit.spec_trees import EDIT, GLOBAL, put, trees, untimed
 
 SPEC = """
@@ -158,7 +158,7 @@ def test_an_override_of_a_whole_section_may_hold_spaces():
     """argparse takes an unknown word with a space in it for a positional argument."""
     import argparse
 
-    from interventions.arguments import overrides_apart
+    from patchboard.cli.arguments import overrides_apart
 
     parser = argparse.ArgumentParser()
     run = parser.add_subparsers().add_parser("run")

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interventions.errors import SpecError
-from interventions.spec import dump_yaml, label, load_study, study_of
-from interventions.spec.paths import at_path
+from patchboard.errors import SpecError
+from patchboard.spec import dump_yaml, label, load_study, study_of
+from patchboard.spec.paths import at_path
 from tests.unit.spec_trees import put, shuffled, trees, untimed
 
 CONTRACT = """

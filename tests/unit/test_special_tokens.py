@@ -11,17 +11,17 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from interventions.cli import main
-from interventions.embedded.tokenizer import build
-from interventions.errors import ModelError, SpecError
-from interventions.plan.build import build_plans
-from interventions.plan.facts import ModelFacts
-from interventions.spec import study_of
-from interventions.spec.sections import TemplateSection
-from tasks.base import Item
-from tasks.encode import SPEC, TEXT, TOKENIZER, Encoder, Frame
-from tasks.frames import described, in_words, remarks
-from tasks.prompts import Prompter
+from patchboard.commands.main import main
+from patchboard.embedded.tokenizer import build
+from patchboard.errors import ModelError, SpecError
+from patchboard.plan.build import build_plans
+from patchboard.plan.facts import ModelFacts
+from patchboard.spec import study_of
+from patchboard.spec.sections import TemplateSection
+from patchboard.tasks.base import Item
+from patchboard.tasks.encode import SPEC, TEXT, TOKENIZER, Encoder, Frame
+from patchboard.tasks.frames import described, in_words, remarks
+from patchboard.tasks.prompts import Prompter
 from tests.contract.tiny import manifest_of, one_error, run, tiny_tree, write
 
 ROWS = [

@@ -8,27 +8,27 @@ import numpy as np
 import polars as pl
 import pytest
 
-from interventions.engine.load import open_model
-from interventions.errors import ModelError
-from interventions.measure import blocks as blocks_module
-from interventions.measure import outcomes as outcomes_module
-from interventions.measure import portions as portions_module
-from interventions.measure import scan, statistics
-from interventions.measure.effects import curves, effects
-from interventions.measure.outcomes import outcome_rows, outcome_schema, scored_metrics
-from interventions.measure.portions import portions
-from interventions.measure.scan import scanned
-from interventions.measure.statistics import Bootstrap
-from interventions.measure.summary import summarise
-from interventions.measure.trust import Checks
-from interventions.plan.build import build_plans
-from interventions.plan.cells import OWN_STATE
-from interventions.plan.model import Group
-from interventions.spec import study_of
-from interventions.store import tables
-from interventions.store.schema import OUTCOMES
-from interventions.store.states import StateFile
-from interventions.store.tables import growing_table
+from patchboard.engine.load import open_model
+from patchboard.errors import ModelError
+from patchboard.measure import blocks as blocks_module
+from patchboard.measure import outcomes as outcomes_module
+from patchboard.measure import portions as portions_module
+from patchboard.measure import scan, statistics
+from patchboard.measure.effects import curves, effects
+from patchboard.measure.outcomes import outcome_rows, outcome_schema, scored_metrics
+from patchboard.measure.portions import portions
+from patchboard.measure.scan import scanned
+from patchboard.measure.self_checks import Checks
+from patchboard.measure.statistics import Bootstrap
+from patchboard.measure.summary import summarise
+from patchboard.plan.build import build_plans
+from patchboard.plan.cells import OWN_STATE
+from patchboard.plan.model import Group
+from patchboard.spec import study_of
+from patchboard.store import tables
+from patchboard.store.schema import OUTCOMES
+from patchboard.store.states import StateFile
+from patchboard.store.tables import growing_table
 from tests.conftest import small_tree_of
 from tests.unit import synthetic_run
 

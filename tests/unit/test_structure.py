@@ -4,49 +4,38 @@ from __future__ import annotations
 
 import ast
 import builtins
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+FOLDERS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"]
+"""Package -> folder of the repository."""
 
 ORDER = (
-    ("interventions.errors", "interventions.shapes", "interventions.registry", "interventions.user_paths"),
-    ("interventions.arguments",),
-    ("interventions.hub",),
-    ("interventions.spec",),
-    ("tasks",),
-    ("interventions.ops",),
-    ("interventions.vectors",),
-    ("interventions.plan",),
-    ("interventions.engine",),
-    ("interventions.store.schema",),
-    ("interventions.measure",),
-    ("interventions.store",),
-    ("interventions.report",),
-    ("interventions.track",),
-    ("interventions.state",),
-    (
-        "interventions.check",
-        "interventions.check_model",
-        "interventions.passes",
-        "interventions.results",
-        "interventions.decoded",
-    ),
-    ("interventions.lab",),
-    ("interventions.local_run",),
-    ("interventions.remote_parts", "interventions.remote_run", "interventions.remote_cost", "interventions.run"),
-    ("interventions.running",),
-    ("interventions.lab.language.heads",),  # makes a second run
-    ("interventions.lab.finetune.run", "interventions.lab.finetune.plan"),  # runs the library on what it trained
-    ("interventions.lab.language.command",),  # a command line, which calls the run
-    ("interventions.lab.language.scaling_command",),
-    ("interventions.sweep",),
-    ("interventions.recipes", "interventions.listing", "interventions.validate", "interventions.emit"),
-    ("interventions.commands", "interventions.cli"),
+    ("patchboard.errors", "patchboard.registry", "patchboard.user_paths"),
+    ("patchboard.cli.arguments",),
+    ("patchboard.hub",),
+    ("patchboard.spec",),
+    ("patchboard.tasks",),
+    ("patchboard.ops", "patchboard.metrics"),
+    ("patchboard.vectors",),
+    ("patchboard.plan",),
+    ("patchboard.engine",),
+    ("patchboard.store",),
+    ("patchboard.measure",),
+    ("patchboard.report",),
+    ("patchboard.track",),
+    ("patchboard.execution",),
+    ("patchboard.cli",),
+    ("patchboard.lab",),
+    ("patchboard.sweep",),
+    ("patchboard.recipes", "patchboard.emit"),
+    ("patchboard.commands", "patchboard.__main__"),
+    ("patchboard.experiments",),
 )
-"""Each module may import from its own entry and from those before it (DESIGN, section 1; the schema is
-plain data and comes before what fills it)."""
+"""Each module may import from its own entry and from those before it."""
 
-LIGHT = ("interventions.errors", "interventions.registry", "interventions.spec", "tasks", "interventions.check")
+LIGHT = ("patchboard.errors", "patchboard.registry", "patchboard.spec", "tasks", "patchboard.plan.validate")
 """What `patchboard validate` needs: none of it may import torch at its top."""
 HEAVY = ("torch", "transformers", "nnsight", "sklearn", "matplotlib", "datasets", "wandb", "optuna")
 
@@ -62,11 +51,12 @@ def rank_of(module: str) -> int | None:
 
 
 def modules() -> list[tuple[str, ast.Module]]:
-    files = [*ROOT.glob("interventions/**/*.py"), *ROOT.glob("tasks/**/*.py")]
     return [
-        (".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), ast.parse(file.read_text()))
-        for file in files
-    ]
+        (".".join((package, *file.relative_to(ROOT / folder).with_suffix("").parts)).removesuffix(".__init__"),
+         ast.parse(file.read_text()))
+        for package, folder in FOLDERS.items()
+        for file in (ROOT / folder).glob("**/*.py")
+    ]  # fmt: skip
 
 
 def imports_of(tree: ast.AST) -> set[str]:
@@ -97,13 +87,13 @@ def test_imports_point_one_way():
 
 
 def test_the_import_test_sees_a_violation():
-    assert violations("interventions.ops.patch", ast.parse("from interventions.engine.local import LocalEngine"))
-    assert violations("tasks.base", ast.parse("def f():\n    import interventions.cli"))
+    assert violations("patchboard.ops.patch", ast.parse("from patchboard.engine.local import LocalEngine"))
+    assert violations("patchboard.tasks.base", ast.parse("def f():\n    import patchboard.cli.guard"))
 
 
 def test_every_module_has_a_place_in_the_order():
     unplaced = [n for n, _ in modules() if rank_of(n) is None]
-    assert sorted(n for n in unplaced if not n.startswith("interventions.embedded")) == ["interventions"]
+    assert sorted(n for n in unplaced if not n.startswith("patchboard.embedded")) == ["patchboard"]
 
 
 def top_level_imports(tree: ast.Module) -> set[str]:

@@ -6,11 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interventions.lab.synthetic.baselines import baseline_errors, posterior
-from interventions.lab.synthetic.batches import Batches
-from interventions.lab.synthetic.settings import BaselinesSection
-from interventions.plan.suffix import positions_of
-from tasks.linear_regression import Mixture, Regression, Sequences, Table, token_inputs
+from patchboard.lab.synthetic.baselines import baseline_errors, posterior
+from patchboard.lab.synthetic.batches import Batches
+from patchboard.lab.synthetic.settings import BaselinesSection
+from patchboard.plan.suffix import positions_of
+from patchboard.tasks.linear_regression import Mixture, Regression, Sequences, Table, token_inputs
 
 DISJOINT = Mixture(4, 6, 0.0, (Regression("a", (0, 1)), Regression("b", (2, 3))))
 KINDS = Mixture(

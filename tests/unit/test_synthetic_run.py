@@ -12,16 +12,16 @@ import polars as pl
 import pytest
 import torch
 
-from interventions.errors import EngineError, RunFolderError, SpecError
-from interventions.lab.settings import load_settings
-from interventions.lab.synthetic.examined import Examiner
-from interventions.lab.synthetic.model import build_model
-from interventions.lab.synthetic.planned import drawn_for, planned
-from interventions.lab.synthetic.run import run
-from interventions.lab.synthetic.settings import Settings, study_in
-from interventions.lab.synthetic.training import Trainer, rate_at, tasks_at
-from interventions.measure.statistics import Bootstrap
-from tasks.linear_regression import token_inputs
+from patchboard.errors import EngineError, RunFolderError, SpecError
+from patchboard.lab.settings import load_settings
+from patchboard.lab.synthetic.examined import Examiner
+from patchboard.lab.synthetic.model import build_model
+from patchboard.lab.synthetic.planned import drawn_for, planned
+from patchboard.lab.synthetic.run import run
+from patchboard.lab.synthetic.settings import Settings, study_in
+from patchboard.lab.synthetic.training import Trainer, rate_at, tasks_at
+from patchboard.measure.statistics import Bootstrap
+from patchboard.tasks.linear_regression import token_inputs
 from tests.scripts import ran
 
 ROOT = Path(__file__).parents[2]
@@ -98,9 +98,9 @@ def test_a_killed_run_resumes_to_the_same_tables(file, finished, tmp_path):
 import os, sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
-from interventions.lab.settings import load_settings
-from interventions.lab.synthetic.run import run
-from interventions.lab.synthetic.settings import Settings
+from patchboard.lab.settings import load_settings
+from patchboard.lab.synthetic.run import run
+from patchboard.lab.synthetic.settings import Settings
 def tick(phase, done, of):
     if phase == "training" and done == 80:
         os.kill(os.getpid(), 9)

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interventions.errors import SpecError, TaskError
-from interventions.spec.sections import TasksSection
-from tasks.base import NULL
-from tasks.pairs import Pairs
-from tasks.resolve import build_family
+from patchboard.errors import SpecError, TaskError
+from patchboard.spec.sections import TasksSection
+from patchboard.tasks.base import NULL
+from patchboard.tasks.pairs import Pairs
+from patchboard.tasks.resolve import build_family
 
 ICL = Path(__file__).parents[3] / "shared" / "data" / "icl_pairs"
 

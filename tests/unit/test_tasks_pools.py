@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interventions.errors import TaskError
-from interventions.spec.sections import TasksSection
-from tasks import grammar
-from tasks.base import FAMILIES, NULL, Item, draw, normal_form, split_pool
-from tasks.resolve import build_family
-from tasks.sentences import REPEATED, Corpus, Sentence, shipped
-from tasks.sets import Halves
+from patchboard.errors import TaskError
+from patchboard.spec.sections import TasksSection
+from patchboard.tasks import grammar
+from patchboard.tasks.base import FAMILIES, NULL, Item, draw, normal_form, split_pool
+from patchboard.tasks.resolve import build_family
+from patchboard.tasks.sentences import REPEATED, Corpus, Sentence, shipped
+from patchboard.tasks.sets import Halves
 
 CONLLU_FORM = "She saw often a small cat under it".split()
 CONLLU_TAGS = "PRON VERB ADV DET ADJ NOUN ADP PRON".split()

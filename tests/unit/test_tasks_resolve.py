@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from interventions.errors import PatchboardError, SpecError, TaskError
-from interventions.spec.sections import TasksSection
-from tasks.resolve import build_family
-from tasks.sentences import TAGS
+from patchboard.errors import PatchboardError, SpecError, TaskError
+from patchboard.spec.sections import TasksSection
+from patchboard.tasks.resolve import build_family
+from patchboard.tasks.sentences import TAGS
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,8 @@ def test_the_source_of_sentences_follows_the_model_unless_given(embedded, fields
 def test_resolving_a_section_imports_no_heavy_library():
     code = """
 import sys
-from interventions.spec.sections import TasksSection
-from tasks.resolve import build_family
+from patchboard.spec.sections import TasksSection
+from patchboard.tasks.resolve import build_family
 build_family(TasksSection(family="pos"), embedded=False).pool(0)
 build_family(TasksSection(family="pos", dataset={"name": "a", "words": "w", "tags": "t"}), embedded=False)
 heavy = {"torch", "transformers", "datasets", "sklearn", "scipy"} & set(sys.modules)

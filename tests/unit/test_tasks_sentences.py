@@ -7,7 +7,7 @@ from itertools import combinations
 
 import pytest
 
-from tasks.sentences import OTHER, TAGS, Corpus, Sentence, Word, shipped, shipped_lines, tag_of
+from patchboard.tasks.sentences import OTHER, TAGS, Corpus, Sentence, Word, shipped, shipped_lines, tag_of
 
 LINES = list(shipped_lines())
 KNOWN = {"NOUN", "ADJ", "VERB", "ADV", "ADP", "PRON", "DET", "AUX", "SCONJ", "CCONJ", "PART", "NUM", "PUNCT"}

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interventions.errors import SpecError, TaskError
-from interventions.spec.sections import TasksSection
-from tasks.resolve import build_family
-from tasks.sentences import TAGS, tag_of
-from tasks.treebank import read_conllu, read_dataset
-from tasks.written import as_written
+from patchboard.errors import SpecError, TaskError
+from patchboard.spec.sections import TasksSection
+from patchboard.tasks.resolve import build_family
+from patchboard.tasks.sentences import TAGS, tag_of
+from patchboard.tasks.treebank import read_conllu, read_dataset
+from patchboard.tasks.written import as_written
 
 EWT = Path(__file__).parents[3] / "shared" / "data" / "ud_english_ewt" / "en_ewt-ud-dev.conllu"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from interventions.cli import main
+from patchboard.commands.main import main
 from tests.contract.tiny import manifest_of, one_error, run, tiny_tree, write
 from tests.scripts import ran
 
@@ -112,8 +112,8 @@ def test_every_script_knows_the_flag(script):
 
 
 def test_a_data_sets_own_script_is_not_run(tmp_path, monkeypatch):
-    from interventions.errors import TaskError
-    from tasks.treebank import read_dataset
+    from patchboard.errors import TaskError
+    from patchboard.tasks.treebank import read_dataset
 
     monkeypatch.setenv("RAN", str(tmp_path / "ran"))
     (tmp_path / "data").mkdir()

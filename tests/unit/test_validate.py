@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from interventions.cli import main
-from interventions.errors import SpecError
-from interventions.lab.finetune.settings import Settings as Finetune
-from interventions.lab.hijack.settings import Hijack
-from interventions.lab.settings import load_settings
-from interventions.lab.synthetic.settings import Settings as Synthetic
-from interventions.spec.load import load_study
-from interventions.sweep.file import load_sweep
+from patchboard.commands.main import main
+from patchboard.errors import SpecError
+from patchboard.lab.finetune.settings import Settings as Finetune
+from patchboard.lab.hijack.settings import Hijack
+from patchboard.lab.settings import load_settings
+from patchboard.lab.synthetic.settings import Settings as Synthetic
+from patchboard.spec.load import load_study
+from patchboard.sweep.file import load_sweep
 from tests.conftest import ROOT
 
 SHIPPED = sorted(

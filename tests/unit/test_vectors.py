@@ -4,13 +4,13 @@ import pytest
 import torch
 from concept_erasure import LeaceFitter
 
-from interventions.ops import OPS
-from interventions.store.vectors import load_vectors, save_vectors
-from interventions.vectors.base import Place, Recipe
-from interventions.vectors.make import make
-from interventions.vectors.statistics import PlaceStatistics
-from interventions.vectors.subspace import leace_subspace
-from tasks.base import NULL
+from patchboard.ops import OPS
+from patchboard.store.vectors import load_vectors, save_vectors
+from patchboard.tasks.base import NULL
+from patchboard.vectors.base import Place, Recipe
+from patchboard.vectors.make import make
+from patchboard.vectors.statistics import PlaceStatistics
+from patchboard.vectors.subspace import leace_subspace
 
 PLACE, WIDTH, LAYERS = Place("resid_post", '"last"'), 10, (2, 5)
 LABELS = ("A", "B", "C", NULL)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 import zstandard
 
-from interventions.engine.ndif.jobs import Job, slots_of
-from interventions.engine.served import whitened
+from patchboard.engine.job_body import whitened
+from patchboard.engine.ndif.jobs import Job, slots_of
 
 
 class BadAnswer(Exception):

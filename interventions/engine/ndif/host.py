@@ -23,7 +23,7 @@ class Trouble(Exception):
     """An exchange that failed in a way which may pass: refused, silent, cut off, 5xx, or unreadable."""
 
 
-class Refusal(Exception):
+class HostRefusal(Exception):
     """The host's considered No (4xx): asking again gives the same."""
 
     def __init__(self, status: int, detail: str):
@@ -38,11 +38,11 @@ class Host:
         self.url, self.key, self.patience = url.rstrip("/"), key, patience
 
     def get_json(self, path: str, seconds: float = 15.0) -> Any:
-        """A small answer, asked for often enough within the patience. Raises Trouble or Refusal."""
+        """A small answer, asked for often enough within the patience. Raises Trouble or HostRefusal."""
         return _parsed(self._exchange("GET", f"{self.url}{path}", min(seconds, self.patience / 3)))
 
     def post(self, metadata: str, blob: bytes) -> Any:
-        """Send one request; returns the host's first answer. Raises Trouble or Refusal."""
+        """Send one request; returns the host's first answer. Raises Trouble or HostRefusal."""
         seconds = 30.0 + len(blob) / 100_000  # on a line of 1 Mbit/s
         return _parsed(
             self._exchange(
@@ -52,7 +52,7 @@ class Host:
         )  # fmt: skip
 
     def download(self, url: str, seconds: float = 300.0) -> bytes:
-        """A result, whole. Raises Trouble or Refusal."""
+        """A result, whole. Raises Trouble or HostRefusal."""
         return self._exchange("GET", url if "://" in url else f"{self.url}{url}", seconds, ours=False)
 
     def _exchange(self, method: str, url: str, seconds: float, ours: bool = True, **content: Any) -> bytes:
@@ -71,7 +71,7 @@ class Host:
                     if time.monotonic() > end:
                         raise Trouble(f"no whole answer within {limit:.2g} s")
         except httpx.InvalidURL as error:
-            raise Refusal(400, f"'{url}' is no URL") from error
+            raise HostRefusal(400, f"'{url}' is no URL") from error
         except httpx.TimeoutException as error:
             raise Trouble(f"no answer within {limit:.2g} s") from error
         except httpx.ConnectError as error:
@@ -81,7 +81,7 @@ class Host:
         if response.status_code >= 500 or response.status_code in (408, 429):
             raise Trouble(f"answers {response.status_code} ({_detail(bytes(body))})")
         if response.status_code >= 400:
-            raise Refusal(response.status_code, _detail(bytes(body)))
+            raise HostRefusal(response.status_code, _detail(bytes(body)))
         return bytes(body)
 
     def _headers(self) -> dict[str, str]:

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from interventions.engine.batch import make_batch, put
-from interventions.engine.batches import decoding_batches, fit_batches
-from interventions.engine.local import wiring_of
-from interventions.engine.ndif.structures import of_own_task, structures_of
-from interventions.engine.record import Record, fields_of, sealed
-from interventions.plan.cost import pack_sizes
-from interventions.plan.layout import answer_starts
-from interventions.plan.model import Decoding, Fit, Group, ModelPlan, Pack
-from interventions.plan.packs import Budget, halved
-from interventions.vectors.base import Recipe
+from patchboard.engine.batch import make_batch, put
+from patchboard.engine.batches import decoding_batches, fit_batches
+from patchboard.engine.local import wiring_of
+from patchboard.engine.ndif.structures import of_own_task, structures_of
+from patchboard.engine.record import Record, fields_of, sealed
+from patchboard.plan.cost import pack_sizes
+from patchboard.plan.layout import answer_starts
+from patchboard.plan.model import Decoding, Fit, Group, ModelPlan, Pack
+from patchboard.plan.packs import Budget, halved
+from patchboard.vectors.base import Recipe
 
 STATE_BYTES = 1 << 30
 """Of states that one decoding job holds on the server, float32; their layers are split over jobs beyond it."""
@@ -172,7 +172,7 @@ def slots_of(job: Job) -> dict[tuple[str, int], int]:
 
 
 def job_data(plan: ModelPlan, job: Job, config: Any, sizes: Sizes, bring_vectors: bool = False) -> dict[str, Any]:
-    """What ``served.carried_out`` is given: plain data, small integers, a few strengths. config: the model's."""
+    """What ``served.answer_job`` is given: plain data, small integers, a few strengths. config: the model's."""
     wiring = wiring_of(config, torch.float32)  # the dtype is looked up over there
     recipes = recipes_of(plan, job.packs)
     slots = slots_of(job)

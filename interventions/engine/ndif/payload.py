@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from interventions.engine.local import import_nnsight
-from interventions.engine.parameters import counted
-from interventions.engine.served import carried_out
-from interventions.engine.trust import code_is_trusted
-from interventions.errors import ModelError
-from interventions.hub import downloaded
-from interventions.ops import OPS
-from interventions.spec.sections import ModelSection
+from patchboard.engine.job_body import answer_job
+from patchboard.engine.local import import_nnsight
+from patchboard.engine.parameters import counted
+from patchboard.engine.trust import code_is_trusted
+from patchboard.errors import ModelError
+from patchboard.hub import downloaded
+from patchboard.ops import OPS
+from patchboard.spec.sections import ModelSection
 
 
 class Shell:
@@ -22,8 +22,7 @@ class Shell:
 
     def __init__(self, section: ModelSection, tokenizer: Any):
         nnsight = import_nnsight()
-        nnsight.register("interventions")  # by value, installed or not: the server has none of it
-        nnsight.register("tasks")
+        nnsight.register("patchboard")  # by value, installed or not: the server has none of it
         try:
             self.model = downloaded(
                 lambda: nnsight.TransformersModel(
@@ -58,10 +57,10 @@ class Shell:
         return self.model._remoteable_get_env()
 
     def payload(self, job: dict[str, Any], tools: dict[str, Any]) -> bytes:
-        """The compressed request body of ``carried_out(model, job, tools)`` as a session on the server."""
+        """The compressed request body of ``answer_job(model, job, tools)`` as a session on the server."""
         model, backend = self.model, _Captured()
         with model.session(backend=backend):
-            answer = carried_out(model, job, tools)
+            answer = answer_job(model, job, tools)
             answer.save()  # pyright: ignore[reportAttributeAccessIssue]  # nnsight's, on every object
         return backend.blob
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
-from interventions.engine.ndif.host import Host, Refusal, Trouble
-from interventions.errors import ModelError, RemoteRunError, SpecError
-from interventions.spec.sections import ModelSection
+from patchboard.engine.ndif.host import Host, HostRefusal, Trouble
+from patchboard.errors import ModelError, RemoteRunError, SpecError
+from patchboard.spec.sections import ModelSection
 
 NDIF = "https://api.ndif.us"
 _KEY_PAGE = "https://login.ndif.us"
@@ -34,7 +34,7 @@ def host_of(asked: str, patience: float) -> Host:
 
     The key is NDIF_API_KEY, or what `nnsight login` has stored. One's own server may need none.
     """
-    from interventions.engine.local import import_nnsight
+    from patchboard.engine.local import import_nnsight
 
     import_nnsight()
     from nnsight.schema.config import CONFIG
@@ -72,7 +72,7 @@ def _deployments(host: Host) -> list[dict[str, Any]]:
         status = host.get_json("/status")
     except Trouble as error:
         raise RemoteRunError(host.url, str(error), "check the address and the network, then the same command") from None
-    except Refusal as error:
+    except HostRefusal as error:
         if error.status in (401, 403):
             raise _refused_key(host, error) from None
         raise RemoteRunError(host.url, f"answers {error}", "is this an NDIF host? see docs/remote.md") from None
@@ -82,7 +82,7 @@ def _deployments(host: Host) -> list[dict[str, Any]]:
     return [{"repo_id": name, **entry} for name, entry in found.items() if isinstance(entry, dict)]
 
 
-def _refused_key(host: Host, error: Refusal) -> SpecError:
+def _refused_key(host: Host, error: HostRefusal) -> SpecError:
     return SpecError("NDIF_API_KEY", f"{host.url} refuses it ({error.detail})", f"get a key at {_KEY_PAGE}")
 
 
@@ -113,7 +113,7 @@ def _versions(host: Host) -> dict[str, str]:
     """The host's python and packages; empty where it does not tell."""
     try:
         found = host.get_json("/env")
-    except (Trouble, Refusal):
+    except (Trouble, HostRefusal):
         return {}
     packages = found.get("packages", {}) if isinstance(found, dict) else {}
     kept = {name: str(packages[name]) for name in ("nnsight", "torch", "transformers") if name in packages}

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from interventions.engine.local import pack_layout
-from interventions.plan.layout import Layout, answer_starts
-from interventions.plan.model import Group, Pack
-from interventions.plan.packing import lay_out
-from interventions.plan.suffix import shape_of
+from patchboard.engine.local import pack_layout
+from patchboard.plan.layout import Layout, answer_starts
+from patchboard.plan.model import Group, Pack
+from patchboard.plan.packing import lay_out
+from patchboard.plan.suffix import shape_of
 
 Packs = Sequence[tuple[Group, Pack]]
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from interventions.engine.memory import is_out_of_memory_text
-from interventions.engine.ndif.answers import BadAnswer
-from interventions.engine.ndif.host import Host, Refusal, Trouble
-from interventions.engine.ndif.jobs import Job
-from interventions.errors import PatchboardError, RemoteRunError, SpecError
+from patchboard.engine.memory import is_out_of_memory_text
+from patchboard.engine.ndif.answers import BadAnswer
+from patchboard.engine.ndif.host import Host, HostRefusal, Trouble
+from patchboard.engine.ndif.jobs import Job
+from patchboard.errors import PatchboardError, RemoteRunError, SpecError
 
 _WINDOW = 2
 """Jobs under way at once: the host always has the next one, and no queue is filled with ours."""
@@ -41,7 +41,7 @@ class OutOfMemory(Exception):
 
 
 @dataclass
-class _Flight:
+class _JobInFlight:
     """One job under way."""
 
     job: Job
@@ -55,7 +55,7 @@ class _Flight:
 
 
 @dataclass
-class Courier:
+class JobClient:
     """Brings jobs to a host and their answers home.
 
     payload: a job's request body. take: given a job, its answer's bytes, and facts on its way; raises BadAnswer.
@@ -78,7 +78,7 @@ class Courier:
 
         Raises RemoteRunError where that cannot be, SpecError where the key is refused, OutOfMemory.
         """
-        waiting, flights = deque(jobs), list[_Flight]()
+        waiting, flights = deque(jobs), list[_JobInFlight]()
         pause = 0.05
         while waiting or flights:
             while waiting and len(flights) < _WINDOW:
@@ -93,16 +93,16 @@ class Courier:
                 time.sleep(pause)
                 pause = min(pause * 1.5, 3.0)
 
-    def _started(self, job: Job) -> _Flight:
+    def _started(self, job: Job) -> _JobInFlight:
         known = self.ledger.id_of(job.key)
         if known is not None:
             self._say(job, f"sent earlier as {known[:8]}, asking for it")
             return self._flight(job, known)
         return self._flight(job, self._sent(job))
 
-    def _flight(self, job: Job, id: str, times: int = 1) -> _Flight:
+    def _flight(self, job: Job, id: str, times: int = 1) -> _JobInFlight:
         now = time.monotonic()
-        return _Flight(job, id, now, now, now, times=times)
+        return _JobInFlight(job, id, now, now, now, times=times)
 
     def _sent(self, job: Job) -> str:
         """Send the job and note its id before anything waits for it."""
@@ -127,7 +127,7 @@ class Courier:
         while True:
             try:
                 return ask()
-            except Refusal as error:
+            except HostRefusal as error:
                 raise self._refused(error) from None
             except Trouble as error:
                 if time.monotonic() + pause > end:
@@ -135,12 +135,12 @@ class Courier:
                 time.sleep(pause)
                 pause = min(pause * 2, 5.0)
 
-    def _landed(self, flight: _Flight) -> bool:
+    def _landed(self, flight: _JobInFlight) -> bool:
         """One look at a job; True once its answer is taken."""
         now = time.monotonic()
         try:
             reply = self.host.get_json(f"/response/{flight.id}")
-        except Refusal as error:
+        except HostRefusal as error:
             if error.status != 404:
                 raise self._refused(error) from None
             flight.heard = time.monotonic()
@@ -167,7 +167,7 @@ class Courier:
         self._note_news(flight, status, text)
         return False
 
-    def _note_news(self, flight: _Flight, status: str, text: str) -> None:
+    def _note_news(self, flight: _JobInFlight, status: str, text: str) -> None:
         news = f"{status.lower()}{': ' + text if text else ''}"
         if news != flight.news:
             flight.news, flight.changed = news, time.monotonic()
@@ -176,7 +176,7 @@ class Courier:
             what = f"left job {flight.id[:8]} {status.lower()} for {_PATIENCES * self.host.patience:.0f} s without news"
             raise self._stopped(what)
 
-    def _fetched(self, flight: _Flight, reply: Mapping[str, Any]) -> bool:
+    def _fetched(self, flight: _JobInFlight, reply: Mapping[str, Any]) -> bool:
         where, problem = reply.get("data"), "carries no address of its result"
         for attempt in range(_ATTEMPTS if isinstance(where, str) and where else 0):
             if attempt:
@@ -193,12 +193,12 @@ class Courier:
                 problem = f"brought a result that {error}"
             except Trouble as error:
                 problem = f"does not hand over its result: the host {error}"
-            except Refusal as error:
+            except HostRefusal as error:
                 problem = f"does not hand over its result ({error})"
         self._again(flight, problem)
         return False
 
-    def _error(self, flight: _Flight, text: str) -> None:
+    def _error(self, flight: _JobInFlight, text: str) -> None:
         """The server's own failure: what can be helped by sending it again is, within measure."""
         if is_out_of_memory_text(text):
             self.ledger.forget(flight.job.key)
@@ -219,7 +219,7 @@ class Courier:
             remedy = "wait until it is served; the same command resumes"
         return self._stopped(f"ended job {job.name} with an error: {last_line(text)}", remedy)
 
-    def _again(self, flight: _Flight, why: str) -> None:
+    def _again(self, flight: _JobInFlight, why: str) -> None:
         """Send the job once more, or give up."""
         self.ledger.forget(flight.job.key)
         if flight.times >= _ATTEMPTS:
@@ -228,7 +228,7 @@ class Courier:
         fresh = self._flight(flight.job, self._sent(flight.job), flight.times + 1)
         vars(flight).update(vars(fresh))
 
-    def _refused(self, error: Refusal) -> PatchboardError:
+    def _refused(self, error: HostRefusal) -> PatchboardError:
         if error.status == 401 or (error.status == 403 and "key" in error.detail.lower()):
             return SpecError("NDIF_API_KEY", f"{self.host.url} refuses it ({error.detail})", "check the key")
         remedy = (

@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 import torch
 
-from interventions.engine.families import architecture_of
-from interventions.engine.load import open_config
-from interventions.engine.trust import code_is_trusted
-from interventions.errors import SpecError
-from interventions.lab.finetune.settings import AdapterSection
-from interventions.spec.sections import ModelSection
+from patchboard.engine.families import architecture_of
+from patchboard.engine.load import open_config
+from patchboard.engine.trust import code_is_trusted
+from patchboard.errors import SpecError
+from patchboard.lab.finetune.settings import AdapterSection
+from patchboard.spec.sections import ModelSection
 
 Which = Literal["first", "last"]
 WHICH: tuple[Which, Which] = ("first", "last")

@@ -7,8 +7,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from interventions.report.drawing import Drawing
-from interventions.report.style import CYCLE, WIDTH
+from patchboard.report.drawing import Drawing
+from patchboard.report.style import CYCLE, WIDTH
 
 
 def training_curve(summary: Mapping[str, Any]) -> Iterator[Drawing]:

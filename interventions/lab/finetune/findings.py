@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from statistics import fmean
 
-from interventions.lab.language.conditions_findings import Summary, how_compared, lines
-from interventions.report.numbers import fraction, spans
+from patchboard.lab.language.conditions_findings import Summary, how_compared, lines
+from patchboard.report.numbers import fraction, spans
 
 
 def introduction(summary: Summary) -> list[str]:

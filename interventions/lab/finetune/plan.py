@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from interventions.lab.finetune.settings import Settings
+from patchboard.lab.finetune.settings import Settings
 
 
 def plan(settings: Settings) -> dict[str, Any]:
     """Sizes and counts as plain data. settings: ``settled``. Raises PatchboardError."""
-    from interventions.lab.finetune.adapters import WHICH, adapted, layers_of, trained_parameters, without_weights
-    from interventions.lab.finetune.run import asked_of
-    from interventions.lab.finetune.samples import steps_an_epoch
-    from interventions.plan.cost import cost_of
-    from interventions.plan.packs import Budget
+    from patchboard.lab.finetune.adapters import WHICH, adapted, layers_of, trained_parameters, without_weights
+    from patchboard.lab.finetune.run import asked_of
+    from patchboard.lab.finetune.samples import steps_an_epoch
+    from patchboard.plan.cost import cost_of
+    from patchboard.plan.packs import Budget
 
     asked = asked_of(settings)
     layers = {which: layers_of(which, settings.adapter, asked.facts.layers) for which in WHICH}

@@ -15,12 +15,14 @@ from typing import Any
 import polars as pl
 import torch
 
-from interventions.check import check_study
-from interventions.engine.device import device_of
-from interventions.engine.load import load_weights, open_model
-from interventions.errors import RunFolderError, SpecError
-from interventions.lab.beside import short_name
-from interventions.lab.finetune.adapters import (
+from patchboard.engine.device import device_of
+from patchboard.engine.load import load_weights, open_model
+from patchboard.errors import RunFolderError, SpecError
+from patchboard.execution.options import Options
+from patchboard.execution.results import bootstrap_of
+from patchboard.execution.run import plan_study, run_study
+from patchboard.lab.beside import short_name
+from patchboard.lab.finetune.adapters import (
     WHICH,
     Which,
     adapted,
@@ -28,19 +30,17 @@ from interventions.lab.finetune.adapters import (
     save_merged,
     trained_parameters,
 )  # fmt: skip
-from interventions.lab.finetune.samples import Sample, samples_of
-from interventions.lab.finetune.settings import Settings, study_on
-from interventions.lab.finetune.training import train
-from interventions.lab.language.conditions import Comparison, Condition, compared
-from interventions.lab.settings import told_of_study
-from interventions.plan.facts import ModelFacts
-from interventions.plan.model import ModelPlan
-from interventions.results import bootstrap_of
-from interventions.run import plan_study, run_study
-from interventions.spec import Study, dump_yaml
-from interventions.state import Options
-from interventions.store.folder import RunFolder, open_run
-from interventions.store.remains import remove_run
+from patchboard.lab.finetune.samples import Sample, samples_of
+from patchboard.lab.finetune.settings import Settings, study_on
+from patchboard.lab.finetune.training import train
+from patchboard.lab.language.conditions import Comparison, Condition, compared
+from patchboard.lab.settings import told_of_study
+from patchboard.plan.facts import ModelFacts
+from patchboard.plan.model import ModelPlan
+from patchboard.plan.validate import check_study
+from patchboard.spec import Study, dump_yaml
+from patchboard.store.folder import RunFolder, open_run
+from patchboard.store.integrity import remove_run
 
 TRAINING = {"adapter": pl.String(), "step": pl.Int32(), "loss": pl.Float64()}
 """Columns of training.parquet; adapter: first or last; step: from 1; loss: nats a token of an answer, its batch's."""
@@ -214,11 +214,11 @@ def _summary(settings: Settings, asked: Asked, comparison: Comparison, losses: p
 
 def _report(folder: RunFolder, asked: Asked) -> None:
     # matplotlib takes a second to load
-    from interventions.lab.finetune.figures import training_curve
-    from interventions.lab.finetune.findings import findings, introduction
-    from interventions.lab.language.conditions_figures import drawings
-    from interventions.lab.language.conditions_findings import overview
-    from interventions.lab.page import Page, write_page
+    from patchboard.lab.finetune.figures import training_curve
+    from patchboard.lab.finetune.findings import findings, introduction
+    from patchboard.lab.language.conditions_figures import drawings
+    from patchboard.lab.language.conditions_findings import overview
+    from patchboard.lab.page import Page, write_page
 
     summary = json.loads((folder.path / "summary.json").read_text(encoding="utf-8"))
     found = pl.read_parquet(folder.path / COMPARED / "decodability.parquet", glob=False)

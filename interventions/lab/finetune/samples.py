@@ -9,15 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interventions.check import EMBEDDED
-from interventions.errors import SpecError, TaskError
-from interventions.lab.finetune.settings import TrainingSection
-from interventions.plan.facts import ModelFacts
-from interventions.spec import Spec
-from tasks.base import NULL, draw
-from tasks.prompts import Prompt, Prompter
-from tasks.resolve import build_family
-from tasks.sets import Halves
+from patchboard.errors import SpecError, TaskError
+from patchboard.lab.finetune.settings import TrainingSection
+from patchboard.plan.facts import ModelFacts
+from patchboard.plan.validate import EMBEDDED
+from patchboard.spec import Spec
+from patchboard.tasks.base import NULL, draw
+from patchboard.tasks.prompt import Prompt
+from patchboard.tasks.prompts import Prompter
+from patchboard.tasks.resolve import build_family
+from patchboard.tasks.sets import Halves
 
 IGNORED = -100
 """Label of a token that enters no loss, as transformers has it."""

@@ -7,18 +7,18 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from interventions.check import EMBEDDED
-from interventions.errors import SpecError
-from interventions.lab.beside import model_beside
-from interventions.lab.settings import ExperimentSettings, told_of_study
-from interventions.registry import suggest
-from interventions.spec import Study, study_of
-from interventions.spec.digest import digest_of
-from interventions.spec.kinds import FileKind
-from interventions.spec.sections import Count, Differing, ModelSection, Section, Seed, Shots
-from interventions.spec.values import shown
-from interventions.spec.yaml_text import read_yaml
-from interventions.user_paths import expanded
+from patchboard.errors import SpecError
+from patchboard.lab.beside import model_beside
+from patchboard.lab.settings import ExperimentSettings, told_of_study
+from patchboard.plan.validate import EMBEDDED
+from patchboard.registry import suggest
+from patchboard.spec import Study, study_of
+from patchboard.spec.digest import digest_of
+from patchboard.spec.kinds import FileKind
+from patchboard.spec.sections import Count, Differing, ModelSection, Section, Seed, Shots
+from patchboard.spec.values import shown
+from patchboard.spec.yaml_text import read_yaml
+from patchboard.user_paths import expanded
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -83,7 +83,7 @@ def settled(settings: Settings, scripts: Path) -> Settings:
 
     Raises SpecError where the path holds no spec.
     """
-    from interventions.engine.source import source_of
+    from patchboard.engine.source import source_of
 
     # the embedded model as a folder too: tasks have other defaults for it, and its finetuned kin are not called so
     embedded = settings.model.name == EMBEDDED
@@ -114,7 +114,7 @@ def study_on(settings: Settings, models: list[str], prefix: str | None = None) -
 
     Raises SpecError for what is none, and where it sweeps anything but shots (``conditions.check_comparable``).
     """
-    from interventions.lab.language.conditions import check_comparable
+    from patchboard.lab.language.conditions import check_comparable
 
     assert isinstance(settings.study, dict), "settled() has read it"
     for key in settings.study:

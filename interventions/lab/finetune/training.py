@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interventions.engine.device import device_of
-from interventions.errors import EngineError, RunFolderError
-from interventions.lab.finetune.samples import Sample, batch_at, steps_an_epoch
-from interventions.lab.finetune.settings import TrainingSection
-from interventions.store.folder import atomically
+from patchboard.engine.device import device_of
+from patchboard.errors import EngineError, RunFolderError
+from patchboard.lab.finetune.samples import Sample, batch_at, steps_an_epoch
+from patchboard.lab.finetune.settings import TrainingSection
+from patchboard.store.folder import atomically
 
 
 def train(

@@ -8,9 +8,9 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from interventions.lab.hijack.settings import Hijack
-from interventions.report.drawing import Drawing, panels
-from interventions.report.style import CD_COLOUR, CYCLE
+from patchboard.lab.hijack.settings import Hijack
+from patchboard.report.drawing import Drawing, panels
+from patchboard.report.style import CD_COLOUR, CYCLE
 
 _MARKERS = "os^Dv"
 _MARGIN = "logit(b) - logit(c), nats"

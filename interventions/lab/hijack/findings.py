@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from interventions.lab.hijack.settings import Hijack
-from interventions.lab.page import Table
-from interventions.report.numbers import fraction, listed, signed
+from patchboard.lab.hijack.settings import Hijack
+from patchboard.lab.page import Table
+from patchboard.report.numbers import fraction, listed, signed
 
 Model = Mapping[str, Any]
 

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from interventions.lab.hijack.model import TwoLayers
-from interventions.lab.hijack.prompts import Prompts
-from interventions.measure.statistics import Bootstrap, interval
-from tasks.bigram import BigramTable, Sequences, ideal_margin
+from patchboard.lab.hijack.model import TwoLayers
+from patchboard.lab.hijack.prompts import Prompts
+from patchboard.measure.statistics import Bootstrap, interval
+from patchboard.tasks.bigram import BigramTable, Sequences, ideal_margin
 
 OUTCOMES = {
     "kind": pl.String(),  # count, distance, near, spread

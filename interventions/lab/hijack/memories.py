@@ -23,8 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from interventions.lab.hijack.model import TwoLayers
-from tasks.bigram import BigramTable
+from patchboard.lab.hijack.model import TwoLayers
+from patchboard.tasks.bigram import BigramTable
 
 MEMORIES = {
     "memory": pl.String(),

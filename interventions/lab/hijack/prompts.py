@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from interventions.lab.hijack.settings import Hijack
-from tasks.bigram import BigramTable, Tokens, drawn_from
+from patchboard.lab.hijack.settings import Hijack
+from patchboard.tasks.bigram import BigramTable, Tokens, drawn_from
 
 Kind = Literal["count", "distance", "near", "spread"]
 

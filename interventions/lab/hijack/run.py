@@ -14,18 +14,18 @@ import polars as pl
 import torch
 from safetensors.torch import save_file
 
-from interventions.engine.device import device_map_for
-from interventions.lab.hijack.measures import MARGINS, OUTCOMES, PLACES, by_place, margins, score_prompts
-from interventions.lab.hijack.memories import MEMORIES, read_memories
-from interventions.lab.hijack.model import TwoLayers
-from interventions.lab.hijack.prompts import prompt_sets
-from interventions.lab.hijack.settings import Hijack, Positions
-from interventions.lab.hijack.summary import summarise
-from interventions.lab.hijack.training import CURVE, train
-from interventions.measure.statistics import Bootstrap
-from interventions.spec.yaml_text import dump_yaml
-from interventions.store.folder import RunFolder, atomically, open_run
-from tasks.bigram import BigramTable, draw_sequences, zipf_table
+from patchboard.engine.device import device_map_for
+from patchboard.lab.hijack.measures import MARGINS, OUTCOMES, PLACES, by_place, margins, score_prompts
+from patchboard.lab.hijack.memories import MEMORIES, read_memories
+from patchboard.lab.hijack.model import TwoLayers
+from patchboard.lab.hijack.prompts import prompt_sets
+from patchboard.lab.hijack.settings import Hijack, Positions
+from patchboard.lab.hijack.summary import summarise
+from patchboard.lab.hijack.training import CURVE, train
+from patchboard.measure.statistics import Bootstrap
+from patchboard.spec.yaml_text import dump_yaml
+from patchboard.store.folder import RunFolder, atomically, open_run
+from patchboard.tasks.bigram import BigramTable, draw_sequences, zipf_table
 
 MODEL = {"positions": pl.String(), "seed": pl.Int64()}
 """What names a model in every table of a run's folder."""
@@ -147,9 +147,9 @@ def _weights(models: list[Trained]) -> dict[str, torch.Tensor]:
 
 def _report(folder: RunFolder, settings: Hijack, summary: dict[str, Any]) -> None:
     # matplotlib takes a second to load
-    from interventions.lab.hijack.figures import drawings
-    from interventions.lab.hijack.findings import findings, introduction, overview
-    from interventions.lab.page import Page, write_page
+    from patchboard.lab.hijack.figures import drawings
+    from patchboard.lab.hijack.findings import findings, introduction, overview
+    from patchboard.lab.page import Page, write_page
 
     figures = drawings(settings, folder.read_table("margins.parquet"), folder.read_table("places.parquet"))
     text = (folder.path / "spec.yaml").read_text(encoding="utf-8")

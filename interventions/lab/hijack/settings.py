@@ -7,11 +7,11 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from interventions.lab.settings import ExperimentSettings
-from interventions.spec.digest import digest_of
-from interventions.spec.kinds import FileKind
-from interventions.spec.refusal import Refusal
-from interventions.spec.sections import Count, Differing, Section, Seed, Shots, StatisticsSection
+from patchboard.lab.settings import ExperimentSettings
+from patchboard.spec.digest import digest_of
+from patchboard.spec.kinds import FileKind
+from patchboard.spec.refusal import InvalidValue
+from patchboard.spec.sections import Count, Differing, Section, Seed, Shots, StatisticsSection
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Length = Annotated[int, Field(ge=8)]
@@ -116,20 +116,20 @@ class Hijack(ExperimentSettings):
         language, prompts, length = self.language, self.prompts, self.training.length
         if not 2 <= language.common <= language.vocab - 2:
             what = f"found {language.common}, expected 2 to {language.vocab - 2} of {language.vocab} tokens"
-            raise Refusal(what, "write fewer", ("language", "common"))
+            raise InvalidValue(what, "write fewer", ("language", "common"))
         if language.triggers >= language.common:
             what = f"found {language.triggers} of {language.common} common tokens, which leaves none with its bigram"
-            raise Refusal(what, "write fewer", ("language", "triggers"))
+            raise InvalidValue(what, "write fewer", ("language", "triggers"))
         if max(prompts.distances) > length - 2:
             what = f"found {max(prompts.distances)}, a prompt of {length} tokens has room for {length - 2}"
-            raise Refusal(what, "write less", ("prompts", "distances"))
+            raise InvalidValue(what, "write less", ("prompts", "distances"))
         for field, most, room in (
             ("counts", max(prompts.counts), length),
             ("shown", prompts.shown, min(min(prompts.lengths), self.near)),
         ):
             if 2 * most > room - 2:
                 what = f"found {most}, {room} tokens have room for {(room - 2) // 2} pairs"
-                raise Refusal(what, "write fewer", ("prompts", field))
+                raise InvalidValue(what, "write fewer", ("prompts", field))
         return self
 
     @property

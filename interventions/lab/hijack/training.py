@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interventions.errors import RunFolderError
-from interventions.lab.hijack.model import TwoLayers
-from interventions.lab.hijack.settings import TrainingSection
-from interventions.store.folder import atomically
-from tasks.bigram import BigramTable, Sequences, draw_sequences
+from patchboard.errors import RunFolderError
+from patchboard.lab.hijack.model import TwoLayers
+from patchboard.lab.hijack.settings import TrainingSection
+from patchboard.store.folder import atomically
+from patchboard.tasks.bigram import BigramTable, Sequences, draw_sequences
 
 CURVE = {
     "step": pl.Int32(),

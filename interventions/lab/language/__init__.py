@@ -1,5 +1,5 @@
 """What is asked of a language model beyond one run: pairs of tasks, layer choice, replicates, tasks against tasks."""
 
-from interventions.store import EXAMINED
+from patchboard.store import EXAMINED
 
 __all__ = ["EXAMINED"]

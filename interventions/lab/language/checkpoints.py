@@ -8,22 +8,22 @@ from typing import Any
 
 import polars as pl
 
-from interventions.check import EMBEDDED
-from interventions.engine.load import open_model
-from interventions.errors import SpecError
-from interventions.lab.language import EXAMINED
-from interventions.lab.language.emergence import caused, half_risen, learned, together
-from interventions.lab.language.replicates import layer_by_cd
-from interventions.lab.language.revisions import Checkpoint, folders, from_here, in_order, listed_of, revisions
-from interventions.measure.decodability import ALL
-from interventions.measure.summary import without_nan
-from interventions.results import bootstrap_of
-from interventions.spec import Study, study_of
-from interventions.spec.sections import Several
-from interventions.state import Options
-from interventions.store.folder import RunFolder, open_run
-from interventions.user_paths import expanded
-from tasks.base import NULL
+from patchboard.engine.load import open_model
+from patchboard.errors import SpecError
+from patchboard.execution.options import Options
+from patchboard.execution.results import bootstrap_of
+from patchboard.lab.language import EXAMINED
+from patchboard.lab.language.emergence import caused, half_risen, learned, together
+from patchboard.lab.language.replicates import layer_by_cd
+from patchboard.lab.language.revisions import Checkpoint, folders, from_here, in_order, listed_of, revisions
+from patchboard.measure.decodability import ALL
+from patchboard.measure.summary import without_nan
+from patchboard.plan.validate import EMBEDDED
+from patchboard.spec import Study, study_of
+from patchboard.spec.sections import Several
+from patchboard.store.folder import RunFolder, open_run
+from patchboard.tasks.base import NULL
+from patchboard.user_paths import expanded
 
 AXES = ("model.name", "model.revision")
 TABLES = ("learned.parquet", "caused.parquet")
@@ -186,9 +186,9 @@ def _report(
     checkpoints: Sequence[Checkpoint], axis: str,
 ) -> None:  # fmt: skip
     # matplotlib takes a second to load
-    from interventions.lab.language.checkpoints_figures import drawings
-    from interventions.lab.language.checkpoints_findings import findings, introduction, overview
-    from interventions.lab.page import Page, write_page
+    from patchboard.lab.language.checkpoints_figures import drawings
+    from patchboard.lab.language.checkpoints_findings import findings, introduction, overview
+    from patchboard.lab.page import Page, write_page
 
     steps = {each.name: each.step for each in checkpoints}
     overall = decodability.filter(pl.col("task") == ALL)

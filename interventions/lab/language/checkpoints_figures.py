@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from interventions.measure.decodability import ALL
-from interventions.report.drawing import Drawing, ink, panels
-from interventions.report.style import CD_COLOUR, CYCLE, WIDTH, effect_label, line_of
-from tasks.base import NULL
+from patchboard.measure.decodability import ALL
+from patchboard.report.drawing import Drawing, ink, panels
+from patchboard.report.style import CD_COLOUR, CYCLE, WIDTH, effect_label, line_of
+from patchboard.tasks.base import NULL
 
 _ACCURACY = CYCLE[0]
 _EFFECTS = (CYCLE[1], *CYCLE[3:])

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from interventions.arguments import Parser
-from interventions.errors import SpecError
-from interventions.lab.command import guarded, tell
-from interventions.running import add_run_flags, carried_out, parsed
-from interventions.spec import Study
-from interventions.user_paths import expanded
+from patchboard.cli.arguments import Parser
+from patchboard.cli.running import add_run_flags, parsed, run_or_plan
+from patchboard.errors import SpecError
+from patchboard.lab.command import guarded, tell
+from patchboard.spec import Study
+from patchboard.user_paths import expanded
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def _act(experiment: LanguageExperiment, arguments: list[str]) -> int:
     if args.remote is not None and experiment.not_remote:
         raise SpecError("--remote", f"cannot be: {experiment.not_remote}", "run it here")
     own = {name: value for name, value in vars(args).items() if name not in common}
-    folder = carried_out(
+    folder = run_or_plan(
         args, overrides,
         lambda study: experiment.prepared(study, **own),
         lambda study, run, options: experiment.examined(study, run, options, **own),

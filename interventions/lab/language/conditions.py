@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from interventions.errors import SpecError
-from interventions.lab.language.replicates import layer_by_cd
-from interventions.measure.decodability import ALL
-from interventions.measure.statistics import Bootstrap, Floats, Replicates, drawn, quantiles
-from interventions.spec import Study
-from interventions.spec.sections import Several
-from tasks.base import NULL
+from patchboard.errors import SpecError
+from patchboard.lab.language.replicates import layer_by_cd
+from patchboard.measure.decodability import ALL
+from patchboard.measure.statistics import Bootstrap, Floats, Replicates, drawn, quantiles
+from patchboard.spec import Study
+from patchboard.spec.sections import Several
+from patchboard.tasks.base import NULL
 
 COMPARED = {
     "condition": pl.String(),

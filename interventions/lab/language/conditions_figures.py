@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from interventions.lab.language.conditions import Condition
-from interventions.measure.decodability import ALL
-from interventions.report.drawing import Drawing, panels, whole_layers
-from interventions.report.style import CD_COLOUR, CYCLE
+from patchboard.lab.language.conditions import Condition
+from patchboard.measure.decodability import ALL
+from patchboard.report.drawing import Drawing, panels, whole_layers
+from patchboard.report.style import CD_COLOUR, CYCLE
 
 _MARKERS = "osD^vP*X"
 

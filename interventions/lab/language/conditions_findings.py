@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from interventions.lab.page import Table
-from interventions.measure.decodability import ALL
-from interventions.report.numbers import fraction, signed
+from patchboard.lab.page import Table
+from patchboard.measure.decodability import ALL
+from patchboard.report.numbers import fraction, signed
 
 Summary = Mapping[str, Any]
 Row = Mapping[str, Any]

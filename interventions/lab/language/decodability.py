@@ -10,18 +10,18 @@ import numpy as np
 import polars as pl
 import torch
 
-from interventions.errors import SpecError
-from interventions.lab.language import EXAMINED
-from interventions.lab.language.pairs import Choice, choose, pairwise
-from interventions.lab.language.projection import Method, check_method, projected
-from interventions.lab.language.states import States, states_of
-from interventions.measure.decodability import ALL, check_k, label_codes
-from interventions.measure.nearest import voted
-from interventions.measure.statistics import Bootstrap
-from interventions.results import bootstrap_of
-from interventions.spec import Study
-from interventions.state import Options
-from interventions.store.folder import open_run
+from patchboard.errors import SpecError
+from patchboard.execution.options import Options
+from patchboard.execution.results import bootstrap_of
+from patchboard.lab.language import EXAMINED
+from patchboard.lab.language.pairs import Choice, choose, pairwise
+from patchboard.lab.language.projection import Method, check_method, projected
+from patchboard.lab.language.states import States, states_of
+from patchboard.measure.decodability import ALL, check_k, label_codes
+from patchboard.measure.nearest import voted
+from patchboard.measure.statistics import Bootstrap
+from patchboard.spec import Study
+from patchboard.store.folder import open_run
 
 TABLES = ("pairs.parquet", "projection.parquet")
 
@@ -106,9 +106,9 @@ def _report(
     folder: Path, run: Path, summary: dict[str, Any], table: pl.DataFrame, pairs: pl.DataFrame, projection: pl.DataFrame
 ) -> None:
     # matplotlib takes a second to load
-    from interventions.lab.language.decodability_figures import drawings
-    from interventions.lab.language.decodability_findings import findings, introduction, overview
-    from interventions.lab.page import Page, write_page
+    from patchboard.lab.language.decodability_figures import drawings
+    from patchboard.lab.language.decodability_findings import findings, introduction, overview
+    from patchboard.lab.page import Page, write_page
 
     text = (run / "spec.yaml").read_text(encoding="utf-8")
     page = Page("Concept Decodability", introduction(summary), findings(summary), overview(summary), text)

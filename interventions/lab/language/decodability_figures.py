@@ -10,11 +10,11 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from interventions.lab.language.projection import MIN_DIST, NEIGHBOURS
-from interventions.measure.decodability import ALL
-from interventions.report.drawing import Drawing, ink, panels, whole_layers
-from interventions.report.numbers import fraction
-from interventions.report.style import CD_COLOUR, CYCLE, WIDTH
+from patchboard.lab.language.projection import MIN_DIST, NEIGHBOURS
+from patchboard.measure.decodability import ALL
+from patchboard.report.drawing import Drawing, ink, panels, whole_layers
+from patchboard.report.numbers import fraction
+from patchboard.report.style import CD_COLOUR, CYCLE, WIDTH
 
 _MARKERS = "osD^vP*X"
 _PLACED = {

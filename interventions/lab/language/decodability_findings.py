@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from interventions.lab.page import Table
-from interventions.report.numbers import fraction
+from patchboard.lab.page import Table
+from patchboard.report.numbers import fraction
 
 Summary = Mapping[str, Any]
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from interventions.lab.language.replicates import layer_by_cd
-from interventions.lab.language.revisions import Checkpoint
-from interventions.measure.decodability import ALL
-from interventions.measure.relation import spearman
-from interventions.measure.statistics import Bootstrap, interval
-from tasks.base import NULL
+from patchboard.lab.language.replicates import layer_by_cd
+from patchboard.lab.language.revisions import Checkpoint
+from patchboard.measure.decodability import ALL
+from patchboard.measure.relation import spearman
+from patchboard.measure.statistics import Bootstrap, interval
+from patchboard.tasks.base import NULL
 
 AT = {"step": pl.Int64(), "checkpoint": pl.String(), "task": pl.String()}
 """Of every table; task: a task, or ALL."""

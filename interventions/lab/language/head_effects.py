@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from interventions.measure.effects import curves
-from interventions.measure.scan import Outcomes
-from interventions.measure.statistics import Bootstrap
+from patchboard.measure.effects import curves
+from patchboard.measure.scan import Outcomes
+from patchboard.measure.statistics import Bootstrap
 
 HEADS = "heads"
 """The intervention that patches every head with its mean."""

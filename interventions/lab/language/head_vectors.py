@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from interventions.engine.load import open_model
-from interventions.errors import SpecError
-from interventions.lab.language.head_effects import DRAWS, HEADS, Head, best_heads, random_heads
-from interventions.measure.statistics import Bootstrap, interval
-from interventions.plan.facts import ModelFacts
-from interventions.spec import Study, study_of
-from interventions.spec.layers import parse_layers
-from interventions.spec.sections import InterventionSection, Several, Spec
+from patchboard.engine.load import open_model
+from patchboard.errors import SpecError
+from patchboard.lab.language.head_effects import DRAWS, HEADS, Head, best_heads, random_heads
+from patchboard.measure.statistics import Bootstrap, interval
+from patchboard.plan.facts import ModelFacts
+from patchboard.spec import Study, study_of
+from patchboard.spec.layers import parse_layers
+from patchboard.spec.sections import InterventionSection, Several, Spec
 
 ALL = "ALL"
 ADDED, PATCHED = "mean added", "mean patched"

@@ -9,17 +9,17 @@ from typing import Any
 
 import polars as pl
 
-from interventions.lab.beside import short_name
-from interventions.lab.language import EXAMINED
-from interventions.lab.language.head_effects import HEADS, head_effects
-from interventions.lab.language.head_vectors import conditions, vector_study
-from interventions.measure.scan import scanned
-from interventions.results import bootstrap_of
-from interventions.run import run_study
-from interventions.spec import Study
-from interventions.spec.digest import digest_of
-from interventions.state import Options
-from interventions.store.folder import RunFolder, open_run, read_manifest
+from patchboard.execution.options import Options
+from patchboard.execution.results import bootstrap_of
+from patchboard.execution.run import run_study
+from patchboard.lab.beside import short_name
+from patchboard.lab.language import EXAMINED
+from patchboard.lab.language.head_effects import HEADS, head_effects
+from patchboard.lab.language.head_vectors import conditions, vector_study
+from patchboard.measure.scan import scanned
+from patchboard.spec import Study
+from patchboard.spec.digest import digest_of
+from patchboard.store.folder import RunFolder, open_run, read_manifest
 
 TABLES = ("heads.parquet", "vectors.parquet")
 
@@ -80,9 +80,9 @@ def _summary(study: Study, effects: pl.DataFrame, vectors: pl.DataFrame, top: Se
 
 def _report(folder: Path, run: Path, summary: dict[str, Any], effects: pl.DataFrame) -> None:
     # matplotlib takes a second to load
-    from interventions.lab.language.heads_figures import drawings
-    from interventions.lab.language.heads_findings import findings, introduction, overview
-    from interventions.lab.page import Page, write_page
+    from patchboard.lab.language.heads_figures import drawings
+    from patchboard.lab.language.heads_findings import findings, introduction, overview
+    from patchboard.lab.page import Page, write_page
 
     text = (run / "spec.yaml").read_text(encoding="utf-8")
     page = Page("Heads and function vectors", introduction(summary), findings(summary), overview(summary), text)

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from interventions.lab.language.head_vectors import ADDED, ALL, PATCHED
-from interventions.lab.language.heads_findings import label_of
-from interventions.report.drawing import Drawing, panels
-from interventions.report.head_map import Grid, Panel, head_map
-from interventions.report.style import CD_COLOUR, CYCLE, WIDTH, effect_label, line_of
+from patchboard.lab.language.head_vectors import ADDED, ALL, PATCHED
+from patchboard.lab.language.heads_findings import label_of
+from patchboard.report.drawing import Drawing, panels
+from patchboard.report.head_map import Grid, Panel, head_map
+from patchboard.report.style import CD_COLOUR, CYCLE, WIDTH, effect_label, line_of
 
 _COLOURS = {
     "no vector": CD_COLOUR,

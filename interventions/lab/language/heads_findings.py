@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from interventions.lab.language.head_vectors import ADDED, ALL, PATCHED
-from interventions.lab.page import Table
-from interventions.report.numbers import fraction, listed, signed
+from patchboard.lab.language.head_vectors import ADDED, ALL, PATCHED
+from patchboard.lab.page import Table
+from patchboard.report.numbers import fraction, listed, signed
 
 Summary = Mapping[str, Any]
 

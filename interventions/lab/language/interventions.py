@@ -9,10 +9,11 @@ from typing import Any
 
 import polars as pl
 
-from interventions.check import EMBEDDED
-from interventions.errors import SpecError
-from interventions.lab.language import EXAMINED
-from interventions.lab.language.replicates import (
+from patchboard.errors import SpecError
+from patchboard.execution.options import Options
+from patchboard.execution.results import bootstrap_of
+from patchboard.lab.language import EXAMINED
+from patchboard.lab.language.replicates import (
     BARS,
     CHOSEN,
     MATRIX,
@@ -22,12 +23,11 @@ from interventions.lab.language.replicates import (
     layer_by_effect,
     matrix,
 )
-from interventions.results import bootstrap_of
-from interventions.spec import Study, study_of
-from interventions.state import Options
-from interventions.store.folder import RunFolder, open_run
-from tasks.base import NULL
-from tasks.resolve import build_family
+from patchboard.plan.validate import EMBEDDED
+from patchboard.spec import Study, study_of
+from patchboard.store.folder import RunFolder, open_run
+from patchboard.tasks.base import NULL
+from patchboard.tasks.resolve import build_family
 
 TABLES = {"bars.parquet": BARS, "matrix.parquet": MATRIX}
 AXES = ("prompts.shots", "prompts.seed")
@@ -118,9 +118,9 @@ def _summary(study: Study, tables: dict[str, pl.DataFrame]) -> dict[str, Any]:
 
 def _report(folder: Path, run: Path, summary: dict[str, Any], tables: dict[str, pl.DataFrame]) -> None:
     # matplotlib takes a second to load
-    from interventions.lab.language.interventions_figures import drawings
-    from interventions.lab.language.interventions_findings import findings, introduction, overview
-    from interventions.lab.page import Page, write_page
+    from patchboard.lab.language.interventions_figures import drawings
+    from patchboard.lab.language.interventions_findings import findings, introduction, overview
+    from patchboard.lab.page import Page, write_page
 
     text = (run / "spec.yaml").read_text(encoding="utf-8")
     page = Page("Interventions by task", introduction(summary), findings(summary), overview(summary), text)

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from interventions.lab.language.interventions_findings import BY
-from interventions.report.drawing import Drawing, ink, panels
-from interventions.report.style import CD_COLOUR, WIDTH, line_of
+from patchboard.lab.language.interventions_findings import BY
+from patchboard.report.drawing import Drawing, ink, panels
+from patchboard.report.style import CD_COLOUR, WIDTH, line_of
 
 _CONDITIONS = {
     "unperturbed": CD_COLOUR,

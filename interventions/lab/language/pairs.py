@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from interventions.measure.decodability import ALL, check_k, decodability_table, label_codes
-from interventions.measure.nearest import voted
-from interventions.measure.statistics import Bootstrap, interval
+from patchboard.measure.decodability import ALL, check_k, decodability_table, label_codes
+from patchboard.measure.nearest import voted
+from patchboard.measure.statistics import Bootstrap, interval
 
 PAIRS = {
     "task": pl.String(),

@@ -11,8 +11,8 @@ import polars as pl
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
-from interventions.errors import SpecError
-from interventions.lab.language.states import States
+from patchboard.errors import SpecError
+from patchboard.lab.language.states import States
 
 Method = Literal["pca", "umap"]
 METHODS: tuple[Method, ...] = get_args(Method)

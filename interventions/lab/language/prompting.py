@@ -8,14 +8,14 @@ from typing import Any
 
 import polars as pl
 
-from interventions.errors import SpecError
-from interventions.lab.beside import short_name
-from interventions.lab.language import EXAMINED
-from interventions.lab.language.conditions import Comparison, Condition, check_comparable, compared
-from interventions.results import bootstrap_of
-from interventions.spec import Study
-from interventions.state import Options
-from interventions.store.folder import RunFolder, open_run
+from patchboard.errors import SpecError
+from patchboard.execution.options import Options
+from patchboard.execution.results import bootstrap_of
+from patchboard.lab.beside import short_name
+from patchboard.lab.language import EXAMINED
+from patchboard.lab.language.conditions import Comparison, Condition, check_comparable, compared
+from patchboard.spec import Study
+from patchboard.store.folder import RunFolder, open_run
 
 PREFIX = "prompts.template.prefix"
 STATES = "{task}"
@@ -76,10 +76,10 @@ def _summary(study: Study, comparison: Comparison) -> dict[str, Any]:
 
 def _report(folder: Path, run: Path, summary: dict[str, Any], conditions: list[Condition]) -> None:
     # matplotlib takes a second to load
-    from interventions.lab.language.conditions_figures import drawings
-    from interventions.lab.language.conditions_findings import overview
-    from interventions.lab.language.prompting_findings import findings, introduction
-    from interventions.lab.page import Page, write_page
+    from patchboard.lab.language.conditions_figures import drawings
+    from patchboard.lab.language.conditions_findings import overview
+    from patchboard.lab.language.prompting_findings import findings, introduction
+    from patchboard.lab.page import Page, write_page
 
     text = (run / "spec.yaml").read_text(encoding="utf-8")
     page = Page("The concept stated in the prompt", introduction(summary), findings(summary), overview(summary), text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from interventions.lab.language.conditions_findings import Summary, how_compared, lines
+from patchboard.lab.language.conditions_findings import Summary, how_compared, lines
 
 
 def introduction(summary: Summary) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from interventions.measure.statistics import Bootstrap, interval
+from patchboard.measure.statistics import Bootstrap, interval
 
 SOURCE = "from-"
 """How interventions that patch one named task's mean begin."""

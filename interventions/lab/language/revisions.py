@@ -10,9 +10,9 @@ from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
-from interventions.errors import SpecError
-from interventions.hub import silence
-from interventions.user_paths import expanded
+from patchboard.errors import SpecError
+from patchboard.hub import silence
+from patchboard.user_paths import expanded
 
 _SHOWN = 6
 """Names that an error lists."""

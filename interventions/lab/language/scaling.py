@@ -11,17 +11,17 @@ import numpy as np
 import polars as pl
 from scipy.stats import linregress
 
-from interventions.check import EMBEDDED
-from interventions.errors import SpecError
-from interventions.lab.language import EXAMINED
-from interventions.lab.language.emergence import together
-from interventions.lab.language.revisions import from_here
-from interventions.lab.language.sizes import ACCURACY, Finished, check_alike, finished, models_of, sized
-from interventions.measure.summary import without_nan
-from interventions.report.run_files import Run
-from interventions.spec import Study, study_of
-from interventions.state import Options
-from interventions.store.folder import RunFolder, open_run
+from patchboard.errors import SpecError
+from patchboard.execution.options import Options
+from patchboard.lab.language import EXAMINED
+from patchboard.lab.language.emergence import together
+from patchboard.lab.language.revisions import from_here
+from patchboard.lab.language.sizes import ACCURACY, Finished, check_alike, finished, models_of, sized
+from patchboard.measure.summary import without_nan
+from patchboard.plan.validate import EMBEDDED
+from patchboard.report.run_files import Run
+from patchboard.spec import Study, study_of
+from patchboard.store.folder import RunFolder, open_run
 
 COUNTS = ("parameters", "non_embedding")
 FEWEST = 3
@@ -127,9 +127,9 @@ def exponent(accuracy: pl.DataFrame, count: str) -> dict[str, Any] | None:
 
 def _report(folder: Path, runs: Sequence[Run], summary: dict[str, Any], table: pl.DataFrame) -> None:
     # matplotlib takes a second to load
-    from interventions.lab.language.scaling_figures import drawings
-    from interventions.lab.language.scaling_findings import findings, introduction, overview
-    from interventions.lab.page import Page, write_page
+    from patchboard.lab.language.scaling_figures import drawings
+    from patchboard.lab.language.scaling_findings import findings, introduction, overview
+    from patchboard.lab.page import Page, write_page
 
     page = Page(
         "CD, accuracy and effect against size", introduction(summary), findings(summary), overview(summary),

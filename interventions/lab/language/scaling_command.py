@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from interventions.arguments import Parser
-from interventions.errors import SpecError
-from interventions.lab.command import guarded, tell
-from interventions.lab.language.command import LanguageExperiment, language_script
-from interventions.running import add_run_flags, parsed
-from interventions.user_paths import expanded
+from patchboard.cli.arguments import Parser
+from patchboard.cli.running import add_run_flags, parsed
+from patchboard.errors import SpecError
+from patchboard.lab.command import guarded, tell
+from patchboard.lab.language.command import LanguageExperiment, language_script
+from patchboard.user_paths import expanded
 
 Compared = Callable[[Sequence[Path], Path | None, bool], Path]
 _OF_FINISHED = ("places", "out", "fresh", "quiet", "json", "wandb")

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from interventions.lab.language.scaling_findings import COUNT_NAMES, label, short
-from interventions.lab.language.sizes import ACCURACY, CD
-from interventions.report.drawing import Drawing, panels
-from interventions.report.style import CD_COLOUR, CYCLE, effect_label, line_of
+from patchboard.lab.language.scaling_findings import COUNT_NAMES, label, short
+from patchboard.lab.language.sizes import ACCURACY, CD
+from patchboard.report.drawing import Drawing, panels
+from patchboard.report.style import CD_COLOUR, CYCLE, effect_label, line_of
 
 _MARKERS = "^DvP*X"
 _EFFECTS = (CYCLE[1], *CYCLE[3:])

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from interventions.lab.page import Table
-from interventions.report.numbers import fraction, signed
+from patchboard.lab.page import Table
+from patchboard.report.numbers import fraction, signed
 
 Summary = Mapping[str, Any]
 

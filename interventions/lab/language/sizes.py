@@ -10,16 +10,16 @@ from typing import Any
 
 import polars as pl
 
-from interventions.errors import RunFolderError
-from interventions.lab.language.emergence import share_interval
-from interventions.lab.language.replicates import layer_by_cd
-from interventions.measure.decodability import ALL
-from interventions.measure.statistics import Bootstrap
-from interventions.report.run_files import Run, at_setting, read_run
-from interventions.results import bootstrap_of
-from interventions.spec import Study, load_study
-from interventions.spec.sections import ModelSection
-from tasks.base import NULL
+from patchboard.errors import RunFolderError
+from patchboard.execution.results import bootstrap_of
+from patchboard.lab.language.emergence import share_interval
+from patchboard.lab.language.replicates import layer_by_cd
+from patchboard.measure.decodability import ALL
+from patchboard.measure.statistics import Bootstrap
+from patchboard.report.run_files import Run, at_setting, read_run
+from patchboard.spec import Study, load_study
+from patchboard.spec.sections import ModelSection
+from patchboard.tasks.base import NULL
 
 AXES = ("model.name", "model.revision", "prompts.shots")
 """What a run may sweep: other settings would be several answers to one question."""

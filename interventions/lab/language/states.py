@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from interventions.engine.device import device_of
-from interventions.engine.load import load_weights, open_model
-from interventions.engine.local import LocalEngine
-from interventions.engine.memory import budget_for
-from interventions.measure.metrics import METRICS
-from interventions.plan.build import build_plans
-from interventions.spec import Study
-from interventions.store.states import StateFile
+from patchboard.engine.device import device_of
+from patchboard.engine.load import load_weights, open_model
+from patchboard.engine.local import LocalEngine
+from patchboard.engine.memory import budget_for
+from patchboard.metrics import METRICS
+from patchboard.plan.build import build_plans
+from patchboard.spec import Study
+from patchboard.store.states import StateFile
 
 Tick = Callable[[str, int, int], None]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tasks.linear_regression import Mixture
+from patchboard.tasks.linear_regression import Mixture
 
 
 class Batches:

@@ -12,24 +12,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from interventions.embedded.tokenizer import build
-from interventions.engine.agree import sample
-from interventions.engine.local import LocalEngine
-from interventions.engine.memory import budget_for
-from interventions.errors import EngineError
-from interventions.lab.synthetic.model import Regressor
-from interventions.lab.synthetic.planned import Planned
-from interventions.lab.synthetic.settings import METRIC
-from interventions.measure.decodability import check_k, decodability_table, label_codes
-from interventions.measure.nearest import voted
-from interventions.measure.outcomes import answer_table, outcome_rows, outcome_schema
-from interventions.measure.portions import portions
-from interventions.measure.statistics import Bootstrap, interval
-from interventions.plan.model import Group
-from interventions.plan.packs import packs_of
-from interventions.store.schema import DECODABILITY
-from interventions.vectors.make import make_all
-from tasks.linear_regression import Sequences, token_inputs
+from patchboard.embedded.tokenizer import build
+from patchboard.engine.exactness import sample
+from patchboard.engine.local import LocalEngine
+from patchboard.engine.memory import budget_for
+from patchboard.errors import EngineError
+from patchboard.lab.synthetic.model import Regressor
+from patchboard.lab.synthetic.planned import Planned
+from patchboard.lab.synthetic.settings import METRIC
+from patchboard.measure.decodability import check_k, decodability_table, label_codes
+from patchboard.measure.nearest import voted
+from patchboard.measure.outcomes import answer_table, outcome_rows, outcome_schema
+from patchboard.measure.portions import portions
+from patchboard.measure.statistics import Bootstrap, interval
+from patchboard.plan.model import Group
+from patchboard.plan.packs import packs_of
+from patchboard.store.schema import DECODABILITY
+from patchboard.tasks.linear_regression import Sequences, token_inputs
+from patchboard.vectors.make import make_all
 
 ERRORS: dict[str, pl.DataType] = {
     "task": pl.String(),

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
-from interventions.lab.synthetic.settings import Settings
-from interventions.lab.synthetic.summary import Tables, mean_errors, most_shots
-from interventions.measure.decodability import ALL
-from interventions.report.drawing import Drawing, ink, panels
-from interventions.report.style import CD_COLOUR, CYCLE, WIDTH
+from patchboard.lab.synthetic.settings import Settings
+from patchboard.lab.synthetic.summary import Tables, mean_errors, most_shots
+from patchboard.measure.decodability import ALL
+from patchboard.report.drawing import Drawing, ink, panels
+from patchboard.report.style import CD_COLOUR, CYCLE, WIDTH
 
 _LINES = {
     "least_squares": ("#E69F00", ":"), "ridge": ("#D55E00", "--"), "lasso": ("#CC79A7", "-."),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from interventions.lab.page import Table
-from interventions.lab.synthetic.settings import Settings
+from patchboard.lab.page import Table
+from patchboard.lab.synthetic.settings import Settings
 
 
 def introduction(settings: Settings) -> list[str]:

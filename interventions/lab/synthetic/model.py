@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from interventions.engine.sites import SITES
-from interventions.lab.synthetic.settings import ModelSection
-from interventions.plan.facts import ModelFacts
+from patchboard.engine.sites import SITES
+from patchboard.lab.synthetic.settings import ModelSection
+from patchboard.plan.facts import ModelFacts
 
 
 class Regressor(nn.Module):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from interventions.lab.synthetic.settings import Settings, study_in
+from patchboard.lab.synthetic.settings import Settings, study_in
 
 
 def plan(settings: Settings) -> dict[str, Any]:
     """Sizes and counts as plain data. Raises SpecError."""
-    from interventions.lab.synthetic.planned import planned
-    from interventions.plan.cost import cost_of
-    from interventions.plan.packs import Budget
+    from patchboard.lab.synthetic.planned import planned
+    from patchboard.plan.cost import cost_of
+    from patchboard.plan.packs import Budget
 
     study = study_in(settings)
     model, training = settings.model, settings.training

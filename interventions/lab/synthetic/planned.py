@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from interventions.lab.settings import told_of_study
-from interventions.lab.synthetic.model import facts_of
-from interventions.lab.synthetic.settings import METRIC, Settings
-from interventions.plan.cells import OWN_STATE, SAME, Cell, Context, Edit, cells_of, source_of
-from interventions.plan.model import Copy, Decoding, Fit, Group, ModelPlan, Use
-from interventions.spec import Study
-from interventions.spec.sections import ModelSection
-from interventions.vectors.base import Recipe
-from tasks.linear_regression import Floats, Mixture, Sequences, Table
-from tasks.prompts import Prompt
+from patchboard.lab.settings import told_of_study
+from patchboard.lab.synthetic.model import facts_of
+from patchboard.lab.synthetic.settings import METRIC, Settings
+from patchboard.plan.cells import OWN_STATE, SAME, Cell, Context, Edit, cells_of, source_of
+from patchboard.plan.model import Counterfactual, Decoding, Fit, Group, ModelPlan, ScoredCell
+from patchboard.spec import Study
+from patchboard.spec.sections import ModelSection
+from patchboard.tasks.linear_regression import Floats, Mixture, Sequences, Table
+from patchboard.tasks.prompt import Prompt
+from patchboard.vectors.base import Recipe
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,11 @@ class _OpenGroup:
     def __init__(self, evaluated: dict[str, tuple[Prompt, ...]], task: str, middle: int):
         self.evaluated, self.task, self.uses = evaluated, task, []
         self.donors: dict[str, tuple[Prompt, ...]] = {}
-        probe = Copy((Edit("patch", "resid_post", middle, '"last"', 1.0, OWN_STATE),))
-        self.copies: dict[Copy, int] = {Copy(): 0, probe: 1}
+        probe = Counterfactual((Edit("patch", "resid_post", middle, '"last"', 1.0, OWN_STATE),))
+        self.copies: dict[Counterfactual, int] = {Counterfactual(): 0, probe: 1}
 
     def use(self, cell: Cell) -> None:
-        self.uses.append(Use(cell, self.copies.setdefault(Copy(cell.edits), len(self.copies))))
+        self.uses.append(ScoredCell(cell, self.copies.setdefault(Counterfactual(cell.edits), len(self.copies))))
         own = self.evaluated[self.task]
         for source in filter(None, map(source_of, cell.edits)):
             self.donors[source] = (*own[1:], own[0]) if source == SAME else self.evaluated[source]

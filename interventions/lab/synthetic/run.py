@@ -13,20 +13,20 @@ import polars as pl
 import torch
 from safetensors.torch import load_file, save_file
 
-from interventions.engine.device import device_map_for
-from interventions.errors import RunFolderError
-from interventions.lab.synthetic.baselines import baseline_errors
-from interventions.lab.synthetic.examined import Examiner, error_table
-from interventions.lab.synthetic.model import build_model
-from interventions.lab.synthetic.planned import Planned, planned
-from interventions.lab.synthetic.settings import Settings, study_in
-from interventions.lab.synthetic.summary import matrix_table, summarise
-from interventions.lab.synthetic.training import LOGGED, Trainer
-from interventions.measure.effects import effects
-from interventions.measure.scan import scanned
-from interventions.measure.statistics import Bootstrap
-from interventions.spec import Study, dump_yaml
-from interventions.store.folder import RunFolder, atomically, open_run
+from patchboard.engine.device import device_map_for
+from patchboard.errors import RunFolderError
+from patchboard.lab.synthetic.baselines import baseline_errors
+from patchboard.lab.synthetic.examined import Examiner, error_table
+from patchboard.lab.synthetic.model import build_model
+from patchboard.lab.synthetic.planned import Planned, planned
+from patchboard.lab.synthetic.settings import Settings, study_in
+from patchboard.lab.synthetic.summary import matrix_table, summarise
+from patchboard.lab.synthetic.training import LOGGED, Trainer
+from patchboard.measure.effects import effects
+from patchboard.measure.scan import scanned
+from patchboard.measure.statistics import Bootstrap
+from patchboard.spec import Study, dump_yaml
+from patchboard.store.folder import RunFolder, atomically, open_run
 
 EXAMINED = ("errors", "decodability", "outcomes")
 TABLES = ("training", "baselines", *EXAMINED, "effects", "matrix")
@@ -122,9 +122,9 @@ def _weights(step: int, trainer: Trainer, folder: RunFolder) -> Mapping[str, tor
 
 def _report(folder: RunFolder, settings: Settings) -> None:
     # matplotlib takes a second to load
-    from interventions.lab.page import Page, write_page
-    from interventions.lab.synthetic.figures import drawings
-    from interventions.lab.synthetic.findings import findings, introduction, overview
+    from patchboard.lab.page import Page, write_page
+    from patchboard.lab.synthetic.figures import drawings
+    from patchboard.lab.synthetic.findings import findings, introduction, overview
 
     summary: Mapping[str, Any] = json.loads((folder.path / "summary.json").read_text(encoding="utf-8"))
     tables = {name: folder.read_table(f"{name}.parquet") for name in TABLES}

@@ -10,17 +10,17 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from interventions.check import check_point
-from interventions.errors import SpecError
-from interventions.lab.settings import ExperimentSettings, told_of_study
-from interventions.registry import suggest
-from interventions.spec import Point, Study
-from interventions.spec.digest import digest_of
-from interventions.spec.kinds import FileKind
-from interventions.spec.refusal import Refusal, only_once
-from interventions.spec.sections import Count, Section, Seed
-from interventions.spec.study import study_of
-from tasks.linear_regression import Kind, Mixture, Regression
+from patchboard.errors import SpecError
+from patchboard.lab.settings import ExperimentSettings, told_of_study
+from patchboard.plan.validate import check_point
+from patchboard.registry import suggest
+from patchboard.spec import Point, Study
+from patchboard.spec.digest import digest_of
+from patchboard.spec.kinds import FileKind
+from patchboard.spec.refusal import InvalidValue, only_once
+from patchboard.spec.sections import Count, Section, Seed
+from patchboard.spec.study import study_of
+from patchboard.tasks.linear_regression import Kind, Mixture, Regression
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -42,9 +42,11 @@ class TaskSection(Section):
     def _checked(self) -> Self:
         only_once(self.coordinates)
         if (self.nonzero is not None) != (self.kind == "sparse_linear"):
-            raise Refusal(f"kind {self.kind} and nonzero {self.nonzero}", "give nonzero with sparse_linear, only there")
+            raise InvalidValue(
+                f"kind {self.kind} and nonzero {self.nonzero}", "give nonzero with sparse_linear, only there"
+            )
         if self.nonzero is not None and self.nonzero > len(self.coordinates):
-            raise Refusal(f"{self.nonzero} of {len(self.coordinates)} coordinates", "write fewer", ("nonzero",))
+            raise InvalidValue(f"{self.nonzero} of {len(self.coordinates)} coordinates", "write fewer", ("nonzero",))
         return self
 
 
@@ -59,7 +61,7 @@ class DataSection(Section):
         for name, task in self.tasks.items():
             if max(task.coordinates) >= self.inputs:
                 what = f"found {max(task.coordinates)}, x has {self.inputs} numbers, from 0"
-                raise Refusal(what, "write smaller ones, or raise inputs", ("tasks", name, "coordinates"))
+                raise InvalidValue(what, "write smaller ones, or raise inputs", ("tasks", name, "coordinates"))
         return self
 
     @property
@@ -79,7 +81,7 @@ class ModelSection(Section):
     @model_validator(mode="after")
     def _divisible(self) -> Self:
         if self.width % self.heads:
-            raise Refusal(f"{self.heads} heads do not divide width {self.width}", "change one of them", ("heads",))
+            raise InvalidValue(f"{self.heads} heads do not divide width {self.width}", "change one of them", ("heads",))
         return self
 
 

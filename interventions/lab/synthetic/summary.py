@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from interventions.lab.synthetic.settings import Settings
-from interventions.measure.decodability import ALL
-from interventions.measure.effects import effects
-from interventions.measure.relation import spearman
-from interventions.measure.scan import Outcomes
-from interventions.measure.statistics import Bootstrap
-from interventions.measure.summary import without_nan
+from patchboard.lab.synthetic.settings import Settings
+from patchboard.measure.decodability import ALL
+from patchboard.measure.effects import effects
+from patchboard.measure.relation import spearman
+from patchboard.measure.scan import Outcomes
+from patchboard.measure.statistics import Bootstrap
+from patchboard.measure.summary import without_nan
 
 Tables = Mapping[str, pl.DataFrame]
 

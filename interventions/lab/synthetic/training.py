@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from interventions.lab.synthetic.batches import Batches
-from interventions.lab.synthetic.model import Regressor, build_model
-from interventions.lab.synthetic.settings import Settings, TrainingSection
-from interventions.store.folder import atomically
+from patchboard.lab.synthetic.batches import Batches
+from patchboard.lab.synthetic.model import Regressor, build_model
+from patchboard.lab.synthetic.settings import Settings, TrainingSection
+from patchboard.store.folder import atomically
 
 LOGGED = 50
 """Steps whose mean loss is one point of the training curve."""

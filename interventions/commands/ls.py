@@ -1,0 +1,42 @@
+"""What `patchboard ls` tells: every name that a spec may use, from the registries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def print_listing() -> None:
+    """One line for each entry, kind by kind."""
+    import patchboard.tasks.resolve  # noqa: F401  # enrols the families
+    from patchboard.engine.families import ARCHITECTURES
+    from patchboard.engine.sites import SITES
+    from patchboard.metrics import METRICS
+    from patchboard.ops import OPS
+    from patchboard.plan.cells import CONTROLS
+    from patchboard.spec.positions import POSITIONS
+    from patchboard.tasks.base import FAMILIES
+
+    def first_line(entry: Any) -> str:
+        return " ".join((entry.__doc__ or "").split("\n\n")[0].split())
+
+    listing = {
+        "task families": {name: first_line(entry) for name, entry in FAMILIES.items()},
+        "ops": {name: first_line(entry) for name, entry in OPS.items()},
+        "vectors": {
+            "mean": "mean state of fit prompts: same_task, other_task, null_task, all_tasks, or a task",
+            "difference": "[a, b]: mean of a minus mean of b",
+            "function_vector": "of a task: summed mean outputs of heads [[layer, head], …]",
+            "subspace": "where the tasks' states differ: method pca or leace, rank",
+        },
+        "controls": dict(zip(CONTROLS, (
+            "the state patched with itself: the noise floor", "same norm (or rank), random direction",
+            "another task's vector, scored against its answers too", "same rank, random directions"), strict=True)),
+        "metrics": {name: f"{first_line(entry)} [{entry.unit}]" for name, entry in METRICS.items()},
+        "sites": dict.fromkeys(SITES, ""),
+        "positions": dict.fromkeys(POSITIONS, ""),
+        "model families": dict.fromkeys(ARCHITECTURES, ""),
+    }  # fmt: skip
+    for kind, entries in listing.items():
+        print(kind)
+        for name, text in entries.items():
+            print(f"  {name:<16} {text}".rstrip())

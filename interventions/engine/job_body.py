@@ -1,0 +1,155 @@
+"""What a job does where the model is: look, fit, patch, measure, search neighbours, and answer in few bytes.
+
+These functions travel to the server as source, with what they call: ``trace``, ``steps``, the vectors' makers,
+and the tools that the client hands over (ops, scorers, the search). They name torch and plain data only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from patchboard.engine.families import at_path
+from patchboard.engine.projection import projected
+from patchboard.engine.record import Record, opened
+from patchboard.engine.steps import largest_moves, states_and_hits, update_statistics
+from patchboard.engine.trace import Wiring, traced_forward
+from patchboard.vectors.make import make_all
+from patchboard.vectors.statistics import PlaceStatistics
+
+
+def answer_job(model: Any, job: dict[str, Any], tools: dict[str, Any]) -> dict[str, Any]:
+    """The answer to one job, in plain tensors and numbers. model: the server's, an nnsight TransformersModel.
+
+    job: as ``jobs.job_data`` makes it. tools: ``ops``, ``scorers`` and ``combine`` by name, ``accuracy``,
+    ``combined`` (applies one of the latter), ``voted``.
+    """
+    h = first_states(model, job["architecture"])
+    wiring = Wiring(Record(**job["architecture"]), job["window"], job["heads"], h.dtype)  # type: ignore[arg-type]
+
+    def forward(batch: Any, operands: dict[str, Any], scorers: dict[str, Callable]) -> dict[str, Any]:
+        return traced_forward(model, wiring, batch, operands, scorers, tools["ops"])
+
+    def project(given: dict[int, Tensor]) -> dict[int, Tensor]:
+        return projected(model, wiring, {"input_ids": torch.ones(1, 1, dtype=torch.long)}, given, h.device)
+
+    def batch_of(sealed: Any) -> Any:
+        return opened(sealed, h.device)
+
+    answer: dict[str, Any] = {
+        "key": job["key"], "dtype": str(h.dtype), "device": h.device.type, "torch": str(torch.__version__),
+        "autocast": torch.is_autocast_enabled(h.device.type),
+    }  # fmt: skip
+    fits = {fit["id"]: fitted(forward, batch_of, fit, tools["accuracy"]) for fit in job["fits"]}
+    statistics = {(name, place): one for name, found in fits.items() for place, one in found.items()}
+    answer["fits_finite"] = all([one.is_finite() for one in statistics.values()])
+    lacking = [task for key in job["asked"] for task in statistics[tuple(key)].lacks_correct()]
+    answer["lacking"] = sorted(set(lacking))
+    recipes = {key: Record(**recipe) for key, recipe in job["recipes"].items()}
+    operands = make_all(recipes, statistics, project)  # type: ignore[arg-type]
+    if job["packs"]:
+        placed = {key: operand.to(h.device) for key, operand in operands.items()}
+        answer.update(scored(forward, batch_of, job, placed, tools))
+    if job["decoding"]:
+        answer.update(decoded(forward, batch_of, job["decoding"], tools["accuracy"], tools["voted"]))
+    if job["bring_vectors"]:
+        answer["vectors"] = {key: vars(one) if hasattr(one, "center") else one for key, one in operands.items()}
+    return answer
+
+
+def first_states(model: Any, architecture: dict[str, Any]) -> Tensor:
+    """What enters the first block in a forward pass of one token: it tells the served dtype and the device."""
+    decoder = at_path(model, architecture["decoder"])
+    block = at_path(decoder, architecture["blocks"])[0]
+    with torch.no_grad(), model.trace({"input_ids": torch.ones(1, 1, dtype=torch.long)}, use_cache=False):
+        h = block.input.save()
+    return h
+
+
+def fitted(forward: Callable, batch_of: Callable, fit: dict[str, Any], score: Callable) -> dict[tuple, PlaceStatistics]:
+    """Statistics of one fit at each of its places."""
+    found = {tuple(place): PlaceStatistics(fit["layers"], fit["labels"], fit["keep_states"]) for place in fit["places"]}
+    for task, count, sealed in fit["batches"]:
+        update_statistics(forward, batch_of(sealed), task, count, score, found.values())
+    return found
+
+
+def scored(
+    forward: Callable, batch_of: Callable, job: dict[str, Any], operands: dict[str, Any], tools: dict[str, Any]
+) -> dict[str, Any]:
+    """Of all packs one after the other: ``scores`` metric -> bytes [4, own task's answer], ``hits_of_packs`` [answer],
+    ``moved`` [slot] float32."""
+    scorers = tools["scorers"]
+    parts: dict[str, list[Tensor]] = {name: [] for name in scorers}
+    moved = torch.full((job["slots"],), -1.0, dtype=torch.float64)
+    structures = [
+        (batch_of(structure), opened(starts, "cpu").numpy(), opened(own, "cpu"), opened(slots, "cpu"))
+        for structure, starts, own, slots in job["structures"]
+    ]
+    for number, (tokens, targets, foils) in job["packs"]:
+        batch, starts, own, slots = structures[number]
+        batch.tokens, batch.targets, batch.foils = batch_of(tokens), batch_of(targets), batch_of(foils)
+        found = forward(batch, operands, scorers)
+        for name, values in found["scores"].items():
+            answers = tools["combined"](tools["combine"][name], values.float().cpu().numpy(), starts)
+            found_all = torch.from_numpy(answers)
+            parts[name].append(found_all if name == "accuracy" else found_all[own])
+        far = largest_moves(batch, found["moved"])
+        moved.scatter_reduce_(0, slots[: len(far)], far, "amax")
+    return {
+        "scores": {name: in_bytes(torch.cat(parts[name]), job["bits"]) for name in parts if name != "accuracy"},
+        "hits_of_packs": torch.cat(parts["accuracy"]).to(torch.uint8),
+        "moved": moved.float(),
+    }
+
+
+def in_bytes(values: Tensor, bits: int) -> Tensor:
+    """float32 [n] as uint8 [4, n], its mantissas rounded to ``bits`` bits: equal bytes side by side compress."""
+    whole = values.contiguous().view(torch.int32)
+    drop = 23 - bits
+    if drop:
+        whole = ((whole + (1 << (drop - 1))) >> drop) << drop
+    return whitened(whole.view(torch.uint8).reshape(-1, 4).T.contiguous(), bits)
+
+
+def whitened(planes: Tensor, bits: int) -> Tensor:
+    """uint8 [4, n] with the bytes of the mantissas mixed with fixed noise; once more gives them back.
+
+    Mantissas of measured values are noise to a compressor, but those of a small model repeat, and a plan could
+    not tell how much. So mixed, an answer has the size that was planned.
+    """
+    noise = torch.randint(0, 256, planes.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    for plane in range((23 - bits) // 8, 3):
+        planes[plane] ^= noise[plane]
+    return planes
+
+
+def decoded(
+    forward: Callable, batch_of: Callable, decoding: dict[str, Any], score: Callable, voted: Callable
+) -> dict[str, Any]:
+    """``votes`` [layer, shots, point] int16 and ``hits`` [point, shots] uint8; ``finite``: whether all states were."""
+    states, hits, labels = [], [], []
+    for code, count, sealed in decoding["batches"]:
+        h, right = states_and_hits(forward, batch_of(sealed), count, decoding["shots"], score)
+        states.append(h)
+        hits.append(right)
+        labels += [code] * count
+    finite = all([bool(h.isfinite().all()) for h in states])
+    codes = torch.tensor(labels, dtype=torch.long)
+    votes = [
+        torch.stack(
+            [
+                voted(torch.cat([h[:, layer, s] for h in states]).float(), codes, decoding["k"])
+                for s in range(decoding["shots"])
+            ]
+        )
+        for layer in range(states[0].shape[1] if finite else 0)
+    ]
+    return {
+        "votes": torch.stack(votes).to(torch.int16) if votes else torch.zeros(0, dtype=torch.int16),
+        "hits": torch.cat(hits).to(torch.uint8),
+        "finite": finite,
+    }

@@ -1,0 +1,1 @@
+"""A run from study to finished folder, here or as the jobs of a server."""

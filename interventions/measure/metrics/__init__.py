@@ -1,6 +1,0 @@
-"""Metrics, one a file; importing this package enrols all of them."""
-
-from interventions.measure.metrics import accuracy, kl, logit_difference, logprob, probability, rank
-from interventions.measure.metrics.base import METRICS, Metric
-
-__all__ = ["METRICS", "Metric", "accuracy", "kl", "logit_difference", "logprob", "probability", "rank"]

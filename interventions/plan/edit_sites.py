@@ -1,0 +1,77 @@
+"""Which blocks and heads the edits of an intervention's cells are made at, in a known model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from patchboard.errors import SpecError
+from patchboard.plan.facts import ModelFacts
+from patchboard.spec.axes import Variant
+from patchboard.spec.head_pairs import parse_pairs
+from patchboard.spec.layers import parse_layers
+from patchboard.spec.sections import EditSection, Onwards, Together, Upto, VectorSection
+
+EditSite = tuple[int, int]
+"""(block, head), head -1 where none is meant."""
+
+
+@dataclass(frozen=True)
+class EditSites:
+    """The blocks and heads of one cell: those of each of its edits."""
+
+    of_edits: list[list[EditSite]]
+    layer: int
+    """Where the cell stands on the axis of layers: the earliest block; of ``upto`` the last one."""
+
+
+def edit_sites_of(variant: Variant, facts: ModelFacts, where: str) -> Iterator[EditSites]:
+    """For each cell of the variant, the blocks and heads of each of its edits."""
+    section = variant.section
+    if section.edits is not None:
+        found = [
+            [(layer, head) for layers in _sets_of(e, facts, at) for layer in layers for head in _heads_of(e, facts, at)]
+            for e, at in ((e, f"{where}.edits[{i}]") for i, e in enumerate(section.edits))
+        ]
+        yield EditSites(found, min(layer for spots in found for layer, _ in spots))
+        return
+    (edit,) = section.parts
+    for head in _heads_of(edit, facts, where):
+        for layers in _sets_of(edit, facts, where):
+            place = max(layers) if isinstance(edit.layers, Upto) else min(layers)
+            yield EditSites([[(layer, head) for layer in layers]], place)
+
+
+def _sets_of(edit: EditSection, facts: ModelFacts, where: str) -> list[tuple[int, ...]]:
+    """The blocks of each cell of an edit that stands alone; one set of them for an edit among several."""
+    layers, at = edit.layers, f"{where}.layers"
+    if isinstance(layers, Together):
+        return [parse_layers(layers.together, facts.layers, f"{at}.together")]
+    if isinstance(layers, Onwards):
+        first = parse_layers(layers.onwards, facts.layers, f"{at}.onwards")
+        return [tuple(range(block, facts.layers)) for block in first]
+    if isinstance(layers, Upto):
+        last = parse_layers(layers.upto, facts.layers, f"{at}.upto")
+        return [tuple(range(block + 1)) for block in last]
+    return [(block,) for block in parse_layers(layers, facts.layers, at)]
+
+
+def _heads_of(edit: EditSection, facts: ModelFacts, where: str) -> tuple[int, ...]:
+    """Raises SpecError for a site that the model's family lacks, or heads that it has not."""
+    if edit.site not in facts.sites:
+        what = f"there is no site '{edit.site}' in family '{facts.family}'"
+        raise SpecError(f"{where}.site", what, f"choose one of {', '.join(facts.sites)}")
+    return parse_layers(edit.heads, facts.heads, f"{where}.heads", "head") if edit.site == "head" else (-1,)
+
+
+def summed_heads(vector: VectorSection, facts: ModelFacts, where: str) -> tuple[EditSite, ...]:
+    """The heads whose outputs a function vector sums, none of any other vector.
+
+    Raises SpecError for a family without heads, and for heads that the model has not.
+    """
+    if vector.heads is None:
+        return ()
+    if "head" not in facts.sites:
+        what = f"there are no attention heads in family '{facts.family}'"
+        raise SpecError(f"{where}.vector.function_vector", what, "write mean: … instead, or use another model")
+    return parse_pairs(vector.heads, facts.layers, facts.heads, f"{where}.vector.heads")

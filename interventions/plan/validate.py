@@ -1,0 +1,128 @@
+"""Does the spec mean something? Names against registries, operands against ops; no weights, no tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from patchboard.errors import SpecError
+from patchboard.metrics import METRICS
+from patchboard.ops import OPS
+from patchboard.plan.cells import CONTROLS
+from patchboard.registry import suggest
+from patchboard.spec.axes import Point, Study
+from patchboard.spec.sections import EditSection, Spec, VectorSection
+from patchboard.tasks.base import NULL
+from patchboard.tasks.files import sha256_of
+from patchboard.tasks.resolve import build_family
+
+EMBEDDED = "embedded"
+_SOURCES = ("same_task", "other_task", "null_task", "all_tasks")
+_OF_A_STREAM = ("resid_pre", "resid_post", "attn_out")
+"""Sites of function vectors: the stream, and what heads together add to it."""
+
+
+def check_study(study: Study) -> dict[str, str]:
+    """Raises SpecError or TaskError for the first thing that cannot be meant.
+
+    Returns the user's data files with their sha256, to which a run is bound.
+    """
+    for path in study.axes:
+        if path.split(".")[0] in ("statistics", "name", "version"):
+            raise SpecError(path, "cannot be swept: it is the whole run's", "run a spec for each value")
+    checked: dict[str, tuple[str, ...]] = {}
+    files: dict[str, str] = {}
+    for point in study.points:
+        spec = point.spec
+        key = spec.tasks.model_dump_json() + str(spec.model.name == EMBEDDED)
+        if key not in checked:
+            family = build_family(spec.tasks, embedded=spec.model.name == EMBEDDED)
+            checked[key] = tuple(family.tasks)
+            files |= {str(file): sha256_of(file) for file in family.data_files()}
+        check_point(point, checked[key])
+    return files
+
+
+def check_point(point: Point, tasks: Sequence[str]) -> None:
+    """Raises SpecError for the first thing that cannot be meant with these tasks."""
+    _check_lists(point.spec, tasks)
+    for variant in point.variants:
+        where = f"interventions.{variant.name}"
+        several = variant.section.edits is not None
+        for i, edit in enumerate(variant.section.parts):
+            _check_edit(edit, tasks, f"{where}.edits[{i}]" if several else where)
+
+
+def _check_lists(spec: Spec, tasks: Sequence[str]) -> None:
+    for i, metric in enumerate(spec.metrics):
+        if METRICS.get(metric, f"metrics[{i}]").answers_of != "own":
+            raise SpecError(f"metrics[{i}]", f"'{metric}' is measured by a control", "add other_task to controls")
+        if metric in spec.metrics[:i]:
+            raise SpecError(f"metrics[{i}]", f"'{metric}' is given twice", "leave one out")
+    names = [control.name for control in spec.controls]
+    for i, name in enumerate(names):
+        if name not in CONTROLS:
+            raise SpecError(f"controls[{i}]", f"unknown control '{name}'", suggest(name, CONTROLS))
+        if name in names[:i]:
+            raise SpecError(f"controls[{i}]", f"'{name}' is given twice", "leave one out")
+    if "other_task" in names and len([task for task in tasks if task != NULL]) < 2:
+        raise SpecError("controls", "other_task needs two tasks, the family gives one", "add tasks or leave it out")
+    if spec.decodability:
+        k, points = spec.decodability.k, spec.decodability.prompts * len(tasks)
+        if k >= points:
+            raise SpecError(
+                "decodability.k", f"{k} neighbours of {points} points", f"use at most {points - 1}, or more prompts"
+            )
+
+
+def _check_edit(edit: EditSection, tasks: Sequence[str], where: str) -> None:
+    wanted = OPS.get(edit.op, f"{where}.op").operand
+    vector = edit.vector
+    if wanted != "state" and edit.source is not None:
+        raise SpecError(f"{where}.source", f"op {edit.op} takes none", "remove it, or write op: resample")
+    if wanted in ("none", "state") and vector is not None:
+        raise SpecError(f"{where}.vector", f"op {edit.op} takes none", "remove it")
+    if wanted == "state":
+        _check_source(f"{where}.source", edit.source or "other_task", tasks)
+    if wanted in ("none", "state"):
+        return
+    if vector is None:
+        raise SpecError(f"{where}.vector", f"is missing, op {edit.op} needs one", _example(wanted))
+    if (vector.kind == "subspace") != (wanted == "subspace"):
+        raise SpecError(f"{where}.vector", f"is a {vector.kind}, op {edit.op} needs a {wanted}", _example(wanted))
+    if vector.function_vector and edit.site not in _OF_A_STREAM:
+        what = f"a function vector is as wide as the residual stream, and is used at {', '.join(_OF_A_STREAM)}"
+        raise SpecError(f"{where}.site", what, f"write one of these instead of {edit.site}, or vector: {{mean: …}}")
+    if vector.method == "leace" and edit.site == "head":
+        what = "leace has no form for a single head's part of a state"
+        raise SpecError(f"{where}.vector.method", what, "use method: pca, or another site")
+    _check_vector(vector, tasks, f"{where}.vector")
+
+
+def _example(wanted: str) -> str:
+    return "add {subspace: tasks, rank: 2}" if wanted == "subspace" else "add {mean: same_task}"
+
+
+def _check_vector(vector: VectorSection, tasks: Sequence[str], where: str) -> None:
+    if vector.subspace:
+        if len(tasks) < 2:
+            raise SpecError(where, f"a subspace of tasks needs two labels, there is {len(tasks)}", "add tasks")
+        if vector.rank and vector.rank > len(tasks) - 1:
+            raise SpecError(
+                f"{where}.rank", f"{vector.rank} dimensions of {len(tasks)} labels", f"use at most {len(tasks) - 1}"
+            )
+        return
+    for i, source in enumerate(vector.sources):
+        at = f"{where}.{vector.kind}" + (f"[{i}]" if vector.difference else "")
+        _check_source(at, source, tasks, _SOURCES)
+
+
+def _check_source(
+    at: str, source: str, tasks: Sequence[str], names: Sequence[str] = ("same_task", "other_task", "null_task")
+) -> None:
+    """names: what a source may be called beside a task's own name."""
+    if source == "null_task" and NULL not in tasks:
+        raise SpecError(at, "null_task needs Null", "set tasks.include_null: true")
+    if source == "other_task" and len([task for task in tasks if task != NULL]) < 2:
+        raise SpecError(at, "other_task needs two tasks, the family gives one", "add tasks")
+    if source not in (*names, *tasks):
+        raise SpecError(at, f"unknown task '{source}'", suggest(source, (*names, *tasks)))

@@ -1,0 +1,1 @@
+../../interventions/__init__.py

@@ -1,0 +1,1 @@
+../../interventions/__main__.py

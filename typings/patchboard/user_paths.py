@@ -1,0 +1,1 @@
+../../interventions/user_paths.py
