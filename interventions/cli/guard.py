@@ -16,7 +16,7 @@ def script(default_spec: Path, description: str, arguments: Sequence[str] | None
     """A script's command line: ``run`` with a spec of its own where none is given."""
 
     def act() -> int:
-        from patchboard.cli.running import run_script
+        from patchboard.cli.run_or_plan import run_script
 
         return run_script(default_spec, description, given(arguments))
 

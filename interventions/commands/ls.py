@@ -1,8 +1,20 @@
-"""What `patchboard ls` tells: every name that a spec may use, from the registries."""
+"""`patchboard ls`: every name that a spec may use, from the registries."""
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Sequence
 from typing import Any
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser("ls", help="tasks, ops, vectors, controls, metrics, model families")
+    parser.set_defaults(act=act)
+
+
+def act(args: argparse.Namespace, overrides: Sequence[str]) -> int:
+    print_listing()
+    return 0
 
 
 def print_listing() -> None:

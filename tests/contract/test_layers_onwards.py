@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from patchboard.cli.arguments import Parser
-from patchboard.cli.running import add_run_flags, parsed, study_of_flags
+from patchboard.cli.flags_study import study_of_flags
+from patchboard.cli.run_flags import add_run_flags, parse_flags
 from patchboard.engine.load import open_model
 from patchboard.plan.build import build_plans
 from patchboard.plan.cost import cost_of
@@ -140,7 +141,7 @@ def test_the_flag_keeps_the_form_or_gives_another(llama_folder, tmp_path):
         add_run_flags(parser)
         return [
             each["layers"]
-            for each in study_of_flags(*parsed(parser, [str(spec), *flags])).tree["interventions"].values()
+            for each in study_of_flags(*parse_flags(parser, [str(spec), *flags])).tree["interventions"].values()
         ]
 
     assert layers("--layers=1:3") == [{"onwards": "1:3"}, {"upto": "1:3"}, "1:3"]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patchboard.cli.running import study_of_flags
+from patchboard.cli.flags_study import study_of_flags
 from patchboard.errors import SpecError
 from patchboard.spec import dump_yaml, load_study, parse_overrides, study_of
 from patchboard.spec.agreement import check_given

@@ -118,7 +118,7 @@ def test_syntax_refuses(value: Any):
 )  # fmt: skip
 def test_the_flag_takes_every_form_of_the_spec(given: list[str], meant: Any):
     from patchboard.cli.arguments import Parser
-    from patchboard.cli.running import add_run_flags, parsed
+    from patchboard.cli.run_flags import add_run_flags, parse_flags
 
     script, command = Parser(), Parser()
     script.add_argument("spec", nargs="?")
@@ -126,7 +126,7 @@ def test_the_flag_takes_every_form_of_the_spec(given: list[str], meant: Any):
     for parser in (script, inner):
         add_run_flags(parser)
     for parser, before in ((script, []), (command, ["run"])):
-        args, rest = parsed(parser, [*before, *given])
+        args, rest = parse_flags(parser, [*before, *given])
         assert (layers_of_flag(args.layers, "--layers"), rest) == (meant, [])
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from patchboard.cli.arguments import Parser
-from patchboard.cli.running import add_run_flags, parsed, run_or_plan
+from patchboard.cli.run_flags import add_run_flags, parse_flags
+from patchboard.cli.run_or_plan import run_or_plan
 from patchboard.errors import SpecError
 from patchboard.lab.command import guarded, tell
 from patchboard.spec import Study
@@ -48,7 +49,7 @@ def _act(experiment: LanguageExperiment, arguments: list[str]) -> int:
     add_run_flags(parser)
     common = {action.dest for action in parser._actions}
     experiment.flags(parser)
-    args, overrides = parsed(parser, arguments)
+    args, overrides = parse_flags(parser, arguments)
     if args.remote is not None and experiment.not_remote:
         raise SpecError("--remote", f"cannot be: {experiment.not_remote}", "run it here")
     own = {name: value for name, value in vars(args).items() if name not in common}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from patchboard.cli.arguments import Parser
-from patchboard.cli.running import add_run_flags, parsed
+from patchboard.cli.run_flags import add_run_flags, parse_flags
 from patchboard.errors import SpecError
 from patchboard.lab.command import guarded, tell
 from patchboard.lab.language.command import LanguageExperiment, language_script
@@ -29,7 +29,7 @@ def scaling_script(experiment: LanguageExperiment, compared: Compared, arguments
         what = "folders of finished runs, or a spec to run (default: the script's own)"
         parser.add_argument("places", nargs="*", metavar="RUN_DIR … | SPEC.yaml", help=what)
         add_run_flags(parser)
-        args, rest = parsed(parser, given)
+        args, rest = parse_flags(parser, given)
         # argparse takes only one stretch of the command line for places
         places = [expanded(each) for each in (*args.places, *rest) if not each.startswith("-")]
         if not any(each.is_dir() for each in places):

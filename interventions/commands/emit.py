@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from patchboard.cli.arguments import prepare_libraries
-from patchboard.cli.running import add_spec_flags, study_of_flags
+from patchboard.cli.flags_study import study_of_flags
+from patchboard.cli.run_flags import add_spec_flags
 from patchboard.errors import SpecError
 from patchboard.user_paths import expanded
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser("emit", help="write a plain nnsight script that recomputes cells", allow_abbrev=False)
+    parser.set_defaults(act=act, takes_overrides=True)
     parser.add_argument("spec", type=expanded, metavar="SPEC.yaml", help="a spec, or the folder of a run")
     add_spec_flags(parser)
     which = parser.add_argument_group("which cells (names apart by commas, or all)")
@@ -32,6 +35,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run", type=expanded, metavar="DIR", help="the run to compare with (default: runs/NAME-DIGEST)"
     )
+
+
+def act(args: argparse.Namespace, overrides: Sequence[str]) -> int:
+    print(emitted(args, overrides))
+    return 0
 
 
 def emitted(args: argparse.Namespace, overrides: Sequence[str]) -> str:

@@ -1,0 +1,85 @@
+"""The flags of a run, of `patchboard run` and of scripts alike."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from patchboard.cli.arguments import add_trust_flag, overrides_apart, with_negative_values
+from patchboard.errors import SpecError
+from patchboard.track.mode import CHOICES
+from patchboard.user_paths import expanded
+
+
+def parse_flags(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """What the parser knows, and overrides of the spec."""
+    overrides, others = overrides_apart(parser, with_negative_values(parser, arguments))
+    known, rest = parser.parse_known_args(_with_bare_remote(others))
+    return known, [*overrides, *rest]
+
+
+def _with_bare_remote(arguments: list[str]) -> list[str]:
+    """`--remote SPEC.yaml` is a bare --remote and a spec: only a URL belongs to the flag."""
+    following = zip(arguments, [*arguments[1:], ""], strict=False)
+    return ["--remote=" if given == "--remote" and "://" not in after else given for given, after in following]
+
+
+_LAYERS = "layers of every intervention of one edit, as the spec has them: all, 3,5, [3, 5], 0:80:4, {onwards: all}"
+
+
+def add_spec_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags that stand for paths of the spec."""
+    spec = parser.add_argument_group("shorthands for paths of the spec (any other: --a.b.c=VALUE)")
+    spec.add_argument("--model", metavar="NAME_OR_FOLDER", help="model.name")
+    spec.add_argument("--revision", metavar="R", help="model.revision")
+    spec.add_argument("--dtype", metavar="DTYPE", help="model.dtype: auto, float32, bfloat16, float16")
+    spec.add_argument("--layers", metavar="LAYERS", help=_LAYERS)
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of every script that runs a spec."""
+    add_spec_flags(parser)
+    how = parser.add_argument_group("how to run")
+    how.add_argument("--out", type=expanded, metavar="DIR", help="run folder (default: runs/NAME-DIGEST)")
+    how.add_argument("--plan", action="store_true", help="print what would run and exit; needs no weights")
+    how.add_argument(
+        "--show-tokens", action="store_true", help="print one prompt a task with its named positions, and exit"
+    )
+    how.add_argument("--fresh", action="store_true", help="start over instead of resuming")
+    how.add_argument("--engine", default="auto", choices=("auto", "wavefront", "packed", "rows"), help="default: auto")
+    how.add_argument(
+        "--remote", nargs="?", const="", metavar="URL", help="run on NDIF (NDIF_API_KEY, NDIF_HOST), or on another host"
+    )
+    how.add_argument("--job-tokens", type=int, default=200_000, metavar="N", help="tokens a remote job (200000)")
+    how.add_argument(
+        "--patience", type=float, default=60.0, metavar="SECONDS", help="how long a host may be silent (60)"
+    )
+    how.add_argument("--vectors", action="store_true", help="bring fitted vectors home from a remote run")
+    how.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    how.add_argument(
+        "--wandb",
+        default="auto",
+        choices=CHOICES,
+        help="mirror the run to W&B; default: online with a key, else offline in the run folder (see docs/wandb.md)",
+    )
+    add_trust_flag(how)
+    how.add_argument("--quiet", action="store_true", help="no progress, no table")
+    how.add_argument("--json", action="store_true", help="print summary.json (or the plan) instead of a table")
+
+
+def remote_of_flags(args: argparse.Namespace) -> Any:
+    """Where to run but here; None for here. Raises SpecError."""
+    from patchboard.execution.options import Remote
+
+    for flag in ("job_tokens", "patience"):
+        if getattr(args, flag) <= 0:
+            raise SpecError(f"--{flag.replace('_', '-')}", f"{getattr(args, flag)} is not above 0", "give more")
+    if args.remote is None:
+        return None
+
+    def tell(line: str) -> None:
+        if not args.quiet:
+            print(line, file=sys.stderr, flush=True)
+
+    return Remote(args.remote, args.job_tokens, args.patience, args.vectors, tell)

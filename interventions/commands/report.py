@@ -1,0 +1,26 @@
+"""`patchboard report`: the figures and the page of a finished run, drawn again."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from patchboard.user_paths import expanded
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser("report", help="draw a run's figures and page again")
+    parser.add_argument("folder", type=expanded, metavar="RUN_DIR")
+    parser.set_defaults(act=act)
+
+
+def act(args: argparse.Namespace, overrides: Sequence[str]) -> int:
+    from patchboard.errors import RunFolderError
+    from patchboard.report import write_report
+    from patchboard.store.folder import read_manifest
+
+    if read_manifest(args.folder).get("status") != "finished":
+        raise RunFolderError(str(args.folder), "is not the folder of a finished run", "run its spec first")
+    print(write_report(args.folder))
+    return 0

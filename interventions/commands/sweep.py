@@ -1,0 +1,53 @@
+"""`patchboard sweep`: a W&B sweep file, run on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from patchboard.errors import SpecError
+from patchboard.track.mode import CHOICES
+from patchboard.user_paths import expanded
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser("sweep", help="run a W&B sweep file on this machine", allow_abbrev=False)
+    parser.add_argument("file", type=expanded, metavar="SWEEP.yaml")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="points at a time (default: 1)")
+    parser.add_argument("--count", type=int, metavar="N", help="points at most; random and bayes need one")
+    parser.add_argument("--out", type=expanded, metavar="DIR", help="folder (default: runs/sweep-NAME-DIGEST)")
+    parser.add_argument(
+        "--wandb", default="off", choices=CHOICES, help="mirror each point's run to W&B too (default: off)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress, no table")
+    parser.add_argument("--json", action="store_true", help="print sweep.json instead of a table")
+    parser.set_defaults(act=act)
+
+
+def act(args: argparse.Namespace, overrides: Sequence[str]) -> int:
+    from patchboard.report.progress import progress
+    from patchboard.sweep.file import load_sweep
+    from patchboard.sweep.run import Options, run_sweep
+
+    for flag, value in (("--jobs", args.jobs), ("--count", args.count)):
+        if value is not None and value < 1:
+            raise SpecError(flag, f"found {value}, expected a whole number ≥ 1", "give how many")
+
+    def failed(line: str) -> None:
+        print(f"point {line}", file=sys.stderr)
+
+    sweep = load_sweep(args.file)
+    with progress(shown=not args.quiet and sys.stderr.isatty()) as tick:
+        options = Options(
+            args.jobs, args.count, args.out, args.wandb, lambda done, of: tick("points", done, of), failed
+        )  # fmt: skip
+        folder, status = run_sweep(sweep, options)
+    if args.json:
+        print((folder / "sweep.json").read_text(encoding="utf-8"), end="")
+    elif not args.quiet:
+        from patchboard.sweep.show import print_sweep
+
+        print_sweep(folder)
+    return status
