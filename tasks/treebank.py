@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from conllu import parse_incr
-from conllu.exceptions import ParseException
-
 from patchboard.errors import TaskError
+from patchboard.extras import require_extra
 from patchboard.tasks.hub import class_names, load_rows
 from patchboard.tasks.written import Read, Tokens, Words, no_tag, read_as
 from patchboard.user_paths import expanded
@@ -24,6 +22,10 @@ _FIELDS = ("id", "form", "lemma", "upos", "xpos", "features", "governor", "relat
 
 def read_conllu(path: str, words: Words = "auto") -> Read:
     """All sentences of a CoNLL-U file. Raises TaskError where it cannot be read as one."""
+    require_extra("treebanks", TaskError, "tasks.treebank", f"'{path}'")
+    from conllu import parse_incr
+    from conllu.exceptions import ParseException
+
     found: list[tuple[Tokens, str]] = []
     try:
         with open(expanded(path), encoding="utf-8-sig") as file:

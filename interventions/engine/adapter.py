@@ -10,6 +10,7 @@ from typing import Any
 
 from patchboard.engine.source import ADAPTER_CONFIG, looks_like_a_path
 from patchboard.errors import ModelError
+from patchboard.extras import require_extra
 from patchboard.hub import HubSilentError, downloaded, looked_up
 from patchboard.spec.sections import ModelSection
 from patchboard.tasks.files import sha256_of
@@ -34,6 +35,7 @@ def notes(section: ModelSection) -> Iterator[str]:
     """Where the adapter names another base than the spec. Raises ModelError where it cannot be used."""
     if section.adapter is None:
         return
+    require_extra("adapters", ModelError, _WHERE, f"'{section.adapter}'")
     config = _config(section.adapter)
     _check_kind(config)
     base = config.get("base_model_name_or_path") or ""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from patchboard.engine.source import is_gguf, source_of
 from patchboard.errors import ModelError
+from patchboard.extras import require_extra
 from patchboard.spec.sections import ModelSection
 from patchboard.tasks.files import sha256_of
 
@@ -56,8 +56,7 @@ def check_file(section: ModelSection) -> None:
     """Raises ModelError for what is no GGUF file or only a part of a model, and where their reader is missing."""
     path = path_of(section)
     assert path is not None
-    if importlib.util.find_spec("gguf") is None:
-        raise ModelError("model.name", f"'{path}' needs the package gguf to be read", "pip install gguf")
+    require_extra("gguf", ModelError, "model.name", f"'{path}'")
     try:
         entries, _ = metadata(path)
     except Exception as error:  # cut short, another version, another format

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 from patchboard.errors import ModelError
+from patchboard.extras import require_extra
 from patchboard.spec.sections import ModelSection
 
 
@@ -27,9 +27,7 @@ def quantization_of(section: ModelSection, dtype: Any) -> dict[str, Any]:
     """
     if section.quantization is None:
         return {}
-    if importlib.util.find_spec("bitsandbytes") is None:
-        what = f"{section.quantization} needs the package bitsandbytes, which is not installed here"
-        raise ModelError("model.quantization", what, "pip install bitsandbytes, or leave model.quantization out")
+    require_extra("quantization", ModelError, "model.quantization", section.quantization)
     import torch
     from transformers import BitsAndBytesConfig
 

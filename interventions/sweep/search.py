@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from patchboard.errors import SpecError
+from patchboard.extras import require_extra
 from patchboard.sweep.file import SweepFile
 
 Point = Mapping[str, Any]
@@ -43,6 +44,7 @@ def search_of(sweep: SweepFile, count: int | None, folder: Path) -> Search:
         raise SpecError("--count", what, "give --count N, or run_cap in the sweep file")
     if sweep.method == "random":
         return _Listed(random_points(sweep, count))
+    require_extra("bayes", SpecError, "method", "bayes")
     from patchboard.sweep.bayes import Bayes
 
     return Bayes(sweep, count, folder)

@@ -118,9 +118,7 @@ def test_umap_that_is_not_installed_is_one_line_before_anything_runs(tmp_path, m
     )
     status, output, error = script("--projection", "umap", "--out", tmp_path / "run")
     assert (status, output) == (2, "") and not (tmp_path / "run").exists()
-    assert (
-        error == 'error: --projection: umap is not installed; install it with `pip install -e ".[umap]"`, or use pca\n'
-    )
+    assert error.startswith("error: --projection: umap needs the package umap, which is not installed here; ")
 
 
 @pytest.mark.slow

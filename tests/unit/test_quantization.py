@@ -32,7 +32,7 @@ def test_without_the_package(llama_folder, monkeypatch):
         load_weights(section(llama_folder, "4bit"), "cpu", "float32")
     assert error.value.one_line() == (
         "model.quantization: 4bit needs the package bitsandbytes, which is not installed here;"
-        " pip install bitsandbytes, or leave model.quantization out"
+        " pip install 'patchboard[quantization]'"
     )
 
 

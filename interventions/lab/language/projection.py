@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import warnings
 from typing import Any, Literal, get_args
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from patchboard.errors import SpecError
+from patchboard.extras import require_extra
 from patchboard.lab.language.states import States
 
 Method = Literal["pca", "umap"]
@@ -36,10 +36,7 @@ def check_method(method: Method, prompts: int) -> None:
     """Raises SpecError where UMAP is not installed, or a pair of tasks has no 15 neighbours. prompts: of a task."""
     if method == "pca":
         return
-    if importlib.util.find_spec("umap") is None:
-        raise SpecError(
-            "--projection", "umap is not installed", 'install it with `pip install -e ".[umap]"`, or use pca'
-        )
+    require_extra("umap", SpecError, "--projection", "umap")
     if 2 * prompts <= NEIGHBOURS:
         what = f"{prompts} prompts a task are too few for UMAP's {NEIGHBOURS} neighbours"
         raise SpecError("decodability.prompts", what, f"use at least {NEIGHBOURS // 2 + 1}, or --projection pca")
