@@ -4,96 +4,69 @@ from __future__ import annotations
 
 import ast
 import builtins
-import tomllib
+import runpy
+from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"]
-"""Package -> folder of the repository."""
+ROOMS = runpy.run_path(str(ROOT / "docs" / "rooms.py"))
+MODULES: dict[str, ast.Module] = ROOMS["modules"]()
+RANKS = {room: rank for rank, row in enumerate(ROOMS["order"]()) for room in row}
+"""Room -> its row in the table of docs/architecture.md."""
+imports_of, room_of = ROOMS["imports_of"], ROOMS["room_of"]
 
-ORDER = (
-    ("patchboard.errors", "patchboard.registry", "patchboard.user_paths"),
-    ("patchboard.cli.arguments",),
-    ("patchboard.hub",),
-    ("patchboard.spec",),
-    ("patchboard.tasks",),
-    ("patchboard.ops", "patchboard.metrics"),
-    ("patchboard.vectors",),
-    ("patchboard.plan",),
-    ("patchboard.engine",),
-    ("patchboard.store",),
-    ("patchboard.measure",),
-    ("patchboard.report",),
-    ("patchboard.track",),
-    ("patchboard.execution",),
-    ("patchboard.cli",),
-    ("patchboard.lab",),
-    ("patchboard.sweep",),
-    ("patchboard.recipes", "patchboard.emit"),
-    ("patchboard.commands", "patchboard.__main__"),
-    ("patchboard.experiments",),
-)
-"""Each module may import from its own entry and from those before it."""
-
-LIGHT = ("patchboard.errors", "patchboard.registry", "patchboard.spec", "tasks", "patchboard.plan.validate")
-"""What `patchboard validate` needs: none of it may import torch at its top."""
+LIGHT = ("errors", "registry", "spec", "tasks")
+"""What `patchboard validate` needs, beside ``plan.validate``: none of it may import torch at its top."""
 HEAVY = ("torch", "transformers", "nnsight", "sklearn", "matplotlib", "datasets", "wandb", "optuna")
 
 
-def rank_of(module: str) -> int | None:
-    found = [
-        (len(prefix), rank)
-        for rank, prefixes in enumerate(ORDER)
-        for prefix in prefixes
-        if module == prefix or module.startswith(prefix + ".")
-    ]
-    return max(found)[1] if found else None
-
-
-def modules() -> list[tuple[str, ast.Module]]:
+def violations(name: str, tree: ast.AST) -> list[str]:
+    """Imports from a room that does not stand before the module's own."""
+    room = room_of(name)
+    ours = {imported for imported in imports_of(tree) if imported.startswith("patchboard.")}
     return [
-        (".".join((package, *file.relative_to(ROOT / folder).with_suffix("").parts)).removesuffix(".__init__"),
-         ast.parse(file.read_text()))
-        for package, folder in FOLDERS.items()
-        for file in (ROOT / folder).glob("**/*.py")
-    ]  # fmt: skip
-
-
-def imports_of(tree: ast.AST) -> set[str]:
-    """Modules that are imported anywhere in the tree, `from x import y` as x and x.y."""
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
-
-
-def violations(name: str, tree: ast.Module) -> list[str]:
-    own = rank_of(name)
-    if own is None:
-        return []
-    out = []
-    for imported in imports_of(tree):
-        rank = rank_of(imported)
-        if rank is not None and rank > own:
-            out.append(f"{name} imports {imported}")
-    return out
+        f"{name} imports {imported}"
+        for imported in ours
+        if (other := room_of(imported)) in RANKS and other != room and RANKS[other] >= RANKS.get(room, len(RANKS))
+    ]
 
 
 def test_imports_point_one_way():
-    assert [v for name, tree in modules() for v in violations(name, tree)] == []
+    assert [v for name, tree in MODULES.items() for v in violations(name, tree)] == []
 
 
 def test_the_import_test_sees_a_violation():
     assert violations("patchboard.ops.patch", ast.parse("from patchboard.engine.local import LocalEngine"))
+    assert violations("patchboard.ops.patch", ast.parse("from patchboard.metrics import METRICS"))
     assert violations("patchboard.tasks.base", ast.parse("def f():\n    import patchboard.cli.guard"))
 
 
-def test_every_module_has_a_place_in_the_order():
-    unplaced = [n for n, _ in modules() if rank_of(n) is None]
-    assert sorted(n for n in unplaced if not n.startswith("patchboard.embedded")) == ["patchboard"]
+def test_every_room_has_a_place_in_the_order():
+    assert {room_of(name) for name in MODULES} - {"patchboard", "__main__"} == set(RANKS)
+
+
+def circle(imports: Mapping[str, set[str]]) -> list[str]:
+    """Modules that import each other, straight or through others; none where there are none."""
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+def test_no_module_imports_itself_through_others():
+    assert circle({"a": {"b"}, "b": {"a"}}) and not circle({"a": {"b"}, "b": set()})
+    # not the packages that it lies in: `from package import module` names the package too
+    own = {
+        name: {i for i in imports_of(tree) & MODULES.keys() if i != name and not name.startswith(f"{i}.")}
+        for name, tree in MODULES.items()
+    }
+    assert circle(own) == []
+
+
+def test_the_picture_is_of_these_imports():
+    assert ROOMS["PICTURE"].read_text() == ROOMS["picture"](), "draw it again: python docs/rooms.py"
 
 
 def top_level_imports(tree: ast.Module) -> set[str]:
@@ -102,8 +75,8 @@ def top_level_imports(tree: ast.Module) -> set[str]:
 
 
 def test_validating_imports_nothing_heavy():
-    for name, tree in modules():
-        if name.startswith(LIGHT):
+    for name, tree in MODULES.items():
+        if room_of(name) in LIGHT or name == "patchboard.plan.validate":
             assert not {i.split(".")[0] for i in top_level_imports(tree)} & set(HEAVY), name
 
 
@@ -131,7 +104,7 @@ def foreign_names(function: ast.FunctionDef, body: ast.With) -> set[str]:
 
 
 def test_trace_bodies_name_only_tensors_and_plain_data():
-    bodies = [(name, *found) for name, tree in modules() for found in trace_bodies(tree)]
+    bodies = [(name, *found) for name, tree in MODULES.items() for found in trace_bodies(tree)]
     assert bodies, "no trace found: the test reads nothing"
     for name, function, body in bodies:
         assert foreign_names(function, body) == set(), f"{name}.{function.name}"
@@ -161,5 +134,5 @@ def test_no_field_is_called_save():
     """nnsight mounts `save` on object; a field or an attribute of that name breaks it."""
     planted = ast.parse("class A:\n    save: int\n"), ast.parse("def f(x):\n    x.save = 1\n")
     assert all("save" in names_given_to_objects(tree) for tree in planted)
-    for name, tree in modules():
+    for name, tree in MODULES.items():
         assert "save" not in names_given_to_objects(tree), name
