@@ -36,9 +36,9 @@ def order() -> list[tuple[str, ...]]:
 def modules() -> dict[str, ast.Module]:
     """Every module of the package by its dotted name."""
     return {
-        ".".join((package, *file.relative_to(ROOT / folder).with_suffix("").parts)).removesuffix(".__init__"): ast.parse(
-            file.read_text(encoding="utf-8")
-        )
+        ".".join((package, *file.relative_to(ROOT / folder).with_suffix("").parts)).removesuffix(
+            ".__init__"
+        ): ast.parse(file.read_text(encoding="utf-8"))
         for package, folder in FOLDERS.items()
         for file in sorted((ROOT / folder).rglob("*.py"))
     }

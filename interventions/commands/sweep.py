@@ -28,8 +28,8 @@ def add_parser(commands: Any) -> None:
 
 def act(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     from patchboard.report.progress import progress
-    from patchboard.sweep.file import load_sweep
-    from patchboard.sweep.run import Options, run_sweep
+    from patchboard.sweeps.file import load_sweep
+    from patchboard.sweeps.run import Options, run_sweep
 
     for flag, value in (("--jobs", args.jobs), ("--count", args.count)):
         if value is not None and value < 1:
@@ -47,7 +47,7 @@ def act(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     if args.json:
         print((folder / "sweep.json").read_text(encoding="utf-8"), end="")
     elif not args.quiet:
-        from patchboard.sweep.show import print_sweep
+        from patchboard.sweeps.show import print_sweep
 
         print_sweep(folder)
     return status

@@ -44,8 +44,8 @@ def _counted(count: int, what: str) -> str:
 
 
 def _sweep(path: Path) -> str:
-    from patchboard.sweep.file import load_sweep
-    from patchboard.sweep.search import grid_points, random_points
+    from patchboard.sweeps.file import load_sweep
+    from patchboard.sweeps.search import grid_points, random_points
 
     sweep = load_sweep(path)
     grid = sweep.method == "grid"

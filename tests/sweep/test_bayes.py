@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from patchboard.errors import SpecError
-from patchboard.sweep.bayes import Bayes
-from patchboard.sweep.file import SweepFile
-from patchboard.sweep.parameter import parameter_of
-from patchboard.sweep.search import Point
+from patchboard.sweeps.bayes import Bayes
+from patchboard.sweeps.file import SweepFile
+from patchboard.sweeps.parameter import Point, parameter_of
 
 BEST = {"x": 1.7, "scale": 0.02, "kind": ["b", "c"]}
 SPACE: dict[str, Any] = {

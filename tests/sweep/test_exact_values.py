@@ -16,10 +16,10 @@ from patchboard.cli.flags_study import study_of_flags
 from patchboard.errors import SpecError
 from patchboard.spec import dump_yaml, load_study, parse_overrides, study_of
 from patchboard.spec.agreement import check_given
-from patchboard.sweep.collect import collected
-from patchboard.sweep.command import argument
-from patchboard.sweep.file import load_sweep
-from patchboard.sweep.runner import Ran
+from patchboard.sweeps.collect import collected
+from patchboard.sweeps.command import argument
+from patchboard.sweeps.file import load_sweep
+from patchboard.sweeps.runner import Ran
 from patchboard.track.agent_point import point_of
 from tests.conftest import ROOT
 

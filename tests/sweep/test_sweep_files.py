@@ -19,10 +19,10 @@ from patchboard.errors import SpecError
 from patchboard.plan.validate import check_study
 from patchboard.spec.load import load_study
 from patchboard.spec.overrides import parse_overrides
-from patchboard.sweep.command import command_of
-from patchboard.sweep.file import SweepFile, load_sweep
-from patchboard.sweep.parameter import FIELDS, parameter_of
-from patchboard.sweep.search import grid_points, random_points, search_of
+from patchboard.sweeps.command import command_of
+from patchboard.sweeps.file import SweepFile, load_sweep
+from patchboard.sweeps.parameter import FIELDS, parameter_of
+from patchboard.sweeps.search import grid_points, random_points, search_of
 from tests.conftest import ROOT
 
 SHIPPED = sorted((ROOT / "sweeps").glob("*.yaml"))

@@ -15,7 +15,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from patchboard.measure.decodability import ALL
-from patchboard.sweep.parameter import parameter_of
+from patchboard.sweeps.parameter import parameter_of
 from tests.conftest import ROOT
 from tests.track.client import light_spec, online, wandb
 from tests.track.server import Run, Service, serving

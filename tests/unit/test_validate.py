@@ -14,7 +14,7 @@ from patchboard.lab.hijack.settings import Hijack
 from patchboard.lab.settings import load_settings
 from patchboard.lab.synthetic.settings import Settings as Synthetic
 from patchboard.spec.load import load_study
-from patchboard.sweep.file import load_sweep
+from patchboard.sweeps.file import load_sweep
 from tests.conftest import ROOT
 
 SHIPPED = sorted(

@@ -16,7 +16,7 @@ from patchboard.registry import suggest
 from patchboard.spec.kinds import refuse_other_kind
 from patchboard.spec.values import shown
 from patchboard.spec.yaml_text import parse_yaml
-from patchboard.sweep.parameter import Parameter, parameter_of
+from patchboard.sweeps.parameter import Parameter, parameter_of
 
 METHODS = ("grid", "random", "bayes")
 _DEFAULT_COMMAND = ("${env}", "${interpreter}", "${program}", "${args}")
@@ -131,7 +131,7 @@ def _metric(given: Any, where: str) -> tuple[str | None, Literal["minimize", "ma
 
 
 def _command(given: Any, where: str, parameters: Mapping[str, Any]) -> tuple[str, ...]:
-    from patchboard.sweep.command import MACROS, OTHER_FORMS
+    from patchboard.sweeps.command import MACROS, OTHER_FORMS
 
     if given is None:
         return _DEFAULT_COMMAND

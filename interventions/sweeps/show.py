@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from patchboard.report.numbers import fraction, plain, with_interval
-from patchboard.sweep.collect import COLUMNS
-from patchboard.sweep.runner import short
+from patchboard.sweeps.collect import COLUMNS
+from patchboard.sweeps.runner import short
 
 
 def print_sweep(folder: Path) -> None:

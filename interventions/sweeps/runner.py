@@ -18,9 +18,10 @@ from typing import Any
 
 from patchboard.spec.values import label
 from patchboard.store.folder import read_manifest
-from patchboard.sweep.command import command_of
-from patchboard.sweep.file import SweepFile
-from patchboard.sweep.search import Point, Search
+from patchboard.sweeps.command import command_of
+from patchboard.sweeps.file import SweepFile
+from patchboard.sweeps.parameter import Point
+from patchboard.sweeps.search import Search
 
 _LABEL = 80
 """Letters of a point's folder that say which it is; a hash behind them makes it unique."""

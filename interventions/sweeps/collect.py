@@ -15,8 +15,8 @@ from patchboard.spec.agreement import check_given
 from patchboard.spec.load import load_study
 from patchboard.spec.values import label
 from patchboard.store.integrity import SPEC
-from patchboard.sweep.file import SweepFile
-from patchboard.sweep.runner import Ran
+from patchboard.sweeps.file import SweepFile
+from patchboard.sweeps.runner import Ran
 from patchboard.track.values import summary_values
 
 COLUMNS: dict[str, Any] = {

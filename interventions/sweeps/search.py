@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from patchboard.errors import SpecError
 from patchboard.extras import require_extra
-from patchboard.sweep.file import SweepFile
-
-Point = Mapping[str, Any]
-"""Parameter -> value."""
+from patchboard.sweeps.file import SweepFile
+from patchboard.sweeps.parameter import Point
 
 _DRAWS = 1000
 """Draws without a new point after which a random search has tried all there is."""
@@ -45,7 +43,7 @@ def search_of(sweep: SweepFile, count: int | None, folder: Path) -> Search:
     if sweep.method == "random":
         return _Listed(random_points(sweep, count))
     require_extra("bayes", SpecError, "method", "bayes")
-    from patchboard.sweep.bayes import Bayes
+    from patchboard.sweeps.bayes import Bayes
 
     return Bayes(sweep, count, folder)
 

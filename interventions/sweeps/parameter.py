@@ -16,6 +16,9 @@ from patchboard.spec.values import shown
 if TYPE_CHECKING:
     import optuna
 
+Point = Mapping[str, Any]
+"""Parameter -> value."""
+
 FIELDS = {
     "constant": ("value",),
     "categorical": ("values",),

@@ -12,8 +12,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from patchboard.sweep.file import SweepFile
-from patchboard.sweep.search import Point
+from patchboard.sweeps.file import SweepFile
+from patchboard.sweeps.parameter import Point
 
 _POINT = "point"
 

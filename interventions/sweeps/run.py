@@ -14,10 +14,10 @@ from patchboard.errors import RunFolderError
 from patchboard.store.folder import atomically
 from patchboard.store.integrity import remove_left
 from patchboard.store.schema import STAMP, VERSION
-from patchboard.sweep.collect import Point, best_of, collected, table_of
-from patchboard.sweep.file import SweepFile
-from patchboard.sweep.runner import Runner, environment_for
-from patchboard.sweep.search import search_of
+from patchboard.sweeps.collect import Point, best_of, collected, table_of
+from patchboard.sweeps.file import SweepFile
+from patchboard.sweeps.runner import Runner, environment_for
+from patchboard.sweeps.search import search_of
 from patchboard.track.signals import sigterm_raises
 
 FILES = ("sweep.parquet", "sweep.json", "sweep.png")
@@ -75,7 +75,7 @@ def _run_points(sweep: SweepFile, options: Options, folder: Path) -> list[Point]
 
 
 def _write(sweep: SweepFile, points: list[Point], folder: Path) -> None:
-    from patchboard.sweep.figure import draw_sweep
+    from patchboard.sweeps.figure import draw_sweep
 
     table = table_of(points, sweep)
     atomically(folder / "sweep.parquet", lambda path: table.write_parquet(path, metadata={STAMP: str(VERSION)}))
