@@ -16,7 +16,7 @@ from patchboard.plan.facts import ModelFacts
 from patchboard.plan.model import Group
 from patchboard.plan.packs import Budget, packs_of
 
-WAYS = ("packed", "wavefront", "rows")
+WAYS = ("wavefront", "rows")
 
 
 def whole(logits: Tensor, target: Tensor, foil: Tensor, clean: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ LLAMA_3_1_70B = {
     "vocab_size": 128256,
 }
 CONDITIONS, TASKS, QUERIES = 7, 7, 100
-WAYS = ("loop", "packed", "wavefront")
+WAYS = ("loop", "wavefront")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ One process, one thread, warm; every rival in every round; median of the rounds;
 vector in place of the last token's state behind one block, for all prompts of the batch; layers x vectors
 cells make a point. The model is a random Llama: speed doesn't depend on what weights say.
 
-efficiency = (clean forward's seconds a token-layer) / (best engine's seconds a token-layer of the bound),
+efficiency = (clean forward's seconds a token-layer) / (the wavefront's seconds a token-layer of the bound),
 where the bound counts each counterfactual token once a block that can differ (docs/performance.md).
 """
 
@@ -33,7 +33,7 @@ from patchboard.engine.local import LocalEngine
 from patchboard.engine.memory import budget_for
 from patchboard.plan.cost import cost_of
 
-RIVALS = ("packed", "wavefront", "rows", *PEERS)
+RIVALS = ("wavefront", "rows", *PEERS)
 COLUMNS = ("hooks_over_bound", *(f"hooks_over_{name}" for name in RIVALS), "efficiency")
 GRID = {"layers": (16, 32), "tokens": (16, 128, 512), "vectors": (1, 7, 28)}
 
@@ -138,16 +138,16 @@ class Bench:
 
 
 def summary(point: workload.Point, seconds: dict[str, float], bound: int) -> dict[str, float | None]:
-    """Ratios over the hooks, and the best engine's efficiency against the bound; None for who wasn't run.
+    """Ratios over the hooks, and the wavefront's efficiency against the bound; None for who wasn't run.
 
     hooks_over_bound is counted, not timed: the hooks' token-layers over those of the bound.
     """
     ratios = {f"hooks_over_{name}": timing.ratio(seconds["hooks"], seconds.get(name)) for name in RIVALS}
-    best = min((seconds[way] for way in ("packed", "wavefront") if way in seconds), default=None)
+    wavefront = seconds.get("wavefront")
     clean = seconds["clean"] / (workload.BATCH * point.tokens * point.layers)
     loop = workload.BATCH * len(point.cells) * point.tokens * point.layers
     ratios = {"hooks_over_bound": round(loop / bound, 3)} | ratios
-    return ratios | {"efficiency": None if best is None else round(clean / (best / bound), 3)}
+    return ratios | {"efficiency": None if wavefront is None else round(clean / (wavefront / bound), 3)}
 
 
 def table_line(row: dict[str, Any]) -> str:

@@ -47,7 +47,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
         "--show-tokens", action="store_true", help="print one prompt a task with its named positions, and exit"
     )
     how.add_argument("--fresh", action="store_true", help="start over instead of resuming")
-    how.add_argument("--engine", default="auto", choices=("auto", "wavefront", "packed", "rows"), help="default: auto")
+    how.add_argument("--engine", default="auto", choices=("auto", "wavefront", "rows"), help="default: auto")
     how.add_argument(
         "--remote", nargs="?", const="", metavar="URL", help="run on NDIF (NDIF_API_KEY, NDIF_HOST), or on another host"
     )

@@ -40,7 +40,7 @@ def fit_batches(fit: Fit, tokens: int) -> Iterator[tuple[str, int, Batch]]:
     for task, prompts in fit.prompts.items():
         for chunk in chunks(prompts, tokens, [fit.shots]):
             branched = _Branched(chunk, [fit.shots])
-            layout = lay_out(branched.prompts, [-1] * len(branched.prompts), [Counterfactual()], "packed")
+            layout = lay_out(branched.prompts, [-1] * len(branched.prompts), [Counterfactual()], "wavefront")
             if branched.reads:
                 own = layout.reads.taken(np.flatnonzero(layout.reads.prompt < len(chunk)))
                 layout.reads = Reads.joined([own, Reads.of(branched.reads)])
@@ -68,7 +68,7 @@ def decoding_batches(decoding: Decoding, layers: Sequence[int], tokens: int) -> 
     for label, prompts in decoding.prompts.items():
         for chunk in chunks(prompts, tokens, shots):
             branched = _Branched(chunk, shots)
-            layout = lay_out(branched.prompts, [-1] * len(branched.prompts), [Counterfactual()], "packed")
+            layout = lay_out(branched.prompts, [-1] * len(branched.prompts), [Counterfactual()], "wavefront")
             shown = [
                 read
                 for i, prompt in enumerate(chunk)

@@ -16,7 +16,6 @@ from patchboard.engine.ndif.structures import answers_of, of_own_task
 from patchboard.execution.decodings import keep_decoded, part_of
 from patchboard.execution.local import keep_vectors
 from patchboard.execution.options import RunState
-from patchboard.execution.packs import ways_to_try
 from patchboard.measure.notes import not_finite
 from patchboard.measure.outcomes import answer_table, scored_metrics
 from patchboard.ops import SubspaceTensors
@@ -26,11 +25,10 @@ from patchboard.store.ledger import JobLedger
 from patchboard.store.vectors import load_vectors
 
 
-def sample_packs(plan: ModelPlan, asked: str, budget: Budget) -> list[tuple[Group, Pack]]:
-    """The same few cells as rows and in each way that may be chosen."""
+def sample_packs(plan: ModelPlan, budget: Budget) -> list[tuple[Group, Pack]]:
+    """The same few cells in each way."""
     group = plan.groups[0]
-    ways: list[EngineKind] = ["rows", *ways_to_try(asked)]
-    return [(group, sample(group, budget, way)) for way in ways]
+    return [(group, sample(group, budget, way)) for way in ("wavefront", "rows")]
 
 
 class RemoteParts:
@@ -134,13 +132,12 @@ class RemoteParts:
             operands |= load_vectors(file, self.folder.digest)
         keep_vectors(self.plan, f"{self.prefix}vectors.safetensors", operands, self.folder)
 
-    def differences(self, probe: Job) -> dict[EngineKind, float]:
-        """EngineKind -> largest difference from rows (nats), from the probe's parts."""
+    def difference(self, probe: Job) -> float:
+        """Largest difference between wavefront and rows (nats), from the probe's parts."""
         tables: dict[EngineKind, list[pl.DataFrame]] = {}
         for _, pack in probe.packs:
             tables.setdefault(pack.way, []).append(self.folder.read_table(self._part(probe, pack)))
-        rows = _logprobs(tables.pop("rows"))
-        return {way: difference(_logprobs(pieces), rows) for way, pieces in tables.items()}
+        return difference(_logprobs(tables["wavefront"]), _logprobs(tables["rows"]))
 
 
 def _logprobs(pieces: Sequence[pl.DataFrame]) -> PackScores:

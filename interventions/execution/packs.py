@@ -14,12 +14,9 @@ from patchboard.errors import EngineError, ModelError
 from patchboard.measure.outcomes import combine, scored_metrics
 from patchboard.measure.portions import Scores
 from patchboard.metrics import METRICS
-from patchboard.plan.model import EngineKind, Group, ModelPlan, Pack
+from patchboard.plan.model import Group, ModelPlan, Pack
 from patchboard.plan.packs import Budget, halved, packs_of
 from patchboard.store.folder import RunFolder
-
-_SHARED: tuple[EngineKind, ...] = ("wavefront", "packed")
-"""Ways in which copies share the clean run, the one of least work first."""
 
 Ran = Callable[[int, int], None]
 """Told (packs done, of), for progress."""
@@ -43,14 +40,11 @@ def choose(plan: ModelPlan, engine: LocalEngine, operands: Mapping[str, Any], as
     if known:
         return known
     score, group = METRICS.get("logprob", "metrics").score, plan.groups[0]
-    rows = engine.score_pack(group, sample(group, engine.budget, "rows"), operands, {"logprob": score})
-    worst: dict[EngineKind, float] = {}
-    for way in ways_to_try(asked):
-        shared = engine.score_pack(group, sample(group, engine.budget, way), operands, {"logprob": score})
-        worst[way] = difference(shared, rows)
-        if worst[way] <= TOLERANCE[str(engine.dtype)]:
-            break
-    return decided(plan.facts.family, asked, worst, str(engine.dtype))
+    shared, rows = (
+        engine.score_pack(group, sample(group, engine.budget, way), operands, {"logprob": score})
+        for way in ("wavefront", "rows")
+    )
+    return decided(plan.facts.family, asked, difference(shared, rows), str(engine.dtype))
 
 
 def chosen_unseen(plan: ModelPlan, asked: str) -> Choice | None:
@@ -66,31 +60,17 @@ def chosen_unseen(plan: ModelPlan, asked: str) -> Choice | None:
     return None
 
 
-def ways_to_try(asked: str) -> list[EngineKind]:
-    return [way for way in _SHARED if asked in ("auto", way)]
-
-
-def decided(family: str, asked: str, worst: Mapping[EngineKind, float], dtype: str) -> Choice:
-    """worst: largest difference from rows (nats) of the ways tried, best way first. Raises EngineError."""
+def decided(family: str, asked: str, apart: float, dtype: str) -> Choice:
+    """apart: largest difference between wavefront and rows (nats) on the sample. Raises EngineError."""
     tolerance = TOLERANCE[dtype]
-    way: EngineKind | None = next((way for way, by in worst.items() if by <= tolerance), None)
-    failed: dict[EngineKind, float] = {other: by for other, by in worst.items() if by > tolerance}
-    if way is not None:
-        how = "asked for" if asked == way else f"each token is computed only where it can differ ({family})"
-        before: dict[EngineKind, float] = dict(list(failed.items())[: list(worst).index(way)])
-        reason = f"{way}: {how}; equals rows within {worst[way]:.1e} nats on a sample of cells"
-        # with no setback the engine stays `auto`: rows where they are less work
-        return Choice(way if before else asked, reason, _disagree(before, tolerance) if before else "")
+    if apart <= tolerance:
+        how = "asked for" if asked == "wavefront" else f"each token is computed only where it can differ ({family})"
+        # `auto` stays `auto`: rows where they are less work
+        return Choice(asked, f"wavefront: {how}; equals rows within {apart:.1e} nats on a sample of cells")
+    what = f"wavefront differs from rows by {apart:.1e} nats on a sample of cells, more than {tolerance:.0e}"
     if asked != "auto":
-        raise EngineError("--engine", _disagree(failed, tolerance), "use --engine auto or rows")
-    return Choice(
-        "rows", "rows: nothing else was exact enough", f"{_disagree(failed, tolerance)}: all cells were run as rows"
-    )
-
-
-def _disagree(worst: Mapping[EngineKind, float], tolerance: float) -> str:
-    found = " and ".join(f"{way} differs from rows by {by:.1e} nats" for way, by in worst.items() if by > tolerance)
-    return f"{found} on a sample of cells, more than {tolerance:.0e}"
+        raise EngineError("--engine", what, "use --engine auto or rows")
+    return Choice("rows", "rows: the wavefront was not exact enough", f"{what}: all cells were run as rows")
 
 
 @dataclass

@@ -134,7 +134,7 @@ class _RemoteRun:
     def look(self) -> dict[str, Any]:
         """What the host tells of itself in the first job, which also computes the sample."""
         unseen = chosen_unseen(self.plan, self.state.options.engine)
-        packs = [] if unseen else sample_packs(self.plan, self.state.options.engine, self.sizes.budget)
+        packs = [] if unseen else sample_packs(self.plan, self.sizes.budget)
         (self.probe,) = self._carried([probe_job(self.plan, packs, self.sizes, self.base)])
         return self.parts.facts_of(self.probe)
 
@@ -143,7 +143,7 @@ class _RemoteRun:
         known = chosen_unseen(self.plan, asked)
         if known:
             return known
-        return decided(self.plan.facts.family, asked, self.parts.differences(self.probe), facts["dtype"])
+        return decided(self.plan.facts.family, asked, self.parts.difference(self.probe), facts["dtype"])
 
     def carry_decodings(self) -> None:
         jobs = self._carried(decoding_jobs(self.plan, self.sizes, self.base))

@@ -53,7 +53,7 @@ def jobs_planned(plan: ModelPlan, engine: str, digest: str, remote: Remote) -> t
     """All jobs, by kind, as they will be sent if nothing is there yet and the way planned is exact."""
     sizes, base = sizes_of(plan, remote), base_of(plan, "", digest)
     packs = [(group, pack) for group in plan.groups for pack in packs_of(group, plan.facts, engine, Budget())]
-    probe = [] if chosen_unseen(plan, engine) else sample_packs(plan, engine, sizes.budget)
+    probe = [] if chosen_unseen(plan, engine) else sample_packs(plan, sizes.budget)
     kinds = [[probe_job(plan, probe, sizes, base)], decoding_jobs(plan, sizes, base)]
     return [*kinds, cell_jobs(plan, packs, sizes, base)], sizes
 

@@ -13,7 +13,7 @@ from patchboard.spec.sections import DecodabilitySection, ModelSection
 from patchboard.tasks.prompt import Prompt
 from patchboard.vectors.base import Place, Recipe
 
-EngineKind = Literal["wavefront", "packed", "rows"]
+EngineKind = Literal["wavefront", "rows"]
 """How copies are computed: see plan.packing."""
 
 

@@ -2,11 +2,11 @@
 
 If a copy's earliest edited token is at position p, causality makes everything before p equal to the
 clean prompt, so the copy holds only positions p … end and sees the clean tokens before p. One
-sequence of S + C tokens then does the work of C passes of S tokens, exactly (DESIGN, section 3).
+sequence of S + C tokens then does the work of C passes of S tokens, exactly (docs/architecture.md, Packed execution).
 
-Three ways, one layout type:
-``packed``     copies stand behind the clean prompt from the first block on;
-``wavefront``  a copy joins at the first block that its edits change, with the clean states as its own;
+Two ways, one layout type:
+``wavefront``  a copy stands behind the clean prompt, and joins at the first block that its edits change, with the
+               clean states as its own;
 ``rows``       one whole sequence a copy, nothing shared.
 
 Many prompts of a batch differ in their tokens only. A unit (a prompt with its copies) is laid out once a

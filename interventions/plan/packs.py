@@ -69,16 +69,15 @@ def token_work(facts: ModelFacts, keys: float) -> float:
     return own + 2 * keys * facts.width
 
 
-def best_sequence(facts: ModelFacts, fixed: int, way: EngineKind) -> int:
+def best_sequence(facts: ModelFacts, fixed: int) -> int:
     """Length of a sequence, of which ``fixed`` tokens are the clean run, that costs least a copy token.
 
-    Packed, fixed + x tokens cost (fixed + x) (a + b (fixed + x)) in units of work and serve x tokens; the
-    quotient is least at x = sqrt(fixed a / b + fixed^2). In a wavefront the x tokens of a layer sweep join evenly,
-    so block l of L runs over fixed + x l / L of them; the mean over blocks moves the best x by sqrt(3).
+    n tokens cost n (a + b n) in a block, in units of work. The x tokens of a layer sweep join evenly, so block l of L
+    runs over fixed + x l / L of them; the sum over blocks, divided by x, is least at x = sqrt(3 (fixed a / b +
+    fixed^2)).
     """
     a, b = token_work(facts, 0), token_work(facts, 1) - token_work(facts, 0)
-    joins_late = 3 if way == "wavefront" else 1
-    best = fixed + math.sqrt(joins_late * (fixed * a / b + fixed**2))
+    best = fixed + math.sqrt(3 * (fixed * a / b + fixed**2))
     return int(min(max(best, 128), 8192))
 
 
@@ -89,15 +88,14 @@ def ways_of(group: Group, size: Size, facts: ModelFacts, engine: str) -> list[En
     """
     if engine == "rows" or not facts.packs:
         return ["rows"] * len(group.copies)
-    shared: EngineKind = "packed" if engine == "packed" else "wavefront"
-    if engine != "auto":
-        return [shared] * len(group.copies)
+    if engine == "wavefront":
+        return ["wavefront"] * len(group.copies)
     row = size.prompt * token_work(facts, size.prompt) * facts.layers
-    inside = token_work(facts, best_sequence(facts, size.prompt, shared))
+    inside = token_work(facts, best_sequence(facts, size.prompt))
     ways: list[EngineKind] = []
     for copy, length in zip(group.copies, size.copies, strict=True):
         work = length * inside * (facts.layers - first_block(copy))
-        ways.append("rows" if work > row else shared)
+        ways.append("rows" if work > row else "wavefront")
     return ways
 
 
@@ -125,7 +123,7 @@ def _over_prompts(
     else:
         tokens = size.prompt - size.prefix + sum(own)
         if size.prefix:
-            room = max(best_sequence(facts, size.prefix, way), size.prefix + tokens)
+            room = max(best_sequence(facts, size.prefix), size.prefix + tokens)
             together = max(1, min((room - size.prefix) // tokens, prompts, budget.read_floats // reads))
         at_once = together * (budget.tokens // (size.prefix + together * (tokens + donors)))
     at_once = max(1, min(at_once, budget.read_floats // reads))
@@ -141,7 +139,7 @@ def _copy_sets(
     if way == "rows":
         limit = budget.tokens
     else:
-        limit = min(max(best_sequence(facts, size.prompt, way), 2 * size.prompt), max(budget.tokens, size.prompt))
+        limit = min(max(best_sequence(facts, size.prompt), 2 * size.prompt), max(budget.tokens, size.prompt))
     taken: list[int] = []
     used = size.prompt
     for c in chosen:

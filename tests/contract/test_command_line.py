@@ -44,7 +44,8 @@ WRONG = {
     "--layers=a:b": "'a:b'",
     "--prompts.shots=500": "a prompt of 500 shots needs 501",
     "--model=./no-such-folder": "there is no folder './no-such-folder'",
-    "--engine=fast": "invalid choice: 'fast'",
+    "--engine=fast": "--engine: there is no engine 'fast'; choose one of auto, rows, wavefront",
+    "--engine=packed": "--engine: there is no engine 'packed'; use wavefront",
     "--bogus": "--bogus: ",
     "--statistics.level={sweep: [0.9, 0.95]}": "statistics.level: cannot be swept",
 }

@@ -130,8 +130,8 @@ def test_a_site_that_the_family_lacks(tmp_path, capsys):
     tree = tiny_tree(folder, interventions={"z": {"op": "zero", "site": "mlp_out"}})
     assert run(tree, tmp_path / "out") == 2
     assert "interventions.z.site: there is no site 'mlp_out' in family 'mamba2'" in one_error(capsys)
-    assert run(tiny_tree(folder), tmp_path / "out", "--engine", "packed") == 2
-    assert "--engine: packed needs attention that takes a mask, mamba2 has none" in one_error(capsys)
+    assert run(tiny_tree(folder), tmp_path / "out", "--engine", "wavefront") == 2
+    assert "--engine: wavefront needs attention that takes a mask, mamba2 has none" in one_error(capsys)
     assert run(tiny_tree(folder), tmp_path / "out") == 0
 
 

@@ -34,7 +34,7 @@ def logprobs(model, way: str) -> np.ndarray:
     return found.scores["logprob"][order]
 
 
-@pytest.mark.parametrize("way", ["wavefront", "packed", "rows"])
+@pytest.mark.parametrize("way", ["wavefront", "rows"])
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
 def test_weights_offloaded_to_disk_give_the_same(family, way, tmp_path):
     """accelerate's hooks bring each block's weights in as it runs; ours must see through them."""
@@ -55,17 +55,16 @@ def test_weights_offloaded_to_disk_give_the_same(family, way, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("way", ["wavefront", "packed"])
-def test_half_precision_stays_within_the_tolerance_that_runs_use(dtype, way):
+def test_half_precision_stays_within_the_tolerance_that_runs_use(dtype):
     model = random_model("llama").to(dtype)
-    shared, rows = logprobs(model, way), logprobs(model, "rows")
+    shared, rows = logprobs(model, "wavefront"), logprobs(model, "rows")
     exact = logprobs(random_model("llama"), "rows")
     assert np.abs(shared - rows).max() < TOLERANCE[str(dtype)] / 5
     assert np.abs(shared - exact).max() < TOLERANCE[str(dtype)]
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("way", ["wavefront", "packed", "rows"])
+@pytest.mark.parametrize("way", ["wavefront", "rows"])
 def test_a_gpu_gives_the_same(way):
     torch.backends.cuda.matmul.allow_tf32 = False
     on_gpu = logprobs(random_model("llama").to("cuda"), way)

@@ -1,4 +1,4 @@
-"""packed = rows = hooks, on every family, within float32's rounding."""
+"""wavefront = rows = hooks, on every family, within float32's rounding."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOLERANCE = 1e-5
 """Logit difference allowed between two ways of computing one cell: sums in another order, in float32."""
 
 STREAMS = tuple(site for site in SITES if site != "head")
-WAYS = ("wavefront", "packed", "rows")
+WAYS = ("wavefront", "rows")
 DONOR = STATE + "B"
 LAST = json.dumps("last")
 POSITIONS = ("last", "query", "demo_outputs", "before_answers", "demo_inputs", "all", ["last", "answer"], 1, -2)
@@ -167,9 +167,8 @@ def test_donors_of_another_shape_are_left_out(computed):
         assert seen[True] > 20 and seen[False] > 2
 
 
-@pytest.mark.parametrize("way", ("wavefront", "packed"))
 @pytest.mark.parametrize("family", [each for each in FAMILIES if ARCHITECTURES[str(each.values[0])].packs])
-def test_a_shared_prefix_changes_nothing(family, way):
+def test_a_shared_prefix_changes_nothing(family):
     """Queries behind one computation of their demonstrations, edits before, at and behind its end."""
     model, prompts = random_model(family), shared_prompts()
     engine, made = LocalEngine(model, build()), operands(model.config.hidden_size, head_dim_of(model.config))
@@ -177,7 +176,7 @@ def test_a_shared_prefix_changes_nothing(family, way):
     wanted += [Counterfactual(), Counterfactual((Edit("patch", "resid_pre", 2, '"demo_outputs"', 1.0, OWN_STATE),))]
     prefix = len(prompts[0].token_ids) - len(prompts[0].positions["query"]) - 1
     assert len({prompt.token_ids[:prefix] for prompt in prompts}) == 1
-    layout = lay_out(prompts, [-1] * len(prompts), wanted, way, prefix, together=2)
+    layout = lay_out(prompts, [-1] * len(prompts), wanted, "wavefront", prefix, together=2)
     assert layout.tokens.shape[0] == 2
     _, result = engine.forward(layout, engine.place(made), {"logits": logits_of})
     oracle = Oracle(model, prompts, wanted, made)
@@ -187,9 +186,9 @@ def test_a_shared_prefix_changes_nothing(family, way):
 
 def test_packed_sequences_are_shorter_than_rows(computed):
     *_, found, _ = computed
-    if "packed" not in found:
+    if "wavefront" not in found:
         pytest.skip("a family that does not pack")
-    assert found["packed"][0].computed_tokens < found["rows"][0].computed_tokens / 2
+    assert found["wavefront"][0].computed_tokens < found["rows"][0].computed_tokens / 2
 
 
 def test_edits_move_logits_and_self_does_not(computed):

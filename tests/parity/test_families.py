@@ -35,7 +35,7 @@ def assert_close(got: torch.Tensor, expected: torch.Tensor) -> None:
 
 
 def ways_of(family: str) -> tuple[EngineKind, ...]:
-    return ("wavefront", "packed", "rows") if ARCHITECTURES[family].packs else ("rows",)
+    return ("wavefront", "rows") if ARCHITECTURES[family].packs else ("rows",)
 
 
 def vector() -> torch.Tensor:
@@ -88,23 +88,23 @@ def test_the_window_is_kept_and_would_be_missed(family):
     model, prompts = random_model(family), unequal_prompts()
     assert min(len(prompt.token_ids) for prompt in prompts) > WINDOW
     engine = LocalEngine(model, build())
-    right = clean_logits(engine, "packed")
+    right = clean_logits(engine, "wavefront")
     oracle = torch.stack([hooked_logits(model, prompt, Counterfactual(), {})[0] for prompt in prompts])
     assert_close(right, oracle)
 
     row, window = engine.wiring.architecture, engine.wiring.window
     engine.wiring.window = 0
     if row.mask == "window":
-        assert (clean_logits(engine, "packed") - right).abs().max() > 1e-2
+        assert (clean_logits(engine, "wavefront") - right).abs().max() > 1e-2
     else:  # the block asks for the kind of mask that was left out
         with pytest.raises(Exception, match="sliding_attention"):
-            clean_logits(engine, "packed")
+            clean_logits(engine, "wavefront")
     engine.wiring.window = window + 1
-    assert (clean_logits(engine, "packed") - right).abs().max() > 1e-2
+    assert (clean_logits(engine, "wavefront") - right).abs().max() > 1e-2
     engine.wiring.window = window
     for other in {"full", "window"} - {row.mask}:
         engine.wiring.architecture = replace(row, mask=other)
-        assert (clean_logits(engine, "packed") - right).abs().max() > 1e-2, other
+        assert (clean_logits(engine, "wavefront") - right).abs().max() > 1e-2, other
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
@@ -140,7 +140,7 @@ class _OtherWayRound(LlamaDecoderLayer):
         return h + self.mlp(self.post_attention_layernorm(h))[0]
 
 
-@pytest.mark.parametrize("way", ["wavefront", "packed", "rows"])
+@pytest.mark.parametrize("way", ["wavefront", "rows"])
 @pytest.mark.parametrize("site", ["attn_out", "mlp_out", "resid_pre", "resid_post"])
 def test_tuple_and_tensor_outputs_are_told_by_value(site, way):
     copies = (Counterfactual(), Counterfactual((Edit("add", site, 1, '"last"', 1.0, "v"),)))
@@ -173,13 +173,12 @@ def test_bfloat16_packing_adds_no_more_than_bfloat16_itself(family):
     own, largest = apart(rows, exact), (rows - exact).abs().max().item()
     assert 0 < own < 0.1 and largest < 0.5
     top = rows.topk(2).values
-    for way in ("wavefront", "packed"):
-        same, packed = run(engine, way)
-        assert [(r.prompt, r.copy) for r in same] == [(r.prompt, r.copy) for r in reads]
-        assert apart(packed, rows) < 2 * own and (packed - rows).abs().max() < 2 * largest
-        flipped = packed.argmax(-1) != rows.argmax(-1)
-        near_tie = top[:, 0] - top[:, 1] < 2 * largest
-        assert not (flipped & ~near_tie).any() and flipped.float().mean() < 0.1
+    same, packed = run(engine, "wavefront")
+    assert [(r.prompt, r.copy) for r in same] == [(r.prompt, r.copy) for r in reads]
+    assert apart(packed, rows) < 2 * own and (packed - rows).abs().max() < 2 * largest
+    flipped = packed.argmax(-1) != rows.argmax(-1)
+    near_tie = top[:, 0] - top[:, 1] < 2 * largest
+    assert not (flipped & ~near_tie).any() and flipped.float().mean() < 0.1
 
 
 def _value_weights(family: str, model) -> torch.Tensor:
@@ -235,11 +234,10 @@ def test_state_space_models_need_no_positions_and_no_mask_on_the_right():
     assert (model(input_ids=left, use_cache=False).logits[:, -1] - alone).abs().max() > 1e-2
 
 
-@pytest.mark.parametrize("way", ["packed", "wavefront"])
-def test_a_state_space_model_refuses_to_be_packed(way):
+def test_a_state_space_model_refuses_to_be_packed():
     """Given a mask for copies it would drop it, and copies would see each other."""
     with pytest.raises(ModelError, match="cannot be packed"):
-        run(LocalEngine(random_model("mamba2"), build()), way)
+        run(LocalEngine(random_model("mamba2"), build()), "wavefront")
 
 
 def test_a_float32_residual_stream_meets_a_bfloat16_head():

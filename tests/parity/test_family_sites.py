@@ -97,15 +97,14 @@ def test_every_site_equals_hooks(family, settings):
     model = random_model(family, **settings)
     architecture = architecture_of(model.config)
     check_architecture(model, architecture)
-    ways = ("wavefront", "packed", "rows") if architecture.packs else ("rows",)
+    ways = ("wavefront", "rows") if architecture.packs else ("rows",)
     assert_equals_hooks(model, ways, edits_of(model))
 
 
-@pytest.mark.parametrize("way", ["packed", "wavefront"])
-def test_alibi_refuses_to_be_packed(way):
+def test_alibi_refuses_to_be_packed():
     model = random_model("falcon", alibi=True)
     with pytest.raises(ModelError, match="this model of family 'falcon' cannot be packed"):
-        run(LocalEngine(model, build()), way, unequal_prompts()[:1], edits_of(model))
+        run(LocalEngine(model, build()), "wavefront", unequal_prompts()[:1], edits_of(model))
 
 
 @pytest.mark.parametrize("experts", ["grouped_mm", pytest.param("batched_mm", marks=pytest.mark.slow),
@@ -123,7 +122,7 @@ def test_experts_take_each_token_by_itself(family, experts):
             block.mlp.gate.weight[:, 0] = torch.tensor([9.0, 8.0, 0.0, 0.0, 0.0, 7.0])[: len(block.mlp.gate.weight)]
     chosen = []
     model.model.layers[2].mlp.gate.register_forward_hook(lambda _, __, found: chosen.append(found[2]))
-    assert_equals_hooks(model, ("wavefront", "packed", "rows"), edits_of(model))
+    assert_equals_hooks(model, ("wavefront", "rows"), edits_of(model))
     assert {tuple(sorted(each.unique().tolist())) for each in chosen} == {(0, 1) if family == "mixtral" else (0, 1, 5)}
 
 

@@ -44,7 +44,7 @@ def test_exact_match_is_greedy_decoding(model):
         prompts.append(type(prompt)(prompt.task, prompt.text, "", prompt.token_ids, tuple(answer), prompt.positions))
         expected.append(float(answer == said))
     group = Group("g", "A", 0, 0, tuple(prompts), (-1,) * len(prompts), (Counterfactual(),), 0, (), ("accuracy",))
-    pack = Pack("g", range(len(prompts)), (0,), "packed")
+    pack = Pack("g", range(len(prompts)), (0,), "wavefront")
     found = LocalEngine(model, tokenizer).score_pack(group, pack, {}, {"accuracy": ACCURACY})
     values = combine(found.prompt, found.copy, found.scores, found.moved)
     assert values["accuracy"].to_list() == expected

@@ -166,7 +166,7 @@ def manifest() -> dict[str, Any]:
         "versions": {"python": "3.11.9", "torch": "2.13", "patchboard": "0.1.0"},
         "models": [{"name": "example/planted-8-layers", "revision": "abc1234", "family": "llama", "layers": LAYERS,
                     "width": 64, "parameters": 412_352, "dtype": "float32", "device": "cpu"}],
-        "engine": {"example/planted-8-layers": "packed: equals rows within 1.2e-06 nats on a sample of cells"},
+        "engine": {"example/planted-8-layers": "wavefront: equals rows within 1.2e-06 nats on a sample of cells"},
         "seeds": {"prompts": [0], "bootstrap": 0},
         "noise_floor": {"accuracy": 0.0, "logprob": 2.4e-6, "kl": 3.1e-9},
         "flip_rate": 0.0,

@@ -25,8 +25,8 @@ def test_a_pass_takes_half_of_the_free_memory_and_no_more(monkeypatch, free, byt
     ("dtype", "within"), [("torch.float32", 1e-4), ("torch.bfloat16", 0.5), ("torch.float16", 0.1)]
 )
 def test_a_way_that_is_off_by_more_than_its_dtype_rounds_is_not_taken(dtype, within):
-    assert decided("llama", "auto", {"wavefront": within * 0.99}, dtype).engine == "auto"
-    assert decided("llama", "auto", {"wavefront": within * 1.01}, dtype).engine == "rows"
-    assert decided("llama", "auto", {"wavefront": within * 1.01, "packed": 0.0}, dtype).engine == "packed"
+    assert decided("llama", "auto", within * 0.99, dtype).engine == "auto"
+    assert decided("llama", "wavefront", within * 0.99, dtype).engine == "wavefront"
+    assert decided("llama", "auto", within * 1.01, dtype).engine == "rows"
     with pytest.raises(EngineError):
-        decided("llama", "wavefront", {"wavefront": within * 1.01}, dtype)
+        decided("llama", "wavefront", within * 1.01, dtype)

@@ -63,8 +63,7 @@ alike = st.builds(lambda length, some: [make_prompt(length, *ends, mark=i) for i
                   st.integers(1, 9), st.lists(answers_of_one_shape, min_size=2, max_size=4))  # fmt: skip
 """Prompts that differ in tokens only, so that all but the first are stamped."""
 groups = st.tuples(st.lists(prompts, min_size=1, max_size=4) | alike, st.lists(copies, min_size=1, max_size=6))
-ways = st.sampled_from(["wavefront", "packed", "rows"])
-shared_ways = st.sampled_from(["wavefront", "packed"])
+ways = st.sampled_from(["wavefront", "rows"])
 LAYERS = 4
 
 
@@ -132,7 +131,7 @@ def history(layout: Layout, mask: np.ndarray, row: int, col: int) -> tuple[int, 
 
 
 @settings(max_examples=150, deadline=None)
-@given(layouts(shared_ways))
+@given(layouts(st.just("wavefront")))
 def test_what_joins_takes_the_state_of_the_same_tokens(made):
     """A column's source is there from the first block on, unedited, and has seen the same tokens."""
     layout, *_ = made
@@ -198,10 +197,9 @@ def test_last_token_sweep_costs_one_token_a_cell():
     wanted = [Counterfactual()] + [
         Counterfactual((Edit("patch", "resid_post", layer, '"last"', 1.0, "v"),)) for layer in range(16)
     ]
-    made = {way: lay_out([prompt], [-1], wanted, way) for way in ("wavefront", "packed", "rows")}
-    assert made["wavefront"].computed_tokens == made["packed"].computed_tokens == 20 + 16
+    made = {way: lay_out([prompt], [-1], wanted, way) for way in ("wavefront", "rows")}
+    assert made["wavefront"].computed_tokens == 20 + 16
     assert made["rows"].computed_tokens == 20 * 17
-    assert made["packed"].token_layers(16) == 36 * 16
     assert made["wavefront"].token_layers(16) == 20 * 16 + sum(16 - layer - 1 for layer in range(16))
 
 
@@ -217,17 +215,16 @@ def test_answers_of_another_task_join_late_where_their_unedited_run_is_there():
 def test_a_shared_prefix_is_computed_once():
     found = [make_prompt(length, (5,), (6,)) for length in (10, 12, 11, 10)]
     copies = [Counterfactual((Edit("patch", "resid_post", layer, '"last"', 1.0, "v"),)) for layer in range(LAYERS)]
-    apart = lay_out(found, [-1] * 4, copies, "packed").computed_tokens
-    shared = lay_out(found, [-1] * 4, copies, "packed", prefix=8, together=4).computed_tokens
+    apart = lay_out(found, [-1] * 4, copies, "wavefront").computed_tokens
+    shared = lay_out(found, [-1] * 4, copies, "wavefront", prefix=8, together=4).computed_tokens
     assert shared == apart - 3 * 8
 
 
 def test_targets_of_one_token_share_a_copy():
     prompt = make_prompt(8, (5,), (6,))
     edit = Edit("patch", "resid_post", 1, '"last"', 1.0, "v")
-    layout = lay_out(
-        [prompt], [-1], [Counterfactual((edit,)), Counterfactual((edit,), "B"), Counterfactual(target="B")], "packed"
-    )
+    copies = [Counterfactual((edit,)), Counterfactual((edit,), "B"), Counterfactual(target="B")]
+    layout = lay_out([prompt], [-1], copies, "wavefront")
     assert layout.computed_tokens == 8 + 1
     assert [read.target for read in layout.reads] == [5, 6, 6]
 
@@ -242,7 +239,7 @@ def group_of(found: list[Prompt], wanted: list[Counterfactual], prefix: int = 0)
     return Group("g", "A", 0, 0, tuple(found), (-1,) * len(found), tuple(wanted), 0, (), ("accuracy",), prefix=prefix)
 
 
-engines = st.sampled_from(["auto", "wavefront", "packed", "rows"])
+engines = st.sampled_from(["auto", "wavefront", "rows"])
 
 
 @settings(max_examples=100, deadline=None)
@@ -280,17 +277,17 @@ def test_cost_counts_what_the_layouts_compute(group, engine):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(8, 300), st.integers(64, 4096), st.sampled_from(["wavefront", "packed"]))
-def test_the_best_sequence_costs_least_a_copy_token(fixed, width, way):
+@given(st.integers(8, 300), st.integers(64, 4096))
+def test_the_best_sequence_costs_least_a_copy_token(fixed, width):
     """Against the literal sum over blocks, at longer and shorter sequences."""
     facts = ModelFacts("llama", 400, width, 50)
 
     def cost(length: int) -> float:
         copies = length - fixed
-        there = [fixed + copies * (block / facts.layers if way == "wavefront" else 1) for block in range(facts.layers)]
+        there = [fixed + copies * block / facts.layers for block in range(facts.layers)]
         return sum(tokens * token_work(facts, tokens) for tokens in there) / copies
 
-    best = best_sequence(facts, fixed, way)
+    best = best_sequence(facts, fixed)
     if 128 < best < 8192:
         assert cost(best) <= 1.001 * min(cost(fixed + int((best - fixed) * by)) for by in (0.5, 0.8, 1.25, 2))
 

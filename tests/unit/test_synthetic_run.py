@@ -132,12 +132,12 @@ def test_a_lost_checkpoint_is_not_replaced_by_a_later_one(file, finished, tmp_pa
 def test_packed_cells_are_whole_rows_and_self_changes_nothing(small):
     keys = ["step", "task", "query", "intervention", "control", "vector_task", "layer", "head"]
     tables = {}
-    for way in ("auto", "packed", "rows"):
+    for way in ("auto", "wavefront", "rows"):
         examiner, _ = examined(small, way)
         found = examiner.examine(1)
         assert found.drift < 1e-5
         tables[way] = found.outcomes.sort(keys)
-    for way in ("auto", "packed"):
+    for way in ("auto", "wavefront"):
         for column in ("clean", "patched"):
             np.testing.assert_allclose(tables[way][column], tables["rows"][column], atol=1e-5)
     moved = (pl.col("patched") - pl.col("clean")).abs()

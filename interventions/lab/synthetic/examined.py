@@ -141,7 +141,7 @@ class Examiner:
             self.engine.score_pack(
                 group, sample(group, self.engine.budget, way), operands, {METRIC: self.squared_error}
             )
-            for way in ("rows", "packed" if self.way == "packed" else "wavefront")
+            for way in ("rows", "wavefront")
         ]
         by = float(np.abs(found[0].scores[METRIC] - found[1].scores[METRIC]).max(initial=0.0))
         if not by <= _TOLERANCE:
