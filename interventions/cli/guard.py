@@ -27,12 +27,15 @@ def given(arguments: Sequence[str] | None) -> list[str]:
     return list(sys.argv[1:] if arguments is None else arguments)
 
 
-def guarded(action: Callable[[], int]) -> int:
-    """Users' errors become one line and their exit status; Ctrl-C leaves a resumable run and says so."""
+def guarded(action: Callable[[], int], kept: str = "finished parts are kept") -> int:
+    """Users' errors become one line and their exit status; Ctrl-C leaves a resumable run and says so.
+
+    kept: what outlasts an interrupt.
+    """
     try:
         return _told(action)
     except KeyboardInterrupt:
-        print("interrupted: finished parts are kept, the same command resumes", file=sys.stderr)
+        print(f"interrupted: {kept}, the same command resumes", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # `patchboard ls | head`: not an error
         import os

@@ -8,8 +8,13 @@ from typing import Any
 
 from patchboard.cli.arguments import add_trust_flag, overrides_apart, with_negative_values
 from patchboard.errors import SpecError
+from patchboard.registry import suggest
 from patchboard.track.mode import CHOICES
 from patchboard.user_paths import expanded
+
+ENGINES = ("auto", "wavefront", "rows")
+_GONE = {"packed": "use wavefront, which computes the same copies in less work"}
+"""Engines that there were -> what to do."""
 
 
 def parse_flags(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -37,6 +42,14 @@ def add_spec_flags(parser: argparse.ArgumentParser) -> None:
     spec.add_argument("--layers", metavar="LAYERS", help=_LAYERS)
 
 
+def _engine(name: str) -> str:
+    """Raises SpecError for one that there is not."""
+    if name not in ENGINES:
+        nearest = suggest(name, ENGINES)
+        raise SpecError("--engine", f"there is no engine '{name}'", _GONE.get(name, nearest))
+    return name
+
+
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of every script that runs a spec."""
     add_spec_flags(parser)
@@ -47,7 +60,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
         "--show-tokens", action="store_true", help="print one prompt a task with its named positions, and exit"
     )
     how.add_argument("--fresh", action="store_true", help="start over instead of resuming")
-    how.add_argument("--engine", default="auto", choices=("auto", "wavefront", "rows"), help="default: auto")
+    how.add_argument("--engine", default="auto", type=_engine, metavar=f"{{{','.join(ENGINES)}}}", help="default: auto")
     how.add_argument(
         "--remote", nargs="?", const="", metavar="URL", help="run on NDIF (NDIF_API_KEY, NDIF_HOST), or on another host"
     )

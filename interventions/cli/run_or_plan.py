@@ -5,15 +5,78 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from patchboard.cli.arguments import Parser, prepare_libraries
 from patchboard.cli.flags_study import say_what_layers_left, study_of_flags
 from patchboard.cli.run_flags import add_run_flags, parse_flags, remote_of_flags
 from patchboard.cli.show_plan import show_plan
 from patchboard.user_paths import expanded
+
+if TYPE_CHECKING:
+    from patchboard.execution.options import Options
+    from patchboard.spec import Study
+
+
+def plan_of_flags(
+    args: argparse.Namespace,
+    overrides: Sequence[str],
+    prepare: Callable[[Study], Study] = lambda study: study,
+    following: Callable[[Study], Sequence[Study]] = lambda study: (),
+) -> bool:
+    """Print what --plan or --show-tokens asks for; whether one of them was given, so that nothing is to be run.
+
+    args, overrides: of ``parse_flags``. prepare: the user's study -> the one to run. following: study -> those of the
+    runs that are made after it, as far as they are known before. Raises PatchboardError.
+    """
+    if not (args.plan or args.show_tokens):
+        return False
+    from patchboard.engine.trust import trust_code
+
+    trust_code(args.trust_remote_code)
+    study = prepare(study_of_flags(args, overrides))
+    prepare_libraries()
+    show_plan(study, args, following)
+    return True
+
+
+@contextmanager
+def run_of_study(
+    args: argparse.Namespace, overrides: Sequence[str], prepare: Callable[[Study], Study] = lambda study: study
+) -> Iterator[tuple[Study, Path, Options]]:
+    """Run what the flags ask for, and mirror it; gives the study, its finished folder, and how it was run.
+
+    args, overrides, prepare: as of ``plan_of_flags``. Progress is shown until the context is left, so that what is made
+    of the run can show its own. Raises PatchboardError.
+    """
+    from patchboard.engine.trust import trust_code
+    from patchboard.track.mode import wanted
+    from patchboard.track.session import mirrored
+
+    trust_code(args.trust_remote_code)
+    with mirrored(wanted(args.wandb, os.environ), args.quiet) as mirror:
+        mirror.open_for_agent()
+        study = study_of_flags(args, overrides)
+        _check_key(study, args)
+        study = prepare(study)
+        prepare_libraries()
+        from patchboard.execution.options import Options
+        from patchboard.execution.run import folder_of, run_study
+        from patchboard.plan.validate import check_study
+        from patchboard.report.progress import progress
+
+        if mirror.may_open:
+            check_study(study)
+        mirror.begin(study, folder_of(study, args.out), args.fresh)
+        with progress(shown=not args.quiet and sys.stderr.isatty()) as tick:
+            options = Options(args.out, args.fresh, args.engine, args.device, tick, remote_of_flags(args))
+            folder = run_study(study, options)
+            mirror.finish(folder)
+            yield study, folder, options
+    say_what_layers_left(study, args)
 
 
 def run_or_plan(
@@ -23,30 +86,10 @@ def run_or_plan(
     examined: Callable[[Any, Path, Any], Path] = lambda study, run, options: run,
     following: Callable[[Any], Sequence[Any]] = lambda study: (),
 ) -> Path | None:
-    """Run what the flags ask for; the folder that ``examined`` gives, or None where --plan or --show-tokens was enough.
-
-    args, overrides: of ``parse_flags``. prepared: the user's study -> the one to run. examined: (study, finished run's
-    folder, Options) -> the folder that matters. following: study -> those of the runs that ``examined`` makes, as far
-    as they are known before, for --plan. Raises PatchboardError.
-    """
-    from patchboard.engine.trust import trust_code
-    from patchboard.track.mode import wanted
-    from patchboard.track.session import mirrored
-
-    trust_code(args.trust_remote_code)
-    if args.plan or args.show_tokens:
-        study = prepared(study_of_flags(args, overrides))
-        prepare_libraries()
-        show_plan(study, args, following)
+    if plan_of_flags(args, overrides, prepared, following):
         return None
-    with mirrored(wanted(args.wandb, os.environ), args.quiet) as mirror:
-        mirror.open_for_agent()
-        study = study_of_flags(args, overrides)
-        _check_key(study, args)
-        study = prepared(study)
-        folder = _run_study(study, args, mirror, examined)
-    say_what_layers_left(study, args)
-    return folder
+    with run_of_study(args, overrides, prepared) as (study, folder, options):
+        return examined(study, folder, options)
 
 
 def _check_key(study: Any, args: argparse.Namespace) -> None:
@@ -63,24 +106,6 @@ def _check_key(study: Any, args: argparse.Namespace) -> None:
         host_of(remote.url, remote.patience)
 
 
-def _run_study(study: Any, args: argparse.Namespace, mirror: Any, examined: Callable[..., Path]) -> Path:
-    """Run the study, mirror its folder, examine it. mirror: a ``track.session.Mirror``."""
-    prepare_libraries()
-    from patchboard.execution.options import Options
-    from patchboard.execution.run import folder_of, run_study
-    from patchboard.plan.validate import check_study
-    from patchboard.report.progress import progress
-
-    if mirror.may_open:
-        check_study(study)
-    mirror.begin(study, folder_of(study, args.out), args.fresh)
-    with progress(shown=not args.quiet and sys.stderr.isatty()) as tick:
-        options = Options(args.out, args.fresh, args.engine, args.device, tick, remote_of_flags(args))
-        folder = run_study(study, options)
-        mirror.finish(folder)
-        return examined(study, folder, options)
-
-
 def run_script(default_spec: Path, description: str, arguments: list[str]) -> int:
     """A script's command line: ``run`` with a spec of its own where none is given."""
     parser = Parser(description=description, allow_abbrev=False)
@@ -90,9 +115,10 @@ def run_script(default_spec: Path, description: str, arguments: list[str]) -> in
 
 
 def run_of_flags(args: argparse.Namespace, rest: list[str]) -> int:
-    folder = run_or_plan(args, rest)
-    if folder is None:
+    if plan_of_flags(args, rest):
         return 0
+    with run_of_study(args, rest) as (_, folder, _):
+        pass
     if args.json:
         print((folder / "summary.json").read_text(encoding="utf-8"), end="")
     elif not args.quiet:

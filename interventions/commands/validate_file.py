@@ -72,7 +72,7 @@ def _overrides(point: Mapping[str, Any]) -> dict[str, Any]:
 
 def _settings(kind: FileKind, path: Path) -> Any:
     """The experiment's settings, with the study in them checked."""
-    from patchboard.lab.settings import load_settings, told_of_study
+    from patchboard.experiment.settings import load_settings, told_of_study
 
     if kind == "hijack":
         from patchboard.lab.hijack.settings import Hijack

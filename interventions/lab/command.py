@@ -13,7 +13,7 @@ from typing import Any
 from patchboard.cli.arguments import Parser, add_trust_flag
 from patchboard.engine.trust import trust_code
 from patchboard.errors import PatchboardError, SpecError
-from patchboard.lab.settings import ExperimentSettings, load_settings
+from patchboard.experiment.settings import ExperimentSettings, load_settings
 from patchboard.spec.fields import kinds_at
 from patchboard.user_paths import expanded
 

@@ -11,8 +11,8 @@ import torch
 
 from patchboard.errors import SpecError
 from patchboard.lab.language.interventions import _choices
-from patchboard.lab.language.pairs import choose, pairwise
 from patchboard.lab.language.replicates import bars
+from patchboard.measure.pairs import choose, pairwise
 from patchboard.measure.statistics import Bootstrap
 from tests.scripts import ran
 
@@ -74,7 +74,7 @@ def test_decodability_of_another_family_agrees_with_its_run(gpt2_folder, tmp_pat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("patchboard.lab.language.decodability.pairwise", interrupted)
+        patched.setattr("patchboard.experiments.decodability.experiment.pairwise", interrupted)
         status, _, error = ran("decodability.py", *asked)
     assert status == 130 and "resumes" in error
     status, told, error = ran("decodability.py", *asked)

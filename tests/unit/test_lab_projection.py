@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from patchboard.errors import SpecError
-from patchboard.lab.language.projection import MIN_DIST, NEIGHBOURS, PROJECTION, check_method, projected
+from patchboard.experiment.projection import MIN_DIST, NEIGHBOURS, PROJECTION, check_method, projected
 from tests.scripts import ran
 
 ROOT = Path(__file__).parents[2]
@@ -122,37 +122,36 @@ def test_umap_that_is_not_installed_is_one_line_before_anything_runs(tmp_path, m
 
 
 @pytest.mark.slow
-def test_another_projection_is_drawn_anew_and_the_same_one_is_not(tmp_path, monkeypatch):
+def test_another_projection_has_a_folder_of_its_own_and_the_same_one_is_not_drawn_again(tmp_path, monkeypatch):
     """UMAP's place is taken by a turn of the axes, which compiles nothing."""
-    from patchboard.lab.language import projection
+    from patchboard.experiment import projection
 
-    monkeypatch.setattr(projection, "check_method", lambda method, prompts: None)
-    monkeypatch.setattr("patchboard.lab.language.decodability.check_method", lambda method, prompts: None)
+    monkeypatch.setattr("patchboard.experiments.decodability.experiment.check_method", lambda method, prompts: None)
     monkeypatch.setattr(projection, "_by_umap", lambda points, seed: points[:, :2] * (seed + 1))
+    run = tmp_path / "run"
     asked = (
         "--tasks.only=[AND, OR]", "--tasks.include_null=false", "--decodability.k=2", "--decodability.prompts=4",
         "--decodability.shots=[0, 1]", "--prompts.shots=1", "--statistics.bootstrap=100", "--statistics.seed=4",
-        "--wandb", "off", "--out", tmp_path / "run",
+        "--wandb", "off", "--out", run,
     )  # fmt: skip
-    folder = tmp_path / "run" / "experiment"
 
-    def drawn() -> tuple[set[str], dict[Path, int]]:
-        table = pl.read_parquet(folder / "projection.parquet")
-        return set(table["method"]), {each: each.stat().st_mtime_ns for each in (tmp_path / "run").rglob("*.parquet")}
-
-    assert script(*asked)[0] == 0
-    assert drawn()[0] == {"pca"} and "on two principal axes" in (folder / "report.html").read_text()
-    assert script(*asked, "--projection", "umap")[0] == 0
-    methods, written = drawn()
-    assert methods == {"umap"} and "The states by UMAP" in (folder / "report.html").read_text()
-    assert script(*asked, "--projection", "umap")[0] == 0
-    assert drawn() == (methods, written)
+    def written() -> dict[Path, int]:
+        return {each: each.stat().st_mtime_ns for each in run.rglob("*") if each.is_file()}
 
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
+    assert script(*asked)[0] == 0
+    assert set(pl.read_parquet(run / "experiment" / "projection.parquet")["method"]) == {"pca"}
+    assert "on two principal axes" in (run / "experiment" / "report.html").read_text()
+    first = written()
     with monkeypatch.context() as patched:
-        patched.setattr("patchboard.lab.language.decodability._summary", stopped)
-        assert script(*asked)[0] == 130
+        patched.setattr("patchboard.experiments.decodability.experiment.Decodability.summarise", stopped)
+        assert script(*asked, "--projection", "umap")[0] == 130
     assert script(*asked, "--projection", "umap")[0] == 0
-    assert drawn()[0] == {"umap"}, "a table of the interrupted projection is not taken for this one"
+    other = run / "experiment-projection-umap"
+    assert set(pl.read_parquet(other / "projection.parquet")["method"]) == {"umap"}
+    assert "The states by UMAP" in (other / "report.html").read_text()
+    both = written()
+    assert first.items() <= both.items()
+    assert script(*asked, "--projection", "umap")[0] == script(*asked)[0] == 0 and written() == both

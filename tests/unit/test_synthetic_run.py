@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from patchboard.errors import EngineError, RunFolderError, SpecError
-from patchboard.lab.settings import load_settings
+from patchboard.experiment.settings import load_settings
 from patchboard.lab.synthetic.examined import Examiner
 from patchboard.lab.synthetic.model import build_model
 from patchboard.lab.synthetic.planned import drawn_for, planned
@@ -98,7 +98,7 @@ def test_a_killed_run_resumes_to_the_same_tables(file, finished, tmp_path):
 import os, sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
-from patchboard.lab.settings import load_settings
+from patchboard.experiment.settings import load_settings
 from patchboard.lab.synthetic.run import run
 from patchboard.lab.synthetic.settings import Settings
 def tick(phase, done, of):

@@ -21,6 +21,7 @@ from patchboard.errors import RunFolderError, SpecError
 from patchboard.execution.options import Options
 from patchboard.execution.results import bootstrap_of
 from patchboard.execution.run import plan_study, run_study
+from patchboard.experiment.settings import told_of_study
 from patchboard.lab.beside import short_name
 from patchboard.lab.finetune.adapters import (
     WHICH,
@@ -34,7 +35,6 @@ from patchboard.lab.finetune.samples import Sample, samples_of
 from patchboard.lab.finetune.settings import Settings, study_on
 from patchboard.lab.finetune.training import train
 from patchboard.lab.language.conditions import Comparison, Condition, compared
-from patchboard.lab.settings import told_of_study
 from patchboard.plan.facts import ModelFacts
 from patchboard.plan.model import ModelPlan
 from patchboard.plan.validate import check_study
@@ -214,11 +214,11 @@ def _summary(settings: Settings, asked: Asked, comparison: Comparison, losses: p
 
 def _report(folder: RunFolder, asked: Asked) -> None:
     # matplotlib takes a second to load
+    from patchboard.experiment.page import Page, write_page
     from patchboard.lab.finetune.figures import training_curve
     from patchboard.lab.finetune.findings import findings, introduction
     from patchboard.lab.language.conditions_figures import drawings
     from patchboard.lab.language.conditions_findings import overview
-    from patchboard.lab.page import Page, write_page
 
     summary = json.loads((folder.path / "summary.json").read_text(encoding="utf-8"))
     found = pl.read_parquet(folder.path / COMPARED / "decodability.parquet", glob=False)
@@ -227,5 +227,12 @@ def _report(folder: RunFolder, asked: Asked) -> None:
     if asked.stated is not None:
         conditions += _of_run(folder.path / STATED, [PROMPTING])
     text = (folder.path / "spec.yaml").read_text(encoding="utf-8")
-    page = Page("Finetuned layers", introduction(summary), findings(summary), overview(summary), text)
-    write_page(folder.path, page, chain(drawings(summary, conditions), training_curve(summary)))
+    page = Page(
+        "Finetuned layers",
+        introduction(summary),
+        findings(summary),
+        overview(summary),
+        text,
+        chain(drawings(summary, conditions), training_curve(summary)),
+    )
+    write_page(folder.path, page)

@@ -8,8 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from patchboard.errors import SpecError
+from patchboard.experiment.settings import ExperimentSettings, told_of_study
 from patchboard.lab.beside import model_beside
-from patchboard.lab.settings import ExperimentSettings, told_of_study
 from patchboard.plan.validate import EMBEDDED
 from patchboard.registry import suggest
 from patchboard.spec import Study, study_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from patchboard.experiment.page import Table
 from patchboard.lab.hijack.settings import Hijack
-from patchboard.lab.page import Table
 from patchboard.report.numbers import fraction, listed, signed
 
 Model = Mapping[str, Any]

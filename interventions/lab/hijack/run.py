@@ -147,11 +147,11 @@ def _weights(models: list[Trained]) -> dict[str, torch.Tensor]:
 
 def _report(folder: RunFolder, settings: Hijack, summary: dict[str, Any]) -> None:
     # matplotlib takes a second to load
+    from patchboard.experiment.page import Page, write_page
     from patchboard.lab.hijack.figures import drawings
     from patchboard.lab.hijack.findings import findings, introduction, overview
-    from patchboard.lab.page import Page, write_page
 
     figures = drawings(settings, folder.read_table("margins.parquet"), folder.read_table("places.parquet"))
     text = (folder.path / "spec.yaml").read_text(encoding="utf-8")
-    page = Page(settings.name, introduction(settings), findings(summary), overview(summary), text)
-    write_page(folder.path, page, figures)
+    page = Page(settings.name, introduction(settings), findings(summary), overview(summary), text, figures)
+    write_page(folder.path, page)

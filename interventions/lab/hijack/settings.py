@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from patchboard.lab.settings import ExperimentSettings
+from patchboard.experiment.settings import ExperimentSettings
 from patchboard.spec.digest import digest_of
 from patchboard.spec.kinds import FileKind
 from patchboard.spec.refusal import InvalidValue

@@ -186,15 +186,20 @@ def _report(
     checkpoints: Sequence[Checkpoint], axis: str,
 ) -> None:  # fmt: skip
     # matplotlib takes a second to load
+    from patchboard.experiment.page import Page, write_page
     from patchboard.lab.language.checkpoints_figures import drawings
     from patchboard.lab.language.checkpoints_findings import findings, introduction, overview
-    from patchboard.lab.page import Page, write_page
 
     steps = {each.name: each.step for each in checkpoints}
     overall = decodability.filter(pl.col("task") == ALL)
     overall = overall.with_columns(step=pl.col(axis).replace_strict(steps)).sort("step", "layer")
     text = (run / "spec.yaml").read_text(encoding="utf-8")
     page = Page(
-        "CD, accuracy and effect over training", introduction(summary), findings(summary), overview(summary), text
+        "CD, accuracy and effect over training",
+        introduction(summary),
+        findings(summary),
+        overview(summary),
+        text,
+        drawings(summary, tables["learned.parquet"], tables["caused.parquet"], overall),
     )
-    write_page(folder, page, drawings(summary, tables["learned.parquet"], tables["caused.parquet"], overall))
+    write_page(folder, page)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from patchboard.lab.page import Table
+from patchboard.experiment.page import Table
 from patchboard.measure.decodability import ALL
 from patchboard.report.numbers import fraction, signed
 

@@ -80,10 +80,17 @@ def _summary(study: Study, effects: pl.DataFrame, vectors: pl.DataFrame, top: Se
 
 def _report(folder: Path, run: Path, summary: dict[str, Any], effects: pl.DataFrame) -> None:
     # matplotlib takes a second to load
+    from patchboard.experiment.page import Page, write_page
     from patchboard.lab.language.heads_figures import drawings
     from patchboard.lab.language.heads_findings import findings, introduction, overview
-    from patchboard.lab.page import Page, write_page
 
     text = (run / "spec.yaml").read_text(encoding="utf-8")
-    page = Page("Heads and function vectors", introduction(summary), findings(summary), overview(summary), text)
-    write_page(folder, page, drawings(summary, effects))
+    page = Page(
+        "Heads and function vectors",
+        introduction(summary),
+        findings(summary),
+        overview(summary),
+        text,
+        drawings(summary, effects),
+    )
+    write_page(folder, page)

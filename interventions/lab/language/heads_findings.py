@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from patchboard.experiment.page import Table
 from patchboard.lab.language.head_vectors import ADDED, ALL, PATCHED
-from patchboard.lab.page import Table
 from patchboard.report.numbers import fraction, listed, signed
 
 Summary = Mapping[str, Any]

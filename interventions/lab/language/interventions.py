@@ -118,10 +118,17 @@ def _summary(study: Study, tables: dict[str, pl.DataFrame]) -> dict[str, Any]:
 
 def _report(folder: Path, run: Path, summary: dict[str, Any], tables: dict[str, pl.DataFrame]) -> None:
     # matplotlib takes a second to load
+    from patchboard.experiment.page import Page, write_page
     from patchboard.lab.language.interventions_figures import drawings
     from patchboard.lab.language.interventions_findings import findings, introduction, overview
-    from patchboard.lab.page import Page, write_page
 
     text = (run / "spec.yaml").read_text(encoding="utf-8")
-    page = Page("Interventions by task", introduction(summary), findings(summary), overview(summary), text)
-    write_page(folder, page, drawings(tables["bars.parquet"], tables["matrix.parquet"]))
+    page = Page(
+        "Interventions by task",
+        introduction(summary),
+        findings(summary),
+        overview(summary),
+        text,
+        drawings(tables["bars.parquet"], tables["matrix.parquet"]),
+    )
+    write_page(folder, page)

@@ -76,11 +76,18 @@ def _summary(study: Study, comparison: Comparison) -> dict[str, Any]:
 
 def _report(folder: Path, run: Path, summary: dict[str, Any], conditions: list[Condition]) -> None:
     # matplotlib takes a second to load
+    from patchboard.experiment.page import Page, write_page
     from patchboard.lab.language.conditions_figures import drawings
     from patchboard.lab.language.conditions_findings import overview
     from patchboard.lab.language.prompting_findings import findings, introduction
-    from patchboard.lab.page import Page, write_page
 
     text = (run / "spec.yaml").read_text(encoding="utf-8")
-    page = Page("The concept stated in the prompt", introduction(summary), findings(summary), overview(summary), text)
-    write_page(folder, page, drawings(summary, conditions))
+    page = Page(
+        "The concept stated in the prompt",
+        introduction(summary),
+        findings(summary),
+        overview(summary),
+        text,
+        drawings(summary, conditions),
+    )
+    write_page(folder, page)

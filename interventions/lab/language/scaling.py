@@ -127,12 +127,12 @@ def exponent(accuracy: pl.DataFrame, count: str) -> dict[str, Any] | None:
 
 def _report(folder: Path, runs: Sequence[Run], summary: dict[str, Any], table: pl.DataFrame) -> None:
     # matplotlib takes a second to load
+    from patchboard.experiment.page import Page, write_page
     from patchboard.lab.language.scaling_figures import drawings
     from patchboard.lab.language.scaling_findings import findings, introduction, overview
-    from patchboard.lab.page import Page, write_page
 
     page = Page(
         "CD, accuracy and effect against size", introduction(summary), findings(summary), overview(summary),
-        "\n".join(run.spec_text for run in runs),
+        "\n".join(run.spec_text for run in runs), drawings(summary, table),
     )  # fmt: skip
-    write_page(folder, page, drawings(summary, table))
+    write_page(folder, page)

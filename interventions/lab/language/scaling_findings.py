@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from patchboard.lab.page import Table
+from patchboard.experiment.page import Table
 from patchboard.report.numbers import fraction, signed
 
 Summary = Mapping[str, Any]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from patchboard.lab.settings import told_of_study
+from patchboard.experiment.settings import told_of_study
 from patchboard.lab.synthetic.model import facts_of
 from patchboard.lab.synthetic.settings import METRIC, Settings
 from patchboard.plan.cells import OWN_STATE, SAME, Cell, Context, Edit, cells_of, source_of

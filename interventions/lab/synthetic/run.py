@@ -122,12 +122,19 @@ def _weights(step: int, trainer: Trainer, folder: RunFolder) -> Mapping[str, tor
 
 def _report(folder: RunFolder, settings: Settings) -> None:
     # matplotlib takes a second to load
-    from patchboard.lab.page import Page, write_page
+    from patchboard.experiment.page import Page, write_page
     from patchboard.lab.synthetic.figures import drawings
     from patchboard.lab.synthetic.findings import findings, introduction, overview
 
     summary: Mapping[str, Any] = json.loads((folder.path / "summary.json").read_text(encoding="utf-8"))
     tables = {name: folder.read_table(f"{name}.parquet") for name in TABLES}
     text = (folder.path / "spec.yaml").read_text(encoding="utf-8")
-    page = Page(settings.name, introduction(settings), findings(summary), overview(summary), text)
-    write_page(folder.path, page, drawings(settings, summary, tables))
+    page = Page(
+        settings.name,
+        introduction(settings),
+        findings(summary),
+        overview(summary),
+        text,
+        drawings(settings, summary, tables),
+    )
+    write_page(folder.path, page)

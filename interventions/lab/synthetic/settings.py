@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from patchboard.errors import SpecError
-from patchboard.lab.settings import ExperimentSettings, told_of_study
+from patchboard.experiment.settings import ExperimentSettings, told_of_study
 from patchboard.plan.validate import check_point
 from patchboard.registry import suggest
 from patchboard.spec import Point, Study

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from patchboard.lab.page import Table
+from patchboard.experiment.page import Table
 from patchboard.report.numbers import fraction
 
 Summary = Mapping[str, Any]

@@ -10,7 +10,7 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from patchboard.lab.language.projection import MIN_DIST, NEIGHBOURS
+from patchboard.experiment.projection import MIN_DIST, NEIGHBOURS
 from patchboard.measure.decodability import ALL
 from patchboard.report.drawing import Drawing, ink, panels, whole_layers
 from patchboard.report.numbers import fraction

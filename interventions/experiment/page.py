@@ -1,4 +1,4 @@
-"""report.html of a laboratory experiment: one self-contained page in the look of a run's, figures beside it."""
+"""report.html of an experiment: one self-contained page in the look of a run's, figures beside it."""
 
 from __future__ import annotations
 
@@ -72,26 +72,25 @@ class Table:
 
 @dataclass(frozen=True)
 class Page:
-    """What a page says beside its figures; settings: the resolved YAML."""
+    """What a page says and shows. settings: the resolved YAML. drawings: drawn while they are taken, under the report's
+    look."""
 
     title: str
     introduction: Sequence[str]
     findings: Sequence[str]
     tables: Sequence[Table]
     settings: str
+    drawings: Iterable[Drawing]
 
 
-def write_page(folder: Path, page: Page, drawings: Iterable[Drawing]) -> Path:
-    """Write ``figures/*.png`` and ``report.html``, each put in place at once; returns the page.
-
-    drawings: drawn while they are taken, under the report's settings.
-    """
+def write_page(folder: Path, page: Page) -> Path:
+    """Write ``figures/*.png`` and ``report.html``, each put in place at once; returns the page."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
     shown = []
     with styled():
-        for drawing in drawings:
+        for drawing in page.drawings:
             png = _png(drawing)
             atomically(folder / "figures" / f"{drawing.name}.png", lambda path, png=png: path.write_bytes(png))
             shown.append((drawing, "data:image/png;base64," + base64.b64encode(png).decode()))

@@ -1,4 +1,4 @@
-"""A laboratory experiment's YAML: its own sections, read, overridden and refused as a spec's are."""
+"""The YAML of an experiment that trains: its own sections, read, overridden and refused as a spec's are."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from patchboard.errors import SpecError
 from patchboard.registry import suggest
+from patchboard.spec.digest import digest_of
 from patchboard.spec.fields import kinds_at, unknown_key
 from patchboard.spec.kinds import FileKind, refuse_other_kind
 from patchboard.spec.paths import FieldPath, format_path, split_path
@@ -27,6 +28,16 @@ class ExperimentSettings(Section):
 
     kind: ClassVar[FileKind]
 
+    if TYPE_CHECKING:  # each has it where its YAML shows it
+        name: str
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.model_dump())
+
+
+ExperimentName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+"""Of a run's folder, which is called after it."""
 
 Settings = TypeVar("Settings", bound=ExperimentSettings)
 

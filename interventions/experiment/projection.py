@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from patchboard.errors import SpecError
+from patchboard.experiment.states import States
 from patchboard.extras import require_extra
-from patchboard.lab.language.states import States
 
 Method = Literal["pca", "umap"]
 METHODS: tuple[Method, ...] = get_args(Method)

@@ -1,0 +1,159 @@
+"""What an experiment gives, and how its folder is written: computed once, found again when it is whole."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+import polars as pl
+
+from patchboard.execution.options import Options
+from patchboard.execution.results import bootstrap_of
+from patchboard.execution.run import versions
+from patchboard.experiment.page import Page, write_page
+from patchboard.experiment.settings import ExperimentSettings
+from patchboard.measure.statistics import Bootstrap
+from patchboard.spec import Study, dump_yaml
+from patchboard.spec.digest import digest_of
+from patchboard.spec.sections import Spec
+from patchboard.store import EXAMINED
+from patchboard.store.folder import RunFolder, open_run, read_manifest
+
+Tables = Mapping[str, pl.DataFrame]
+"""File name -> table."""
+Summary = Mapping[str, Any]
+"""Contents of summary.json."""
+
+Subject = TypeVar("Subject")
+Settings = TypeVar("Settings", bound=ExperimentSettings)
+
+
+class Experiment(ABC, Generic[Subject]):
+    """From a subject to a finished folder. Subject: what the experiment is about, a run or settings made ready."""
+
+    tables: ClassVar[Sequence[str]]
+    """The files of ``compute``, each a table; further ``files`` it writes itself."""
+    files: ClassVar[Sequence[str]] = ()
+
+    @abstractmethod
+    def compute(self, subject: Subject, folder: RunFolder, options: Options) -> Tables:
+        """All of ``tables``. What it leaves under ``folder``/parts to resume from is dropped at the end."""
+
+    @abstractmethod
+    def summarise(self, subject: Subject, tables: Tables) -> dict[str, Any]:
+        """What the findings and the page are told from, ready for JSON."""
+
+    @abstractmethod
+    def findings(self, summary: Summary) -> Sequence[str]:
+        """In sentences."""
+
+    @abstractmethod
+    def page(self, subject: Subject, tables: Tables, summary: Summary) -> Page:
+        """What the page says and shows. matplotlib takes a second to load: figures are imported here."""
+
+    def is_whole(self, folder: RunFolder) -> bool:
+        """Whether nothing is left to do."""
+        return folder.finished and not folder.unsound([*self.tables, *self.files, "summary.json", "report.html"])
+
+    def write(self, subject: Subject, folder: RunFolder, options: Options) -> None:
+        """Compute, and write the tables, the summary and the page."""
+        tables = self.compute(subject, folder, options)
+        for name in self.tables:
+            folder.write_table(name, tables[name])
+        summary = self.summarise(subject, tables)
+        folder.write_json("summary.json", summary)
+        write_page(folder.path, self.page(subject, tables, summary))
+        folder.update_manifest(status="finished")
+        folder.drop_parts()
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A finished run and the study that it ran."""
+
+    study: Study
+    folder: RunFolder
+
+    @property
+    def spec(self) -> Spec:
+        """Of the study's first point: what is not swept."""
+        return self.study.points[0].spec
+
+    @property
+    def bootstrap(self) -> Bootstrap:
+        return bootstrap_of(self.study)
+
+    @property
+    def spec_text(self) -> str:
+        return (self.folder.path / "spec.yaml").read_text(encoding="utf-8")
+
+
+class StudyExperiment(Experiment[FinishedRun]):
+    """One that makes something of a finished run; its folder lies in the run's."""
+
+    @property
+    def variant(self) -> dict[str, Any]:
+        """The script's own settings that change what is computed of the same run: each has a folder of its own."""
+        return {}
+
+    def prepare(self, study: Study) -> Study:
+        """The user's study -> the one to run. Raises SpecError where it does not suit."""
+        return study
+
+    def following(self, study: Study) -> Sequence[Study]:
+        """Studies that ``compute`` runs, as far as they are known before, for --plan."""
+        return ()
+
+    def examine(self, run: FinishedRun, options: Options) -> Path:
+        """Write the experiment's folder, or find it finished; returns it. Raises PatchboardError as a run does."""
+        variant = self.variant
+        digest = digest_of({"study": run.study.digest, **variant}) if variant else run.study.digest
+        place = _folder_of_variant(run.folder.path, digest, variant)
+        with open_run(place, digest, options.fresh) as folder:
+            if not self.is_whole(folder):
+                self.write(run, folder, options)
+        return place
+
+
+def _folder_of_variant(run: Path, digest: str, variant: Mapping[str, Any]) -> Path:
+    """``experiment`` for the variant that was asked for first, ``experiment-top-1-5`` for others."""
+    first = run / EXAMINED
+    if read_manifest(first).get("digest", digest) == digest:
+        return first
+    words = [str(word) for name, value in variant.items() for word in (name, *(value if _is_list(value) else [value]))]
+    return run / "-".join([EXAMINED, *words])
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, (list, tuple))
+
+
+class TrainingExperiment(Experiment[Subject], Generic[Subject, Settings]):
+    """One that trains models of its own, from settings of its own, in a folder of its own."""
+
+    @abstractmethod
+    def plan(self, settings: Settings) -> dict[str, Any]:
+        """What would run, as plain data. Raises PatchboardError."""
+
+    @abstractmethod
+    def prepare(self, settings: Settings) -> Subject:
+        """All that can be refused before anything is trained. Raises PatchboardError."""
+
+    def run(self, settings: Settings, options: Options) -> Path:
+        """Run, resume or just find the experiment's folder; returns it. Raises PatchboardError."""
+        place = options.out or Path("runs") / f"{settings.name}-{settings.digest[:8]}"
+        # with --fresh before the folder is cleared: bad input must not cost the results that are there
+        subject = self.prepare(settings) if options.fresh else None
+        with open_run(place, settings.digest, options.fresh) as folder:
+            if not self.is_whole(folder):
+                subject = subject or self.prepare(settings)
+                folder.write_text("spec.yaml", dump_yaml(settings.model_dump()))
+                start = time.monotonic()
+                self.write(subject, folder, options)
+                seconds = {**folder.manifest.get("seconds", {}), "all": round(time.monotonic() - start, 1)}
+                folder.update_manifest(versions=versions(), seconds=seconds)
+        return place
