@@ -8,21 +8,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from patchboard.experiments.hijack.plan import plan
+from patchboard.experiments.hijack.settings import Hijack
 from patchboard.lab.command import Experiment, lab_script
-from patchboard.lab.hijack.plan import plan
-from patchboard.lab.hijack.settings import Hijack
 
 # torch and matplotlib take seconds to load, which a plan or a refusal need not wait for
 
 
 def run(*arguments: Any) -> Path:
-    from patchboard.lab.hijack.run import run
+    from patchboard.experiments.hijack.run import run
 
     return run(*arguments)
 
 
 def told(summary: dict[str, Any]) -> list[str]:
-    from patchboard.lab.hijack.findings import findings
+    from patchboard.experiments.hijack.findings import findings
 
     return findings(summary)
 

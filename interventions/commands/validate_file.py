@@ -75,7 +75,7 @@ def _settings(kind: FileKind, path: Path) -> Any:
     from patchboard.experiment.settings import load_settings, told_of_study
 
     if kind == "hijack":
-        from patchboard.lab.hijack.settings import Hijack
+        from patchboard.experiments.hijack.settings import Hijack
 
         return load_settings(Hijack, path)
     if kind == "synthetic":

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from patchboard.lab.hijack.model import TwoLayers
-from patchboard.lab.hijack.settings import Positions, Shape
+from patchboard.experiments.hijack.model import TwoLayers
+from patchboard.experiments.hijack.settings import Positions, Shape
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patchboard.lab.hijack.prompts import filled, pair_places, prompt_sets
-from patchboard.lab.hijack.settings import Hijack
+from patchboard.experiments.hijack.prompts import filled, pair_places, prompt_sets
+from patchboard.experiments.hijack.settings import Hijack
 from patchboard.tasks.bigram import BigramTable, draw_sequences, ideal_margin, zipf_table
 
 TABLE = zipf_table(vocab=11, common=5, strengths=[0.2, 0.8], exponent=1.3, seed=4)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from patchboard.lab.hijack.measures import score_prompts
-from patchboard.lab.hijack.memories import previous_up_to, read_memories, recall
-from patchboard.lab.hijack.model import TwoLayers
-from patchboard.lab.hijack.prompts import prompt_sets
-from patchboard.lab.hijack.settings import Hijack, Positions, Shape
+from patchboard.experiments.hijack.measures import score_prompts
+from patchboard.experiments.hijack.memories import previous_up_to, read_memories, recall
+from patchboard.experiments.hijack.model import TwoLayers
+from patchboard.experiments.hijack.prompts import prompt_sets
+from patchboard.experiments.hijack.settings import Hijack, Positions, Shape
 from patchboard.tasks.bigram import draw_sequences, zipf_table
 from tests.unit.hijack_by_hand import Planted, write_by_hand
 

@@ -12,12 +12,12 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from patchboard.errors import RunFolderError
-from patchboard.lab.hijack.measures import OUTCOMES, _binned, by_place, margins
-from patchboard.lab.hijack.memories import read_memories, recall
-from patchboard.lab.hijack.model import TwoLayers
-from patchboard.lab.hijack.run import Trained, language_of
-from patchboard.lab.hijack.settings import Hijack, Shape, TrainingSection
-from patchboard.lab.hijack.training import loss_of, probed, schedule, train
+from patchboard.experiments.hijack.measures import OUTCOMES, _binned, by_place, margins
+from patchboard.experiments.hijack.memories import read_memories, recall
+from patchboard.experiments.hijack.model import TwoLayers
+from patchboard.experiments.hijack.run import Trained, language_of
+from patchboard.experiments.hijack.settings import Hijack, Shape, TrainingSection
+from patchboard.experiments.hijack.training import loss_of, probed, schedule, train
 from patchboard.measure.statistics import Bootstrap
 from patchboard.tasks.bigram import draw_sequences, zipf_table
 from tests.unit.hijack_by_hand import Planted, write_by_hand

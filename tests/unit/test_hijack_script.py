@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from patchboard.lab.hijack.run import TABLES
+from patchboard.experiments.hijack.run import TABLES
 from tests.scripts import ran
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,7 @@ def test_an_interrupted_run_is_taken_up(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("patchboard.lab.hijack.run._measured", interrupted)
+        patched.setattr("patchboard.experiments.hijack.run._measured", interrupted)
         status, _, told = script(*TINY, "--out", broken)
     assert status == 130 and "resumes" in told
     assert len(list((broken / "parts").glob("*.pt"))) == 3

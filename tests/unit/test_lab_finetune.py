@@ -38,7 +38,7 @@ def test_a_killed_experiment_ends_as_an_uninterrupted_one(tmp_path, llama_folder
 
     for place in ("finetune.run.save_merged", "finetune.run.run_study", "finetune.run.compared"):
         with monkeypatch.context() as patched:
-            patched.setattr(f"patchboard.lab.{place}", killed)
+            patched.setattr(f"patchboard.experiments.{place}", killed)
             status, _, error = ran("finetune.py", *asked, "--out", broken)
         assert status == 130 and "resumes" in error
     assert ran("finetune.py", *asked, "--out", broken)[:2] == (0, told.replace(str(whole), str(broken)))

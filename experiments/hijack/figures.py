@@ -8,7 +8,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from patchboard.lab.hijack.settings import Hijack
+from patchboard.experiments.hijack.settings import Hijack
 from patchboard.report.drawing import Drawing, panels
 from patchboard.report.style import CD_COLOUR, CYCLE
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from patchboard.lab.hijack.settings import Hijack
+from patchboard.experiments.hijack.settings import Hijack
 
 
 def plan(settings: Hijack) -> dict[str, Any]:

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from patchboard.lab.hijack.model import TwoLayers
+from patchboard.experiments.hijack.model import TwoLayers
 from patchboard.tasks.bigram import BigramTable
 
 MEMORIES = {

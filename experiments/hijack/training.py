@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from patchboard.errors import RunFolderError
-from patchboard.lab.hijack.model import TwoLayers
-from patchboard.lab.hijack.settings import TrainingSection
+from patchboard.experiments.hijack.model import TwoLayers
+from patchboard.experiments.hijack.settings import TrainingSection
 from patchboard.store.folder import atomically
 from patchboard.tasks.bigram import BigramTable, Sequences, draw_sequences
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from patchboard.lab.hijack.settings import Shape
+from patchboard.experiments.hijack.settings import Shape
 
 
 class TwoLayers(nn.Module):

@@ -15,13 +15,13 @@ import torch
 from safetensors.torch import save_file
 
 from patchboard.engine.device import device_map_for
-from patchboard.lab.hijack.measures import MARGINS, OUTCOMES, PLACES, by_place, margins, score_prompts
-from patchboard.lab.hijack.memories import MEMORIES, read_memories
-from patchboard.lab.hijack.model import TwoLayers
-from patchboard.lab.hijack.prompts import prompt_sets
-from patchboard.lab.hijack.settings import Hijack, Positions
-from patchboard.lab.hijack.summary import summarise
-from patchboard.lab.hijack.training import CURVE, train
+from patchboard.experiments.hijack.measures import MARGINS, OUTCOMES, PLACES, by_place, margins, score_prompts
+from patchboard.experiments.hijack.memories import MEMORIES, read_memories
+from patchboard.experiments.hijack.model import TwoLayers
+from patchboard.experiments.hijack.prompts import prompt_sets
+from patchboard.experiments.hijack.settings import Hijack, Positions
+from patchboard.experiments.hijack.summary import summarise
+from patchboard.experiments.hijack.training import CURVE, train
 from patchboard.measure.statistics import Bootstrap
 from patchboard.spec.yaml_text import dump_yaml
 from patchboard.store.folder import RunFolder, atomically, open_run
@@ -148,8 +148,8 @@ def _weights(models: list[Trained]) -> dict[str, torch.Tensor]:
 def _report(folder: RunFolder, settings: Hijack, summary: dict[str, Any]) -> None:
     # matplotlib takes a second to load
     from patchboard.experiment.page import Page, write_page
-    from patchboard.lab.hijack.figures import drawings
-    from patchboard.lab.hijack.findings import findings, introduction, overview
+    from patchboard.experiments.hijack.figures import drawings
+    from patchboard.experiments.hijack.findings import findings, introduction, overview
 
     figures = drawings(settings, folder.read_table("margins.parquet"), folder.read_table("places.parquet"))
     text = (folder.path / "spec.yaml").read_text(encoding="utf-8")

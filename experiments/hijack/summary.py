@@ -7,8 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from patchboard.lab.hijack.memories import previous_up_to, recall
-from patchboard.lab.hijack.settings import Hijack
+from patchboard.experiments.hijack.memories import previous_up_to, recall
+from patchboard.experiments.hijack.settings import Hijack
 
 
 def summarise(settings: Hijack, tables: Mapping[str, pl.DataFrame]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from patchboard.lab.hijack.settings import Hijack
+from patchboard.experiments.hijack.settings import Hijack
 from patchboard.tasks.bigram import BigramTable, Tokens, drawn_from
 
 Kind = Literal["count", "distance", "near", "spread"]

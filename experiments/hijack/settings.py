@@ -53,7 +53,7 @@ class LanguageSection(Section):
 
 
 class ModelSection(Section):
-    """Two layers of one head each: ``interventions/lab/hijack/model.py``."""
+    """Two layers of one head each: ``experiments/hijack/model.py``."""
 
     positions: Annotated[list[Positions], Field(min_length=1), Differing] = Field(
         default=["absolute", "rotary"], description="a model is trained for each"

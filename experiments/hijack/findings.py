@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from patchboard.experiment.page import Table
-from patchboard.lab.hijack.settings import Hijack
+from patchboard.experiments.hijack.settings import Hijack
 from patchboard.report.numbers import fraction, listed, signed
 
 Model = Mapping[str, Any]

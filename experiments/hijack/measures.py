@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from patchboard.lab.hijack.model import TwoLayers
-from patchboard.lab.hijack.prompts import Prompts
+from patchboard.experiments.hijack.model import TwoLayers
+from patchboard.experiments.hijack.prompts import Prompts
 from patchboard.measure.statistics import Bootstrap, interval
 from patchboard.tasks.bigram import BigramTable, Sequences, ideal_margin
 
