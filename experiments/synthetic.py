@@ -8,14 +8,14 @@ python experiments/synthetic.py experiments/specs/synthetic_one_by_one.yaml     
 import sys
 from pathlib import Path
 
+from patchboard.experiments.synthetic.findings import findings
+from patchboard.experiments.synthetic.plan import plan
+from patchboard.experiments.synthetic.settings import Settings
 from patchboard.lab.command import Experiment, lab_script
-from patchboard.lab.synthetic.findings import findings
-from patchboard.lab.synthetic.plan import plan
-from patchboard.lab.synthetic.settings import Settings
 
 
 def run(*arguments):
-    from patchboard.lab.synthetic.run import run  # torch, which a plan and a refusal can do without
+    from patchboard.experiments.synthetic.run import run  # torch, which a plan and a refusal can do without
 
     return run(*arguments)
 

@@ -79,7 +79,7 @@ def _settings(kind: FileKind, path: Path) -> Any:
 
         return load_settings(Hijack, path)
     if kind == "synthetic":
-        from patchboard.lab.synthetic.settings import Settings, study_in
+        from patchboard.experiments.synthetic.settings import Settings, study_in
 
         settings = load_settings(Settings, path)
         study_in(settings)

@@ -7,9 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from patchboard.experiments.synthetic.figures import _matrix_figures
 from patchboard.lab.command import tell
 from patchboard.lab.language.interventions_figures import drawings as bar_drawings
-from patchboard.lab.synthetic.figures import _matrix_figures
 from patchboard.measure.decodability import ALL
 from patchboard.report.decodability_figures import cd_figures
 from patchboard.report.run_files import read_run

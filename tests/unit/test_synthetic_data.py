@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patchboard.lab.synthetic.baselines import baseline_errors, posterior
-from patchboard.lab.synthetic.batches import Batches
-from patchboard.lab.synthetic.settings import BaselinesSection
+from patchboard.experiments.synthetic.baselines import baseline_errors, posterior
+from patchboard.experiments.synthetic.batches import Batches
+from patchboard.experiments.synthetic.settings import BaselinesSection
 from patchboard.plan.suffix import positions_of
 from patchboard.tasks.linear_regression import Mixture, Regression, Sequences, Table, token_inputs
 

@@ -14,12 +14,12 @@ import torch
 
 from patchboard.errors import EngineError, RunFolderError, SpecError
 from patchboard.experiment.settings import load_settings
-from patchboard.lab.synthetic.examined import Examiner
-from patchboard.lab.synthetic.model import build_model
-from patchboard.lab.synthetic.planned import drawn_for, planned
-from patchboard.lab.synthetic.run import run
-from patchboard.lab.synthetic.settings import Settings, study_in
-from patchboard.lab.synthetic.training import Trainer, rate_at, tasks_at
+from patchboard.experiments.synthetic.examined import Examiner
+from patchboard.experiments.synthetic.model import build_model
+from patchboard.experiments.synthetic.planned import drawn_for, planned
+from patchboard.experiments.synthetic.run import run
+from patchboard.experiments.synthetic.settings import Settings, study_in
+from patchboard.experiments.synthetic.training import Trainer, rate_at, tasks_at
 from patchboard.measure.statistics import Bootstrap
 from patchboard.tasks.linear_regression import token_inputs
 from tests.scripts import ran
@@ -99,8 +99,8 @@ import os, sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from patchboard.experiment.settings import load_settings
-from patchboard.lab.synthetic.run import run
-from patchboard.lab.synthetic.settings import Settings
+from patchboard.experiments.synthetic.run import run
+from patchboard.experiments.synthetic.settings import Settings
 def tick(phase, done, of):
     if phase == "training" and done == 80:
         os.kill(os.getpid(), 9)

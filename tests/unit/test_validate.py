@@ -11,8 +11,8 @@ from patchboard.commands.main import main
 from patchboard.errors import SpecError
 from patchboard.experiment.settings import load_settings
 from patchboard.experiments.hijack.settings import Hijack
+from patchboard.experiments.synthetic.settings import Settings as Synthetic
 from patchboard.lab.finetune.settings import Settings as Finetune
-from patchboard.lab.synthetic.settings import Settings as Synthetic
 from patchboard.spec.load import load_study
 from patchboard.sweeps.file import load_sweep
 from tests.conftest import ROOT

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from patchboard.lab.synthetic.settings import Settings, study_in
+from patchboard.experiments.synthetic.settings import Settings, study_in
 
 
 def plan(settings: Settings) -> dict[str, Any]:
     """Sizes and counts as plain data. Raises SpecError."""
-    from patchboard.lab.synthetic.planned import planned
+    from patchboard.experiments.synthetic.planned import planned
     from patchboard.plan.cost import cost_of
     from patchboard.plan.packs import Budget
 

@@ -13,7 +13,7 @@ from scipy.stats import multivariate_normal
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Lasso, LinearRegression, Ridge
 
-from patchboard.lab.synthetic.settings import BaselinesSection
+from patchboard.experiments.synthetic.settings import BaselinesSection
 from patchboard.tasks.linear_regression import Mixture, Sequences
 
 Floats = NDArray[np.float64]

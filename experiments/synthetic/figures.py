@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
-from patchboard.lab.synthetic.settings import Settings
-from patchboard.lab.synthetic.summary import Tables, mean_errors, most_shots
+from patchboard.experiments.synthetic.settings import Settings
+from patchboard.experiments.synthetic.summary import Tables, mean_errors, most_shots
 from patchboard.measure.decodability import ALL
 from patchboard.report.drawing import Drawing, ink, panels
 from patchboard.report.style import CD_COLOUR, CYCLE, WIDTH

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from patchboard.lab.synthetic.batches import Batches
-from patchboard.lab.synthetic.model import Regressor, build_model
-from patchboard.lab.synthetic.settings import Settings, TrainingSection
+from patchboard.experiments.synthetic.batches import Batches
+from patchboard.experiments.synthetic.model import Regressor, build_model
+from patchboard.experiments.synthetic.settings import Settings, TrainingSection
 from patchboard.store.folder import atomically
 
 LOGGED = 50

@@ -17,9 +17,9 @@ from patchboard.engine.exactness import sample
 from patchboard.engine.local import LocalEngine
 from patchboard.engine.memory import budget_for
 from patchboard.errors import EngineError
-from patchboard.lab.synthetic.model import Regressor
-from patchboard.lab.synthetic.planned import Planned
-from patchboard.lab.synthetic.settings import METRIC
+from patchboard.experiments.synthetic.model import Regressor
+from patchboard.experiments.synthetic.planned import Planned
+from patchboard.experiments.synthetic.settings import METRIC
 from patchboard.measure.decodability import check_k, decodability_table, label_codes
 from patchboard.measure.nearest import voted
 from patchboard.measure.outcomes import answer_table, outcome_rows, outcome_schema

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from patchboard.experiment.settings import told_of_study
-from patchboard.lab.synthetic.model import facts_of
-from patchboard.lab.synthetic.settings import METRIC, Settings
+from patchboard.experiments.synthetic.model import facts_of
+from patchboard.experiments.synthetic.settings import METRIC, Settings
 from patchboard.plan.cells import OWN_STATE, SAME, Cell, Context, Edit, cells_of, source_of
 from patchboard.plan.model import Counterfactual, Decoding, Fit, Group, ModelPlan, ScoredCell
 from patchboard.spec import Study

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from patchboard.engine.sites import SITES
-from patchboard.lab.synthetic.settings import ModelSection
+from patchboard.experiments.synthetic.settings import ModelSection
 from patchboard.plan.facts import ModelFacts
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from patchboard.lab.synthetic.settings import Settings
+from patchboard.experiments.synthetic.settings import Settings
 from patchboard.measure.decodability import ALL
 from patchboard.measure.effects import effects
 from patchboard.measure.relation import spearman

@@ -15,13 +15,13 @@ from safetensors.torch import load_file, save_file
 
 from patchboard.engine.device import device_map_for
 from patchboard.errors import RunFolderError
-from patchboard.lab.synthetic.baselines import baseline_errors
-from patchboard.lab.synthetic.examined import Examiner, error_table
-from patchboard.lab.synthetic.model import build_model
-from patchboard.lab.synthetic.planned import Planned, planned
-from patchboard.lab.synthetic.settings import Settings, study_in
-from patchboard.lab.synthetic.summary import matrix_table, summarise
-from patchboard.lab.synthetic.training import LOGGED, Trainer
+from patchboard.experiments.synthetic.baselines import baseline_errors
+from patchboard.experiments.synthetic.examined import Examiner, error_table
+from patchboard.experiments.synthetic.model import build_model
+from patchboard.experiments.synthetic.planned import Planned, planned
+from patchboard.experiments.synthetic.settings import Settings, study_in
+from patchboard.experiments.synthetic.summary import matrix_table, summarise
+from patchboard.experiments.synthetic.training import LOGGED, Trainer
 from patchboard.measure.effects import effects
 from patchboard.measure.scan import scanned
 from patchboard.measure.statistics import Bootstrap
@@ -123,8 +123,8 @@ def _weights(step: int, trainer: Trainer, folder: RunFolder) -> Mapping[str, tor
 def _report(folder: RunFolder, settings: Settings) -> None:
     # matplotlib takes a second to load
     from patchboard.experiment.page import Page, write_page
-    from patchboard.lab.synthetic.figures import drawings
-    from patchboard.lab.synthetic.findings import findings, introduction, overview
+    from patchboard.experiments.synthetic.figures import drawings
+    from patchboard.experiments.synthetic.findings import findings, introduction, overview
 
     summary: Mapping[str, Any] = json.loads((folder.path / "summary.json").read_text(encoding="utf-8"))
     tables = {name: folder.read_table(f"{name}.parquet") for name in TABLES}

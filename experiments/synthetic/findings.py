@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from patchboard.experiment.page import Table
-from patchboard.lab.synthetic.settings import Settings
+from patchboard.experiments.synthetic.settings import Settings
 
 
 def introduction(settings: Settings) -> list[str]:
