@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from patchboard.cli.arguments import prepare_libraries
+from patchboard.experiments.finetune.settings import Settings, settled
 from patchboard.lab.command import Experiment, lab_script
-from patchboard.lab.finetune.settings import Settings, settled
 
 # torch and matplotlib take seconds to load, which a refusal of the command line need not wait for
 
@@ -20,20 +20,20 @@ HERE = Path(__file__).parent
 
 def plan(settings: Settings) -> dict[str, Any]:
     prepare_libraries()
-    from patchboard.lab.finetune.plan import plan
+    from patchboard.experiments.finetune.plan import plan
 
     return plan(settled(settings, HERE))
 
 
 def run(settings: Settings, *arguments: Any) -> Path:
     prepare_libraries()
-    from patchboard.lab.finetune.run import run
+    from patchboard.experiments.finetune.run import run
 
     return run(settled(settings, HERE), *arguments)
 
 
 def told(summary: dict[str, Any]) -> list[str]:
-    from patchboard.lab.finetune.findings import findings
+    from patchboard.experiments.finetune.findings import findings
 
     return findings(summary)
 

@@ -84,8 +84,8 @@ def _settings(kind: FileKind, path: Path) -> Any:
         settings = load_settings(Settings, path)
         study_in(settings)
         return settings
-    from patchboard.lab.finetune.settings import Settings as Finetune
-    from patchboard.lab.finetune.settings import read_study, study_on
+    from patchboard.experiments.finetune.settings import Settings as Finetune
+    from patchboard.experiments.finetune.settings import read_study, study_on
 
     settings = load_settings(Finetune, path)
     study = study_on(read_study(settings), [settings.model.name])

@@ -9,10 +9,10 @@ from transformers import AutoModelForCausalLM
 from patchboard.embedded.tokenizer import build
 from patchboard.engine.load import load_weights, open_model
 from patchboard.errors import SpecError, TaskError
-from patchboard.lab.finetune.adapters import WHICH, adapted, layers_of, save_merged, trained_parameters
-from patchboard.lab.finetune.samples import batch_at, samples_of, steps_an_epoch
-from patchboard.lab.finetune.settings import AdapterSection, TrainingSection
-from patchboard.lab.finetune.training import rate_at, train
+from patchboard.experiments.finetune.adapters import WHICH, adapted, layers_of, save_merged, trained_parameters
+from patchboard.experiments.finetune.samples import batch_at, samples_of, steps_an_epoch
+from patchboard.experiments.finetune.settings import AdapterSection, TrainingSection
+from patchboard.experiments.finetune.training import rate_at, train
 from patchboard.plan.facts import ModelFacts
 from patchboard.spec import Spec, study_of
 from patchboard.spec.sections import ModelSection

@@ -10,9 +10,9 @@ import pytest
 from patchboard.commands.main import main
 from patchboard.errors import SpecError
 from patchboard.experiment.settings import load_settings
+from patchboard.experiments.finetune.settings import Settings as Finetune
 from patchboard.experiments.hijack.settings import Hijack
 from patchboard.experiments.synthetic.settings import Settings as Synthetic
-from patchboard.lab.finetune.settings import Settings as Finetune
 from patchboard.spec.load import load_study
 from patchboard.sweeps.file import load_sweep
 from tests.conftest import ROOT

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from patchboard.lab.finetune.settings import Settings
+from patchboard.experiments.finetune.settings import Settings
 
 
 def plan(settings: Settings) -> dict[str, Any]:
     """Sizes and counts as plain data. settings: ``settled``. Raises PatchboardError."""
-    from patchboard.lab.finetune.adapters import WHICH, adapted, layers_of, trained_parameters, without_weights
-    from patchboard.lab.finetune.run import asked_of
-    from patchboard.lab.finetune.samples import steps_an_epoch
+    from patchboard.experiments.finetune.adapters import WHICH, adapted, layers_of, trained_parameters, without_weights
+    from patchboard.experiments.finetune.run import asked_of
+    from patchboard.experiments.finetune.samples import steps_an_epoch
     from patchboard.plan.cost import cost_of
     from patchboard.plan.packs import Budget
 

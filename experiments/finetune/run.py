@@ -22,8 +22,7 @@ from patchboard.execution.options import Options
 from patchboard.execution.results import bootstrap_of
 from patchboard.execution.run import plan_study, run_study
 from patchboard.experiment.settings import told_of_study
-from patchboard.lab.beside import short_name
-from patchboard.lab.finetune.adapters import (
+from patchboard.experiments.finetune.adapters import (
     WHICH,
     Which,
     adapted,
@@ -31,9 +30,10 @@ from patchboard.lab.finetune.adapters import (
     save_merged,
     trained_parameters,
 )  # fmt: skip
-from patchboard.lab.finetune.samples import Sample, samples_of
-from patchboard.lab.finetune.settings import Settings, study_on
-from patchboard.lab.finetune.training import train
+from patchboard.experiments.finetune.samples import Sample, samples_of
+from patchboard.experiments.finetune.settings import Settings, study_on
+from patchboard.experiments.finetune.training import train
+from patchboard.lab.beside import short_name
 from patchboard.lab.language.conditions import Comparison, Condition, compared
 from patchboard.plan.facts import ModelFacts
 from patchboard.plan.model import ModelPlan
@@ -215,8 +215,8 @@ def _summary(settings: Settings, asked: Asked, comparison: Comparison, losses: p
 def _report(folder: RunFolder, asked: Asked) -> None:
     # matplotlib takes a second to load
     from patchboard.experiment.page import Page, write_page
-    from patchboard.lab.finetune.figures import training_curve
-    from patchboard.lab.finetune.findings import findings, introduction
+    from patchboard.experiments.finetune.figures import training_curve
+    from patchboard.experiments.finetune.findings import findings, introduction
     from patchboard.lab.language.conditions_figures import drawings
     from patchboard.lab.language.conditions_findings import overview
 

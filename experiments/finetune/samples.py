@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from patchboard.errors import SpecError, TaskError
-from patchboard.lab.finetune.settings import TrainingSection
+from patchboard.experiments.finetune.settings import TrainingSection
 from patchboard.plan.facts import ModelFacts
 from patchboard.plan.validate import EMBEDDED
 from patchboard.spec import Spec

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from patchboard.engine.device import device_of
 from patchboard.errors import EngineError, RunFolderError
-from patchboard.lab.finetune.samples import Sample, batch_at, steps_an_epoch
-from patchboard.lab.finetune.settings import TrainingSection
+from patchboard.experiments.finetune.samples import Sample, batch_at, steps_an_epoch
+from patchboard.experiments.finetune.settings import TrainingSection
 from patchboard.store.folder import atomically
 
 

@@ -12,7 +12,7 @@ from patchboard.engine.families import architecture_of
 from patchboard.engine.load import open_config
 from patchboard.engine.trust import code_is_trusted
 from patchboard.errors import SpecError
-from patchboard.lab.finetune.settings import AdapterSection
+from patchboard.experiments.finetune.settings import AdapterSection
 from patchboard.spec.sections import ModelSection
 
 Which = Literal["first", "last"]
