@@ -30,6 +30,10 @@ class SpecError(PatchboardError):
     """The YAML or a ``--a.b=c`` override says something that cannot be meant."""
 
 
+class PluginError(PatchboardError):
+    """A plug-in cannot be read, or one of its pieces is not what it is registered as."""
+
+
 class TaskError(PatchboardError):
     """A task's data cannot be had or does not suffice."""
 

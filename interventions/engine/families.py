@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from patchboard.errors import ModelError
+from patchboard.registry import Registry
 
 ROWS_FILE = "interventions/engine/families.py"
 
@@ -48,57 +49,58 @@ class Architecture:
         return "attention heads" if site == "head" and not self.attention_out else ""
 
 
-ARCHITECTURES = {
-    row.model_type: row
-    for row in (
-        Architecture("llama"),
-        Architecture("mistral", mask="window"),
-        Architecture("phi3", mask="window"),
-        Architecture("qwen2", mask="by_type"),
-        Architecture("qwen3", mask="by_type"),
-        Architecture("gemma2", mask="by_type"),
-        Architecture("gemma3_text", mask="by_type"),
-        Architecture("olmo"),
-        Architecture("olmo2"),
-        Architecture("olmo3", mask="by_type"),
-        Architecture("olmoe"),
-        Architecture("mixtral", mask="window"),
-        Architecture("qwen3_moe", mask="window"),
-        Architecture("smollm3", mask="by_type"),
-        Architecture("granite"),
-        Architecture("granitemoe", mlp="block_sparse_moe"),
-        Architecture("cohere"),
-        Architecture("cohere2", mask="by_type"),
-        Architecture("glm"),
-        Architecture("glm4"),
-        Architecture("gpt_oss", mask="by_type"),
-        Architecture("phimoe", mask="window"),
-        Architecture("starcoder2", mask="window"),
-        Architecture("stablelm"),
-        Architecture("phi", norm="final_layernorm", attention_out="self_attn.dense"),
-        Architecture(
-            "opt", decoder="model.decoder", norm="final_layer_norm", mlp="fc2", attention_out="self_attn.out_proj"
-        ),
-        Architecture(
-            "falcon",
-            decoder="transformer", blocks="h", norm="ln_f",
-            attention="self_attention", attention_out="self_attention.dense",
-        ),
-        Architecture(
-            "gptj", decoder="transformer", blocks="h", norm="ln_f", attention="attn", attention_out="attn.out_proj"
-        ),
-        Architecture(
-            "gpt2", decoder="transformer", blocks="h", norm="ln_f", attention="attn", attention_out="attn.c_proj"
-        ),
-        Architecture(
-            "gpt_neox",
-            decoder="gpt_neox", norm="final_layer_norm", attention="attention", attention_out="attention.dense",
-        ),
-        Architecture(
-            "mamba2", decoder="backbone", norm="norm_f", attention="mixer", mlp="", attention_out="", packs=False
-        ),
-    )
-}  # fmt: skip
+ARCHITECTURES: Registry[Architecture] = Registry("model family")
+"""config.model_type -> row."""
+
+for _row in (
+    Architecture("llama"),
+    Architecture("mistral", mask="window"),
+    Architecture("phi3", mask="window"),
+    Architecture("qwen2", mask="by_type"),
+    Architecture("qwen3", mask="by_type"),
+    Architecture("gemma2", mask="by_type"),
+    Architecture("gemma3_text", mask="by_type"),
+    Architecture("olmo"),
+    Architecture("olmo2"),
+    Architecture("olmo3", mask="by_type"),
+    Architecture("olmoe"),
+    Architecture("mixtral", mask="window"),
+    Architecture("qwen3_moe", mask="window"),
+    Architecture("smollm3", mask="by_type"),
+    Architecture("granite"),
+    Architecture("granitemoe", mlp="block_sparse_moe"),
+    Architecture("cohere"),
+    Architecture("cohere2", mask="by_type"),
+    Architecture("glm"),
+    Architecture("glm4"),
+    Architecture("gpt_oss", mask="by_type"),
+    Architecture("phimoe", mask="window"),
+    Architecture("starcoder2", mask="window"),
+    Architecture("stablelm"),
+    Architecture("phi", norm="final_layernorm", attention_out="self_attn.dense"),
+    Architecture(
+        "opt", decoder="model.decoder", norm="final_layer_norm", mlp="fc2", attention_out="self_attn.out_proj"
+    ),
+    Architecture(
+        "falcon",
+        decoder="transformer", blocks="h", norm="ln_f",
+        attention="self_attention", attention_out="self_attention.dense",
+    ),
+    Architecture(
+        "gptj", decoder="transformer", blocks="h", norm="ln_f", attention="attn", attention_out="attn.out_proj"
+    ),
+    Architecture(
+        "gpt2", decoder="transformer", blocks="h", norm="ln_f", attention="attn", attention_out="attn.c_proj"
+    ),
+    Architecture(
+        "gpt_neox",
+        decoder="gpt_neox", norm="final_layer_norm", attention="attention", attention_out="attention.dense",
+    ),
+    Architecture(
+        "mamba2", decoder="backbone", norm="norm_f", attention="mixer", mlp="", attention_out="", packs=False
+    ),
+):  # fmt: skip
+    ARCHITECTURES.register(_row.model_type)(_row)
 
 VARIANTS: dict[str, tuple[str, Any, dict[str, Any]]] = {
     # ALiBi counts its positions on a mask of two dimensions, and fails on one for copies

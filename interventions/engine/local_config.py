@@ -54,7 +54,8 @@ def _facts(file: Path) -> ModelFacts | None:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    row = ARCHITECTURES.get(str(config.get("model_type"))) if isinstance(config, dict) else None
+    family = str(config.get("model_type")) if isinstance(config, dict) else ""
+    row = ARCHITECTURES[family] if family in ARCHITECTURES else None
     layers = _first(config, _LAYERS) if row else None
     if row is None or layers is None:
         return None

@@ -8,6 +8,7 @@ from patchboard.errors import SpecError
 from patchboard.metrics import METRICS
 from patchboard.ops import OPS
 from patchboard.plan.cells import CONTROLS
+from patchboard.plugin_files import activate
 from patchboard.registry import suggest
 from patchboard.spec.axes import Point, Study
 from patchboard.spec.sections import EditSection, Spec, VectorSection
@@ -22,10 +23,11 @@ _OF_A_STREAM = ("resid_pre", "resid_post", "attn_out")
 
 
 def check_study(study: Study) -> dict[str, str]:
-    """Raises SpecError or TaskError for the first thing that cannot be meant.
+    """Raises SpecError or TaskError for the first thing that cannot be meant. Its plug-ins are active afterwards.
 
     Returns the user's data files with their sha256, to which a run is bound.
     """
+    activate(study.plugins)
     for path in study.axes:
         if path.split(".")[0] in ("statistics", "name", "version"):
             raise SpecError(path, "cannot be swept: it is the whole run's", "run a spec for each value")

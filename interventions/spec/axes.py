@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from patchboard.spec.paths import FieldPath
@@ -60,6 +61,11 @@ class Study:
     points: tuple[Point, ...]
     digest: str
     name: str
+
+    @property
+    def plugins(self) -> tuple[Path, ...]:
+        """The plug-in files that it names, as whole paths."""
+        return tuple(Path(file) for file in self.tree["plugins"])
 
 
 def is_sweep(node: Any) -> bool:

@@ -11,7 +11,7 @@ from patchboard.spec.sections import Spec
 
 Schema = dict[str, Any]
 
-_FIXED = ("version", "name", "interventions")
+_FIXED = ("version", "name", "plugins", "interventions")
 """Fields of the file that are never swept as a whole."""
 
 _SWEPT = "Sweepable"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +15,29 @@ from patchboard.spec.values import shown
 from patchboard.spec.yaml_text import parse_yaml, plain_at
 
 
-def load_study(path_or_text: Path | str, overrides: Mapping[str, Any] | None = None, where: str | None = None) -> Study:
+def load_study(
+    path_or_text: Path | str,
+    overrides: Mapping[str, Any] | None = None,
+    where: str | None = None,
+    plugins: Sequence[str] = (),
+) -> Study:
     """The study that a YAML file describes, or a text of several lines (or one in braces).
 
     overrides: path -> value, as ``parse_overrides`` gives them.
     where: what YAML errors call the source; the file's path by default.
-    Raises SpecError, always one line: ``file:line`` for what is no YAML, else the field's path.
+    plugins: files beside those that the spec names.
+    Raises SpecError, always one line: ``file:line`` for what is no YAML, else the field's path; PluginError.
     """
+    folder = Path()
     if isinstance(path_or_text, str) and _is_text(path_or_text):
         where = where or "spec"
         tree = _mapping(path_or_text, where)
     else:
         where = where or str(path_or_text)
+        folder = Path(path_or_text).parent
         tree = load_tree(Path(path_or_text), where)
     refuse_other_kind(tree, "run", where)
-    return study_of(plain_at(tree, where), overrides)
+    return study_of(plain_at(tree, where), overrides, folder, plugins)
 
 
 def load_tree(file: Path, where: str) -> Mapping[str, Any]:

@@ -1,7 +1,7 @@
 """The spec's sections as frozen, strict data: what a YAML file may say, and nothing about how to run it.
 
 Names that other modules register (ops, metrics, families, controls) are plain strings here;
-``patchboard.plan.check`` holds them against the registries, so that this package imports none of them.
+``patchboard.plan.validate`` holds them against the registries, so that this package imports none of them.
 """
 
 from __future__ import annotations
@@ -389,6 +389,9 @@ class Spec(Section):
 
     version: Annotated[Literal[1], BeforeValidator(_version)] = 1
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "run"
+    plugins: list[str] = Field(
+        default=[], description="Python files that register ops, metrics, tasks and more; relative to this file"
+    )
     model: ModelSection = ModelSection()
     tasks: TasksSection = TasksSection()
     prompts: PromptsSection = PromptsSection()

@@ -162,7 +162,7 @@ def test_the_example_of_a_family_is_one():
         ((_, query),) = Halves(family, 0).rows("evaluate", "upper", shots=1, count=1)
         assert query.answers["upper"] == query.input.upper()
     finally:
-        FAMILIES._entries.pop("case", None)
+        FAMILIES.remove("case")
 
 
 def test_tables_of_sources_name_what_the_families_have():

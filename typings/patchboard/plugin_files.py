@@ -1,0 +1,1 @@
+../../interventions/plugin_files.py
