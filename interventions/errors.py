@@ -34,6 +34,12 @@ class PluginError(PatchboardError):
     """A plug-in cannot be read, or one of its pieces is not what it is registered as."""
 
 
+class UnknownKeyError(SpecError, KeyError):
+    """A mapping of ours has no such key."""
+
+    __str__ = Exception.__str__  # KeyError would put quotes around it
+
+
 class TaskError(PatchboardError):
     """A task's data cannot be had or does not suffice."""
 

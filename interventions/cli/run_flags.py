@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 from patchboard.cli.arguments import add_trust_flag, overrides_apart, with_negative_values
 from patchboard.errors import SpecError
@@ -15,6 +15,9 @@ from patchboard.user_paths import expanded
 ENGINES = ("auto", "wavefront", "rows")
 _GONE = {"packed": "use wavefront, which computes the same copies in less work"}
 """Engines that there were -> what to do."""
+
+if TYPE_CHECKING:
+    from patchboard.execution.options import Remote
 
 
 def parse_flags(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -81,18 +84,12 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--json", action="store_true", help="print summary.json (or the plan) instead of a table")
 
 
-def remote_of_flags(args: argparse.Namespace) -> Any:
+def remote_of_flags(args: argparse.Namespace) -> Remote | None:
     """Where to run but here; None for here. Raises SpecError."""
-    from patchboard.execution.options import Remote
-
-    for flag in ("job_tokens", "patience"):
-        if getattr(args, flag) <= 0:
-            raise SpecError(f"--{flag.replace('_', '-')}", f"{getattr(args, flag)} is not above 0", "give more")
-    if args.remote is None:
-        return None
+    from patchboard.api.remote import remote_of
 
     def tell(line: str) -> None:
         if not args.quiet:
             print(line, file=sys.stderr, flush=True)
 
-    return Remote(args.remote, args.job_tokens, args.patience, args.vectors, tell)
+    return remote_of(args.remote, args.job_tokens, args.patience, args.vectors, tell)

@@ -63,19 +63,13 @@ def run_of_study(
         _check_key(study, args)
         study = prepare(study)
         prepare_libraries()
+        from patchboard.api.run import run_mirrored
         from patchboard.execution.options import Options
-        from patchboard.execution.run import folder_of, run_study
-        from patchboard.plan.validate import check_study
         from patchboard.report.progress import progress
 
-        if mirror.may_open:
-            check_study(study)
-        mirror.begin(study, folder_of(study, args.out), args.fresh)
         with progress(shown=not args.quiet and sys.stderr.isatty()) as tick:
             options = Options(args.out, args.fresh, args.engine, args.device, tick, remote_of_flags(args))
-            folder = run_study(study, options)
-            mirror.finish(folder)
-            yield study, folder, options
+            yield study, run_mirrored(study, options, mirror), options
     say_what_layers_left(study, args)
 
 

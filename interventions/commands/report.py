@@ -16,11 +16,7 @@ def add_parser(commands: Any) -> None:
 
 
 def act(args: argparse.Namespace, overrides: Sequence[str]) -> int:
-    from patchboard.errors import RunFolderError
-    from patchboard.report import write_report
-    from patchboard.store.folder import read_manifest
+    from patchboard.api.result import open
 
-    if read_manifest(args.folder).get("status") != "finished":
-        raise RunFolderError(str(args.folder), "is not the folder of a finished run", "run its spec first")
-    print(write_report(args.folder))
+    print(open(args.folder).write_report())
     return 0

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from patchboard.errors import SpecError
 from patchboard.track.mode import CHOICES
 from patchboard.user_paths import expanded
 
@@ -27,27 +26,17 @@ def add_parser(commands: Any) -> None:
 
 
 def act(args: argparse.Namespace, overrides: Sequence[str]) -> int:
+    from patchboard.api.sweep import run_points
     from patchboard.report.progress import progress
-    from patchboard.sweeps.file import load_sweep
-    from patchboard.sweeps.run import Options, run_sweep
 
-    for flag, value in (("--jobs", args.jobs), ("--count", args.count)):
-        if value is not None and value < 1:
-            raise SpecError(flag, f"found {value}, expected a whole number ≥ 1", "give how many")
-
-    def failed(line: str) -> None:
-        print(f"point {line}", file=sys.stderr)
-
-    sweep = load_sweep(args.file)
     with progress(shown=not args.quiet and sys.stderr.isatty()) as tick:
-        options = Options(
-            args.jobs, args.count, args.out, args.wandb, lambda done, of: tick("points", done, of), failed
-        )  # fmt: skip
-        folder, status = run_sweep(sweep, options)
+        sweep = run_points(
+            args.file, args.jobs, args.count, args.out, args.wandb, tick, lambda line: print(line, file=sys.stderr)
+        )
     if args.json:
-        print((folder / "sweep.json").read_text(encoding="utf-8"), end="")
+        print((sweep.path / "sweep.json").read_text(encoding="utf-8"), end="")
     elif not args.quiet:
         from patchboard.sweeps.show import print_sweep
 
-        print_sweep(folder)
-    return status
+        print_sweep(sweep.path)
+    return sweep.status

@@ -2,12 +2,15 @@
 
 A folder or Hub repository can name code of its own (``auto_map``) for its configuration, tokenizer and model. To run it
 is the consent of who started the process and of nobody else, so it is no field of a spec: a spec from elsewhere must
-not bring it along. For the same reason it holds for the process and not for one call.
+not bring it along. A command line gives it for the process, a call from Python for that call.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from patchboard.errors import RunFolderError
@@ -16,17 +19,26 @@ from patchboard.tasks.files import sha256_of
 _MODULES = "transformers_modules."
 """What transformers calls the modules that it makes of such code."""
 
-_trusted = False
+_trusted: ContextVar[bool] = ContextVar("trusted", default=False)
 
 
 def trust_code(trusted: bool) -> None:
     """trusted: whether the command line of this process has the flag."""
-    global _trusted
-    _trusted = trusted
+    _trusted.set(trusted)
+
+
+@contextmanager
+def trusting(trusted: bool) -> Iterator[None]:
+    """Within, code is trusted where the caller says so, too; a call in another thread has no part in it."""
+    token = _trusted.set(trusted or _trusted.get())
+    try:
+        yield
+    finally:
+        _trusted.reset(token)
 
 
 def code_is_trusted() -> bool:
-    return _trusted
+    return _trusted.get()
 
 
 def code_run() -> dict[str, str]:
@@ -44,8 +56,8 @@ def check_same_trust(manifest: dict, folder: Path) -> None:
 
     Raises RunFolderError.
     """
-    known = manifest.get("trust_remote_code", _trusted)
-    if known == _trusted:
+    known = manifest.get("trust_remote_code", code_is_trusted())
+    if known == code_is_trusted():
         return
     with_or_without = "with" if known else "without"
     remedy = f"give --trust-remote-code {'too' if known else 'no longer'}, --fresh to start over, or another --out"

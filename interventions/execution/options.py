@@ -20,6 +20,9 @@ Tick = Callable[[str, int, int], None]
 """Told (phase, done, of), for progress."""
 
 
+ENGINES = ("auto", "wavefront", "packed", "rows")
+DEVICES = ("auto", "cpu", "cuda")
+
 HERE = "here"
 """In this process: the manifest's ``where`` of a local run."""
 

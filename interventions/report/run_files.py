@@ -48,6 +48,16 @@ class Run:
         return self.summary["interventions"].get(intervention, {}).get("axis")
 
 
+def read_table(folder: Path, name: str) -> pl.DataFrame:
+    """A table of a run folder. Raises RunFolderError where it is missing or cannot be read."""
+    return _read(folder, name, _table)
+
+
+def read_json(folder: Path, name: str) -> Any:
+    """As ``read_table``, of a JSON file."""
+    return _read(folder, name, _json)
+
+
 def read_run(folder: Path) -> Run:
     """Read a run folder. Raises RunFolderError where it is unfinished or a file cannot be read."""
     spec_text = _read(folder, "spec.yaml", lambda path: path.read_text(encoding="utf-8"))

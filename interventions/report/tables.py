@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,10 @@ def _console() -> Console:
     return console if console.is_terminal else Console(width=150)
 
 
-def print_run(folder: Path) -> None:
-    """The summary of a finished run on standard output, and where its report is."""
+def print_run(folder: Path, console: Console | None = None) -> None:
+    """The summary of a finished run, and where its report is. console: standard output by default."""
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    console = _console()
+    console = console or _console()
     if summary["interventions"]:
         console.print(summary_table(summary))
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
@@ -36,16 +36,28 @@ def print_run(folder: Path) -> None:
 
 def summary_table(summary: Mapping[str, Any]) -> Table:
     """One row per intervention and swept setting."""
-    title = f"effect on {summary['metric']} at the best {best_what(summary)}"
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    for column in ("intervention", "setting"):
+    table = Table(box=box.SIMPLE_HEAD, title=summary_title(summary), title_justify="left")
+    for column in SUMMARY_COLUMNS[:2]:
         table.add_column(column)
-    for column in ("layer", "effect [interval]", "n", "controls", "CD", "CD~effect"):
+    for column in SUMMARY_COLUMNS[2:]:
         table.add_column(Text(column), justify="right")  # as Text: brackets are no markup here
+    for row in summary_rows(summary):
+        table.add_row(*map(Text, row))
+    return table
+
+
+SUMMARY_COLUMNS = ("intervention", "setting", "layer", "effect [interval]", "n", "controls", "CD", "CD~effect")
+
+
+def summary_title(summary: Mapping[str, Any]) -> str:
+    return f"effect on {summary['metric']} at the best {best_what(summary)}"
+
+
+def summary_rows(summary: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Texts of SUMMARY_COLUMNS, a row for each intervention and swept setting."""
     for name, entry in summary["interventions"].items():
         for number, point in enumerate(entry["points"]):
-            table.add_row(*map(Text, (name if number == 0 else "", *_cells(point))))
-    return table
+            yield (name if number == 0 else "", *_cells(point))
 
 
 def _cells(point: Mapping[str, Any]) -> list[str]:
@@ -72,13 +84,13 @@ def report_lines(summary: Mapping[str, Any]) -> list[str]:
     return findings(summary)
 
 
-def print_plan(study: Study, plan: Mapping[str, Any], follows: str = "") -> None:
+def print_plan(study: Study, plan: Mapping[str, Any], follows: str = "", console: Console | None = None) -> None:
     """What would run and what it costs, from ``run.plan_json``.
 
-    follows: the run whose results complete the study, and with it the digest.
+    follows: the run whose results complete the study, and with it the digest. console: standard output by default.
     """
-    console = _console()
-    title = f"{study.name}, digest {study.digest[:8]}"
+    console = console or _console()
+    title = plan_title(study)
     if follows:
         console.print(Text(f"{study.name}, after {follows}, which decides its vectors:"), soft_wrap=True)
         title = ""
@@ -86,6 +98,20 @@ def print_plan(study: Study, plan: Mapping[str, Any], follows: str = "") -> None
     table.add_column("")
     for model in plan["models"]:
         table.add_column(model["model"], justify="right")
+    for name, values in plan_rows(plan).items():
+        table.add_row(name, *values)
+    console.print(table)
+    for counted in task_counts(facts for model in plan["models"] for facts in model["tasks"]):
+        console.print(Text(counted.sentence), soft_wrap=True)
+        console.print(counts_table(counted))
+
+
+def plan_title(study: Study) -> str:
+    return f"{study.name}, digest {study.digest[:8]}"
+
+
+def plan_rows(plan: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What is counted -> its text for each model of a plan."""
     costs = [model["cost"] for model in plan["models"]]
     rows = {
         "layers x width": [f"{model['layers']} x {model['width']}" for model in plan["models"]],
@@ -109,12 +135,7 @@ def print_plan(study: Study, plan: Mapping[str, Any], follows: str = "") -> None
             "bytes up": [f"{one['bytes_up']:,}" for one in remote],
             "bytes down": [f"{one['bytes_down']:,}" for one in remote],
         }
-    for name, values in rows.items():
-        table.add_row(name, *values)
-    console.print(table)
-    for counted in task_counts(facts for model in plan["models"] for facts in model["tasks"]):
-        console.print(Text(counted.sentence), soft_wrap=True)
-        console.print(counts_table(counted))
+    return rows
 
 
 def counts_table(counted: Counted) -> Table:

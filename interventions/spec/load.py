@@ -29,7 +29,7 @@ def load_study(
     Raises SpecError, always one line: ``file:line`` for what is no YAML, else the field's path; PluginError.
     """
     folder = Path()
-    if isinstance(path_or_text, str) and _is_text(path_or_text):
+    if isinstance(path_or_text, str) and is_text(path_or_text):
         where = where or "spec"
         tree = _mapping(path_or_text, where)
     else:
@@ -53,7 +53,8 @@ def _mapping(text: str, where: str) -> Mapping[str, Any]:
     return tree
 
 
-def _is_text(source: str) -> bool:
+def is_text(source: str) -> bool:
+    """Whether the source is a spec itself, and no path of one."""
     return "\n" in source or source.lstrip().startswith("{") or not source.strip()
 
 

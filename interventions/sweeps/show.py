@@ -16,12 +16,14 @@ from patchboard.sweeps.collect import COLUMNS
 from patchboard.sweeps.runner import short
 
 
-def print_sweep(folder: Path) -> None:
-    """The table of ``sweep.parquet`` on standard output, the best point, and where table and figure are."""
+def print_sweep(folder: Path, console: Console | None = None) -> None:
+    """The table of ``sweep.parquet``, the best point, and where table and figure are.
+
+    console: standard output by default.
+    """
     table = pl.read_parquet(folder / "sweep.parquet", glob=False)
     known = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
-    console = Console()
-    console = console if console.is_terminal else Console(width=170)
+    console = console or (Console() if Console().is_terminal else Console(width=170))
     console.print(_shown(table, known["metric"]))
     if known["best"]:
         at = ", ".join(f"{name}={short(value)}" for name, value in known["best"]["parameters"].items())

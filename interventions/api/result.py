@@ -1,0 +1,183 @@
+"""A finished run: its tables, vectors, figures and findings, read when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from patchboard.api.display import as_text, html_table, html_text
+from patchboard.api.study import Study, load
+from patchboard.api.vectors import Vectors
+from patchboard.errors import RunFolderError
+from patchboard.report.findings import findings
+from patchboard.report.run_files import read_json, read_table
+from patchboard.report.tables import SUMMARY_COLUMNS, print_run, summary_rows, summary_title
+from patchboard.store.folder import is_finished
+from patchboard.user_paths import expanded
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from patchboard.plan.model import ModelPlan
+
+
+class Run:
+    """A finished run, by its folder. Shows its findings as a table; ``run`` and ``open`` give it.
+
+    Tables are polars data frames (``.to_pandas()`` makes pandas' of them), read from the folder when first asked for
+    and kept; docs/run-folder.md has their columns and units. Each raises RunFolderError where its file is damaged.
+
+    >>> run
+    effect on accuracy at the best layer
+    ...
+    >>> run.effects.select("task", "layer", "effect", "ci_low", "ci_high").columns
+    ['task', 'layer', 'effect', 'ci_low', 'ci_high']
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @cached_property
+    def study(self) -> Study:
+        """The spec that was run."""
+        return load(self.path / "spec.yaml")
+
+    @cached_property
+    def manifest(self) -> Mapping[str, Any]:
+        """What identifies the run, and how it went: digest, versions, models, seeds, noise floor, fallbacks."""
+        return read_json(self.path, "manifest.json")
+
+    @cached_property
+    def summary(self) -> Mapping[str, Any]:
+        """For each intervention the best layer, chosen on one half of the queries, and its effect on the other half."""
+        return read_json(self.path, "summary.json")
+
+    @cached_property
+    def effects(self) -> pl.DataFrame:
+        """One row a task, cell and metric: ``clean, patched, effect, ci_low, ci_high`` in the metric's unit, ``n``."""
+        return read_table(self.path, "effects.parquet")
+
+    @cached_property
+    def curves(self) -> pl.DataFrame:
+        """As ``effects``, pooled over tasks: every query of every task weighs the same."""
+        return read_table(self.path, "curves.parquet")
+
+    @cached_property
+    def outcomes(self) -> pl.DataFrame:
+        """One row a query, cell and metric: ``clean`` and ``patched``. Long; ``pl.scan_parquet`` reads parts of it."""
+        return read_table(self.path, "outcomes.parquet")
+
+    @cached_property
+    def decodability(self) -> pl.DataFrame:
+        """Concept Decodability by task, layer and number of shots: ``cd, ci_low, ci_high, chance``, all fractions."""
+        return read_table(self.path, "decodability.parquet")
+
+    @cached_property
+    def prompts(self) -> pl.DataFrame:
+        """Every prompt with its answer, as text and as token ids; ``role`` is evaluate, fit or decodability."""
+        return read_table(self.path, "prompts.parquet")
+
+    @cached_property
+    def vectors(self) -> Vectors:
+        """The fitted vectors, by intervention, layer and task."""
+        return Vectors(self.path)
+
+    @cached_property
+    def model_plans(self) -> Sequence[ModelPlan]:
+        """The plan that was run, made again: cells, and prompts with their named positions. Needs the tokenizer.
+
+        Raises RunFolderError where it gives other prompts than were run, and what planning raises.
+        """
+        from patchboard.api.examples import check_same_prompts
+        from patchboard.execution.run import plan_study
+
+        plans = plan_study(self.study)
+        check_same_prompts(plans, self.prompts, str(self.path))
+        return plans
+
+    def plot(
+        self, kind: str = "effect", by: str | None = None, *, metric: str | None = None, number: int = 1
+    ) -> Figure:
+        """A figure of the report, returned and not shown.
+
+        kind: ``effect`` (over layers, with controls and CD; ``by="task"`` a heat map of tasks and layers, ``by="head"``
+        of layers and heads), ``cd`` (layer by number of shots), ``accuracy`` (against CD) or ``conversion`` (answers
+        that become another task's; also ``by="head"``). metric: of ``effect``, the spec's first by default.
+        number: which one, where many panels make several figures; a warning says so.
+        Raises SpecError for a kind, a grouping or a metric that the run does not have.
+
+        >>> figure = run.plot("effect", by="task")
+        >>> [axes.get_title() for axes in figure.axes[:1]]
+        ['p']
+        """
+        from patchboard.api.figures import figure_of
+
+        return figure_of(self.path, kind, by, metric, number)
+
+    def examples(
+        self,
+        intervention: str | None = None,
+        layer: int | None = None,
+        task: str | None = None,
+        n: int = 5,
+        *,
+        control: str = "",
+        shots: int | None = None,
+        head: int | None = None,
+        metric: str | None = None,
+        order: str = "effect",
+        seed: int = 0,
+    ) -> pl.DataFrame:
+        """Single prompts with what an edit did to them: the rows behind the means.
+
+        intervention, layer, task, shots, head: which cells; all where left out. control: a control's name in place
+        of the intervention itself. metric: the spec's first by default. n: rows at most.
+        order: ``effect``, the largest change of the metric first (in either direction), or ``random``, drawn by
+        ``seed``. Needs the model's tokenizer, and no weights.
+
+        Returns one row a query and cell: ``task, query, intervention, control, vector_task, layers, head, shots,
+        strength``, swept fields, ``text`` of the prompt, ``edited_at`` (indices of the edited tokens) and ``edited``
+        (their text), ``answer``, ``metric``, its ``clean`` and ``patched`` value and their difference ``effect``.
+        Raises SpecError for what the run does not have, ModelError where the tokenizer is gone.
+
+        >>> row = run.examples("p", layer=2, task="XOR", n=1).row(0, named=True)
+        >>> row["answer"], row["effect"] == row["patched"] - row["clean"]
+        ('1001', True)
+        """
+        from patchboard.api.examples import Wanted, examples_of
+
+        wanted = Wanted(intervention, layer, task, control, shots, head, metric)
+        return examples_of(self, wanted, n, order, seed)
+
+    def write_report(self) -> Path:
+        """Draw the figures and the page again; returns the page, ``report.html``."""
+        from patchboard.report import write_report
+
+        return write_report(self.path)
+
+    def __repr__(self) -> str:
+        return as_text(lambda console: print_run(self.path, console))
+
+    def _repr_html_(self) -> str:
+        numbers = range(2, len(SUMMARY_COLUMNS))
+        rows = list(summary_rows(self.summary))
+        table = html_table(SUMMARY_COLUMNS, rows, summary_title(self.summary), numbers) if rows else ""
+        return table + html_text([*findings(self.summary), f"report: {self.path / 'report.html'}"])
+
+
+def open(folder: str | Path) -> Run:
+    """The run in a folder, without computing anything.
+
+    Raises RunFolderError where no finished run is there.
+
+    >>> pb.open(folder).summary["metric"]
+    'accuracy'
+    """
+    path = expanded(folder)
+    if not is_finished(path):
+        raise RunFolderError(str(folder), "is not the folder of a finished run", "run its spec first")
+    return Run(path)

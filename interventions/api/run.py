@@ -1,0 +1,93 @@
+"""Run a study, here or on a server; the command line runs it through the same function."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from patchboard.api.quiet import quiet_transformers
+from patchboard.api.remote import remote_of
+from patchboard.api.result import Run
+from patchboard.api.study import Study, as_study
+from patchboard.engine.trust import trusting
+from patchboard.errors import SpecError
+from patchboard.execution.options import DEVICES, ENGINES, Options, Tick
+from patchboard.execution.run import folder_of, run_study
+from patchboard.plan.validate import check_study
+from patchboard.registry import suggest
+from patchboard.report.progress import in_notebook
+from patchboard.report.progress import progress as drawn_progress
+from patchboard.spec import axes
+from patchboard.track.mode import CHOICES, wanted
+from patchboard.track.session import Mirror, mirrored
+from patchboard.user_paths import expanded
+
+
+def run(
+    study: axes.Study | str | Path | Mapping[str, Any],
+    *,
+    out: str | Path | None = None,
+    fresh: bool = False,
+    remote: bool | str | None = None,
+    device: str = "auto",
+    engine: str = "auto",
+    job_tokens: int = 200_000,
+    patience: float = 60.0,
+    vectors: bool = False,
+    trust_remote_code: bool = False,
+    wandb: str = "off",
+    progress: bool | Tick | None = None,
+) -> Run:
+    """Run a study, go on with it where it was stopped, or find it finished.
+
+    study: of ``load``, or what ``load`` takes.
+    out: the run's folder; by default ``runs/NAME-DIGEST`` in the working folder, as on the command line.
+    fresh: start over. remote: ``True`` for NDIF (``NDIF_API_KEY``, ``NDIF_HOST``), or a host's URL.
+    device: ``auto``, ``cpu`` or ``cuda``. engine: ``auto``, ``wavefront`` or ``rows``.
+    job_tokens, patience, vectors: of a remote run: tokens a job, seconds that a host may be silent, and whether
+    fitted vectors come home. trust_remote_code: let Python code that the model brings along run in this process.
+    wandb: ``auto``, ``online``, ``offline`` or ``off``. progress: whether to show bars, by default on a terminal and in
+    a notebook; or a function that is told (phase, done, of).
+
+    Whatever is wrong raises a PatchboardError: SpecError, TaskError, ModelError, RunFolderError, EngineError, or
+    RemoteRunError, after which the same call resumes. Works beside a running event loop and in any thread.
+
+    >>> run = pb.run(study, out=folder)
+    >>> run.path == folder, run.effects["metric"].unique().to_list()
+    (True, ['accuracy'])
+    """
+    _check_choice("device", device, DEVICES)
+    _check_choice("engine", engine, ENGINES)
+    _check_choice("wandb", wandb, CHOICES)
+    shown = progress is True or (progress is None and (sys.stderr.isatty() or in_notebook()))
+    tell = (lambda line: print(line, file=sys.stderr, flush=True)) if shown else (lambda line: None)
+    host = remote_of(remote, job_tokens, patience, vectors, tell)
+    with (
+        trusting(trust_remote_code),
+        quiet_transformers(),
+        mirrored(wanted(wandb, os.environ), quiet=not shown) as mirror,
+        drawn_progress(shown) as bars,
+    ):
+        mirror.open_for_agent()
+        chosen: Study = as_study(study)
+        tick = progress if callable(progress) else bars
+        options = Options(expanded(out) if out is not None else None, fresh, engine, device, tick, host)
+        return Run(run_mirrored(chosen, options, mirror))
+
+
+def run_mirrored(study: axes.Study, options: Options, mirror: Mirror) -> Path:
+    """Run the study and mirror its folder, which is returned. Raises PatchboardError."""
+    if mirror.may_open:
+        check_study(study)
+    mirror.begin(study, folder_of(study, options.out), options.fresh)
+    folder = run_study(study, options)
+    mirror.finish(folder)
+    return folder
+
+
+def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise SpecError(name, f"found {value!r}, expected one of {', '.join(known)}", suggest(str(value), known))

@@ -1,0 +1,104 @@
+"""A W&B sweep file, run on this machine."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from patchboard.api.display import as_text
+from patchboard.api.result import Run
+from patchboard.api.result import open as open_run
+from patchboard.errors import SpecError
+from patchboard.report.progress import Tick, in_notebook
+from patchboard.report.progress import progress as drawn_progress
+from patchboard.report.run_files import read_json, read_table
+from patchboard.sweeps.file import load_sweep
+from patchboard.sweeps.run import Options, run_sweep
+from patchboard.sweeps.show import print_sweep
+from patchboard.user_paths import expanded
+
+
+@dataclass(frozen=True, repr=False)
+class Sweep:
+    """The points of a sweep, collected: ``path`` is its folder, ``status`` 0 or the first failed point's."""
+
+    path: Path
+    status: int
+
+    @cached_property
+    def table(self) -> pl.DataFrame:
+        """One row a point, intervention and setting: the varied parameters, then the best layer, its effect and CD."""
+        return read_table(self.path, "sweep.parquet")
+
+    @cached_property
+    def summary(self) -> Mapping[str, Any]:
+        """``sweep.json``: the best point, and each point's parameters, folder, status and value."""
+        return read_json(self.path, "sweep.json")
+
+    @property
+    def best(self) -> Mapping[str, Any] | None:
+        """The best point's ``parameters`` and ``value`` of the sweep's metric; None where it has none."""
+        return self.summary["best"]
+
+    @property
+    def runs(self) -> Sequence[Run]:
+        """The finished points' runs, in the order of the table."""
+        return [open_run(self.path / point["folder"]) for point in self.summary["points"] if point["status"] == 0]
+
+    def __repr__(self) -> str:
+        return as_text(lambda console: print_sweep(self.path, console))
+
+    def _repr_html_(self) -> str:
+        return self.table._repr_html_()
+
+
+def sweep(
+    file: str | Path,
+    *,
+    jobs: int = 1,
+    count: int | None = None,
+    out: str | Path | None = None,
+    wandb: str = "off",
+    progress: bool | None = None,
+) -> Sweep:
+    """Run the points of a W&B sweep file that are not finished yet, each as a command of its own, and collect them.
+
+    jobs: points at a time. count: points at most; a random or Bayesian search needs one. out: the sweep's folder, by
+    default ``runs/sweep-NAME-DIGEST``. wandb: as of ``run``, of each point. progress: as of ``run``.
+    A point that fails is a warning, and a row with its status. Raises SpecError for what is no sweep file and
+    RunFolderError where another process runs the sweep.
+
+    >>> pb.sweep("no-such-sweep.yaml")
+    Traceback (most recent call last):
+    patchboard.errors.SpecError: no-such-sweep.yaml: there is no such file; give the path of a YAML spec
+    """
+    shown = progress is True or (progress is None and (sys.stderr.isatty() or in_notebook()))
+    with drawn_progress(shown) as tick:
+        return run_points(Path(file), jobs, count, out, wandb, tick, lambda line: warnings.warn(line, stacklevel=2))
+
+
+def run_points(
+    file: Path,
+    jobs: int,
+    count: int | None,
+    out: str | Path | None,
+    wandb: str,
+    tick: Tick,
+    failed: Callable[[str], None],
+) -> Sweep:
+    """As ``sweep``. failed: told a line for each point that failed."""
+    for flag, value in (("--jobs", jobs), ("--count", count)):
+        if value is not None and value < 1:
+            raise SpecError(flag, f"found {value}, expected a whole number ≥ 1", "give how many")
+    folder = None if out is None else expanded(out)
+    options = Options(
+        jobs, count, folder, wandb, lambda done, of: tick("points", done, of), lambda line: failed(f"point {line}")
+    )
+    return Sweep(*run_sweep(load_sweep(expanded(file)), options))
