@@ -10,39 +10,22 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from patchboard.lab.language.command import LanguageExperiment, language_script
-from patchboard.spec import Study
+from patchboard.experiment.command import StudyScript
 
 HERE = Path(__file__).parent
 
-# torch and matplotlib take seconds to load, which a refusal of the command line need not wait for
 
-
-def flags(parser: ArgumentParser) -> None:
+def add_flags(parser: ArgumentParser) -> None:
     own = parser.add_argument_group("checkpoints (or sweep model.name or model.revision)")
     own.add_argument("--folders", metavar="PATTERN", help="local folders with the step in their names: 'runs/x/step*'")
     own.add_argument("--revisions", metavar="PATTERN", help="branches and tags of --model on the Hub: 'step*'")
 
 
-def prepared(study: Study, folders: str | None, revisions: str | None) -> Study:
-    from patchboard.lab.language.checkpoints import swept_over
+def experiment(**flags: Any) -> Any:
+    from patchboard.experiments.checkpoints.experiment import Checkpoints  # torch takes seconds to load
 
-    return swept_over(study, HERE / "models" / "checkpoints", folders, revisions)
-
-
-def examined(study: Study, run: Path, options: Any, folders: str | None, revisions: str | None) -> Path:
-    from patchboard.lab.language.checkpoints import examine
-
-    return examine(study, run, options, revisions)
-
-
-def told(summary: dict[str, Any]) -> list[str]:
-    from patchboard.lab.language.checkpoints_findings import findings
-
-    return findings(summary)
+    return Checkpoints(HERE / "models" / "checkpoints", **flags)
 
 
 if __name__ == "__main__":
-    spec = HERE / "specs" / "checkpoints.yaml"
-    description = (__doc__ or "").splitlines()[0]
-    sys.exit(language_script(LanguageExperiment(description, spec, prepared, examined, told, flags)))
+    sys.exit(StudyScript(__doc__, HERE / "specs" / "checkpoints.yaml", experiment, add_flags).main())

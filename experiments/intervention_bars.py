@@ -9,31 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from patchboard.lab.language.command import LanguageExperiment, language_script
-from patchboard.spec import Study
-
-# torch and matplotlib take seconds to load, which a refusal of the command line need not wait for
+from patchboard.experiment.command import StudyScript
 
 
-def prepared(study: Study) -> Study:
-    from patchboard.lab.language.interventions import with_sources
+def experiment() -> Any:
+    from patchboard.experiments.intervention_bars.experiment import InterventionBars  # torch takes seconds to load
 
-    return with_sources(study)
-
-
-def examined(*arguments: Any) -> Path:
-    from patchboard.lab.language.interventions import examine
-
-    return examine(*arguments)
-
-
-def told(summary: dict[str, Any]) -> list[str]:
-    from patchboard.lab.language.interventions_findings import findings
-
-    return findings(summary)
+    return InterventionBars()
 
 
 if __name__ == "__main__":
-    spec = Path(__file__).parent / "specs" / "intervention_bars.yaml"
-    description = (__doc__ or "").splitlines()[0]
-    sys.exit(language_script(LanguageExperiment(description, spec, prepared, examined, told)))
+    sys.exit(StudyScript(__doc__, Path(__file__).parent / "specs" / "intervention_bars.yaml", experiment).main())

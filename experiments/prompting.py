@@ -9,32 +9,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from patchboard.lab.beside import with_models_beside
-from patchboard.lab.language.command import LanguageExperiment, language_script
-from patchboard.spec import Study
+from patchboard.experiment.command import StudyScript
 
-# torch and matplotlib take seconds to load, which a refusal of the command line need not wait for
+HERE = Path(__file__).parent
 
 
-def prepared(study: Study) -> Study:
-    from patchboard.lab.language.prompting import stated_and_not
+def experiment() -> Any:
+    from patchboard.experiments.prompting.experiment import Prompting  # torch takes seconds to load
 
-    return stated_and_not(with_models_beside(study, Path(__file__).parent))
-
-
-def examined(*arguments: Any) -> Path:
-    from patchboard.lab.language.prompting import examine
-
-    return examine(*arguments)
-
-
-def told(summary: dict[str, Any]) -> list[str]:
-    from patchboard.lab.language.prompting_findings import findings
-
-    return findings(summary)
+    return Prompting(HERE)
 
 
 if __name__ == "__main__":
-    spec = Path(__file__).parent / "specs" / "prompting.yaml"
-    description = (__doc__ or "").splitlines()[0]
-    sys.exit(language_script(LanguageExperiment(description, spec, prepared, examined, told)))
+    sys.exit(StudyScript(__doc__, HERE / "specs" / "prompting.yaml", experiment).main())

@@ -9,40 +9,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from patchboard.lab.language.command import LanguageExperiment
-from patchboard.lab.language.scaling_command import scaling_script
-from patchboard.spec import Study
+from patchboard.experiment.command import StudyScript
+from patchboard.experiments.scaling.command import scaling_script
 
 HERE = Path(__file__).parent
 
-# torch and matplotlib take seconds to load, which a refusal of the command line need not wait for
 
+def experiment() -> Any:
+    from patchboard.experiments.scaling.experiment import Scaling  # torch takes seconds to load
 
-def prepared(study: Study) -> Study:
-    from patchboard.lab.language.scaling import several
-
-    return several(study, HERE / "models" / "sizes")
-
-
-def examined(*arguments: Any) -> Path:
-    from patchboard.lab.language.scaling import examine
-
-    return examine(*arguments)
-
-
-def compared(*arguments: Any) -> Path:
-    from patchboard.lab.language.scaling import compare
-
-    return compare(*arguments)
-
-
-def told(summary: dict[str, Any]) -> list[str]:
-    from patchboard.lab.language.scaling_findings import findings
-
-    return findings(summary)
+    return Scaling(HERE / "models" / "sizes")
 
 
 if __name__ == "__main__":
-    spec = HERE / "specs" / "scaling.yaml"
-    description = (__doc__ or "").splitlines()[0]
-    sys.exit(scaling_script(LanguageExperiment(description, spec, prepared, examined, told), compared))
+    sys.exit(scaling_script(StudyScript(__doc__, HERE / "specs" / "scaling.yaml", experiment)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statistics import fmean
 
-from patchboard.lab.language.conditions_findings import Summary, how_compared, lines
+from patchboard.experiment.conditions_findings import Summary, condition_sentences, how_compared
 from patchboard.report.numbers import fraction, spans
 
 
@@ -27,7 +27,7 @@ def introduction(summary: Summary) -> list[str]:
 
 
 def findings(summary: Summary) -> list[str]:
-    return [*lines(summary), *(_trained(which, losses) for which, losses in summary["losses"].items())]
+    return [*condition_sentences(summary), *(_trained(which, losses) for which, losses in summary["losses"].items())]
 
 
 def _trained(which: str, losses: list[float]) -> str:

@@ -21,6 +21,8 @@ from patchboard.errors import RunFolderError, SpecError
 from patchboard.execution.options import Options
 from patchboard.execution.results import bootstrap_of
 from patchboard.execution.run import plan_study, run_study
+from patchboard.experiment.conditions import Condition, compare_conditions, summary_of_comparison
+from patchboard.experiment.models_beside import short_name
 from patchboard.experiment.settings import told_of_study
 from patchboard.experiments.finetune.adapters import (
     WHICH,
@@ -33,8 +35,6 @@ from patchboard.experiments.finetune.adapters import (
 from patchboard.experiments.finetune.samples import Sample, samples_of
 from patchboard.experiments.finetune.settings import Settings, study_on
 from patchboard.experiments.finetune.training import train
-from patchboard.lab.beside import short_name
-from patchboard.lab.language.conditions import Comparison, Condition, compared
 from patchboard.plan.facts import ModelFacts
 from patchboard.plan.model import ModelPlan
 from patchboard.plan.validate import check_study
@@ -139,8 +139,8 @@ def _run(settings: Settings, asked: Asked, folder: RunFolder, device: str, tick:
     if asked.stated is not None:
         stated = run_study(asked.stated, Options(folder.path / STATED, False, "auto", device, tick))
         conditions += _of_run(stated, [PROMPTING])
-    comparison = compared(conditions, bootstrap_of(asked.study))
-    folder.write_table("compared.parquet", comparison.table)
+    comparison = compare_conditions(conditions, bootstrap_of(asked.study))
+    folder.write_table("compared.parquet", comparison)
     folder.write_json("summary.json", _summary(settings, asked, comparison, losses))
     folder.update_manifest(versions={name: importlib.metadata.version(name) for name in _VERSIONS})
 
@@ -195,7 +195,7 @@ def _bind(folder: RunFolder, device: str) -> None:
     folder.update_manifest(device=device, threads=torch.get_num_threads())
 
 
-def _summary(settings: Settings, asked: Asked, comparison: Comparison, losses: pl.DataFrame) -> dict[str, Any]:
+def _summary(settings: Settings, asked: Asked, comparison: pl.DataFrame, losses: pl.DataFrame) -> dict[str, Any]:
     spec = asked.study.points[0].spec
     return {
         "version": 1,
@@ -208,17 +208,17 @@ def _summary(settings: Settings, asked: Asked, comparison: Comparison, losses: p
         "losses": {which: losses.filter(pl.col("adapter") == which)["loss"].to_list() for which in WHICH},  # fmt: skip
         "training": settings.training.model_dump(),
         "adapter": settings.adapter.model_dump(),
-        **comparison.summary(),
+        **summary_of_comparison(comparison),
     }
 
 
 def _report(folder: RunFolder, asked: Asked) -> None:
     # matplotlib takes a second to load
+    from patchboard.experiment.conditions_figures import drawings
+    from patchboard.experiment.conditions_findings import overview
     from patchboard.experiment.page import Page, write_page
     from patchboard.experiments.finetune.figures import training_curve
     from patchboard.experiments.finetune.findings import findings, introduction
-    from patchboard.lab.language.conditions_figures import drawings
-    from patchboard.lab.language.conditions_findings import overview
 
     summary = json.loads((folder.path / "summary.json").read_text(encoding="utf-8"))
     found = pl.read_parquet(folder.path / COMPARED / "decodability.parquet", glob=False)

@@ -8,8 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from patchboard.errors import SpecError
+from patchboard.experiment.models_beside import model_beside
 from patchboard.experiment.settings import ExperimentSettings, told_of_study
-from patchboard.lab.beside import model_beside
 from patchboard.plan.validate import EMBEDDED
 from patchboard.registry import suggest
 from patchboard.spec import Study, study_of
@@ -114,7 +114,7 @@ def study_on(settings: Settings, models: list[str], prefix: str | None = None) -
 
     Raises SpecError for what is none, and where it sweeps anything but shots (``conditions.check_comparable``).
     """
-    from patchboard.lab.language.conditions import check_comparable
+    from patchboard.experiment.conditions import check_comparable
 
     assert isinstance(settings.study, dict), "settled() has read it"
     for key in settings.study:

@@ -73,19 +73,6 @@ def run_of_study(
     say_what_layers_left(study, args)
 
 
-def run_or_plan(
-    args: argparse.Namespace,
-    overrides: Sequence[str],
-    prepared: Callable[[Any], Any] = lambda study: study,
-    examined: Callable[[Any, Path, Any], Path] = lambda study, run, options: run,
-    following: Callable[[Any], Sequence[Any]] = lambda study: (),
-) -> Path | None:
-    if plan_of_flags(args, overrides, prepared, following):
-        return None
-    with run_of_study(args, overrides, prepared) as (study, folder, options):
-        return examined(study, folder, options)
-
-
 def _check_key(study: Any, args: argparse.Namespace) -> None:
     """What a remote run needs to have at home, before models are looked up. Raises SpecError."""
     remote = remote_of_flags(args)

@@ -20,7 +20,7 @@ from patchboard.spec.fields import kinds_at
 from patchboard.user_paths import expanded
 
 if TYPE_CHECKING:  # torch takes seconds to load, which a refusal of the command line need not wait for
-    from patchboard.experiment.frame import StudyExperiment, TrainingExperiment
+    from patchboard.experiment.frame import OfStudy, TrainingExperiment
     from patchboard.spec import Study
 
 
@@ -34,7 +34,7 @@ class StudyScript:
 
     about: str | None
     spec: Path
-    experiment: Callable[..., StudyExperiment]
+    experiment: Callable[..., OfStudy]
     add_flags: Callable[[argparse.ArgumentParser], None] = lambda parser: None
     not_remote: str = ""
 

@@ -59,6 +59,13 @@ class Experiment(ABC, Generic[Subject]):
         """Whether nothing is left to do."""
         return folder.finished and not folder.unsound([*self.tables, *self.files, "summary.json", "report.html"])
 
+    def complete(self, place: Path, digest: str, subject: Subject, options: Options) -> Path:
+        """Write the folder of that digest, or find it whole; returns it."""
+        with open_run(place, digest, options.fresh) as folder:
+            if not self.is_whole(folder):
+                self.write(subject, folder, options)
+        return place
+
     def write(self, subject: Subject, folder: RunFolder, options: Options) -> None:
         """Compute, and write the tables, the summary and the page."""
         tables = self.compute(subject, folder, options)
@@ -92,34 +99,44 @@ class FinishedRun:
         return (self.folder.path / "spec.yaml").read_text(encoding="utf-8")
 
 
-class StudyExperiment(Experiment[FinishedRun]):
-    """One that makes something of a finished run; its folder lies in the run's."""
-
-    @property
-    def variant(self) -> dict[str, Any]:
-        """The script's own settings that change what is computed of the same run: each has a folder of its own."""
-        return {}
+class OfStudy(ABC):
+    """What a ``command.StudyScript`` runs a study for."""
 
     def prepare(self, study: Study) -> Study:
         """The user's study -> the one to run. Raises SpecError where it does not suit."""
         return study
 
     def following(self, study: Study) -> Sequence[Study]:
-        """Studies that ``compute`` runs, as far as they are known before, for --plan."""
+        """Studies that are run after it, as far as they are known before, for --plan."""
         return ()
 
+    @abstractmethod
     def examine(self, run: FinishedRun, options: Options) -> Path:
-        """Write the experiment's folder, or find it finished; returns it. Raises PatchboardError as a run does."""
+        """Write the experiment's folder inside the run's, or find it finished; returns it.
+
+        Raises PatchboardError as a run does.
+        """
+
+    @abstractmethod
+    def findings(self, summary: Summary) -> Sequence[str]:
+        """In sentences."""
+
+
+class StudyExperiment(Experiment[FinishedRun], OfStudy):
+    """One that makes something of a finished run."""
+
+    @property
+    def variant(self) -> dict[str, Any]:
+        """The script's own settings that change what is computed of the same run: each has a folder of its own."""
+        return {}
+
+    def examine(self, run: FinishedRun, options: Options) -> Path:
         variant = self.variant
         digest = digest_of({"study": run.study.digest, **variant}) if variant else run.study.digest
-        place = _folder_of_variant(run.folder.path, digest, variant)
-        with open_run(place, digest, options.fresh) as folder:
-            if not self.is_whole(folder):
-                self.write(run, folder, options)
-        return place
+        return self.complete(folder_of_variant(run.folder.path, digest, variant), digest, run, options)
 
 
-def _folder_of_variant(run: Path, digest: str, variant: Mapping[str, Any]) -> Path:
+def folder_of_variant(run: Path, digest: str, variant: Mapping[str, Any]) -> Path:
     """``experiment`` for the variant that was asked for first, ``experiment-top-1-5`` for others."""
     first = run / EXAMINED
     if read_manifest(first).get("digest", digest) == digest:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from patchboard.lab.language.revisions import listed_of
+from patchboard.experiment.revisions import listed_of
 from tests.conftest import ROOT
 from tests.remote.conftest import Snapshot
 from tests.remote.runs import as_client

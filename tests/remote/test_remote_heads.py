@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from patchboard.lab.language.command import LanguageExperiment, language_script
-from patchboard.lab.language.head_vectors import suited
-from patchboard.lab.language.heads import examine
-from patchboard.lab.language.heads_findings import findings
+from patchboard.experiment.command import StudyScript
+from patchboard.experiments.heads.experiment import Heads
 from tests.conftest import ROOT
 from tests.contract.tiny import manifest_of
 from tests.remote.runs import as_client, table
@@ -26,13 +24,10 @@ SMALL = (
 @pytest.mark.slow  # two runs here and two there
 def test_both_runs_go_to_the_host(server, llama_snapshot, tmp_path):
     def told(out: Path, *arguments: str) -> tuple[int, str]:
-        experiment = LanguageExperiment(
-            "heads", ROOT / "experiments" / "specs" / "heads.yaml",
-            lambda study: suited(study, (1, 2)), lambda *given: examine(*given, top=(1, 2)), findings,
-        )  # fmt: skip
+        script = StudyScript("heads", ROOT / "experiments" / "specs" / "heads.yaml", lambda: Heads((1, 2)))
         errors = StringIO()
         with redirect_stdout(StringIO()), redirect_stderr(errors):
-            status = language_script(experiment, [*SMALL, "--out", str(out), *arguments])
+            status = script.main([*SMALL, "--out", str(out), *arguments])
         return status, errors.getvalue()
 
     with as_client(llama_snapshot, server):

@@ -7,9 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from patchboard.experiment.command import print_findings
+from patchboard.experiments.intervention_bars.figures import drawings as bar_drawings
 from patchboard.experiments.synthetic.figures import _matrix_figures
-from patchboard.lab.command import tell
-from patchboard.lab.language.interventions_figures import drawings as bar_drawings
 from patchboard.measure.decodability import ALL
 from patchboard.report.decodability_figures import cd_figures
 from patchboard.report.run_files import read_run
@@ -96,6 +96,6 @@ def test_bars_are_as_high_as_the_accuracy():
 def test_every_finding_of_an_experiment_is_printed(tmp_path, capsys):
     (tmp_path / "summary.json").write_text('{"found": [1, 2, 3]}')
     told = lambda summary: [f"finding {number}" for number in summary["found"]]  # noqa: E731
-    tell(tmp_path, told, argparse.Namespace(json=False, quiet=False))
+    print_findings(tmp_path, told, argparse.Namespace(json=False, quiet=False))
     lines = capsys.readouterr().out.splitlines()
     assert lines == ["finding 1", "finding 2", "finding 3", f"report: {tmp_path / 'report.html'}"]

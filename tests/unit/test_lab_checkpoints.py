@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from scipy.stats import binom, spearmanr
 
 from patchboard.errors import SpecError
-from patchboard.lab.language.checkpoints import swept_over
-from patchboard.lab.language.emergence import half_risen, share_interval
-from patchboard.lab.language.revisions import folders, in_order, listed_of, step_of
+from patchboard.experiment.emergence import half_risen, share_interval
+from patchboard.experiment.revisions import folders, in_order, listed_of, step_of
+from patchboard.experiments.checkpoints.study import swept_over
 from patchboard.measure.statistics import Bootstrap
 from patchboard.spec import load_study
 from tests.conftest import ROOT
@@ -321,7 +321,7 @@ def hub() -> Iterator[str]:
 def test_the_hub_itself_is_asked_for_branches_and_tags(hub):
     """In a process of its own: the Hub's address is read once, on import."""
     code = (
-        "from patchboard.lab.language.revisions import listed_of, revisions\n"
+        "from patchboard.experiment.revisions import listed_of, revisions\n"
         "print(listed_of('someone/trained'))\n"
         "print([each.step for each in revisions('someone/trained', 'step*')])\n"
         "try: listed_of('someone/else')\n"

@@ -36,7 +36,7 @@ def test_a_killed_experiment_ends_as_an_uninterrupted_one(tmp_path, llama_folder
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    for place in ("finetune.run.save_merged", "finetune.run.run_study", "finetune.run.compared"):
+    for place in ("finetune.run.save_merged", "finetune.run.run_study", "finetune.run.compare_conditions"):
         with monkeypatch.context() as patched:
             patched.setattr(f"patchboard.experiments.{place}", killed)
             status, _, error = ran("finetune.py", *asked, "--out", broken)

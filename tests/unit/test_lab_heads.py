@@ -12,10 +12,10 @@ import pytest
 
 from patchboard.embedded.tokenizer import build
 from patchboard.execution.run import plan_study
-from patchboard.lab.language.head_effects import DRAWS, best_heads, head_effects, random_heads
-from patchboard.lab.language.head_vectors import conditions, vector_study
-from patchboard.lab.language.heads import _folder
-from patchboard.lab.language.heads_findings import findings
+from patchboard.experiment.frame import folder_of_variant
+from patchboard.experiments.heads.findings import findings
+from patchboard.experiments.heads.vectors import conditions, vector_study
+from patchboard.measure.head_effects import DRAWS, best_heads, head_effects, random_heads
 from patchboard.measure.scan import scanned
 from patchboard.measure.statistics import Bootstrap, interval
 from patchboard.plan.cost import cost_of
@@ -70,7 +70,7 @@ def test_a_gpt2_folder_from_end_to_end(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("patchboard.lab.language.heads.conditions", interrupted)
+        patched.setattr("patchboard.experiments.heads.experiment.conditions", interrupted)
         status, _, error = script(*asked)
     assert status == 130 and "resumes" in error
     second = out / "experiment" / "experiment"
@@ -303,11 +303,11 @@ def test_other_sizes_have_a_folder_of_their_own_beside_the_first(tmp_path):
     with open_run(tmp_path, "r" * 8) as run:
         run.write_text("spec.yaml", "name: x\n")
     first = tmp_path / "experiment"
-    assert _folder(tmp_path, "a" * 8, (1, 2)) == first
+    assert folder_of_variant(tmp_path, "a" * 8, {"top": [1, 2]}) == first
     with open_run(first, "a" * 8):
         pass
-    assert _folder(tmp_path, "a" * 8, (1, 2)) == first
-    other = _folder(tmp_path, "b" * 8, (1, 5))
+    assert folder_of_variant(tmp_path, "a" * 8, {"top": [1, 2]}) == first
+    other = folder_of_variant(tmp_path, "b" * 8, {"top": [1, 5]})
     assert other == tmp_path / "experiment-top-1-5"
     with open_run(other, "b" * 8):
         pass

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from patchboard.errors import SpecError
-from patchboard.lab.language.interventions import _choices
-from patchboard.lab.language.replicates import bars
+from patchboard.experiments.intervention_bars.experiment import choose_layers
 from patchboard.measure.pairs import choose, pairwise
+from patchboard.measure.replicates import bars
 from patchboard.measure.statistics import Bootstrap
 from tests.scripts import ran
 
@@ -184,7 +184,7 @@ def test_the_layer_of_an_effect_is_chosen_on_queries_that_its_table_leaves_out()
         clean=pl.lit(0.0), intervention=pl.lit("positive"), control=pl.lit(""), metric=pl.lit("accuracy")
     )
     table = pl.DataFrame({"task": ["ALL", "ALL"], "layer": [0, 1], "shots": [4, 4], "cd": [0.2, 0.9]})
-    (by_cd, at, everything), (by_effect, layer, held) = _choices(outcomes.lazy(), table)
+    (by_cd, at, everything), (by_effect, layer, held) = choose_layers(outcomes.lazy(), table)
     assert (by_cd, at, everything.collect().height) == ("cd", 1, 20)
     assert (by_effect, layer) == ("effect", 0)
     assert bars(held, 0, BOOTSTRAP).filter(condition="positive")["mean"].to_list() == [0.0]

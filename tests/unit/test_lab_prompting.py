@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from patchboard.lab.language.conditions import Condition, compared, over_tasks
-from patchboard.lab.language.prompting import PREFIX, condition_of
+from patchboard.experiment.conditions import Condition, compare_conditions, over_tasks, summary_of_comparison
+from patchboard.experiments.prompting.experiment import PREFIX, condition_name
 from patchboard.measure.statistics import Bootstrap, interval
 from tests.scripts import ran
 
@@ -70,15 +70,17 @@ def test_every_value_and_difference_is_a_literal_mean():
         Condition("base", first.lazy(), decodability(best=1)),
         Condition("tuned", second.lazy(), decodability(best=0)),
     ]
-    found = compared(conditions, BOOTSTRAP)
+    table = compare_conditions(conditions, BOOTSTRAP)
+    summary = summary_of_comparison(table)
     # layer 2 has the highest CD and no edit
-    assert (found.layer, found.shots, found.own) == (1, 4, {"base": 1, "tuned": 0})
-    rows = found.table.filter(pl.col("measure").is_in(["accuracy", "effect"]))
+    assert (summary["layer"], summary["shots"], summary["own"]) == (1, 4, {"base": 1, "tuned": 0})
+    assert summary["compared"] == table.to_dicts()
+    rows = table.filter(pl.col("measure").is_in(["accuracy", "effect"]))
     assert rows.height == 2 * 2 * (1 + 2) * 3
     for row in rows.iter_rows(named=True):
-        table = first if row["condition"] == "base" else second
+        outcome = first if row["condition"] == "base" else second
         place = row["measure"], row["intervention"] or "added", row["shots"], 1
-        own, base = literal(table, *place), literal(first, *place)
+        own, base = literal(outcome, *place), literal(first, *place)
         means = {task: float(np.mean(list(values.values()))) for task, values in own.items()}
         pairs = {t: [v - base[t][q] for q, v in own[t].items() if q in base[t]] for t in own}
         differences = {task: float(np.mean(values)) for task, values in pairs.items()}
@@ -105,7 +107,7 @@ def test_cd_is_that_of_the_base_layer_and_of_the_own_one_without_null():
     conditions = [
         Condition(name, outcomes(0, {"A": 4, "B": 4}).lazy(), decodability(best)) for name, best in (("x", 1), ("y", 0))
     ]
-    table = compared(conditions, BOOTSTRAP).table
+    table = compare_conditions(conditions, BOOTSTRAP)
     of_all = table.filter(pl.col("task") == "ALL", pl.col("shots") == 4)
     values = {(r["condition"], r["measure"]): (r["layer"], r["value"]) for r in of_all.iter_rows(named=True)}
     assert values["x", "cd"] == values["x", "own cd"] == (1, pytest.approx(0.35 + 0.1 + 0.04))
@@ -141,7 +143,7 @@ def test_prompting_of_another_family_compares_its_run(tmp_path, gpt2_folder, mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("patchboard.lab.language.prompting.compared", interrupted)
+        patched.setattr("patchboard.experiments.prompting.experiment.compare_conditions", interrupted)
         status, _, error = ran("prompting.py", *asked)
     assert status == 130 and "resumes" in error
     status, told, error = ran("prompting.py", *asked)
@@ -156,7 +158,7 @@ def test_prompting_of_another_family_compares_its_run(tmp_path, gpt2_folder, mon
             r
             for r in effects.iter_rows(named=True)
             if (r["layer"], r["task"], r["shots"]) == (summary["layer"], row["task"], row["shots"])
-            and condition_of(r[PREFIX]) == row["condition"]
+            and condition_name(r[PREFIX]) == row["condition"]
         ]
         fields = ("ci_low", "ci_high", "n")
         assert (row["value"], *(row[f] for f in fields)) == pytest.approx((own["effect"], *(own[f] for f in fields)))

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from scipy.stats import spearmanr
 
-from patchboard.lab.language.scaling import exponent, several
+from patchboard.experiments.scaling.experiment import Scaling, exponent
 from patchboard.spec import load_study
 from tests.conftest import ROOT
 from tests.scripts import ran
@@ -144,7 +144,7 @@ def test_a_run_of_several_models_says_what_runs_of_one_say(runs, models, tmp_pat
 def test_the_embedded_model_stands_for_itself_and_its_siblings(models, monkeypatch):
     study = load_study(ROOT / "experiments" / "specs" / "scaling.yaml")
     monkeypatch.chdir(models[0].parents[1])
-    found = several(study, models[0].parent)
+    found = Scaling(models[0].parent).prepare(study)
     siblings = [f"{models[0].parent.name}/{name}" for name in ("large", "middle", "small")]
     assert found.axes == {"model.name": [*siblings, "embedded"]}
     assert {point.spec.model.dtype for point in found.points} == {"float32"}

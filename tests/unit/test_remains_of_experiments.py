@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from patchboard.errors import RunFolderError
-from patchboard.lab.language import EXAMINED
+from patchboard.store import EXAMINED
 from patchboard.store.folder import check_free, open_run
 from patchboard.store.integrity import remove_left
 

@@ -1,4 +1,4 @@
-"""Checkpoints of one training in a table: CD, accuracy and effect at one layer, and when each has half risen."""
+"""Checkpoints of one training in tables: CD, accuracy and effect at one layer, and when each has half risen."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from patchboard.lab.language.replicates import layer_by_cd
-from patchboard.lab.language.revisions import Checkpoint
+from patchboard.experiment.revisions import Checkpoint
 from patchboard.measure.decodability import ALL
 from patchboard.measure.relation import spearman
+from patchboard.measure.replicates import layer_by_cd
 from patchboard.measure.statistics import Bootstrap, interval
 from patchboard.tasks.base import NULL
 
@@ -46,7 +46,7 @@ CAUSED = {
 }
 
 
-def learned(
+def cd_and_accuracy(
     decodability: pl.DataFrame, checkpoints: Sequence[Checkpoint], axis: str, layer: int, bootstrap: Bootstrap
 ) -> pl.DataFrame:
     """LEARNED: of each checkpoint and label. decodability: DECODABILITY at one number of shots, with the axis."""
@@ -90,7 +90,7 @@ def share_interval(rows: pl.DataFrame, bootstrap: Bootstrap) -> tuple[float, flo
     return float(low[0]), float(high[0])
 
 
-def caused(
+def effects_at(
     effects: pl.DataFrame, curves: pl.DataFrame, checkpoints: Sequence[Checkpoint], axis: str, layer: int, metric: str
 ) -> pl.DataFrame:
     """CAUSED: effects at the layer, of each task and of all, the interventions' and their controls'."""
@@ -117,6 +117,6 @@ def half_risen(steps: Sequence[int], rows: Sequence[tuple[float, float, float]])
     return next(step for step, (value, _, _) in zip(steps, rows, strict=True) if value >= (first + last) / 2)
 
 
-def together(x: Sequence[float], y: Sequence[float]) -> dict[str, Any]:
+def rank_correlation(x: Sequence[float], y: Sequence[float]) -> dict[str, Any]:
     """Spearman's correlation over checkpoints, NaN where one of the two never changes; n: checkpoints."""
     return {"spearman": float(spearman(np.array(x), np.array(y)[None, :])[0]), "n": len(x)}

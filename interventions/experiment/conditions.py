@@ -14,8 +14,8 @@ import numpy as np
 import polars as pl
 
 from patchboard.errors import SpecError
-from patchboard.lab.language.replicates import layer_by_cd
 from patchboard.measure.decodability import ALL
+from patchboard.measure.replicates import layer_by_cd
 from patchboard.measure.statistics import Bootstrap, Floats, Replicates, drawn, quantiles
 from patchboard.spec import Study
 from patchboard.spec.sections import Several
@@ -50,21 +50,6 @@ class Condition:
     decodability: pl.DataFrame
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """layer: where all conditions are compared, the base's best by CD at ``shots``. own: condition -> its own best."""
-
-    layer: int
-    shots: int
-    own: Mapping[str, int]
-    table: pl.DataFrame
-
-    def summary(self) -> dict[str, Any]:
-        """Its part of a summary.json, the table as ``compared``."""
-        found = {"layer": self.layer, "shots": self.shots, "own": dict(self.own)}
-        return found | {"compared": self.table.to_dicts()}
-
-
 def check_comparable(study: Study, swept: str) -> None:
     """Raises SpecError where the study sweeps anything but ``swept`` and shots, has no CD, or no effect to compare."""
     for path in study.axes:
@@ -84,8 +69,8 @@ def check_comparable(study: Study, swept: str) -> None:
             raise SpecError(f"interventions.{name}", what, "leave out edits and heads, and write layers: all")
 
 
-def compared(conditions: Sequence[Condition], bootstrap: Bootstrap) -> Comparison:
-    """All conditions' COMPARED, the first one's rows first."""
+def compare_conditions(conditions: Sequence[Condition], bootstrap: Bootstrap) -> pl.DataFrame:
+    """All conditions' COMPARED, the base's rows first: at its best layer by CD, at the most shots that it edits at."""
     base = conditions[0]
     own_cells = pl.col("control") == ""
     edited = base.outcomes.filter(own_cells).select(pl.col("layer").unique()).collect()["layer"].to_list()
@@ -104,7 +89,21 @@ def compared(conditions: Sequence[Condition], bootstrap: Bootstrap) -> Compariso
         rows += [{"condition": each.name, **row} for row in _of_scores(values, layer, bootstrap)]
         if each is not base:
             _add_differences(rows, each.name, values.join(first, on=_QUERY, suffix="_first"), bootstrap)
-    return Comparison(layer, both[-1], own, pl.DataFrame(rows, schema=COMPARED))
+    return pl.DataFrame(rows, schema=COMPARED)
+
+
+def summary_of_comparison(compared: pl.DataFrame) -> dict[str, Any]:
+    """Its part of a summary.json. layer, shots: at which conditions are compared; own: condition -> its own best layer.
+
+    compared: COMPARED, whose rows stand as ``compared``.
+    """
+    cd, own = (compared.filter(pl.col("measure") == measure) for measure in ("cd", "own cd"))
+    return {
+        "layer": cd["layer"][0],
+        "shots": cd["shots"].max(),
+        "own": dict(own.select("condition", "layer").unique(maintain_order=True).iter_rows()),
+        "compared": compared.to_dicts(),
+    }
 
 
 def scores(outcomes: pl.LazyFrame, layer: int) -> pl.DataFrame:

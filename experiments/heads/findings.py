@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from patchboard.experiment.page import Table
-from patchboard.lab.language.head_vectors import ADDED, ALL, PATCHED
+from patchboard.experiments.heads.vectors import ADDED, ALL, PATCHED
 from patchboard.report.numbers import fraction, listed, signed
 
 Summary = Mapping[str, Any]

@@ -25,7 +25,7 @@ def how_compared(summary: Summary) -> list[str]:
     ]
 
 
-def lines(summary: Summary) -> Iterator[str]:
+def condition_sentences(summary: Summary) -> Iterator[str]:
     """A sentence for each condition, at the shots at which the layer was chosen (CD) and all there are (the rest)."""
     names = list(dict.fromkeys(row["condition"] for row in summary["compared"]))
     for name in names:

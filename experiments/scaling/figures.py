@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from patchboard.lab.language.scaling_findings import COUNT_NAMES, label, short
-from patchboard.lab.language.sizes import ACCURACY, CD
+from patchboard.experiment.sizes import ACCURACY, CD
+from patchboard.experiments.scaling.findings import COUNT_NAMES, label, short
 from patchboard.report.drawing import Drawing, panels
 from patchboard.report.style import CD_COLOUR, CYCLE, effect_label, line_of
 

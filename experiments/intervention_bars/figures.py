@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from patchboard.lab.language.interventions_findings import BY
+from patchboard.experiments.intervention_bars.findings import BY
 from patchboard.report.drawing import Drawing, ink, panels
 from patchboard.report.style import CD_COLOUR, WIDTH, line_of
 

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from patchboard.lab.language.head_vectors import ADDED, ALL, PATCHED
-from patchboard.lab.language.heads_findings import label_of
+from patchboard.experiments.heads.findings import label_of
+from patchboard.experiments.heads.vectors import ADDED, ALL, PATCHED
 from patchboard.report.drawing import Drawing, panels
 from patchboard.report.head_map import Grid, Panel, head_map
 from patchboard.report.style import CD_COLOUR, CYCLE, WIDTH, effect_label, line_of

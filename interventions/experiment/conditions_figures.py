@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from patchboard.lab.language.conditions import Condition
+from patchboard.experiment.conditions import Condition
 from patchboard.measure.decodability import ALL
 from patchboard.report.drawing import Drawing, panels, whole_layers
 from patchboard.report.style import CD_COLOUR, CYCLE

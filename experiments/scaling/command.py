@@ -3,43 +3,39 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from patchboard.cli.arguments import Parser
+from patchboard.cli.guard import given, guarded
 from patchboard.cli.run_flags import add_run_flags, parse_flags
 from patchboard.errors import SpecError
-from patchboard.lab.command import guarded, tell
-from patchboard.lab.language.command import LanguageExperiment, language_script
+from patchboard.experiment.command import StudyScript, first_line, print_findings
 from patchboard.user_paths import expanded
 
-Compared = Callable[[Sequence[Path], Path | None, bool], Path]
 _OF_FINISHED = ("places", "out", "fresh", "quiet", "json", "wandb")
 """What may be said where nothing is run (W&B: nothing is mirrored, so nothing is to be left out)."""
 
 
-def scaling_script(experiment: LanguageExperiment, compared: Compared, arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line asks; returns the exit status. Users' errors are one line each.
+def scaling_script(script: StudyScript, arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line asks; returns the exit status. Users' errors are one line each."""
+    parser = Parser(description=first_line(script.about), allow_abbrev=False)
+    what = "folders of finished runs, or a spec to run (default: the script's own)"
+    parser.add_argument("places", nargs="*", metavar="RUN_DIR … | SPEC.yaml", help=what)
+    add_run_flags(parser)
 
-    compared: (folders of finished runs, --out, --fresh) -> the finished folder.
-    """
-
-    def act(given: list[str]) -> int:
-        parser = Parser(description=experiment.description, allow_abbrev=False)
-        what = "folders of finished runs, or a spec to run (default: the script's own)"
-        parser.add_argument("places", nargs="*", metavar="RUN_DIR … | SPEC.yaml", help=what)
-        add_run_flags(parser)
-        args, rest = parse_flags(parser, given)
+    def compare() -> int:
+        args, rest = parse_flags(parser, given(arguments))
         # argparse takes only one stretch of the command line for places
         places = [expanded(each) for each in (*args.places, *rest) if not each.startswith("-")]
         if not any(each.is_dir() for each in places):
-            return language_script(experiment, given)
+            return script.main(arguments)
         _check(parser, args, places, [each for each in rest if each.startswith("-")])
-        folder = compared(places, args.out, args.fresh)
-        tell(folder, experiment.told, args)
+        experiment = script.experiment()
+        print_findings(experiment.compare(places, args.out, args.fresh), experiment.findings, args)
         return 0
 
-    return guarded(act, arguments, "the runs are as they were")
+    return guarded(compare, "the runs are as they were")
 
 
 def _check(

@@ -12,9 +12,9 @@ import polars as pl
 
 from patchboard.errors import RunFolderError
 from patchboard.execution.results import bootstrap_of
-from patchboard.lab.language.emergence import share_interval
-from patchboard.lab.language.replicates import layer_by_cd
+from patchboard.experiment.emergence import share_interval
 from patchboard.measure.decodability import ALL
+from patchboard.measure.replicates import layer_by_cd
 from patchboard.measure.statistics import Bootstrap
 from patchboard.report.run_files import Run, at_setting, read_run
 from patchboard.spec import Study, load_study
@@ -44,14 +44,14 @@ CD, ACCURACY = "CD", "accuracy"
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A finished run and the study that it ran."""
+class ComparableRun:
+    """A finished run of several sizes, or of one, and the study that it ran."""
 
     run: Run
     study: Study
 
 
-def finished(folder: Path) -> Finished:
+def read_comparable(folder: Path) -> ComparableRun:
     """Raises RunFolderError where the folder holds no finished run, or one that cannot be compared."""
     run = read_run(folder)
     if run.manifest.get("status") != "finished":
@@ -66,10 +66,10 @@ def finished(folder: Path) -> Finished:
         if "embedding_parameters" not in entry:
             what = f"does not tell how many parameters of {entry['name']} embed: an older version made it"
             raise RunFolderError(str(folder), what, "run it again with --fresh")
-    return Finished(run, study)
+    return ComparableRun(run, study)
 
 
-def check_alike(runs: Sequence[Finished]) -> None:
+def check_alike(runs: Sequence[ComparableRun]) -> None:
     """Raises RunFolderError where two runs differ in anything but their models, or have a model in common."""
     first = runs[0]
     seen: dict[tuple[str, str], Path] = {}
@@ -89,7 +89,7 @@ def check_alike(runs: Sequence[Finished]) -> None:
         raise RunFolderError(str(first.run.folder), "has one model, expected several", "give more runs")
 
 
-def _settings(each: Finished) -> dict[str, Any]:
+def _settings(each: ComparableRun) -> dict[str, Any]:
     """What two runs must share. Of tasks what they turned out to be: ``bits: null`` means 4 or 5 by the model."""
     tree = {key: value for key, value in each.study.tree.items() if key not in ("name", "model")}
     tasks = {key: tree["tasks"][key] for key in ("family", "only", "include_null")}
@@ -113,19 +113,22 @@ def models_of(study: Study) -> list[ModelSection]:
     return list({point.spec.model.model_dump_json(): point.spec.model for point in study.points}.values())
 
 
-def sized(runs: Sequence[Finished]) -> pl.DataFrame:
+def size_table(runs: Sequence[ComparableRun]) -> pl.DataFrame:
     """SIZED: all models of the runs, smallest first."""
     tables = [table for each in runs for table in _of_run(each)]
     return pl.concat(tables).sort("parameters", "model", "revision", maintain_order=True)
 
 
-def _of_run(each: Finished) -> Iterator[pl.DataFrame]:
+def _of_run(each: ComparableRun) -> Iterator[pl.DataFrame]:
     run, study = each.run, each.study
     bootstrap = bootstrap_of(study)
     swept = [path for path in study.axes if path in ("model.name", "model.revision")]
     for section, entry in zip(models_of(study), run.manifest["models"], strict=True):
         setting = {path: getattr(section, path.removeprefix("model.")) for path in swept}
-        rows = [*_learned(at_setting(run.decodability, setting, swept), bootstrap), *_caused(run.summary, setting)]
+        rows = [
+            *_cd_and_accuracy(at_setting(run.decodability, setting, swept), bootstrap),
+            *_effects(run.summary, setting),
+        ]
         table = pl.DataFrame(rows, schema={name: SIZED[name] for name in list(SIZED)[6:]}, orient="row")
         yield table.select(
             pl.lit(section.label).alias("model"), pl.lit(section.revision).alias("revision"),
@@ -135,7 +138,7 @@ def _of_run(each: Finished) -> Iterator[pl.DataFrame]:
         ).cast(SIZED)  # type: ignore[arg-type]  # fmt: skip
 
 
-def _learned(decodability: pl.DataFrame, bootstrap: Bootstrap) -> Iterator[tuple[Any, ...]]:
+def _cd_and_accuracy(decodability: pl.DataFrame, bootstrap: Bootstrap) -> Iterator[tuple[Any, ...]]:
     """CD of the best layer, and accuracy on the same prompts, at the most shots."""
     shots = int(decodability["shots"].max())  # type: ignore[arg-type]  # refused where empty
     table = decodability.filter(pl.col("shots") == shots)
@@ -148,7 +151,7 @@ def _learned(decodability: pl.DataFrame, bootstrap: Bootstrap) -> Iterator[tuple
     yield ACCURACY, "", shots, None, overall["accuracy"], low, high, int(tasks["n"].sum())
 
 
-def _caused(summary: Mapping[str, Any], setting: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+def _effects(summary: Mapping[str, Any], setting: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
     """Each intervention's effect and its random control's, of summary.json: the layer was chosen on the other half."""
     for name, entry in summary["interventions"].items():
         for point in entry["points"]:

@@ -11,7 +11,7 @@ import polars as pl
 
 from patchboard.engine.load import open_model
 from patchboard.errors import SpecError
-from patchboard.lab.language.head_effects import DRAWS, HEADS, Head, best_heads, random_heads
+from patchboard.measure.head_effects import DRAWS, HEADS, Head, best_heads, random_heads
 from patchboard.measure.statistics import Bootstrap, interval
 from patchboard.plan.facts import ModelFacts
 from patchboard.spec import Study, study_of
@@ -38,9 +38,9 @@ CONDITIONS = {
 }
 
 
-def suited(study: Study, top: Sequence[int]) -> Study:
-    """The study itself. Raises SpecError unless it asks for what a head experiment is made of, ModelError for a model
-    that cannot be opened.
+def check_heads(study: Study, top: Sequence[int]) -> None:
+    """Raises SpecError unless the study asks for what a head experiment is made of, ModelError for a model that cannot
+    be opened.
 
     That is: nothing swept; ``heads``, which patches heads at their mean of same_task, one a cell; shuffled labels or no
     shots; a first metric of which more is better; two queries; as many heads as the largest of ``top``, twice.
@@ -64,7 +64,6 @@ def suited(study: Study, top: Sequence[int]) -> Study:
     if spec.prompts.queries < 2:
         raise SpecError("prompts.queries", "1 query cannot be halved", "use 2 or more: one half chooses")
     _check_top(spec, section, top)
-    return study
 
 
 def _mean(section: InterventionSection) -> str | None:
@@ -93,7 +92,8 @@ def _patched(section: InterventionSection, facts: ModelFacts) -> list[Head]:
 def unranked_study(study: Study, top: Sequence[int]) -> Study:
     """``vector_study`` before the first run has told which heads are the best: of as many heads, in the model's order.
 
-    What it plans is what the second run will, but for which heads its vectors sum. study: ``suited``.
+    What it plans is what the second run will, but for which heads its vectors sum. study: one that passed
+    ``check_heads``.
     """
     spec = study.points[0].spec
     heads = _patched(spec.interventions[HEADS], open_model(spec.model)[1])

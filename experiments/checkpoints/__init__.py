@@ -1,0 +1,1 @@
+"""CD, accuracy and effect over the checkpoints of one training."""

@@ -1,0 +1,1 @@
+"""Heads by their causal effect, and what the function vector of the best ones installs."""

@@ -1,0 +1,1 @@
+"""The concept stated in the prompt, or not."""

@@ -1,0 +1,96 @@
+"""The concept stated in the prompt: the same rows under several prefixes, those with {task} against the one without."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from patchboard.errors import SpecError
+from patchboard.execution.options import Options
+from patchboard.experiment.conditions import Condition, check_comparable, compare_conditions, summary_of_comparison
+from patchboard.experiment.conditions_findings import condition_sentences, how_compared, overview
+from patchboard.experiment.frame import FinishedRun, StudyExperiment, Summary, Tables
+from patchboard.experiment.models_beside import short_name, with_models_beside
+from patchboard.experiment.page import Page
+from patchboard.spec import Study
+from patchboard.store.folder import RunFolder
+
+PREFIX = "prompts.template.prefix"
+STATES = "{task}"
+UNSTATED = "unstated"
+
+
+@dataclass(frozen=True)
+class Prompting(StudyExperiment):
+    """scripts: the folder of the script, whose models a spec may name from there."""
+
+    scripts: Path
+    tables = ("compared.parquet",)
+
+    def prepare(self, study: Study) -> Study:
+        """Raises SpecError unless the study sweeps prefixes of which all but one hold {task}."""
+        prefixes = study.axes.get(PREFIX, [])
+        unstated = [prefix for prefix in prefixes if STATES not in prefix]
+        if len(prefixes) < 2 or len(unstated) != 1:
+            what = (
+                f"sweeps {len(prefixes)} prefixes of which {len(unstated)} lack {STATES}, expected two or more and one"
+            )
+            raise SpecError(PREFIX, what, f'write {{sweep: ["", "{STATES}\\n"]}}')
+        check_comparable(study, PREFIX)
+        return with_models_beside(study, self.scripts)
+
+    def compute(self, run: FinishedRun, folder: RunFolder, options: Options) -> Tables:
+        return {"compared.parquet": compare_conditions(conditions_of(run), run.bootstrap)}
+
+    def summarise(self, run: FinishedRun, tables: Tables) -> dict[str, Any]:
+        return {
+            "version": 1,
+            "model": short_name(run.spec.model.name),
+            "family": run.spec.tasks.family,
+            "level": run.spec.statistics.level,
+            **summary_of_comparison(tables["compared.parquet"]),
+        }
+
+    def findings(self, summary: Summary) -> list[str]:
+        return list(condition_sentences(summary))
+
+    def page(self, run: FinishedRun, tables: Tables, summary: Summary) -> Page:
+        from patchboard.experiment.conditions_figures import drawings
+
+        return Page(
+            "The concept stated in the prompt", introduction(summary), self.findings(summary), overview(summary),
+            run.spec_text, drawings(summary, conditions_of(run)),
+        )  # fmt: skip
+
+
+def condition_name(prefix: str) -> str:
+    """``unstated``, or ``stated: {task}\\n`` in one line."""
+    return f"stated: {json.dumps(prefix, ensure_ascii=False)[1:-1]}" if STATES in prefix else UNSTATED
+
+
+def conditions_of(run: FinishedRun) -> list[Condition]:
+    """A condition for each prefix, the unstated one first."""
+    outcomes, decodability = run.folder.scan_table("outcomes.parquet"), run.folder.read_table("decodability.parquet")
+    return [
+        Condition(
+            condition_name(prefix), outcomes.filter(pl.col(PREFIX) == prefix),
+            decodability.filter(pl.col(PREFIX) == prefix),
+        )
+        for prefix in sorted(run.study.axes[PREFIX], key=lambda prefix: STATES in prefix)
+    ]  # fmt: skip
+
+
+def introduction(summary: Summary) -> list[str]:
+    """What was run, in sentences."""
+    return [
+        f"Model {summary['model']}, tasks of the family {summary['family']}. The same rows in prompts that begin with"
+        " the task's name, or a sentence that holds it, and in prompts that do not; evaluated, fitted and decoded"
+        " prompts alike.",
+        "Where the name stands in the prompt, a state that only copies it forward already tells the tasks apart: a high"
+        " CD is then no sign that the task was inferred, and CD at 0 shots shows how much of it the name alone gives.",
+        *how_compared(summary),
+    ]

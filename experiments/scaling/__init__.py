@@ -1,0 +1,1 @@
+"""CD, accuracy and effect against the size of models."""

@@ -1,0 +1,136 @@
+"""CD, accuracy and effect against the size of models, by both counts of it, from finished runs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from scipy.stats import linregress
+
+from patchboard.errors import SpecError
+from patchboard.execution.options import Options
+from patchboard.experiment.emergence import rank_correlation
+from patchboard.experiment.frame import Experiment, FinishedRun, OfStudy, Summary, Tables
+from patchboard.experiment.page import Page
+from patchboard.experiment.revisions import from_here
+from patchboard.experiment.sizes import ACCURACY, ComparableRun, check_alike, models_of, read_comparable, size_table
+from patchboard.experiments.scaling.findings import findings, introduction, overview
+from patchboard.measure.summary import without_nan
+from patchboard.plan.validate import EMBEDDED
+from patchboard.spec import Study, study_of
+from patchboard.store import EXAMINED
+from patchboard.store.folder import RunFolder
+
+COUNTS = ("parameters", "non_embedding")
+FEWEST = 3
+"""Models of which an exponent is told: a line goes through any two."""
+_SOURCES = ("summary.json", "decodability.parquet", "manifest.json")
+
+
+@dataclass(frozen=True)
+class Scaling(Experiment[Sequence[ComparableRun]], OfStudy):
+    """siblings: folder of the embedded model's smaller siblings, swept with it where a study has that one model."""
+
+    siblings: Path
+    tables = ("sized.parquet",)
+
+    def prepare(self, study: Study) -> Study:
+        """The study over several models. Raises SpecError where it has one other model, or sweeps anything else."""
+        if "model.name" not in study.axes and "model.revision" not in study.axes:
+            study = with_siblings(study, self.siblings)
+        for path in study.axes:
+            if not path.startswith("model."):
+                raise SpecError(path, "is swept, expected models alone", "run each value, and compare the runs")
+        if study.points[0].spec.decodability is None:
+            raise SpecError("decodability", "is null, expected a section", "give k, prompts and shots")
+        return study
+
+    def examine(self, run: FinishedRun, options: Options) -> Path:
+        runs = [read_comparable(run.folder.path)]
+        return self.complete(run.folder.path / EXAMINED, run.study.digest, runs, options)
+
+    def compare(self, folders: Sequence[Path], out: Path | None, fresh: bool) -> Path:
+        """Write a folder of its own about finished runs; returns it. Raises RunFolderError."""
+        runs = [read_comparable(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
+        check_alike(runs)
+        contents = hashlib.sha256()
+        for each in sorted(runs, key=lambda each: str(each.run.manifest["digest"])):
+            for name in _SOURCES:
+                contents.update((each.run.folder / name).read_bytes())
+        digest = contents.hexdigest()
+        return self.complete(out or Path("runs") / f"scaling-{digest[:8]}", digest, runs, Options(fresh=fresh))
+
+    def compute(self, runs: Sequence[ComparableRun], folder: RunFolder, options: Options) -> Tables:
+        check_alike(runs)
+        return {"sized.parquet": size_table(runs)}
+
+    def summarise(self, runs: Sequence[ComparableRun], tables: Tables) -> dict[str, Any]:
+        spec, table = runs[0].study.points[0].spec, tables["sized.parquet"]
+        own = table.filter(pl.col("control") == "")
+        made = {
+            "version": 1,
+            "family": spec.tasks.family,
+            "tasks": runs[0].run.manifest["tasks"][0],
+            "level": spec.statistics.level,
+            "metric": spec.metrics[0],
+            "chance": runs[0].run.decodability["chance"][0],
+            "models": sum(len(models_of(each.study)) for each in runs),
+            "sized": table.to_dicts(),
+            "with_size": [
+                {
+                    "measure": measure,
+                    "shots": shots,
+                    "count": count,
+                    **rank_correlation(part[count].to_list(), part["value"].to_list()),
+                }
+                for (measure, shots), part in own.group_by("measure", "shots", maintain_order=True)
+                for count in COUNTS
+            ],
+            "exponents": {count: exponent(own.filter(pl.col("measure") == ACCURACY), count) for count in COUNTS},
+        }
+        return without_nan(made)
+
+    def findings(self, summary: Summary) -> list[str]:
+        return findings(summary)
+
+    def page(self, runs: Sequence[ComparableRun], tables: Tables, summary: Summary) -> Page:
+        from patchboard.experiments.scaling.figures import drawings
+
+        return Page(
+            "CD, accuracy and effect against size", introduction(summary), findings(summary), overview(summary),
+            "\n".join(each.run.spec_text for each in runs), drawings(summary, tables["sized.parquet"]),
+        )  # fmt: skip
+
+
+def with_siblings(study: Study, siblings: Path) -> Study:
+    """The embedded model's study, swept over its smaller siblings and it. Raises SpecError for another model."""
+    model = study.tree["model"]
+    if model["name"] != EMBEDDED:
+        what = f"'{model['name']}' is one model, expected several"
+        raise SpecError("model.name", what, "write {sweep: [A, B]}, or give finished runs: scaling.py RUN_DIR…")
+    found = sorted(str(each) for each in from_here(siblings).glob("*/") if (each / "config.json").is_file())
+    if not found:
+        raise SpecError("model.name", f"no models in {from_here(siblings)}", "write model.name: {sweep: [A, B]}")
+    dtype = "float32" if model["dtype"] == "auto" else model["dtype"]  # as the embedded model has
+    return study_of({**study.tree, "model": {**model, "name": {"sweep": [*found, EMBEDDED]}, "dtype": dtype}})
+
+
+def exponent(accuracy: pl.DataFrame, count: str) -> dict[str, Any] | None:
+    """a of the error rate ~ N^-a: least squares of log(1 - accuracy) on log N, models without an error left out.
+
+    Returns exponent, its standard error, r2 and n; None with fewer than FEWEST models or one size.
+    """
+    known = accuracy.filter(pl.col("value") < 1)
+    x, y = np.log(known[count].to_numpy()), np.log(1 - known["value"].to_numpy())
+    if len(x) < FEWEST or np.ptp(x) == 0:
+        return None
+    line: Any = linregress(x, y)  # a named tuple that its stubs do not tell
+    return {
+        "exponent": -float(line.slope), "stderr": float(line.stderr), "intercept": float(line.intercept),
+        "r2": float(line.rvalue) ** 2 if np.ptp(y) > 0 else None, "n": len(x),
+    }  # fmt: skip
