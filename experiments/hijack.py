@@ -8,27 +8,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from patchboard.experiments.hijack.plan import plan
-from patchboard.experiments.hijack.settings import Hijack
-from patchboard.lab.command import Experiment, lab_script
-
-# torch and matplotlib take seconds to load, which a plan or a refusal need not wait for
+from patchboard.experiment.command import TrainingScript
+from patchboard.experiments.hijack.settings import HijackSettings
 
 
-def run(*arguments: Any) -> Path:
-    from patchboard.experiments.hijack.run import run
+def experiment() -> Any:
+    from patchboard.experiments.hijack.experiment import Hijack  # its libraries take seconds to load
 
-    return run(*arguments)
-
-
-def told(summary: dict[str, Any]) -> list[str]:
-    from patchboard.experiments.hijack.findings import findings
-
-    return findings(summary)
+    return Hijack()
 
 
 if __name__ == "__main__":
     specs = Path(__file__).parent / "specs"
-    description = (__doc__ or "").splitlines()[0]
     files = specs / "hijack.yaml", specs / "hijack_full.yaml"
-    sys.exit(lab_script(Experiment(description, Hijack, *files, plan=plan, run=run, told=told)))
+    sys.exit(TrainingScript(__doc__, HijackSettings, *files, experiment).main())

@@ -8,7 +8,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from patchboard.experiments.hijack.settings import Hijack
+from patchboard.experiments.hijack.settings import HijackSettings
 from patchboard.report.drawing import Drawing, panels
 from patchboard.report.style import CD_COLOUR, CYCLE
 
@@ -18,7 +18,7 @@ _MARGIN = "logit(b) - logit(c), nats"
 Panel = tuple[str, pl.DataFrame]
 
 
-def drawings(settings: Hijack, margins: pl.DataFrame, places: pl.DataFrame) -> Iterator[Drawing]:
+def drawings(settings: HijackSettings, margins: pl.DataFrame, places: pl.DataFrame) -> Iterator[Drawing]:
     """All figures of an experiment."""
     trained, all_strengths = settings.training.length, pl.col("strength").is_null()
     counts = margins.filter(pl.col("kind") == "count")
@@ -52,7 +52,13 @@ def drawings(settings: Hijack, margins: pl.DataFrame, places: pl.DataFrame) -> I
 
 
 def _margins(
-    settings: Hijack, parts: Sequence[Panel], x: str, label: str, ideal: bool, columns: int, limit: int | None = None
+    settings: HijackSettings,
+    parts: Sequence[Panel],
+    x: str,
+    label: str,
+    ideal: bool,
+    columns: int,
+    limit: int | None = None,
 ) -> Figure:
     figure, axes = panels([title for title, _ in parts], columns, height=2.0, share_y=True)
     for axis, (_, table) in zip(axes, parts, strict=True):
@@ -74,7 +80,7 @@ def _margins(
     return figure
 
 
-def _places(settings: Hijack, places: pl.DataFrame) -> Drawing:
+def _places(settings: HijackSettings, places: pl.DataFrame) -> Drawing:
     titles = {
         "previous": "attention from behind a trigger to it, layer 1",
         "copied": "a trigger's output, predicted again",
@@ -95,7 +101,7 @@ def _places(settings: Hijack, places: pl.DataFrame) -> Drawing:
     return Drawing("places", "The heads by place", caption, figure)
 
 
-def _lines(settings: Hijack, axes: Axes, table: pl.DataFrame, x: str, y: str) -> None:
+def _lines(settings: HijackSettings, axes: Axes, table: pl.DataFrame, x: str, y: str) -> None:
     for number, positions in enumerate(settings.model.positions):
         colour = CYCLE[number % len(CYCLE)]
         for seed in settings.training.seeds:
@@ -105,7 +111,7 @@ def _lines(settings: Hijack, axes: Axes, table: pl.DataFrame, x: str, y: str) ->
             axes.plot(mine[x], mine[y], color=colour, marker=marker, markersize=3, linewidth=1.2)
 
 
-def _legend(settings: Hijack, figure: Figure, ideal: bool) -> None:
+def _legend(settings: HijackSettings, figure: Figure, ideal: bool) -> None:
     from matplotlib.lines import Line2D
 
     handles = [

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from patchboard.experiment.page import Table
-from patchboard.experiments.hijack.settings import Hijack
+from patchboard.experiments.hijack.settings import HijackSettings
 from patchboard.report.numbers import fraction, listed, signed
 
 Model = Mapping[str, Any]
 
 
-def introduction(settings: Hijack) -> list[str]:
+def introduction(settings: HijackSettings) -> list[str]:
     """What was run, in sentences."""
     own, training, prompts = settings.language, settings.training, settings.prompts
     where = "all tokens" if training.loss == "all" else "triggers at their second and later occurrences"

@@ -16,46 +16,9 @@ from torch import Tensor
 
 from patchboard.experiments.hijack.model import TwoLayers
 from patchboard.experiments.hijack.prompts import Prompts
+from patchboard.experiments.hijack.tables import MARGINS, OUTCOMES, PLACES
 from patchboard.measure.statistics import Bootstrap, interval
 from patchboard.tasks.bigram import BigramTable, Sequences, ideal_margin
-
-OUTCOMES = {
-    "kind": pl.String(),  # count, distance, near, spread
-    "count": pl.Int32(),  # pairs "a b" in the prompt
-    "distance": pl.Int32(),  # tokens from the pair to the end, 0 where pairs stand at random
-    "length": pl.Int32(),  # tokens of the prompt
-    "prompt": pl.Int32(),  # the same a, b, c in every setting
-    "token": pl.Int32(),  # a
-    "copied": pl.Int32(),  # b
-    "usual": pl.Int32(),  # c
-    "strength": pl.Float64(),  # P(c | a) in training, where a is no trigger
-    "margin": pl.Float64(),  # logit(b) - logit(c), nats
-    "ideal": pl.Float64(),  # the same of an observer who knows how sequences are made
-    "answer": pl.Int32(),  # the most likely token
-}
-
-MARGINS = {
-    "kind": pl.String(),
-    "count": pl.Int32(),
-    "distance": pl.Int32(),
-    "length": pl.Int32(),
-    "strength": pl.Float64(),  # null: all
-    "margin": pl.Float64(),  # mean over prompts, nats
-    "ci_low": pl.Float64(),  # bootstrap over prompts
-    "ci_high": pl.Float64(),
-    "ideal": pl.Float64(),  # mean over the same prompts
-    "copied": pl.Float64(),  # share of prompts answered with b
-    "hijacked": pl.Float64(),  # share of prompts answered with c
-    "n": pl.Int32(),
-}
-
-PLACES = {
-    "place": pl.Int32(),  # first place of the bin
-    "quantity": pl.String(),  # previous, copied: see by_place
-    "value": pl.Float64(),  # mean over sequences
-    "ci_low": pl.Float64(),  # bootstrap over sequences
-    "ci_high": pl.Float64(),
-}
 
 _TOKENS_AT_ONCE = 1 << 14
 """Bounds attention weights: 64 sequences of 256 tokens are 17 MB a layer."""

@@ -24,16 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from patchboard.experiments.hijack.model import TwoLayers
+from patchboard.experiments.hijack.tables import MEMORIES
 from patchboard.tasks.bigram import BigramTable
-
-MEMORIES = {
-    "memory": pl.String(),
-    "item": pl.Int32(),  # the token or place that is given
-    "returned": pl.Int32(),
-    "expected": pl.Int32(),
-    "lead": pl.Float64(),  # score of the expected one minus the best other: logits, or attention scores
-    "trained": pl.Boolean(),  # a trigger in training (match), a place within the training length (previous)
-}
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from patchboard.experiments.hijack.settings import Hijack
+from patchboard.experiments.hijack.settings import HijackSettings
 from patchboard.tasks.bigram import BigramTable, Tokens, drawn_from
 
 Kind = Literal["count", "distance", "near", "spread"]
@@ -37,7 +37,7 @@ class Prompts:
         return self.tokens.shape[1]
 
 
-def prompt_sets(settings: Hijack, table: BigramTable) -> Iterator[Prompts]:
+def prompt_sets(settings: HijackSettings, table: BigramTable) -> Iterator[Prompts]:
     """All prompts of an experiment. a is a common token, b any token but a and a's usual successor c, both uniform."""
     asked, trained = settings.prompts, settings.training.length
     rng = np.random.default_rng([asked.seed, 0xA6])

@@ -8,7 +8,6 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from patchboard.experiment.settings import ExperimentSettings
-from patchboard.spec.digest import digest_of
 from patchboard.spec.kinds import FileKind
 from patchboard.spec.refusal import InvalidValue
 from patchboard.spec.sections import Count, Differing, Section, Seed, Shots, StatisticsSection
@@ -99,7 +98,7 @@ class PromptsSection(Section):
     seed: Seed = 0
 
 
-class Hijack(ExperimentSettings):
+class HijackSettings(ExperimentSettings):
     kind: ClassVar[FileKind] = "hijack"
 
     version: Literal[1] = 1
@@ -142,8 +141,9 @@ class Hijack(ExperimentSettings):
         return max(self.training.length, *self.prompts.lengths)
 
     @property
-    def digest(self) -> str:
-        return digest_of(self.model_dump())
+    def models(self) -> list[tuple[Positions, int]]:
+        """Positions and seed of each model that is trained."""
+        return [(positions, seed) for positions in self.model.positions for seed in self.training.seeds]
 
     def shape(self, positions: Positions) -> Shape:
         model = self.model

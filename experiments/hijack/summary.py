@@ -8,10 +8,10 @@ from typing import Any
 import polars as pl
 
 from patchboard.experiments.hijack.memories import previous_up_to, recall
-from patchboard.experiments.hijack.settings import Hijack
+from patchboard.experiments.hijack.settings import HijackSettings
 
 
-def summarise(settings: Hijack, tables: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
+def summarise(settings: HijackSettings, tables: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
     """summary.json: for each model its curve's end, its margins over all strengths and by strength, what its memories
     return, its heads by place; ``ideal`` is the knowing observer's, the same for all models."""
     models = []

@@ -75,9 +75,9 @@ def _settings(kind: FileKind, path: Path) -> Any:
     from patchboard.experiment.settings import load_settings, told_of_study
 
     if kind == "hijack":
-        from patchboard.experiments.hijack.settings import Hijack
+        from patchboard.experiments.hijack.settings import HijackSettings
 
-        return load_settings(Hijack, path)
+        return load_settings(HijackSettings, path)
     if kind == "synthetic":
         from patchboard.experiments.synthetic.settings import Settings, study_in
 

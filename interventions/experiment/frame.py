@@ -17,7 +17,7 @@ from patchboard.execution.run import versions
 from patchboard.experiment.page import Page, write_page
 from patchboard.experiment.settings import ExperimentSettings
 from patchboard.measure.statistics import Bootstrap
-from patchboard.spec import Study, dump_yaml
+from patchboard.spec import Study
 from patchboard.spec.digest import digest_of
 from patchboard.spec.sections import Spec
 from patchboard.store import EXAMINED
@@ -67,10 +67,13 @@ class Experiment(ABC, Generic[Subject]):
         return place
 
     def write(self, subject: Subject, folder: RunFolder, options: Options) -> None:
-        """Compute, and write the tables, the summary and the page."""
-        tables = self.compute(subject, folder, options)
-        for name in self.tables:
-            folder.write_table(name, tables[name])
+        """Write the tables, the summary and the page; what a finished folder has of its tables is not made again."""
+        if folder.finished and not folder.unsound([*self.tables, *self.files]):
+            tables: Tables = {name: folder.read_table(name) for name in self.tables}
+        else:
+            tables = self.compute(subject, folder, options)
+            for name in self.tables:
+                folder.write_table(name, tables[name])
         summary = self.summarise(subject, tables)
         folder.write_json("summary.json", summary)
         write_page(folder.path, self.page(subject, tables, summary))
@@ -168,7 +171,7 @@ class TrainingExperiment(Experiment[Subject], Generic[Subject, Settings]):
         with open_run(place, settings.digest, options.fresh) as folder:
             if not self.is_whole(folder):
                 subject = subject or self.prepare(settings)
-                folder.write_text("spec.yaml", dump_yaml(settings.model_dump()))
+                folder.write_text("spec.yaml", settings.yaml)
                 start = time.monotonic()
                 self.write(subject, folder, options)
                 seconds = {**folder.manifest.get("seconds", {}), "all": round(time.monotonic() - start, 1)}

@@ -9,10 +9,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from patchboard.report.drawing import Drawing
-from patchboard.report.style import styled
 from patchboard.store.folder import atomically
+
+if TYPE_CHECKING:  # matplotlib takes seconds to load
+    from patchboard.report.drawing import Drawing
 
 _TEMPLATE = """<!doctype html>
 <html lang="en">
@@ -87,6 +89,8 @@ def write_page(folder: Path, page: Page) -> Path:
     """Write ``figures/*.png`` and ``report.html``, each put in place at once; returns the page."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
+
+    from patchboard.report.style import styled
 
     shown = []
     with styled():

@@ -20,7 +20,7 @@ from patchboard.spec.refusal import refused_at
 from patchboard.spec.sections import Section
 from patchboard.spec.values import shown
 from patchboard.spec.wording import complaints, first_of
-from patchboard.spec.yaml_text import parse_yaml, plain, plain_at
+from patchboard.spec.yaml_text import dump_yaml, parse_yaml, plain, plain_at
 
 
 class ExperimentSettings(Section):
@@ -34,6 +34,10 @@ class ExperimentSettings(Section):
     @property
     def digest(self) -> str:
         return digest_of(self.model_dump())
+
+    @property
+    def yaml(self) -> str:
+        return dump_yaml(self.model_dump())
 
 
 ExperimentName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patchboard.experiments.hijack.prompts import filled, pair_places, prompt_sets
-from patchboard.experiments.hijack.settings import Hijack
+from patchboard.experiments.hijack.settings import HijackSettings
 from patchboard.tasks.bigram import BigramTable, draw_sequences, ideal_margin, zipf_table
 
 TABLE = zipf_table(vocab=11, common=5, strengths=[0.2, 0.8], exponent=1.3, seed=4)
@@ -112,7 +112,7 @@ def test_every_layout_of_pairs_is_as_likely():
 
 def test_settings_of_prompts_are_kept():
     asked = {"each": 30, "counts": [0, 3], "distances": [2, 9], "lengths": [12, 40], "shown": 2}
-    spec = Hijack.model_validate({"experiment": "hijack", "training": {"length": 24}, "prompts": asked})
+    spec = HijackSettings.model_validate({"experiment": "hijack", "training": {"length": 24}, "prompts": asked})
     table = zipf_table(65, 20, spec.language.strengths, 1.0, 0)
     sets = list(prompt_sets(spec, table))
     assert [(each.kind, each.count, each.distance, each.length) for each in sets] == [

@@ -13,7 +13,7 @@ from patchboard.experiments.hijack.measures import score_prompts
 from patchboard.experiments.hijack.memories import previous_up_to, read_memories, recall
 from patchboard.experiments.hijack.model import TwoLayers
 from patchboard.experiments.hijack.prompts import prompt_sets
-from patchboard.experiments.hijack.settings import Hijack, Positions, Shape
+from patchboard.experiments.hijack.settings import HijackSettings, Positions, Shape
 from patchboard.tasks.bigram import draw_sequences, zipf_table
 from tests.unit.hijack_by_hand import Planted, write_by_hand
 
@@ -113,7 +113,7 @@ def test_it_copies_whatever_was_shown(positions):
 @pytest.mark.parametrize("positions", POSITIONS)
 @pytest.mark.parametrize("habit", [4.0, 16.0])
 def test_its_margin_is_copy_minus_habit(positions, habit):
-    spec = Hijack.model_validate(
+    spec = HijackSettings.model_validate(
         {
             "experiment": "hijack",
             "language": {"vocab": 9, "common": 6, "strengths": [0.3, 0.9], "triggers": 2},

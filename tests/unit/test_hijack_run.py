@@ -12,11 +12,12 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from patchboard.errors import RunFolderError
-from patchboard.experiments.hijack.measures import OUTCOMES, _binned, by_place, margins
+from patchboard.experiments.hijack.measures import _binned, by_place, margins
 from patchboard.experiments.hijack.memories import read_memories, recall
 from patchboard.experiments.hijack.model import TwoLayers
-from patchboard.experiments.hijack.run import Trained, language_of
-from patchboard.experiments.hijack.settings import Hijack, Shape, TrainingSection
+from patchboard.experiments.hijack.models import TrainedModel, language_of
+from patchboard.experiments.hijack.settings import HijackSettings, Shape, TrainingSection
+from patchboard.experiments.hijack.tables import OUTCOMES
 from patchboard.experiments.hijack.training import loss_of, probed, schedule, train
 from patchboard.measure.statistics import Bootstrap
 from patchboard.tasks.bigram import draw_sequences, zipf_table
@@ -157,7 +158,9 @@ def test_a_killed_training_goes_on_to_the_same_bit(tmp_path):
 
 @pytest.mark.slow
 def test_a_small_model_learns_to_copy_and_its_memories_say_so(tmp_path):
-    settings = Hijack.model_validate({"experiment": "hijack", "language": {"vocab": 20, "common": 12, "triggers": 3}})
+    settings = HijackSettings.model_validate(
+        {"experiment": "hijack", "language": {"vocab": 20, "common": 12, "triggers": 3}}
+    )
     training = TrainingSection(length=32, batch=64, steps=300, checkpoint=300)
     table = language_of(settings)
     shape = Shape(20, 64, "relative", 64, "learned", "linear", False, ("remap",), 1e4, (0, 1))
@@ -171,4 +174,4 @@ def test_a_small_model_learns_to_copy_and_its_memories_say_so(tmp_path):
         each["memory"]: float(each["right"]) for each in recall(read_memories(model, table, 32)) if each["trained"]
     }
     assert right["output"] > 0.9 and right["match"] > 0.9 and right["bigram"] > 0.9
-    assert Trained("relative", 0, model, curve).named(curve)["positions"][0] == "relative"
+    assert TrainedModel("relative", 0, model, curve).named(curve)["positions"][0] == "relative"

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from patchboard.experiments.hijack.run import TABLES
+from patchboard.experiments.hijack.tables import TABLES
 from tests.scripts import ran
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,11 @@ TINY = (
 )  # fmt: skip
 
 
-def test_the_script_runs_and_finds_its_result_again(tmp_path):
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_the_script_runs_and_finds_its_result_again(tmp_path, monkeypatch):
     out = tmp_path / "run"
     status, told, _ = script(*TINY, "--out", out)
     assert status == 0 and str(out / "report.html") in told
@@ -44,6 +48,12 @@ def test_the_script_runs_and_finds_its_result_again(tmp_path):
     status, told, _ = script(*TINY, "--out", out, "--json")
     assert status == 0 and len(json.loads(told)["models"]) == 3
     assert {each: each.stat().st_mtime_ns for each in out.rglob("*") if each.is_file()} == before
+    (out / "report.html").unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr("patchboard.experiments.hijack.models.trained_models", interrupted)
+        assert script(*TINY, "--out", out)[0] == 0 and (out / "report.html").read_text() == page, "from the tables"
+        (out / "margins.parquet").unlink()
+        assert script(*TINY, "--out", out)[0] == 130
     status, _, error = script(*TINY, "--training.steps=5", "--out", out)
     assert status == 2 and "given twice" in error
     status, _, error = script(*TINY[2:], "--out", out)
@@ -55,11 +65,8 @@ def test_an_interrupted_run_is_taken_up(tmp_path, monkeypatch):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     script(*TINY, "--out", whole, "--quiet")
 
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patched:
-        patched.setattr("patchboard.experiments.hijack.run._measured", interrupted)
+        patched.setattr("patchboard.experiments.hijack.models.measured", interrupted)
         status, _, told = script(*TINY, "--out", broken)
     assert status == 130 and "resumes" in told
     assert len(list((broken / "parts").glob("*.pt"))) == 3

@@ -11,7 +11,7 @@ from patchboard.commands.main import main
 from patchboard.errors import SpecError
 from patchboard.experiment.settings import load_settings
 from patchboard.experiments.finetune.settings import Settings as Finetune
-from patchboard.experiments.hijack.settings import Hijack
+from patchboard.experiments.hijack.settings import HijackSettings
 from patchboard.experiments.synthetic.settings import Settings as Synthetic
 from patchboard.spec.load import load_study
 from patchboard.sweeps.file import load_sweep
@@ -78,7 +78,7 @@ TAKES = {
     "run": (load_study, RUN, "a run's spec; give it to patchboard run, or experiments/patch_sweep.py"),
     "sweep": (load_sweep, SWEEP, "a W&B sweep; give it to patchboard sweep, or wandb sweep"),
     "finetune": (lambda file: load_settings(Finetune, file), LAB["finetune"], "give it to experiments/finetune.py"),
-    "hijack": (lambda file: load_settings(Hijack, file), LAB["hijack"], "give it to experiments/hijack.py"),
+    "hijack": (lambda file: load_settings(HijackSettings, file), LAB["hijack"], "give it to experiments/hijack.py"),
     "synthetic": (lambda file: load_settings(Synthetic, file), LAB["synthetic"], "give it to experiments/synthetic.py"),
 }  # fmt: skip
 
