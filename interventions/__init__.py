@@ -25,12 +25,14 @@ if TYPE_CHECKING:
         EngineError,
         ModelError,
         PatchboardError,
+        PluginError,
         RemoteRunError,
         RunFolderError,
         SpecError,
         TaskError,
         UnknownKeyError,
     )
+    from patchboard.plugins.register import register
 
     __version__: str
 
@@ -45,8 +47,9 @@ _HOMES = {
     "patchboard.api.sweep": ("Sweep", "sweep"),
     "patchboard.errors": (
         "PatchboardError", "SpecError", "TaskError", "ModelError", "EngineError", "RunFolderError", "RemoteRunError",
-        "UnknownKeyError",
+        "UnknownKeyError", "PluginError",
     ),
+    "patchboard.plugins.register": ("register",),
 }  # fmt: skip
 """Module -> the public names that it holds."""
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -57,6 +60,7 @@ __all__ = [
     "ModelError",
     "PatchboardError",
     "Plan",
+    "PluginError",
     "RemoteRunError",
     "Run",
     "RunFolderError",
@@ -70,6 +74,7 @@ __all__ = [
     "compare",
     "load",
     "open",
+    "register",
     "run",
     "sweep",
 ]

@@ -12,14 +12,16 @@ import importlib.util
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from patchboard.errors import PatchboardError, PluginError
-from patchboard.registry import Enrolment, Origin, Registry, registering_from, suggest
+from patchboard.registry import Enrolment, Origin, Registry, suggest
 
 GROUP = "patchboard.plugins"
 """Entry points of this group name modules that register pieces."""
@@ -40,7 +42,35 @@ class PluginFile:
 
 _read: dict[Path, PluginFile] = {}
 _active: tuple[Path, ...] = ()
+_of_process: tuple[Path, ...] = ()
 _entry_points_loaded: set[str] = set()
+_origin: ContextVar[Origin | None] = ContextVar("origin of what is registered", default=None)
+
+
+@contextmanager
+def registering_from(origin: Origin) -> Iterator[None]:
+    """What a plug-in registers in the body comes from ``origin``."""
+    token = _origin.set(origin)
+    try:
+        yield
+    finally:
+        _origin.reset(token)
+
+
+def origin_now() -> Origin | None:
+    """Of what is registered now; None where no plug-in is being read."""
+    return _origin.get()
+
+
+def use_in_process(files: Sequence[Path]) -> None:
+    """The plug-ins of the command line: every study of this process has them beside its own."""
+    global _of_process
+    _of_process = tuple(files)
+
+
+def files_of_process() -> tuple[Path, ...]:
+    """As ``use_in_process`` has them."""
+    return _of_process
 
 
 def activate(paths: Sequence[Path]) -> None:
@@ -69,17 +99,19 @@ def active_files() -> tuple[PluginFile, ...]:
 
 def load_entry_points() -> None:
     """Import the modules that installed distributions name, once a process. Raises PluginError."""
-    from importlib.metadata import entry_points
-
     for point in entry_points(group=GROUP):
         if point.value in _entry_points_loaded:
             continue
-        dist = point.dist
-        origin = Origin("distribution", f"{dist.name} {dist.version}" if dist else point.name)
+        origin = distribution_origin(point)
         where = f"entry point '{point.name}' of {origin.name}"
         with registering_from(origin):
             _guarded(where, None, lambda point=point: point.load())
         _entry_points_loaded.add(point.value)
+
+
+def distribution_origin(point: EntryPoint) -> Origin:
+    """Of what the module of an entry point registers."""
+    return Origin("distribution", f"{point.dist.name} {point.dist.version}" if point.dist else point.name)
 
 
 def _load(path: Path, before: PluginFile | None) -> PluginFile:
@@ -125,7 +157,7 @@ def _executed(path: Path, origin: Origin) -> ModuleType:
     return module
 
 
-def _guarded(where: str, file: Path | None, action: Any) -> None:
+def _guarded(where: str, file: Path | None, action: Callable[[], object]) -> None:
     """Run code of the user's; whatever it raises becomes one line with the line of the file. Raises PluginError."""
     try:
         action()
@@ -142,7 +174,7 @@ def _guarded(where: str, file: Path | None, action: Any) -> None:
         raise PluginError(at, what, "mend that line") from error
 
 
-def _remove(chosen: Any) -> None:
+def _remove(chosen: Callable[[Enrolment], bool]) -> None:
     for registry in Registry.all:
         for name, enrolment in [*registry.enrolments("file").items()]:
             if chosen(enrolment):

@@ -9,8 +9,6 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, TypeVar
 
@@ -40,22 +38,6 @@ class Origin:
 
 
 OWN = Origin("patchboard", "patchboard")
-_loading: ContextVar[Origin] = ContextVar("origin of what is registered", default=OWN)
-
-
-@contextmanager
-def registering_from(origin: Origin) -> Iterator[None]:
-    """What is registered in the body comes from ``origin``."""
-    token = _loading.set(origin)
-    try:
-        yield
-    finally:
-        _loading.reset(token)
-
-
-def current_origin() -> Origin:
-    """Of what is registered now; ``OWN`` outside of every ``registering_from``."""
-    return _loading.get()
 
 
 @dataclass(frozen=True)
@@ -66,6 +48,8 @@ class Enrolment(Generic[T]):
     origin: Origin
     definition: str
     """``file:qualified name`` of the piece: one that is defined again replaces itself."""
+    piece: Any = None
+    """What a user has decorated, where the entry was made of it."""
     hidden: Enrolment[T] | None = None
     """The same piece from another origin, which comes back when this one is removed."""
 
@@ -81,14 +65,11 @@ class Registry(Generic[T]):
         self._enrolled: dict[str, Enrolment[T]] = {}
         Registry.all.append(self)
 
-    def register(self, name: str, definition: str = "") -> Callable[[T], T]:
-        """Enrol the decorated object under ``name``; a second one of that name is refused.
-
-        definition: of the object, where it does not tell its own. Raises PluginError at registration.
-        """
+    def register(self, name: str) -> Callable[[T], T]:
+        """Enrol the decorated object, one of ours, under ``name``; users' go through ``patchboard.register``."""
 
         def enrol(entry: T) -> T:
-            self.enrol(name, Enrolment(entry, current_origin(), definition or defined_as(entry)))
+            self.enrol(name, Enrolment(entry, OWN, defined_as(entry)))
             return entry
 
         return enrol
@@ -112,8 +93,8 @@ class Registry(Generic[T]):
             raise SpecError(where, f"unknown {self.kind} '{name}'", suggest(name, self._enrolled))
         return self._enrolled[name].entry
 
-    def origin_of(self, name: str) -> Origin:
-        return self._enrolled[name].origin
+    def enrolment(self, name: str) -> Enrolment[T]:
+        return self._enrolled[name]
 
     def enrolments(self, kind: str) -> dict[str, Enrolment[T]]:
         """Name -> enrolment of the entries whose origin is of that kind."""

@@ -6,9 +6,11 @@ import argparse
 import os
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from patchboard.errors import SpecError
+from patchboard.user_paths import expanded
 
 
 class Parser(argparse.ArgumentParser):
@@ -58,6 +60,22 @@ def add_trust_flag(group: Any) -> None:
         action="store_true",
         help="let Python code that a model's folder or repository brings along run in this process",
     )
+
+
+def add_plugins_flag(group: Any) -> None:
+    """group: a parser, or a group of its arguments."""
+    group.add_argument(
+        "--plugins",
+        type=plugin_files,
+        default=(),
+        metavar="FILE.py[,FILE.py]",
+        help="files that register ops, metrics, tasks and more, beside the spec's own (docs/plugins.md)",
+    )
+
+
+def plugin_files(text: str) -> tuple[Path, ...]:
+    """``a.py,~/b.py`` as whole paths."""
+    return tuple(expanded(each.strip()).resolve() for each in text.split(",") if each.strip())
 
 
 def prepare_libraries() -> None:

@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from patchboard.errors import SpecError
+from patchboard.plugin_files import use_in_process
 
 
 def study_of_flags(args: argparse.Namespace, rest: Sequence[str]) -> Any:
     """The study that the command line asks for. Raises SpecError, also where it is not that of a sweep's agent."""
     from patchboard.track.agent_point import point_of
 
+    use_in_process(args.plugins)
     point = point_of(os.environ)
     study = _asked(args, rest, {f"--{name}={value}": value for name, value in point.items()})
     if point:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from patchboard.cli.arguments import add_trust_flag, overrides_apart, with_negative_values
+from patchboard.cli.arguments import add_plugins_flag, add_trust_flag, overrides_apart, with_negative_values
 from patchboard.errors import SpecError
 from patchboard.registry import suggest
 from patchboard.track.mode import CHOICES
@@ -43,6 +43,7 @@ def add_spec_flags(parser: argparse.ArgumentParser) -> None:
     spec.add_argument("--revision", metavar="R", help="model.revision")
     spec.add_argument("--dtype", metavar="DTYPE", help="model.dtype: auto, float32, bfloat16, float16")
     spec.add_argument("--layers", metavar="LAYERS", help=_LAYERS)
+    add_plugins_flag(spec)
 
 
 def _engine(name: str) -> str:

@@ -6,9 +6,12 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from patchboard.cli.arguments import add_plugins_flag
+
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("ls", help="tasks, ops, vectors, controls, metrics, model families")
+    add_plugins_flag(parser)
     parser.set_defaults(act=act)
 
 

@@ -7,9 +7,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from patchboard.cli.arguments import add_plugins_flag
+
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("schema", help="JSON Schema of a spec, for editors")
+    add_plugins_flag(parser)
     parser.set_defaults(act=act)
 
 

@@ -7,19 +7,23 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from patchboard.cli.arguments import add_plugins_flag
 from patchboard.errors import PatchboardError
+from patchboard.plugin_files import use_in_process
 from patchboard.user_paths import expanded
 
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("validate", help="check specs, experiments' settings and sweeps", allow_abbrev=False)
     parser.add_argument("specs", nargs="+", type=expanded, metavar="FILE.yaml")
+    add_plugins_flag(parser)
     parser.set_defaults(act=act)
 
 
 def act(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     from patchboard.commands.validate_file import validated
 
+    use_in_process(args.plugins)
     status = 0
     for path in args.specs:
         try:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from patchboard.cli.arguments import Parser, add_trust_flag
+from patchboard.cli.arguments import Parser, add_plugins_flag, add_trust_flag
 from patchboard.engine.trust import trust_code
 from patchboard.errors import PatchboardError, SpecError
 from patchboard.experiment.settings import ExperimentSettings, load_settings
+from patchboard.plugin_files import use_in_process
 from patchboard.spec.fields import kinds_at
 from patchboard.user_paths import expanded
 
@@ -67,6 +68,7 @@ def _act(experiment: Experiment, arguments: list[str]) -> int:
     parser.add_argument("--plan", action="store_true", help="print what would run and exit")
     parser.add_argument("--fresh", action="store_true", help="start over instead of resuming")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    add_plugins_flag(parser)
     add_trust_flag(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress, no findings")
     parser.add_argument("--json", action="store_true", help="print summary.json (or the plan)")
@@ -79,6 +81,7 @@ def _act(experiment: Experiment, arguments: list[str]) -> int:
     if named and args.model is not None:
         overrides.append(f"--model.name={json.dumps(args.model)}")  # quoted: a name of digits is no number
     file = args.spec or (experiment.full if args.full else experiment.small)
+    use_in_process(args.plugins)
     settings = load_settings(experiment.settings, file, overrides)
     trust_code(args.trust_remote_code)
     if args.plan:

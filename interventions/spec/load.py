@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,11 @@ def load_study(
     path_or_text: Path | str,
     overrides: Mapping[str, Any] | None = None,
     where: str | None = None,
-    plugins: Sequence[str] = (),
 ) -> Study:
     """The study that a YAML file describes, or a text of several lines (or one in braces).
 
     overrides: path -> value, as ``parse_overrides`` gives them.
     where: what YAML errors call the source; the file's path by default.
-    plugins: files beside those that the spec names.
     Raises SpecError, always one line: ``file:line`` for what is no YAML, else the field's path; PluginError.
     """
     folder = Path()
@@ -37,7 +35,7 @@ def load_study(
         folder = Path(path_or_text).parent
         tree = load_tree(Path(path_or_text), where)
     refuse_other_kind(tree, "run", where)
-    return study_of(plain_at(tree, where), overrides, folder, plugins)
+    return study_of(plain_at(tree, where), overrides, folder)
 
 
 def load_tree(file: Path, where: str) -> Mapping[str, Any]:

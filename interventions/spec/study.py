@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from patchboard.errors import SpecError
-from patchboard.plugin_files import activate
+from patchboard.plugin_files import activate, files_of_process
 from patchboard.spec.axes import (
     Axes,
     Picks,
@@ -42,11 +42,10 @@ def study_of(
     tree: Mapping[str, Any],
     overrides: Mapping[str, Any] | None = None,
     folder: Path | None = None,
-    plugins: Sequence[str] = (),
 ) -> Study:
     """The study that a tree of plain data describes, after ``path -> value`` overrides, its plug-ins active.
 
-    folder: where the tree's own plug-ins lie (default: the working directory). plugins: files beside them.
+    folder: where the tree's own plug-ins lie (default: the working directory).
     Raises SpecError, one for all that is wrong: the first complaint, and how many more there are. What an
     override set is named by its flag, a swept value by its entry (``prompts.shots.sweep[1]``). PluginError.
     """
@@ -64,20 +63,19 @@ def study_of(
             raise InvalidValue(f"found {shown(tree)}, expected a mapping", "see docs/spec.md for an example")
         raw, flags = applied(_spelled(plain(tree)), overrides or {})
         of_tree = Path() if ("plugins",) in flags else folder or Path()
-        return _study(_with_plugins(_spelled(raw), of_tree, plugins), where)
+        return _study(_with_plugins(_spelled(raw), of_tree), where)
     except InvalidValue as refusal:
         raise SpecError(where(refusal.at), refusal.what, refusal.remedy) from None
 
 
-def _with_plugins(raw: Tree, folder: Path, more: Sequence[str]) -> Tree:
-    """The tree with its plug-ins as whole paths, read and active: what they register are names that it may use."""
+def _with_plugins(raw: Tree, folder: Path) -> Tree:
+    """The tree with its plug-ins, and the command line's, as whole paths, read and active: the spec may name pieces."""
     own = raw.get("plugins", [])
     if not isinstance(own, list) or not all(isinstance(each, str) for each in own):
         raise InvalidValue(f"found {shown(own)}, expected a list of files", "write plugins: [my_ops.py]", ("plugins",))
-    own = [str((folder / expanded(each)).resolve()) for each in own]
-    files = list(dict.fromkeys([*own, *(str(expanded(each).resolve()) for each in more)]))
-    activate([Path(file) for file in files])
-    return {**raw, "plugins": files} if files else raw
+    files = list(dict.fromkeys([*((folder / expanded(each)).resolve() for each in own), *files_of_process()]))
+    activate(files)
+    return {**raw, "plugins": [str(file) for file in files]} if files else raw
 
 
 def _study(raw: Tree, where: Callable[[FieldPath], str]) -> Study:

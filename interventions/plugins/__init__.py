@@ -1,0 +1,1 @@
+"""What users add: pieces registered in files, distributions and notebooks, and checked."""
