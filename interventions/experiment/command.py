@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchboard.cli.arguments import Parser, add_trust_flag, prepare_libraries
+from patchboard.cli.arguments import Parser, add_plugins_flag, add_trust_flag, prepare_libraries
 from patchboard.cli.guard import given, guarded
 from patchboard.cli.run_flags import add_run_flags, parse_flags
 from patchboard.cli.run_or_plan import plan_of_flags, run_of_study
 from patchboard.errors import SpecError
 from patchboard.experiment.settings import ExperimentSettings, load_settings
+from patchboard.plugin_files import use_in_process
 from patchboard.spec.fields import kinds_at
 from patchboard.user_paths import expanded
 
@@ -100,6 +101,7 @@ class TrainingScript:
         parser.add_argument("--plan", action="store_true", help="print what would run and exit")
         parser.add_argument("--fresh", action="store_true", help="start over instead of resuming")
         parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+        add_plugins_flag(parser)
         add_trust_flag(parser)
         parser.add_argument("--quiet", action="store_true", help="no progress, no findings")
         parser.add_argument("--json", action="store_true", help="print summary.json (or the plan)")
@@ -111,6 +113,7 @@ class TrainingScript:
             raise SpecError("--full", f"is the script's own YAML, and {args.spec} is given too", "keep one")
         if has_model_name and args.model is not None:
             overrides.append(f"--model.name={json.dumps(args.model)}")  # quoted: a name of digits is no number
+        use_in_process(args.plugins)
         settings = load_settings(self.settings, args.spec or (self.full if args.full else self.small), overrides)
         from patchboard.engine.trust import trust_code
 
