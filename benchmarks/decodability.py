@@ -25,7 +25,6 @@ import workload
 from torch import Tensor
 
 from patchboard.engine.local import LocalEngine
-from patchboard.metrics.accuracy import Accuracy
 from patchboard.plan.model import Decoding
 from patchboard.spec.sections import DecodabilitySection
 from patchboard.tasks.prompt import Prompt
@@ -87,7 +86,7 @@ def ours(engine: LocalEngine, prompts: tuple[Prompt, ...]) -> Found:
     shots = list(range(len(prompts[0].demo_answers) + 1))
     decoding = Decoding("random", DecodabilitySection(k=1, prompts=len(prompts), shots=shots), {LABEL: prompts}, ())
     kept: list[torch.Tensor] = []
-    right, _ = engine.decode(decoding, Accuracy.score, kept.append)
+    right, _ = engine.decode(decoding, kept.append)
     return Found(torch.cat(kept), right)
 
 

@@ -8,9 +8,8 @@ from typing import Any
 from patchboard.engine.load import open_model
 from patchboard.errors import SpecError
 from patchboard.experiment.revisions import Checkpoint, folders, from_here, in_order, revisions
-from patchboard.plan.validate import EMBEDDED
 from patchboard.spec import Study, study_of
-from patchboard.spec.sections import Several
+from patchboard.spec.sections import EMBEDDED, Several
 from patchboard.user_paths import expanded
 
 AXES = ("model.name", "model.revision")

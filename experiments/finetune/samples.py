@@ -12,8 +12,8 @@ from torch import Tensor
 from patchboard.errors import SpecError, TaskError
 from patchboard.experiments.finetune.settings import TrainingSection
 from patchboard.plan.facts import ModelFacts
-from patchboard.plan.validate import EMBEDDED
 from patchboard.spec import Spec
+from patchboard.spec.sections import EMBEDDED
 from patchboard.tasks.base import NULL, draw
 from patchboard.tasks.prompt import Prompt
 from patchboard.tasks.prompts import Prompter

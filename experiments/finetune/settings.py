@@ -10,12 +10,11 @@ from pydantic import Field
 from patchboard.errors import SpecError
 from patchboard.experiment.models_beside import model_beside
 from patchboard.experiment.settings import ExperimentSettings, told_of_study
-from patchboard.plan.validate import EMBEDDED
 from patchboard.registry import suggest
 from patchboard.spec import Study, study_of
 from patchboard.spec.digest import digest_of
 from patchboard.spec.kinds import FileKind
-from patchboard.spec.sections import Count, Differing, ModelSection, Section, Seed, Shots
+from patchboard.spec.sections import EMBEDDED, Count, Differing, ModelSection, Section, Seed, Shots
 from patchboard.spec.values import shown
 from patchboard.spec.yaml_text import read_yaml
 from patchboard.user_paths import expanded

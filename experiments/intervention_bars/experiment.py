@@ -14,8 +14,8 @@ from patchboard.experiment.frame import FinishedRun, StudyExperiment, Summary, T
 from patchboard.experiment.page import Page
 from patchboard.experiments.intervention_bars.findings import findings, introduction, overview
 from patchboard.measure.replicates import BARS, CHOSEN, MATRIX, SOURCE, bars, layer_by_cd, layer_by_effect, matrix
-from patchboard.plan.validate import EMBEDDED
 from patchboard.spec import Study, study_of
+from patchboard.spec.sections import EMBEDDED
 from patchboard.store.folder import RunFolder
 from patchboard.tasks.base import NULL
 from patchboard.tasks.resolve import build_family

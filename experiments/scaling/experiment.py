@@ -21,8 +21,8 @@ from patchboard.experiment.revisions import from_here
 from patchboard.experiment.sizes import ACCURACY, ComparableRun, check_alike, models_of, read_comparable, size_table
 from patchboard.experiments.scaling.findings import findings, introduction, overview
 from patchboard.measure.summary import without_nan
-from patchboard.plan.validate import EMBEDDED
 from patchboard.spec import Study, study_of
+from patchboard.spec.sections import EMBEDDED
 from patchboard.store import EXAMINED
 from patchboard.store.folder import RunFolder
 

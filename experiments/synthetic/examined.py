@@ -96,7 +96,7 @@ class Examiner:
         (decoding,) = self.asked.plan.decodings
         check_k(decoding.section.k, sum(map(len, decoding.prompts.values())))
         kept: list[Tensor] = []
-        _, labels = self.engine.decode(decoding, self.squared_error, kept.append)
+        _, labels = self.engine.decode(decoding, kept.append, score=self.squared_error)
         states = torch.cat(kept)  # [point, layer, shots, d_model]
         codes = torch.from_numpy(label_codes(labels))
         votes = [
@@ -112,7 +112,7 @@ class Examiner:
         statistics = {
             (fit.id, place): found
             for fit in plan.fits
-            for place, found in self.engine.fit(fit, _all_right).items()
+            for place, found in self.engine.fit(fit, score=_all_right).items()
         }  # fmt: skip
         operands = self.engine.place(make_all(plan.recipes, statistics, self.engine.projected))
         groups = [_at_step(group, step) for group in plan.groups]

@@ -10,7 +10,7 @@ from typing import Any
 
 from patchboard.api.display import as_text, html_table, html_text
 from patchboard.execution.options import Remote
-from patchboard.execution.run import plan_json
+from patchboard.execution.plan_files import plan_json
 from patchboard.measure.notes import foreseen
 from patchboard.plan.cost import cost_of
 from patchboard.plan.model import ModelPlan

@@ -14,7 +14,8 @@ from patchboard.api.result import Run
 from patchboard.api.study import Study, as_study
 from patchboard.engine.trust import trusting
 from patchboard.errors import SpecError
-from patchboard.execution.options import DEVICES, ENGINES, Options, Tick
+from patchboard.execution.options import DEVICES, Options, check_engine
+from patchboard.execution.progress import Tick
 from patchboard.execution.run import folder_of, run_study
 from patchboard.plan.validate import check_study
 from patchboard.registry import suggest
@@ -60,7 +61,7 @@ def run(
     (True, ['accuracy'])
     """
     _check_choice("device", device, DEVICES)
-    _check_choice("engine", engine, ENGINES)
+    check_engine(engine, "engine")
     _check_choice("wandb", wandb, CHOICES)
     shown = progress is True or (progress is None and (sys.stderr.isatty() or in_notebook()))
     tell = (lambda line: print(line, file=sys.stderr, flush=True)) if shown else (lambda line: None)

@@ -7,14 +7,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from patchboard.cli.arguments import add_plugins_flag, add_trust_flag, overrides_apart, with_negative_values
-from patchboard.errors import SpecError
-from patchboard.registry import suggest
+from patchboard.execution.options import DEVICES, ENGINES, check_engine
 from patchboard.track.mode import CHOICES
 from patchboard.user_paths import expanded
-
-ENGINES = ("auto", "wavefront", "rows")
-_GONE = {"packed": "use wavefront, which computes the same copies in less work"}
-"""Engines that there were -> what to do."""
 
 if TYPE_CHECKING:
     from patchboard.execution.options import Remote
@@ -48,9 +43,7 @@ def add_spec_flags(parser: argparse.ArgumentParser) -> None:
 
 def _engine(name: str) -> str:
     """Raises SpecError for one that there is not."""
-    if name not in ENGINES:
-        nearest = suggest(name, ENGINES)
-        raise SpecError("--engine", f"there is no engine '{name}'", _GONE.get(name, nearest))
+    check_engine(name, "--engine")
     return name
 
 
@@ -73,7 +66,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
         "--patience", type=float, default=60.0, metavar="SECONDS", help="how long a host may be silent (60)"
     )
     how.add_argument("--vectors", action="store_true", help="bring fitted vectors home from a remote run")
-    how.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    how.add_argument("--device", default="auto", choices=DEVICES, help="default: auto")
     how.add_argument(
         "--wandb",
         default="auto",

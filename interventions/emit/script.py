@@ -22,11 +22,11 @@ from patchboard.engine.source import source_of
 from patchboard.errors import ModelError
 from patchboard.metrics import METRICS
 from patchboard.ops import OPS
-from patchboard.plan.build import EMBEDDED
 from patchboard.plan.cells import OWN_STATE
 from patchboard.plan.cells import source_of as donor_of
 from patchboard.plan.model import ModelPlan
 from patchboard.spec.axes import Study, label
+from patchboard.spec.sections import EMBEDDED
 from patchboard.tasks.base import NULL
 from patchboard.vectors.base import Recipe
 

@@ -14,9 +14,8 @@ from patchboard.engine.source import source_of
 from patchboard.engine.trust import code_is_trusted
 from patchboard.errors import ModelError, PatchboardError
 from patchboard.hub import HubSilentError, downloaded, looked_up
-from patchboard.plan.build import EMBEDDED
 from patchboard.plan.facts import ModelFacts
-from patchboard.spec.sections import ModelSection
+from patchboard.spec.sections import EMBEDDED, ModelSection
 
 
 def _loaded(section: ModelSection, what: str, load: Any, **options: Any) -> Any:

@@ -19,6 +19,7 @@ from patchboard.engine.projection import projected
 from patchboard.engine.steps import largest_moves, states_and_hits, update_statistics
 from patchboard.engine.trace import Wiring, traced_forward
 from patchboard.errors import ModelError
+from patchboard.metrics.accuracy import Accuracy
 from patchboard.ops import OPS
 from patchboard.plan.layout import Layout
 from patchboard.plan.model import Decoding, Fit, Group, Pack
@@ -142,8 +143,10 @@ class LocalEngine:
         scores = {name: values.cpu().numpy() for name, values in found["scores"].items()}
         return pack_scores(pack, layout, scores, largest_moves(batch, found["moved"]))
 
-    def fit(self, fit: Fit, score: Scorer, step: Step = lambda _: None) -> dict[Place, PlaceStatistics]:
-        """Statistics of the fit's prompts at each of its places; correctness by ``score`` (accuracy)."""
+    def fit(
+        self, fit: Fit, step: Step = lambda _: None, score: Scorer = Accuracy.score
+    ) -> dict[Place, PlaceStatistics]:
+        """Statistics of the fit's prompts at each of its places. score: by which an answer is right."""
         found = {place: PlaceStatistics(fit.layers, fit.labels, fit.keep_states) for place in fit.places}
         for task, count, batch in fit_batches(fit, self.budget.tokens):
             update_statistics(self._pass, batch, task, count, score, found.values())
@@ -160,7 +163,7 @@ class LocalEngine:
         return projected(self.traced, self.wiring, {"inputs_embeds": states}, given, self.device)
 
     def decode(
-        self, decoding: Decoding, score: Scorer, keep: Keep, step: Step = lambda _: None
+        self, decoding: Decoding, keep: Keep, step: Step = lambda _: None, score: Scorer = Accuracy.score
     ) -> tuple[np.ndarray, list[str]]:
         """Gives ``keep`` the states before every answer; returns accuracy [point, shots] (NaN for Null) and
         labels [point], in the order of the states: label order, excluded prompts left out."""

@@ -9,9 +9,8 @@ from typing import Any
 from patchboard.engine.families import ARCHITECTURES
 from patchboard.engine.sites import SITES
 from patchboard.engine.source import looks_like_a_path, source_of
-from patchboard.plan.build import EMBEDDED
 from patchboard.plan.facts import ModelFacts
-from patchboard.spec.sections import ModelSection
+from patchboard.spec.sections import EMBEDDED, ModelSection
 from patchboard.user_paths import expanded
 
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")

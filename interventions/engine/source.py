@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from patchboard.errors import ModelError
-from patchboard.plan.build import EMBEDDED
-from patchboard.spec.sections import ModelSection
+from patchboard.spec.sections import EMBEDDED, ModelSection
 from patchboard.user_paths import expanded
 
 GGUF = ".gguf"

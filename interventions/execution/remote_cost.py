@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from patchboard.engine.load import open_model
-from patchboard.engine.ndif.jobs import Job, Sizes, answer_bytes, cell_jobs, decoding_jobs, probe_job
+from patchboard.engine.ndif.jobs import Job, answer_bytes
 from patchboard.engine.ndif.payload import Shell
-from patchboard.execution.job_results import sample_packs
+from patchboard.execution.job_maker import JobMaker
 from patchboard.execution.options import Remote
-from patchboard.execution.packs import chosen_unseen
-from patchboard.execution.remote import base_of, check_remote, payload_of, scores_of, sizes_of
+from patchboard.execution.remote_checks import check_remote_plan
 from patchboard.plan.model import ModelPlan
 from patchboard.plan.packs import Budget, packs_of
 
-_MEASURED = 2
+_WRITTEN = 2
 """Requests of each kind that are written to see their sizes; those of others are told by their tokens."""
 
 
@@ -33,36 +32,34 @@ class RemoteCost:
 
 
 def remote_cost(plan: ModelPlan, engine: str, digest: str, remote: Remote) -> RemoteCost:
-    """Counted from the plan; requests are written, not sent. Raises what ``check_remote`` raises."""
-    check_remote(plan, "auto")
-    jobs, sizes = jobs_planned(plan, engine, digest, remote)
+    """Counted from the plan; requests are written, not sent. Raises what ``check_remote_plan`` raises."""
+    check_remote_plan(plan, "auto")
+    maker = JobMaker(plan, "", digest, remote)
+    kinds = jobs_planned(maker, engine)
     tokenizer, _ = open_model(plan.section)
     shell = Shell(plan.section, tokenizer)
-    up = sum(_kind_bytes(plan, kind, shell, sizes, remote) for kind in jobs)
-    all_jobs = [job for kind in jobs for job in kind]
+    jobs = [job for kind in kinds for job in kind]
     return RemoteCost(
-        jobs=len(all_jobs),
-        tokens=sum(job.tokens for job in all_jobs),
-        bytes_up=round(up),
-        bytes_down=round(sum(answer_bytes(job, scores_of(plan)) for job in all_jobs)),
-        mantissa_bits=sizes.bits,
+        jobs=len(jobs),
+        tokens=sum(job.tokens for job in jobs),
+        bytes_up=round(sum(_kind_bytes(maker, kind, shell) for kind in kinds)),
+        bytes_down=round(sum(answer_bytes(job, maker.scores) for job in jobs)),
+        mantissa_bits=maker.sizes.bits,
     )
 
 
-def jobs_planned(plan: ModelPlan, engine: str, digest: str, remote: Remote) -> tuple[list[list[Job]], Sizes]:
-    """All jobs, by kind, as they will be sent if nothing is there yet and the way planned is exact."""
-    sizes, base = sizes_of(plan, remote), base_of(plan, "", digest)
+def jobs_planned(maker: JobMaker, engine: str) -> list[list[Job]]:
+    """All jobs, by kind, as they will be sent if nothing is there yet and the engine planned is exact."""
+    plan = maker.plan
     packs = [(group, pack) for group in plan.groups for pack in packs_of(group, plan.facts, engine, Budget())]
-    probe = [] if chosen_unseen(plan, engine) else sample_packs(plan, sizes.budget)
-    kinds = [[probe_job(plan, probe, sizes, base)], decoding_jobs(plan, sizes, base)]
-    return [*kinds, cell_jobs(plan, packs, sizes, base)], sizes
+    return [[maker.survey(engine)], maker.decodings(), maker.cells(packs)]
 
 
-def _kind_bytes(plan: ModelPlan, jobs: list[Job], shell: Shell, sizes: Sizes, remote: Remote) -> float:
+def _kind_bytes(maker: JobMaker, jobs: list[Job], shell: Shell) -> float:
     """Of the requests of one kind: some are written, spread over all, the rest are as large a token."""
     if not jobs:
         return 0.0
-    step = max(1, len(jobs) // _MEASURED)
-    some = jobs[::step][:_MEASURED] if len(jobs) > _MEASURED else jobs
-    written = sum(len(payload_of(plan, job, shell, sizes, remote.vectors)) for job in some)
+    step = max(1, len(jobs) // _WRITTEN)
+    some = jobs[::step][:_WRITTEN] if len(jobs) > _WRITTEN else jobs
+    written = sum(len(maker.payload(job, shell)) for job in some)
     return written * sum(job.tokens for job in jobs) / max(1, sum(job.tokens for job in some))

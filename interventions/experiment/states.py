@@ -14,7 +14,6 @@ from patchboard.engine.device import device_of
 from patchboard.engine.load import load_weights, open_model
 from patchboard.engine.local import LocalEngine
 from patchboard.engine.memory import budget_for
-from patchboard.metrics import METRICS
 from patchboard.plan.build import build_plans
 from patchboard.spec import Study
 from patchboard.store.states import StateFile
@@ -58,6 +57,5 @@ def states_of(study: Study, parts: Path, device: str, tick: Tick) -> Iterator[St
         tick("states", done, total)
 
     with StateFile(parts) as file:
-        score = METRICS.get("accuracy", "metrics").score
-        _, labels = engine.decode(decoding, score, lambda found: file.add(found.numpy()), step)
+        _, labels = engine.decode(decoding, lambda states: file.add(states.numpy()), step)
         yield States(file, tuple(labels), tuple(decoding.section.shots))

@@ -15,7 +15,7 @@ from patchboard.plan.model import Counterfactual, Decoding, Fit, Group, ModelPla
 from patchboard.plan.model_limits import check_reach
 from patchboard.plan.suffix import positions_of
 from patchboard.spec.axes import Point, Study, label
-from patchboard.spec.sections import ModelSection
+from patchboard.spec.sections import EMBEDDED, ModelSection
 from patchboard.tasks.base import NULL
 from patchboard.tasks.frames import described
 from patchboard.tasks.prompt import Prompt
@@ -24,7 +24,6 @@ from patchboard.tasks.resolve import build_family
 from patchboard.tasks.sets import Halves
 from patchboard.vectors.base import Place, Recipe
 
-EMBEDDED = "embedded"
 Opener = Callable[[ModelSection], tuple[Any, ModelFacts]]
 """Gives a model's tokenizer and facts without loading weights."""
 

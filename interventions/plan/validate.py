@@ -11,12 +11,11 @@ from patchboard.plan.cells import CONTROLS
 from patchboard.plugin_files import activate
 from patchboard.registry import suggest
 from patchboard.spec.axes import Point, Study
-from patchboard.spec.sections import EditSection, Spec, VectorSection
+from patchboard.spec.sections import EMBEDDED, EditSection, Spec, VectorSection
 from patchboard.tasks.base import NULL
 from patchboard.tasks.files import sha256_of
 from patchboard.tasks.resolve import build_family
 
-EMBEDDED = "embedded"
 _SOURCES = ("same_task", "other_task", "null_task", "all_tasks")
 _OF_A_STREAM = ("resid_pre", "resid_post", "attn_out")
 """Sites of function vectors: the stream, and what heads together add to it."""

@@ -43,9 +43,13 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+EMBEDDED = "embedded"
+"""``model.name`` of the model that comes with the package."""
+
+
 class ModelSection(Section):
     name: str = Field(
-        default="embedded", description="'embedded', a Hub name, a folder in the Hub's format, or a .gguf file"
+        default=EMBEDDED, description="'embedded', a Hub name, a folder in the Hub's format, or a .gguf file"
     )
     revision: str = Field(default="main", description="branch, tag or commit of a Hub model")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(

@@ -83,7 +83,7 @@ def test_states_of_all_shots_come_from_one_pass(model):
     whole = [prompter.prompts("T", [(rows[i:] + rows[:i])[:6]])[0] for i in range(3)]
     decoding = Decoding("cd", DecodabilitySection(k=1, prompts=3, shots=shots), {"T": tuple(whole)}, ())
     kept: list[torch.Tensor] = []
-    accuracy, labels = engine.decode(decoding, ACCURACY, kept.append)
+    accuracy, labels = engine.decode(decoding, kept.append)
     states = torch.cat(kept)
     assert labels == ["T"] * 3
     for i in range(3):

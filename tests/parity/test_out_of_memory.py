@@ -13,7 +13,8 @@ import torch
 from patchboard.embedded.tokenizer import build
 from patchboard.engine.local import LocalEngine
 from patchboard.errors import EngineError
-from patchboard.execution.packs import Passes
+from patchboard.execution.pack_parts import PackParts
+from patchboard.execution.run_packs import PackRunner
 from patchboard.plan.cells import Edit
 from patchboard.plan.facts import ModelFacts
 from patchboard.plan.model import Counterfactual, Group, ModelPlan
@@ -22,7 +23,7 @@ from patchboard.store.folder import open_run
 from tests.models import random_model, unequal_prompts
 
 
-def passes(folder, engine, way: str = "wavefront", groups: tuple[str, ...] = ("g",)) -> Passes:
+def packs_of_groups(folder, engine, way: str = "wavefront", groups: tuple[str, ...] = ("g",)) -> PackRunner:
     prompts = tuple(unequal_prompts())
     copies = [
         Counterfactual(),
@@ -32,14 +33,12 @@ def passes(folder, engine, way: str = "wavefront", groups: tuple[str, ...] = ("g
     made_of = [Group(g, "A", 2, 0, prompts, (-1,) * len(prompts), tuple(copies), 0, (), metrics) for g in groups]
     facts = ModelFacts("llama", 4, engine.module.config.hidden_size, 83)
     plan = ModelPlan(ModelSection(), facts, tuple(made_of), (), {}, (), {})
-    made = Passes(plan, folder, "", way, engine.budget)
-    made.compute_on(engine, {"v": torch.ones(facts.width)})
-    return made
+    return PackRunner(PackParts(plan, folder, "", way, engine.budget), engine, {"v": torch.ones(facts.width)})
 
 
 def table_of(folder, engine, way: str = "wavefront") -> pl.DataFrame:
-    (_, scores), *_ = passes(folder, engine, way).results(lambda done, of: None)
-    return pl.concat(scores()).sort("query", "copy")
+    packs = packs_of_groups(folder, engine, way)
+    return pl.concat(packs.compute(*packs.parts.groups)()).sort("query", "copy")
 
 
 class SmallMemory(LocalEngine):
@@ -80,9 +79,10 @@ def test_later_packs_begin_at_the_size_that_fitted(tmp_path):
     engine = SmallMemory(random_model("llama"), build())
     engine.room, engine.sizes = 7, []
     with open_run(tmp_path / "out", "d") as folder:
-        run = passes(folder, engine, groups=("first", "second"))
+        packs = packs_of_groups(folder, engine, groups=("first", "second"))
         sizes = {}
-        for group, _ in run.results(lambda done, of: None):
+        for group in packs.parts.groups:
+            packs.compute(group)
             sizes[group.id], engine.sizes = engine.sizes, []
     assert max(sizes["first"]) > engine.room >= max(sizes["second"])
 
@@ -99,7 +99,7 @@ import resource, sys
 from pathlib import Path
 import torch
 import polars as pl
-from tests.parity.test_out_of_memory import build, LocalEngine, open_run, random_model, passes
+from tests.parity.test_out_of_memory import build, LocalEngine, open_run, random_model, packs_of_groups
 torch.set_num_threads(1)
 
 class Limited(LocalEngine):
@@ -117,11 +117,11 @@ class Limited(LocalEngine):
 
 engine = Limited(random_model("llama", hidden_size=512, intermediate_size=60000), build())
 with open_run(Path(sys.argv[1]), "d") as folder:
-    run = passes(folder, engine)
+    packs = packs_of_groups(folder, engine)
     engine.more = int(sys.argv[2]) or engine.more
-    (_, scores), *_ = run.results(lambda done, of: None)
-    pl.concat(scores()).sort("query", "copy").write_parquet(Path(sys.argv[1]) / "table.parquet")
-    print(run.halvings)
+    table = pl.concat(packs.compute(*packs.parts.groups)()).sort("query", "copy")
+    table.write_parquet(Path(sys.argv[1]) / "table.parquet")
+    print(packs.halvings)
 """
 
 

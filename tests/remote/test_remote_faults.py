@@ -110,8 +110,8 @@ def test_memory_that_suffices_for_halves(server, llama_snapshot, undisturbed, tm
     server.fault("out_of_memory", times=2)
     status, _, err = run_remotely(llama_snapshot, server, tmp_path / "run", "--patience", "1.5")
     assert status == 0 and err.count("out of memory on the host, cut in halves") == 2
-    assert_same_bytes(tmp_path / "run", undisturbed)  # the probe was halved, twice: nothing that came after it
-    assert halvings(tmp_path / "run") == {"probe": 2, "cd-1": 0, "cells-1": 0}
+    assert_same_bytes(tmp_path / "run", undisturbed)  # the survey was halved, twice: nothing that came after it
+    assert halvings(tmp_path / "run") == {"survey": 2, "cd-1": 0, "cells-1": 0}
 
 
 @pytest.mark.slow
@@ -125,7 +125,7 @@ def test_a_job_that_does_not_fit_is_halved_alone(server, llama_snapshot, undistu
     assert len(cells) >= 4 and largest != cells[-1]
     server.clear()
     between = (jobs[second]["bytes_up"] + jobs[largest]["bytes_up"]) // 2
-    server.fault("out_of_memory", times=-1, above=between, spared=1)  # the probe comes first, and is as large
+    server.fault("out_of_memory", times=-1, above=between, spared=1)  # the survey comes first, and is as large
     status, _, err = run_remotely(llama_snapshot, server, tmp_path / "run", *arguments)
     assert status == 3 and f"job {largest} does not fit in its memory" in err
     known = {entry["id"] for entry in server.log("request")}

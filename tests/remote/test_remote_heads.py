@@ -39,7 +39,7 @@ def test_both_runs_go_to_the_host(server, llama_snapshot, tmp_path):
     assert told(tmp_path / "here", "--model", str(llama_snapshot.folder)) == (0, "")
     for folder in (tmp_path / "there", tmp_path / "there" / "experiment" / "experiment"):
         assert manifest_of(folder)["where"] == server.url
-    assert sent >= 4, "a probe and cells of each run"
+    assert sent >= 4, "a survey and cells of each run"
     for name in ("heads.parquet", "vectors.parquet"):
         assert table(tmp_path / "there" / "experiment", name).equals(
             table(tmp_path / "here" / "experiment", name), null_equal=True

@@ -28,7 +28,7 @@ def test_the_command_of_the_readme(server, llama_snapshot, client_env, tmp_path)
     assert found.returncode == 0, found.stderr
     (folder,) = (tmp_path / "runs").iterdir()
     assert f"report: {folder.relative_to(tmp_path)}/report.html" in found.stdout
-    assert manifest_of(folder)["where"] == server.url and {"probe", "cd-1", "cells-1"} <= {
+    assert manifest_of(folder)["where"] == server.url and {"survey", "cd-1", "cells-1"} <= {
         job["name"] for job in manifest_of(folder)["models"][0]["jobs"]
     }
     assert len(table(folder, "effects.parquet")) > 1000

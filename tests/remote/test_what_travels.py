@@ -128,7 +128,7 @@ def test_remote_local_equals_the_local_engine(plan, jobs, local_model, llama_sna
     engine = LocalEngine(local_model._module, AutoTokenizer.from_pretrained(llama_snapshot.folder))
     made = {}
     for fit in plan.fits:
-        for place, found in engine.fit(fit, TOOLS["accuracy"]).items():
+        for place, found in engine.fit(fit).items():
             made[fit.id, place] = found
     operands = make.make_all(plan.recipes, made, engine.projected)
     scorers = {name: TOOLS["scorers"][name] for name in ("accuracy", "logprob", "kl")}

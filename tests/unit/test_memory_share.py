@@ -6,7 +6,7 @@ import torch
 
 from patchboard.engine.memory import budget_for
 from patchboard.errors import EngineError
-from patchboard.execution.packs import decided
+from patchboard.execution.choose_engine import choice_by_difference
 from patchboard.plan.cost import activation_floats
 from patchboard.plan.facts import ModelFacts
 
@@ -25,8 +25,8 @@ def test_a_pass_takes_half_of_the_free_memory_and_no_more(monkeypatch, free, byt
     ("dtype", "within"), [("torch.float32", 1e-4), ("torch.bfloat16", 0.5), ("torch.float16", 0.1)]
 )
 def test_a_way_that_is_off_by_more_than_its_dtype_rounds_is_not_taken(dtype, within):
-    assert decided("llama", "auto", within * 0.99, dtype).engine == "auto"
-    assert decided("llama", "wavefront", within * 0.99, dtype).engine == "wavefront"
-    assert decided("llama", "auto", within * 1.01, dtype).engine == "rows"
+    assert choice_by_difference("llama", "auto", within * 0.99, dtype).engine == "auto"
+    assert choice_by_difference("llama", "wavefront", within * 0.99, dtype).engine == "wavefront"
+    assert choice_by_difference("llama", "auto", within * 1.01, dtype).engine == "rows"
     with pytest.raises(EngineError):
-        decided("llama", "wavefront", within * 1.01, dtype)
+        choice_by_difference("llama", "wavefront", within * 1.01, dtype)

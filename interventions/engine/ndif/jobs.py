@@ -137,13 +137,17 @@ def answer_bytes(job: Job, scores: int) -> float:
     return 1500 + job.own_answers * scores * SCORE_BYTES[job.bits] + 0.1 * job.answers + 3.5 * len(slots_of(job))
 
 
-def probe_job(plan: ModelPlan, packs: Sequence[tuple[Group, Pack]], sizes: Sizes, base: str) -> Job:
-    """The sample by which the way of computing is chosen; it tells the served dtype and the host's versions too."""
+SURVEY = "survey"
+"""Name of a run's first job."""
+
+
+def survey_job(plan: ModelPlan, packs: Sequence[tuple[Group, Pack]], sizes: Sizes, base: str) -> Job:
+    """The sample by which the engine is chosen; it tells the served dtype and the host's versions too."""
     exact = replace(sizes, bits=23, job_tokens=1 << 62)
     if not packs:
-        return Job(_key(base, exact, ["look"]), "probe", 1)
+        return Job(_key(base, exact, ["look"]), SURVEY, 1)
     (job,) = cell_jobs(plan, packs, exact, base)
-    return replace(job, name="probe")
+    return replace(job, name=SURVEY)
 
 
 def _key(base: str, sizes: Sizes, of: list[Any]) -> str:

@@ -1,0 +1,43 @@
+"""The operands of a plan, fitted in this process unless the run folder has them."""
+
+from __future__ import annotations
+
+from patchboard.engine.local import LocalEngine
+from patchboard.execution.model_run import ModelRun
+from patchboard.execution.vectors import notes_on_unanswered, write_vectors
+from patchboard.measure.notes import not_finite
+from patchboard.store.vectors import load_vectors
+from patchboard.vectors.base import Operand, Place
+from patchboard.vectors.make import make_all
+from patchboard.vectors.statistics import PlaceStatistics
+
+
+def fit_operands(run: ModelRun, engine: LocalEngine) -> tuple[dict[str, Operand], list[str]]:
+    """All operands of the plan, as the folder holds them, and notes on where ``only`` could not be kept.
+
+    Read back also by who has fitted them: a tensor that lies otherwise in memory rounds otherwise in a product, and
+    a resumed run is to equal an undisturbed one.
+    """
+    folder, name = run.folder, run.vectors_file
+    notes = folder.manifest.get("fit_fallbacks", {})
+    if name not in notes or folder.unsound([name]):
+        notes[name] = _fit_into_folder(run, engine)
+    return load_vectors(folder.path / name, folder.digest), notes[name]
+
+
+def _fit_into_folder(run: ModelRun, engine: LocalEngine) -> list[str]:
+    plan, folder = run.plan, run.folder
+    statistics: dict[tuple[str, Place], PlaceStatistics] = {}
+    total = sum(len(prompts) for fit in plan.fits for prompts in fit.prompts.values())
+    step = run.progress.counter("fitting vectors", total)
+    for fit in plan.fits:
+        for place, of_place in engine.fit(fit, step=step).items():
+            if not of_place.is_finite():
+                raise not_finite(f"states of '{plan.section.label}' at {place.site}")
+            statistics[fit.id, place] = of_place
+    operands = make_all(plan.recipes, statistics, engine.projected)
+    only_correct = {(recipe.fit, recipe.place) for recipe in plan.recipes.values() if recipe.only == "correct"}
+    notes = notes_on_unanswered(run, {task for key in only_correct for task in statistics[key].lacks_correct()})
+    folder.update_manifest(fit_fallbacks={**folder.manifest.get("fit_fallbacks", {}), run.vectors_file: notes})
+    write_vectors(run, run.vectors_file, operands)
+    return notes

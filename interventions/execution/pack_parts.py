@@ -1,0 +1,69 @@
+"""The packs of one model's plan, and the files among the run folder's parts that hold their scores."""
+
+from __future__ import annotations
+
+from patchboard.engine.local import PackScores
+from patchboard.measure.outcomes import combine
+from patchboard.measure.portions import Scores
+from patchboard.plan.model import Group, ModelPlan, Pack
+from patchboard.plan.packs import Budget, halved, packs_of
+from patchboard.store.folder import RunFolder
+
+
+class PackParts:
+    """Each pack lies in one file, or in a file for each of its halves, or of theirs.
+
+    prefix: of the files' names where the run has several models. engine, budget: by which the plan is cut into packs.
+    """
+
+    def __init__(self, plan: ModelPlan, folder: RunFolder, prefix: str, engine: str, budget: Budget):
+        self.folder, self.prefix = folder, prefix
+        self.groups = plan.groups
+        self.packs = {group.id: list(packs_of(group, plan.facts, engine, budget)) for group in plan.groups}
+
+    def explain(self, reason: str) -> str:
+        """The reason of an engine's choice, and where single copies are computed in another way all the same."""
+        packs = [pack for packs in self.packs.values() for pack in packs]
+        rows = sum(len(pack.prompts) * len(pack.copies) for pack in packs if pack.way == "rows")
+        pairs = sum(len(pack.prompts) * len(pack.copies) for pack in packs)
+        if not rows or rows == pairs:
+            return reason
+        return f"{reason}; {rows} of {pairs} counterfactuals as rows, where that is less work (edits at early tokens)"
+
+    def file_of(self, pack: Pack) -> str:
+        return f"parts/{self.prefix}{pack.id}.parquet"
+
+    def files_holding(self, pack: Pack) -> list[str] | None:
+        """The files that hold the pack, as a whole or in halves; None where some of it is missing."""
+        if self.folder.has(self.file_of(pack)):
+            return [self.file_of(pack)]
+        names: list[str] = []
+        pieces = halved(pack, 1)
+        for piece in pieces if len(pieces) > 1 else ():
+            own = self.files_holding(piece)
+            if own is None:
+                return None
+            names += own
+        return names or None
+
+    def missing(self) -> list[tuple[Group, Pack]]:
+        """The packs of which something is not in the folder yet."""
+        return [
+            (group, pack)
+            for group in self.groups
+            for pack in self.packs[group.id]
+            if self.files_holding(pack) is None
+        ]  # fmt: skip
+
+    def write(self, scores: PackScores, pack: Pack) -> None:
+        table = combine(scores.prompt, scores.copy, scores.scores, scores.moved)
+        self.folder.write_table(self.file_of(pack), table)
+
+    def scores(self, group: Group) -> Scores:
+        """The group's tables ``query, copy, moved, <metric …>``, one row for each pair computed, read one at a time."""
+        names: list[str] = []
+        for pack in self.packs[group.id]:
+            files = self.files_holding(pack)
+            assert files is not None, f"part {self.file_of(pack)} is missing"
+            names += files
+        return lambda: map(self.folder.read_table, names)

@@ -1,0 +1,36 @@
+"""How far a run is: the seconds of its phases, and what is done of each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Tick = Callable[[str, int, int], None]
+"""Called with (phase, done, of), for a progress bar."""
+
+
+class Progress:
+    """Times phases, and reports the steps that are done of them. tick: where steps are reported to."""
+
+    def __init__(self, tick: Tick):
+        self._tick = tick
+        self.seconds: dict[str, float] = {}
+        """Phase -> seconds, over all the times that it was entered."""
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[phase] = round(self.seconds.get(phase, 0.0) + time.perf_counter() - start, 3)
+
+    def counter(self, phase: str, total: int) -> Callable[[int], None]:
+        """A function to call with how many more of ``total`` steps are done."""
+        done = 0
+
+        def step(count: int) -> None:
+            nonlocal done
+            done += count
+            self._tick(phase, done, total)
+
+        return step

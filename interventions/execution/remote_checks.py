@@ -1,0 +1,50 @@
+"""What a remote run is refused for, before anything is sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from patchboard.engine.ndif.preflight import check_host, host_of
+from patchboard.errors import ModelError, SpecError
+from patchboard.execution.options import Options
+from patchboard.measure.decodability import check_k
+from patchboard.plan.model import ModelPlan
+from patchboard.spec import Study
+from patchboard.spec.sections import EMBEDDED, ModelSection
+from patchboard.store.folder import is_finished
+
+
+def check_host_first(study: Study, path: Path, options: Options) -> None:
+    """Before anything is fetched from elsewhere: the key, then the host, where the folder has nothing of it yet.
+
+    Raises what ``check_section``, ``host_of`` and ``check_host`` raise.
+    """
+    assert options.remote is not None
+    sections = {point.spec.model.model_dump_json(): point.spec.model for point in study.points}.values()
+    for section in sections:
+        check_section(section, options.device)
+    if not options.fresh and (is_finished(path) or any((path / "parts").glob("*job-*.json"))):
+        return  # what is home may be all that is needed
+    host = host_of(options.remote.url, options.remote.patience)
+    for section in sections:
+        check_host(host, section)
+
+
+def check_section(section: ModelSection, device: str) -> None:
+    """Raises for what no server has or does."""
+    if section.name == EMBEDDED:
+        raise ModelError("--remote", "the embedded model is on no server", "name a served one: --model ORG/NAME")
+    if section.name.lower().endswith(".gguf"):
+        raise ModelError("--remote", "a GGUF file is on no server", "name a served model: --model ORG/NAME")
+    for field, value in section.changes.items():
+        what = f"found {value}, and a host serves models as they are"
+        raise SpecError(f"model.{field}", what, "leave it out with --remote, or run it here")
+    if device != "auto":
+        raise SpecError("--device", "has no meaning with --remote: the host decides", "leave it out")
+
+
+def check_remote_plan(plan: ModelPlan, device: str) -> None:
+    """Raises for what a server cannot do."""
+    check_section(plan.section, device)
+    for decoding in plan.decodings:
+        check_k(decoding.section.k, sum(not p.excluded for rows in decoding.prompts.values() for p in rows))

@@ -1,0 +1,46 @@
+"""What a finished run has lost, made again from its spec and its outcomes, where that takes no model."""
+
+from __future__ import annotations
+
+from patchboard.engine.load import open_model
+from patchboard.errors import RunFolderError, SpecError
+from patchboard.execution.binding import HERE
+from patchboard.execution.plan_files import costs_of, write_plan
+from patchboard.execution.results import RESULTS, write_results
+from patchboard.plan.build import build_plans
+from patchboard.spec import Study, load_study
+from patchboard.store.folder import RunFolder
+from patchboard.store.integrity import SPEC
+
+_PLANNED = ("plan.json", "prompts.parquet")
+_COMPUTED = ("outcomes.parquet", "decodability.parquet")
+
+
+def repair_finished(study: Study, folder: RunFolder, engine: str) -> None:
+    """Nothing where all is there. engine: as ``--engine`` has it, for the plan's costs.
+
+    Raises RunFolderError for a file that it takes the model to make.
+    """
+    lost = folder.unsound([*_COMPUTED, *_vectors_files(study, folder)])
+    if lost:
+        what = "of a finished run is missing or damaged, and cannot be made without the model"
+        raise RunFolderError(str(folder.path / lost[0]), what, "use --fresh to start over")
+    if folder.unsound(_PLANNED) or not _spec_is_there(folder):
+        plans = build_plans(study, open_model)
+        write_plan(study, plans, costs_of(plans, engine), folder)
+    if folder.unsound(RESULTS):
+        write_results(study, folder)
+
+
+def _vectors_files(study: Study, folder: RunFolder) -> list[str]:
+    if folder.manifest.get("where", HERE) != HERE:  # a host keeps its vectors, unless asked
+        return []
+    models = len({point.spec.model.model_dump_json() for point in study.points})
+    return [f"m{i}-vectors.safetensors" for i in range(models)] if models > 1 else ["vectors.safetensors"]
+
+
+def _spec_is_there(folder: RunFolder) -> bool:
+    try:
+        return load_study(folder.path / SPEC).digest == folder.digest
+    except SpecError:
+        return False
