@@ -80,8 +80,8 @@ def fitted(forward: Callable, batch_of: Callable, fit: dict[str, Any], score: Ca
 def scored(
     forward: Callable, batch_of: Callable, job: dict[str, Any], operands: dict[str, Any], tools: dict[str, Any]
 ) -> dict[str, Any]:
-    """Of all packs one after the other: ``scores`` metric -> bytes [4, own task's answer], ``hits_of_packs`` [answer],
-    ``moved`` [slot] float32."""
+    """Of all packs one after the other: ``scores`` metric -> bytes [4, own task's answer] (``byte_planes``),
+    ``hits_of_packs`` [answer], ``moved`` [slot] float32."""
     scorers = tools["scorers"]
     parts: dict[str, list[Tensor]] = {name: [] for name in scorers}
     moved = torch.full((job["slots"],), -1.0, dtype=torch.float64)
@@ -100,31 +100,15 @@ def scored(
         far = largest_moves(batch, found["moved"])
         moved.scatter_reduce_(0, slots[: len(far)], far, "amax")
     return {
-        "scores": {name: in_bytes(torch.cat(parts[name]), job["bits"]) for name in parts if name != "accuracy"},
+        "scores": {name: byte_planes(torch.cat(parts[name])) for name in parts if name != "accuracy"},
         "hits_of_packs": torch.cat(parts["accuracy"]).to(torch.uint8),
         "moved": moved.float(),
     }
 
 
-def in_bytes(values: Tensor, bits: int) -> Tensor:
-    """float32 [n] as uint8 [4, n], its mantissas rounded to ``bits`` bits: equal bytes side by side compress."""
-    whole = values.contiguous().view(torch.int32)
-    drop = 23 - bits
-    if drop:
-        whole = ((whole + (1 << (drop - 1))) >> drop) << drop
-    return whitened(whole.view(torch.uint8).reshape(-1, 4).T.contiguous(), bits)
-
-
-def whitened(planes: Tensor, bits: int) -> Tensor:
-    """uint8 [4, n] with the bytes of the mantissas mixed with fixed noise; once more gives them back.
-
-    Mantissas of measured values are noise to a compressor, but those of a small model repeat, and a plan could
-    not tell how much. So mixed, an answer has the size that was planned.
-    """
-    noise = torch.randint(0, 256, planes.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    for plane in range((23 - bits) // 8, 3):
-        planes[plane] ^= noise[plane]
-    return planes
+def byte_planes(values: Tensor) -> Tensor:
+    """float32 [n] as uint8 [4, n], lowest bytes first: side by side the bytes of signs and exponents compress."""
+    return values.contiguous().view(torch.uint8).reshape(-1, 4).T.contiguous()
 
 
 def decoded(

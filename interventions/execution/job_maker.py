@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from patchboard.engine.ndif.jobs import Job, Sizes, cell_jobs, decoding_jobs, job_data, mantissa_bits, survey_job
+from patchboard.engine.ndif.jobs import Job, Sizes, cell_jobs, decoding_jobs, job_data, survey_job
 from patchboard.engine.ndif.payload import Shell, tools_of
 from patchboard.execution.choose_engine import sample_packs
 from patchboard.execution.options import Remote
@@ -20,8 +20,7 @@ class JobMaker:
 
     def __init__(self, plan: ModelPlan, prefix: str, digest: str, remote: Remote):
         self.plan, self.remote = plan, remote
-        pairs = sum(len(group.prompts) * len(group.copies) for group in plan.groups)
-        self.sizes = Sizes(remote.job_tokens, mantissa_bits(pairs * self.scores))
+        self.sizes = Sizes(remote.job_tokens)
         self._base = f"{version('patchboard')}/{digest}/{prefix}{plan.section.name}@{plan.section.revision}"
 
     @property

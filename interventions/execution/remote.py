@@ -52,7 +52,6 @@ def compute_remotely(run: ModelRun, measure: Measure) -> ModelResult:
         host=host.host.url,
         autocast=facts["autocast"],
         budget={**asdict(host.maker.sizes.budget), "halved": sum(host.ledger.halved.values())},
-        mantissa_bits=host.maker.sizes.bits,
         jobs=host.results.all_facts(),
     )
     fallback = [choice.fallback] if choice.fallback else []
@@ -165,6 +164,4 @@ class _RemoteModel:
         if section.dtype not in ("auto", dtype):
             notes.append(f"{section.name} is served in {dtype}, the spec asks for {section.dtype}")
         notes += version_notes(self.run.folder.manifest.get("host", {}).get("versions", {}))
-        if self.maker.sizes.bits < 23:
-            notes.append(f"scores came home with {self.maker.sizes.bits} bits of mantissa, to stay below 2 MB")
         return notes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from patchboard.engine.load import open_model
-from patchboard.engine.ndif.jobs import Job, answer_bytes
+from patchboard.engine.ndif.jobs import Job, largest_answer
 from patchboard.engine.ndif.payload import Shell
 from patchboard.execution.job_maker import JobMaker
 from patchboard.execution.options import Remote
@@ -19,13 +19,13 @@ _WRITTEN = 2
 
 @dataclass(frozen=True)
 class RemoteCost:
-    """jobs: requests; tokens: in all of them, fits of each job included; bytes: of requests and of answers."""
+    """jobs: requests; tokens: in all of them, fits of each job included; bytes_up: of requests, about; bytes_down: of
+    answers, at most."""
 
     jobs: int
     tokens: int
     bytes_up: int
     bytes_down: int
-    mantissa_bits: int
 
     def as_dict(self) -> dict[str, int]:
         return asdict(self)
@@ -43,8 +43,7 @@ def remote_cost(plan: ModelPlan, engine: str, digest: str, remote: Remote) -> Re
         jobs=len(jobs),
         tokens=sum(job.tokens for job in jobs),
         bytes_up=round(sum(_kind_bytes(maker, kind, shell) for kind in kinds)),
-        bytes_down=round(sum(answer_bytes(job, maker.scores) for job in jobs)),
-        mantissa_bits=maker.sizes.bits,
+        bytes_down=sum(largest_answer(plan, job, maker.scores, remote.vectors) for job in jobs),
     )
 
 

@@ -133,7 +133,7 @@ def plan_rows(plan: Mapping[str, Any]) -> dict[str, list[str]]:
             "remote jobs": [f"{one['jobs']:,}" for one in remote],
             "tokens in jobs, their fits included": [f"{one['tokens']:,}" for one in remote],
             "bytes up": [f"{one['bytes_up']:,}" for one in remote],
-            "bytes down": [f"{one['bytes_down']:,}" for one in remote],
+            "bytes down, at most": [f"{one['bytes_down']:,}" for one in remote],
         }
     return rows
 

@@ -107,7 +107,7 @@ def test_manifest_says_where_it_ran(server, llama_snapshot, tmp_path):
     assert manifest["where"] == server.url and manifest["host"]["versions"]["nnsight"] == "0.8.99"
     assert [note for note in manifest["fallbacks"] if "nnsight 0.8.99, here is" in note]
     (entry,) = manifest["models"]
-    assert entry["dtype"] == "float32" and entry["host"] == server.url and entry["mantissa_bits"] == 23
+    assert entry["dtype"] == "float32" and entry["host"] == server.url
     sent = server.log("request")
     assert sorted(job["id"] for job in entry["jobs"]) == sorted(one["id"] for one in sent)
     # each job has its lines: sent, the host's own news, done
@@ -126,7 +126,7 @@ def test_position_in_the_queue_is_told(server, llama_snapshot, tmp_path):
 
 @pytest.mark.slow
 def test_plan_tells_the_bytes(server, llama_snapshot, client_env, tmp_path):
-    """Up and down within a fifth, and without a host."""
+    """Up within a fifth, down at most so many, and without a host."""
     from tests.contract.tiny import write
     from tests.remote.runs import command, tree_of
 
@@ -146,9 +146,9 @@ def test_plan_tells_the_bytes(server, llama_snapshot, client_env, tmp_path):
     jobs = manifest_of(tmp_path / "run")["models"][0]["jobs"]
     assert cost["jobs"] == len(jobs) > 3
     assert cost["tokens"] == sum(job["tokens"] for job in jobs)
-    for way, key in (("bytes_up", "bytes_up"), ("bytes_down", "bytes_down")):
-        true = sum(job[key] for job in jobs)
-        assert 0.8 < cost[way] / true < 1.2, (way, cost[way], true)
+    up, down = (sum(job[way] for job in jobs) for way in ("bytes_up", "bytes_down"))
+    assert 0.8 < cost["bytes_up"] / up < 1.2
+    assert down <= cost["bytes_down"] < 2 * down
 
 
 def test_a_second_start_asks_nobody(server, llama_snapshot, tmp_path):

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import zstandard
 
-from patchboard.engine.job_body import whitened
 from patchboard.engine.ndif.jobs import Job, slots_of
 
 
@@ -42,7 +41,7 @@ def opened_answer(content: bytes, job: Job, answers: int, own: int) -> Answer:
     if found.get("key") != job.key:
         raise BadAnswer(f"its key is {found.get('key')}, expected {job.key}")
     try:
-        answer = _answer(found, job.bits)
+        answer = _answer(found)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise BadAnswer(f"lacks {error}") from error
     if job.packs:
@@ -68,8 +67,8 @@ def _loaded(content: bytes) -> dict[str, Any]:
     return found
 
 
-def _answer(found: dict[str, Any], bits: int) -> Answer:
-    scores = {name: _floats(planes, bits) for name, planes in found.get("scores", {}).items()}
+def _answer(found: dict[str, Any]) -> Answer:
+    scores = {name: floats_of(planes) for name, planes in found.get("scores", {}).items()}
     if "hits_of_packs" in found:
         scores["accuracy"] = found["hits_of_packs"].numpy().astype(np.float32)
     return Answer(
@@ -83,6 +82,6 @@ def _answer(found: dict[str, Any], bits: int) -> Answer:
     )
 
 
-def _floats(planes: torch.Tensor, bits: int) -> np.ndarray:
-    """``served.in_bytes`` undone: uint8 [4, n] -> float32 [n]."""
-    return whitened(planes, bits).T.contiguous().view(torch.float32).reshape(-1).numpy()
+def floats_of(planes: torch.Tensor) -> np.ndarray:
+    """``job_body.byte_planes`` undone: uint8 [4, n] -> float32 [n]."""
+    return planes.T.contiguous().view(torch.float32).reshape(-1).numpy()

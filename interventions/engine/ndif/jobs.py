@@ -27,9 +27,9 @@ STATE_BYTES = 1 << 30
 """Of states that one decoding job holds on the server, float32; their layers are split over jobs beyond it."""
 
 
-SCORE_BYTES = {23: 3.25, 15: 2.25}
-"""Of one score in an answer, by the bits of its mantissa: whole bytes of it, and what is left of sign and exponent
-once they are compressed."""
+ANSWER_BYTES, TENSOR_BYTES = 1600, 300
+"""Of an answer and of each of its tensors, beside the numbers themselves: torch's container, keys, served versions.
+Measured: 1,489 bytes around two tensors, 40 to 205 more for each further one."""
 
 
 @dataclass(frozen=True)
@@ -47,25 +47,16 @@ class Job:
     decoding: Decoding | None = None
     layers: range = range(0)
     """Of the decoding."""
-    bits: int = 23
-    """Of the mantissas of its scores."""
     halvings: int = 0
     """How often its passes are halved, since it ran out of memory."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How jobs are cut. bits: of the mantissas of scores that come home."""
+    """How jobs are cut: tokens of a job, and what its passes may hold."""
 
     job_tokens: int = 200_000
-    bits: int = 23
     budget: Budget = field(default_factory=Budget)
-
-
-def mantissa_bits(values: int) -> int:
-    """Bits of mantissa that ``values`` scores keep on their way home: 23, float32 as it is, where all of them take
-    less than 1.7 MB, so that a run's answers stay below 2 MB; else 15, 256 times finer than bfloat16's 7."""
-    return 23 if values * SCORE_BYTES[23] <= 1.7e6 else 15
 
 
 def cell_jobs(plan: ModelPlan, packs: Sequence[tuple[Group, Pack]], sizes: Sizes, base: str) -> list[Job]:
@@ -82,7 +73,7 @@ def cell_jobs(plan: ModelPlan, packs: Sequence[tuple[Group, Pack]], sizes: Sizes
         whole = tokens + sum(fits[name] for name in {recipe.fit for recipe in recipes.values()})
         name = f"cells-{len(jobs) + 1}"
         key = _key(base, sizes, [pack.id for _, pack in taken])
-        jobs.append(Job(key, name, whole, answers, own, tuple(taken), bits=sizes.bits))
+        jobs.append(Job(key, name, whole, answers, own, tuple(taken)))
 
     for (group, pack), (more, scored, scored_own) in zip(packs, _sizes_of(packs), strict=True):
         if taken and tokens + more > sizes.job_tokens:
@@ -130,11 +121,22 @@ def decoding_jobs(plan: ModelPlan, sizes: Sizes, base: str) -> list[Job]:
     return jobs
 
 
-def answer_bytes(job: Job, scores: int) -> float:
-    """About how large a job's answer will be, compressed. scores: of each answer, beside accuracy."""
+def largest_answer(plan: ModelPlan, job: Job, scores: int, vectors: bool) -> int:
+    """Bytes that a job's answer has at most: its numbers as they are, as if nothing of them could be compressed.
+
+    scores: of each answer, beside accuracy. vectors: whether it brings fitted vectors home.
+    """
     if job.decoding:
-        return 2000 + 0.35 * job.answers + 0.15 * job.answers / max(1, len(job.layers))
-    return 1500 + job.own_answers * scores * SCORE_BYTES[job.bits] + 0.1 * job.answers + 3.5 * len(slots_of(job))
+        tensors, numbers = 2, 2 * job.answers + job.answers // max(1, len(job.layers))
+    else:
+        tensors, numbers = 2 + scores, 4 * scores * job.own_answers + job.answers + 4 * len(slots_of(job))
+    for recipe in recipes_of(plan, job.packs).values() if vectors else ():
+        width = recipe.columns[1] - recipe.columns[0] if recipe.columns else plan.facts.width
+        tensors += 3 if recipe.rank else 1
+        numbers += 4 * width * (2 * recipe.rank + 1)
+    tasks = sum(len(task) for fit in plan.fits for task in fit.prompts)  # those of which no prompt was answered rightly
+    whole = ANSWER_BYTES + tasks + TENSOR_BYTES * tensors + numbers
+    return whole + (whole >> 8)  # what cannot be compressed grows by no more
 
 
 SURVEY = "survey"
@@ -143,15 +145,15 @@ SURVEY = "survey"
 
 def survey_job(plan: ModelPlan, packs: Sequence[tuple[Group, Pack]], sizes: Sizes, base: str) -> Job:
     """The sample by which the engine is chosen; it tells the served dtype and the host's versions too."""
-    exact = replace(sizes, bits=23, job_tokens=1 << 62)
+    whole = replace(sizes, job_tokens=1 << 62)
     if not packs:
-        return Job(_key(base, exact, ["look"]), SURVEY, 1)
-    (job,) = cell_jobs(plan, packs, exact, base)
+        return Job(_key(base, whole, ["look"]), SURVEY, 1)
+    (job,) = cell_jobs(plan, packs, whole, base)
     return replace(job, name=SURVEY)
 
 
 def _key(base: str, sizes: Sizes, of: list[Any]) -> str:
-    text = json.dumps([base, sizes.bits, sizes.budget.tokens, sizes.budget.read_floats, of])
+    text = json.dumps([base, sizes.budget.tokens, sizes.budget.read_floats, of])
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
@@ -176,7 +178,7 @@ def slots_of(job: Job) -> dict[tuple[str, int], int]:
 
 
 def job_data(plan: ModelPlan, job: Job, config: Any, sizes: Sizes, bring_vectors: bool = False) -> dict[str, Any]:
-    """What ``served.answer_job`` is given: plain data, small integers, a few strengths. config: the model's."""
+    """What ``job_body.answer_job`` is given: plain data, small integers, a few strengths. config: the model's."""
     wiring = wiring_of(config, torch.float32)  # the dtype is looked up over there
     recipes = recipes_of(plan, job.packs)
     slots = slots_of(job)
@@ -186,7 +188,6 @@ def job_data(plan: ModelPlan, job: Job, config: Any, sizes: Sizes, bring_vectors
         "architecture": fields_of(wiring.architecture),
         "window": wiring.window,
         "heads": wiring.heads,
-        "bits": job.bits,
         "fits": [_fit_data(fit, recipes, tokens) for fit in plan.fits if _needed(fit, recipes)],
         "recipes": {key: _recipe_data(recipe) for key, recipe in recipes.items()},
         "asked": [(r.fit, _place_data(r)) for r in recipes.values() if r.only == "correct"],
