@@ -12,13 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from patchboard.measure.decodability import ALL
-from patchboard.report.drawing import Drawing, ink, panels
-from patchboard.report.style import CD_COLOUR, CYCLE, WIDTH, effect_label, line_of
+from patchboard.report.drawing import Drawing, panels
+from patchboard.report.marks import ACCURACY_LOOK, CD_LOOK, cd_bar, effect_look, every_tick, heat_map, line_with_band
+from patchboard.report.numbers import counted
+from patchboard.report.style import CD_COLOUR, CYCLE, WIDTH, effect_label
 from patchboard.tasks.base import NULL
 
 _ACCURACY = CYCLE[0]
-_EFFECTS = (CYCLE[1], *CYCLE[3:])
-_MARKERS = "^DvP*X"
+_LOOKS = {"accuracy": ACCURACY_LOOK, "cd": CD_LOOK}
 _MOST_WRITTEN = 16
 """Checkpoints up to which two digits fit a square of the heat map."""
 
@@ -50,11 +51,11 @@ def _training(summary: Mapping[str, Any], caused: pl.DataFrame) -> Figure:
     spread = pl.DataFrame(summary["over_tasks"])
     titles = [f"{summary['shots']} shots"]
     if len(caused):
-        titles.append(f"edited, {summary['edited_shots']} shot{'s' * (summary['edited_shots'] != 1)}")
+        titles.append(f"edited, {counted(summary['edited_shots'], 'shot')}")
     figure, axes = panels(titles, 1, height=2.1, share_y=False)
-    handles = [_band(axes[0], spread, "accuracy", _ACCURACY, "-", "o")]
+    handles = [_spread(axes[0], spread, "accuracy", "accuracy")]
     right = axes[0].twinx()
-    handles.append(_band(right, spread, "cd", CD_COLOUR, "--", "s"))
+    handles.append(_spread(right, spread, "cd", "CD (right axis)"))
     right.axhline(summary["chance"], color=CD_COLOUR, linestyle=":", linewidth=0.8)
     right.spines["right"].set_visible(True)
     right.tick_params(axis="y", colors=CD_COLOUR)
@@ -71,13 +72,12 @@ def _training(summary: Mapping[str, Any], caused: pl.DataFrame) -> Figure:
     return figure
 
 
-def _band(axis: Axes, spread: pl.DataFrame, what: str, colour: str, dashes: Any, marker: str) -> Line2D:
-    steps, mean = spread["step"].to_numpy(), spread[f"{what}_mean"].to_numpy()
+def _spread(axis: Axes, spread: pl.DataFrame, what: str, label: str) -> Line2D:
+    """The tasks' mean, in a band of their standard deviation."""
+    mean = spread[f"{what}_mean"].to_numpy()
     sd = spread[f"{what}_sd"].fill_null(0).to_numpy()  # of a single task there is none
-    axis.fill_between(steps, np.clip(mean - sd, 0, 1), np.clip(mean + sd, 0, 1), color=colour, alpha=0.15, linewidth=0)
-    label = "CD (right axis)" if what == "cd" else what
-    (line,) = axis.plot(steps, mean, color=colour, linestyle=dashes, marker=marker, markersize=3.5, label=label)
-    return line
+    low, high = np.clip(mean - sd, 0, 1), np.clip(mean + sd, 0, 1)
+    return line_with_band(axis, spread["step"], mean, low, high, markersize=3.5, label=label, **_LOOKS[what])
 
 
 def _effects(axis: Axes, rows: pl.DataFrame, names: Sequence[str]) -> list[Line2D]:
@@ -89,15 +89,10 @@ def _effects(axis: Axes, rows: pl.DataFrame, names: Sequence[str]) -> list[Line2
             part = own.filter(pl.col("control") == control).sort("step")
             if part.is_empty():
                 continue
-            colour = line_of(control).colour if control else _EFFECTS[number % len(_EFFECTS)]
             label = f"{name}, {control}" if control else f"effect of {name}"
-            axis.fill_between(part["step"], part["ci_low"], part["ci_high"], color=colour, alpha=0.15, linewidth=0)
-            (line,) = axis.plot(
-                part["step"], part["effect"], color=colour, label=label, markersize=3.5,
-                marker=line_of(control).marker if control else _MARKERS[number % len(_MARKERS)],
-                linestyle=line_of(control).dashes, linewidth=0.9 if control else 1.6,
-            )  # fmt: skip
-            handles.append(line)
+            effect = part.select("step", "effect", "ci_low", "ci_high")
+            look = effect_look(number, control) | {"linewidth": 0.9 if control else 1.6}
+            handles.append(line_with_band(axis, *effect, label=label, markersize=3.5, **look))
     return handles
 
 
@@ -111,13 +106,9 @@ def _by_task(summary: Mapping[str, Any], learned: pl.DataFrame, caused: pl.DataF
     for axis, task in zip(axes, tasks, strict=True):
         own = learned.filter(pl.col("task") == task).sort("step")
         handles = []
-        for what, colour, dashes, marker in (("accuracy", _ACCURACY, "-", "o"), ("cd", CD_COLOUR, "--", "s")):
-            low, high = own[f"{what}_low"], own[f"{what}_high"]
-            axis.fill_between(own["step"], low, high, color=colour, alpha=0.15, linewidth=0)
-            label = "CD" if what == "cd" else what
-            handles += axis.plot(
-                own["step"], own[what], color=colour, linestyle=dashes, marker=marker, markersize=3, label=label
-            )
+        for what, label in (("accuracy", "accuracy"), ("cd", "CD")):
+            points = own.select("step", what, f"{what}_low", f"{what}_high")
+            handles.append(line_with_band(axis, *points, markersize=3, label=label, **_LOOKS[what]))
         axis.axhline(summary["chance"], color=CD_COLOUR, linestyle=":", linewidth=0.8)
         handles += _effects(axis, caused.filter(pl.col("task") == task), summary["interventions"])
         axis.set_ylim(min(0, lowest) - 0.02, 1.05)
@@ -152,21 +143,17 @@ def _layers(by_layer: pl.DataFrame, followed: int) -> Figure:
     values = by_layer["cd"].to_numpy().reshape(len(steps), len(layers)).T
     figure = Figure(figsize=(WIDTH, 1.3 + 0.3 * min(len(layers), 16)), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(values, cmap="viridis", vmin=0, vmax=1, aspect="auto", origin="lower")
-    axes.spines[:].set_visible(False)
-    every = -(-len(steps) // _MOST_WRITTEN)
-    axes.set_xticks(range(0, len(steps), every), [f"{step:,}" for step in steps[::every]])
-    step = -(-len(layers) // 16)
-    axes.set_yticks(range(0, len(layers), step), [str(layer) for layer in layers[::step]])
+    text_of = _two_digits if len(steps) <= _MOST_WRITTEN and len(layers) <= 16 else None
+    image = heat_map(axes, values, (0, 1), upwards=True, text_of=text_of, size=7.5)
+    every_tick(axes.xaxis, [f"{step:,}" for step in steps], _MOST_WRITTEN)
+    every_tick(axes.yaxis, layers, 16)
     axes.set_xlabel("training step")
     axes.set_ylabel("layer")
-    if len(steps) <= _MOST_WRITTEN and len(layers) <= 16:
-        for (row, column), value in np.ndenumerate(values):
-            text = f"{value:.2f}".removeprefix("0") if value < 1 else "1"
-            axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=ink(image, value))
     place = layers.index(followed)
     axes.axhspan(place - 0.5, place + 0.5, fill=False, edgecolor="white", linewidth=1.2)
-    bar = figure.colorbar(image, ax=axes, pad=0.01, label="CD")
-    bar.ax.axhline(by_layer["chance"][0], color="white", linewidth=1.5)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    cd_bar(figure, axes, image, by_layer["chance"][0])
     return figure
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:.2f}".removeprefix("0") if value < 1 else "1"

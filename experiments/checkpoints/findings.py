@@ -7,7 +7,7 @@ from typing import Any
 
 from patchboard.experiment.page import Table
 from patchboard.measure.decodability import ALL
-from patchboard.report.numbers import fraction, signed
+from patchboard.report.numbers import between, fraction, signed
 
 Summary = Mapping[str, Any]
 
@@ -42,15 +42,16 @@ def _told(summary: Summary) -> Iterator[str]:
     rows = [row for row in summary["learned"] if row["task"] == ALL]
     first, last = rows[0], rows[-1]
     yield (
-        f"Layer {summary['layer']}, steps {first['step']:,} to {last['step']:,}: CD {_cd(first)} to {_cd(last)},"
-        f" accuracy {_accuracy(first)} to {_accuracy(last)}."
+        f"Layer {summary['layer']}, steps {first['step']:,} to {last['step']:,}: CD {_share(first, 'cd')} to"
+        f" {_share(last, 'cd')}, accuracy {_share(first, 'accuracy')} to {_share(last, 'accuracy')}."
     )
     own = [row for row in summary["caused"] if row["task"] == ALL]
     for name in summary["interventions"]:
         effects = [row for row in own if row["intervention"] == name and not row["control"]]
         controls = [row for row in own if row["intervention"] == name and row["control"] == "random"]
-        beside = f" (random: {_effect(controls[-1])})" if controls else ""
-        yield f"Effect of {name} on {summary['metric']}: {_effect(effects[0])} to {_effect(effects[-1])}{beside}."
+        start, end, *random = (between(row, "effect", signed) for row in (effects[0], effects[-1], *controls[-1:]))
+        control = f" (random: {random[0]})" if random else ""
+        yield f"Effect of {name} on {summary['metric']}: {start} to {end}{control}."
     halves = summary["half_risen"][ALL]
     yield (
         "Half of its rise was reached at step: " + ", ".join(f"{_name(w)} {_step(s)}" for w, s in halves.items()) + "."
@@ -73,14 +74,15 @@ def overview(summary: Summary) -> list[Table]:
     effects = {(r["step"], r["task"], r["intervention"]): r for r in summary["caused"] if not r["control"]}
     overall = [row for row in summary["learned"] if row["task"] == ALL]
     steps = [
-        [f"{r['step']:,}", _cd(r), _spread(spread[r["step"]], "cd"),
-         f"{fraction(r['own_cd'])} (layer {r['own_layer']})", _accuracy(r), _spread(spread[r["step"]], "accuracy"),
-         *(_effect(effects[r["step"], ALL, name]) for name in names)]
+        [f"{r['step']:,}", _share(r, "cd"), _spread(spread[r["step"]], "cd"),
+         f"{fraction(r['own_cd'])} (layer {r['own_layer']})", _share(r, "accuracy"),
+         _spread(spread[r["step"]], "accuracy"),
+         *(between(effects[r["step"], ALL, name], "effect", signed) for name in names)]
         for r in overall
     ]  # fmt: skip
     tasks = [
-        [f"{r['step']:,}", r["task"], _cd(r), _accuracy(r),
-         *(_effect(effects.get((r["step"], r["task"], n))) for n in names), str(r["n"])]
+        [f"{r['step']:,}", r["task"], _share(r, "cd"), _share(r, "accuracy"),
+         *(between(effects.get((r["step"], r["task"], n)), "effect", signed) for n in names), str(r["n"])]
         for r in summary["learned"] if r["task"] != ALL
     ]  # fmt: skip
     halves = [
@@ -102,25 +104,9 @@ def _step(step: int | None) -> str:
     return "-" if step is None else f"{step:,}"
 
 
-def _cd(row: Summary) -> str:
-    return _between(row, "cd")
-
-
-def _accuracy(row: Summary) -> str:
-    return _between(row, "accuracy")
-
-
-def _between(row: Summary, what: str) -> str:
-    if row[what] is None:
-        return "-"
-    return f"{fraction(row[what])} [{fraction(row[what + '_low'])}, {fraction(row[what + '_high'])}]"
+def _share(row: Summary, what: str) -> str:
+    return between(row, what, bounds=what)
 
 
 def _spread(row: Summary, what: str) -> str:
     return fraction(row[f"{what}_mean"]) + ("" if row[f"{what}_sd"] is None else f" ± {fraction(row[f'{what}_sd'])}")
-
-
-def _effect(row: Summary | None) -> str:
-    if row is None or row["effect"] is None:
-        return "-"
-    return f"{signed(row['effect'])} [{signed(row['ci_low'])}, {signed(row['ci_high'])}]"

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from patchboard.experiment.projection import MIN_DIST, NEIGHBOURS
 from patchboard.measure.decodability import ALL
-from patchboard.report.drawing import Drawing, ink, panels, whole_layers
-from patchboard.report.numbers import fraction
-from patchboard.report.style import CD_COLOUR, CYCLE, WIDTH
+from patchboard.report.drawing import Drawing, panels, whole_layers
+from patchboard.report.marks import grid_of, heat_map, key_of, line_with_band, look_of
+from patchboard.report.numbers import counted, fraction
+from patchboard.report.style import CD_COLOUR, WIDTH
 
-_MARKERS = "osD^vP*X"
 _PLACED = {
     "pca": ("The states on two principal axes", "on its own two principal axes (share of its variance beside them)"),
     "umap": (
@@ -59,32 +58,22 @@ def _by_task(table: pl.DataFrame) -> Figure:
         axis.axhline(table["chance"][0], color=CD_COLOUR, linestyle=":", linewidth=1)
         for number, each in enumerate(shots):
             mine = table.filter(pl.col("task") == task, pl.col("shots") == each).sort("layer")
-            colour = CYCLE[number % len(CYCLE)]
-            axis.fill_between(mine["layer"], mine["ci_low"], mine["ci_high"], color=colour, alpha=0.15, linewidth=0)
-            marker = _MARKERS[number % len(_MARKERS)]
-            axis.plot(mine["layer"], mine["cd"], color=colour, marker=marker, markersize=3, linewidth=1.2)
+            cd = mine.select("layer", "cd", "ci_low", "ci_high")
+            line_with_band(axis, *cd, markersize=3, linewidth=1.2, **look_of(number))
         axis.set_ylim(-0.02, 1.02)
         whole_layers(axis, mine["layer"].to_numpy())
     for axis in axes[-4:]:
         axis.set_xlabel("layer")
     figure.supylabel("CD", fontsize=9)
-    handles = [_handle(i, f"{each} shot{'s' * (each != 1)}", "-") for i, each in enumerate(shots)]
+    handles = key_of(counted(each, "shot") for each in shots)
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return figure
 
 
-def _handle(number: int, label: str, line: Literal["-", ""]) -> Line2D:
-    colour, marker = CYCLE[number % len(CYCLE)], _MARKERS[number % len(_MARKERS)]
-    return Line2D([], [], color=colour, marker=marker, linestyle=line, markersize=4, label=label)
-
-
 def square(pairs: pl.DataFrame, tasks: Sequence[str]) -> np.ndarray:
     """[task, other] CD of the pair, both ways; NaN on the diagonal."""
-    grid = np.full((len(tasks), len(tasks)), np.nan)
-    for row in pairs.iter_rows(named=True):
-        i, j = tasks.index(row["task"]), tasks.index(row["other"])
-        grid[i, j] = grid[j, i] = row["cd"]
-    return grid
+    one_way = grid_of(pairs, tasks, tasks, ("task", "other", "cd"))
+    return np.where(np.isnan(one_way), one_way.T, one_way)
 
 
 def _pairs(pairs: pl.DataFrame) -> Figure:
@@ -92,13 +81,9 @@ def _pairs(pairs: pl.DataFrame) -> Figure:
     grid = square(pairs, tasks)
     figure = Figure(figsize=(WIDTH * 0.7, 0.9 + 0.45 * len(tasks)), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(grid, cmap="viridis", vmin=min(0.5, np.nanmin(grid)), vmax=1, aspect="auto")
-    axes.spines[:].set_visible(False)
+    image = heat_map(axes, grid, (min(0.5, np.nanmin(grid)), 1), text_of=fraction, size=8)
     axes.set_xticks(range(len(tasks)), tasks)
     axes.set_yticks(range(len(tasks)), tasks)
-    for (i, j), value in np.ndenumerate(grid):
-        if i != j:
-            axes.text(j, i, fraction(value), ha="center", va="center", fontsize=8, color=ink(image, value))
     figure.colorbar(image, ax=axes, label="CD of the pair", pad=0.02)
     return figure
 
@@ -113,7 +98,7 @@ def _projection(projection: pl.DataFrame) -> Figure:
     shots = projection["shots"].unique().sort().to_list()
     tasks = projection["task"].unique(maintain_order=True).to_list()
     parts = [projection.filter(pl.col("shots") == each) for each in shots]
-    titles = [f"{each} shot{'s' * (each != 1)}{_shares(part)}" for each, part in zip(shots, parts, strict=True)]
+    titles = [f"{counted(each, 'shot')}{_shares(part)}" for each, part in zip(shots, parts, strict=True)]
     # not panels(): each has axes of its own
     columns = min(3, len(shots))
     rows = -(-len(shots) // columns)
@@ -125,9 +110,8 @@ def _projection(projection: pl.DataFrame) -> Figure:
         axis.set_title(title)
         for number, task in enumerate(tasks):
             mine = part.filter(pl.col("task") == task)
-            marker = _MARKERS[number % len(_MARKERS)]
-            axis.scatter(mine["x"], mine["y"], s=7, color=CYCLE[number % len(CYCLE)], marker=marker, linewidths=0)
+            axis.scatter(mine["x"], mine["y"], s=7, linewidths=0, **look_of(number))
         axis.tick_params(labelsize=7)
-    handles = [_handle(i, task, "") for i, task in enumerate(tasks)]
+    handles = key_of(tasks, linestyle="")
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return figure

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from patchboard.experiment.page import Table
-from patchboard.report.numbers import fraction
+from patchboard.report.numbers import between, fraction
 
 Summary = Mapping[str, Any]
 
@@ -30,25 +30,21 @@ def findings(summary: Summary) -> list[str]:
         f"Best layer by CD at {summary['shots']} shots: {choice['layer']}, CD {fraction(choice['cd'])}; chosen on half"
         f" of the points ({choice['half_layer']}), the other half gives {fraction(choice['half_cd'])}"
         f" [{fraction(choice['ci_low'])}, {fraction(choice['ci_high'])}].",
-        f"With demonstrations the best layer's CD goes from {_cd(first)} at {first['shots']} shots to {_cd(last)} at"
-        f" {last['shots']}.",
-        f"Hardest task there: {hardest['task']}, {_cd(hardest)}. Closest pair: {closest['task']} and"
-        f" {closest['other']}, {_cd(closest)} where 0.50 is chance.",
+        f"With demonstrations the best layer's CD goes from {between(first, 'cd')} at {first['shots']} shots to"
+        f" {between(last, 'cd')} at {last['shots']}.",
+        f"Hardest task there: {hardest['task']}, {between(hardest, 'cd')}. Closest pair: {closest['task']} and"
+        f" {closest['other']}, {between(closest, 'cd')} where 0.50 is chance.",
     ]
 
 
 def overview(summary: Summary) -> list[Table]:
     """The tables of the page."""
-    shots = [[str(r["shots"]), str(r["layer"]), _cd(r), fraction(r["accuracy"])] for r in summary["by_shots"]]
-    tasks = [[r["task"], _cd(r), fraction(r["accuracy"]), str(r["n"])] for r in summary["by_task"]]
-    pairs = [[r["task"], r["other"], _cd(r), str(r["n"])] for r in summary["pairs"]]
+    shots = [[str(r["shots"]), str(r["layer"]), between(r, "cd"), fraction(r["accuracy"])] for r in summary["by_shots"]]
+    tasks = [[r["task"], between(r, "cd"), fraction(r["accuracy"]), str(r["n"])] for r in summary["by_task"]]
+    pairs = [[r["task"], r["other"], between(r, "cd"), str(r["n"])] for r in summary["pairs"]]
     at = f"layer {summary['choice']['layer']}, {summary['shots']} shots"
     return [
         Table("The best layer at each number of shots", ["shots", "layer", "CD [interval]", "accuracy"], shots),
         Table(f"By task, {at}", ["task", "CD [interval]", "accuracy", "points"], tasks),
         Table(f"By pair, {at}", ["task", "other", "CD [interval]", "points"], pairs),
     ]
-
-
-def _cd(row: Summary) -> str:
-    return f"{fraction(row['cd'])} [{fraction(row['ci_low'])}, {fraction(row['ci_high'])}]"

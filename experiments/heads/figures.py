@@ -7,13 +7,12 @@ from typing import Any
 
 import polars as pl
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from patchboard.experiments.heads.findings import label_of
 from patchboard.experiments.heads.vectors import ADDED, ALL, PATCHED
 from patchboard.report.drawing import Drawing, panels
 from patchboard.report.head_map import Grid, Panel, head_map
+from patchboard.report.marks import bar_key, grouped_bars
 from patchboard.report.style import CD_COLOUR, CYCLE, WIDTH, effect_label, line_of
 
 _COLOURS = {
@@ -88,19 +87,13 @@ def _bars(summary: Mapping[str, Any]) -> Figure:
 def _by_task(summary: Mapping[str, Any]) -> Figure:
     most = max(summary["top"])
     shown = [row for row in summary["vectors"] if row["task"] != ALL and row["heads"] in (None, most)]
-    tasks = list(dict.fromkeys(row["task"] for row in shown))
-    labels = list(dict.fromkeys(label_of(row) for row in shown))
+    rows = [{**row, "label": label_of(row)} for row in shown]
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    colours = {row["label"]: _COLOURS[row["condition"]] for row in rows}
     figure, (axes,) = panels([""], 1, height=2.3, share_y=True)
-    width = 0.84 / len(labels)
-    for row in shown:
-        x = tasks.index(row["task"]) + (labels.index(label_of(row)) - (len(labels) - 1) / 2) * width
-        axes.bar(x, row["accuracy"], width * 0.9, color=_COLOURS[row["condition"]])
-        axes.vlines(x, row["ci_low"], row["ci_high"], color="black", linewidth=0.8)
+    grouped_bars(axes, rows, tasks, colours, ("task", "label", "accuracy"), width=0.84, line=0.8)
     axes.set_xticks(range(len(tasks)), tasks)
     axes.set_ylim(0, 1.02)
     axes.set_ylabel("accuracy (fraction)")
-    colours = {label_of(row): _COLOURS[row["condition"]] for row in shown}
-    handles: list[Any] = [Patch(color=colour, label=name) for name, colour in colours.items()]
-    handles += [Line2D([], [], color="black", linewidth=0.9, label="interval")]
-    figure.legend(handles=handles, loc="outside upper center", ncols=4, columnspacing=1, handlelength=1.2)
+    bar_key(figure, colours, columns=4, line=0.9)
     return figure

@@ -7,7 +7,7 @@ from typing import Any
 
 from patchboard.experiment.page import Table
 from patchboard.experiments.heads.vectors import ADDED, ALL, PATCHED
-from patchboard.report.numbers import fraction, listed, signed
+from patchboard.report.numbers import between, counted, fraction, listed, signed
 
 Summary = Mapping[str, Any]
 
@@ -52,7 +52,7 @@ def findings(summary: Summary) -> list[str]:
         )
     rows = {(row["condition"], row["heads"]): row for row in summary["vectors"] if row["task"] == ALL}
     by_count = [
-        f"{count} head{'s' * (count != 1)} {_accuracy(rows['top heads', count])}, random heads"
+        f"{counted(count, 'head')} {_accuracy(rows['top heads', count])}, random heads"
         f" {fraction(rows['random heads', count]['accuracy'])}"
         for count in summary["top"]
     ]
@@ -72,7 +72,7 @@ def overview(summary: Summary) -> list[Table]:
     totals = [
         [label_of(r), _layers(r), _accuracy(r),
          "" if r["condition"] == "no vector" else
-         f"{signed(r['effect'])} [{signed(r['effect_low'])}, {signed(r['effect_high'])}]", str(r["n"])]
+         between(r, "effect", signed, "effect"), str(r["n"])]
         for r in rows
     ]  # fmt: skip
     by_place = {(row["condition"], row["heads"], row["task"]): row for row in summary["vectors"]}
@@ -94,10 +94,9 @@ def label_of(row: Summary) -> str:
     count = row["heads"]
     if count is None:
         return row["condition"]
-    heads = f"head{'s' * (count != 1)}"
     if row["condition"] == "random vector":
-        return f"random vector ({count} {heads})"
-    return f"top {count} {heads}" if row["condition"] == "top heads" else f"{count} random {heads}"
+        return f"random vector ({counted(count, 'head')})"
+    return f"top {counted(count, 'head')}" if row["condition"] == "top heads" else counted(count, "random head")
 
 
 def _place(row: Summary) -> str:
@@ -109,14 +108,12 @@ def _layers(row: Summary) -> str:
 
 
 def _effect(row: Summary) -> str:
-    return f"{signed(row['effect'])} [{signed(row['ci_low'])}, {signed(row['ci_high'])}]"
+    return between(row, "effect", signed)
 
 
 def _random(row: Summary) -> str:
-    if row["random"] is None:
-        return ""
-    return f"{signed(row['random'])} [{signed(row['random_low'])}, {signed(row['random_high'])}]"
+    return "" if row["random"] is None else between(row, "random", signed, "random")
 
 
 def _accuracy(row: Summary) -> str:
-    return f"{fraction(row['accuracy'])} [{fraction(row['ci_low'])}, {fraction(row['ci_high'])}]"
+    return between(row, "accuracy")

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from patchboard.experiments.intervention_bars.findings import BY
-from patchboard.report.drawing import Drawing, ink, panels
+from patchboard.report.drawing import Drawing, panels
+from patchboard.report.marks import bar_key, grid_of, grouped_bars, heat_map
+from patchboard.report.numbers import counted
 from patchboard.report.style import CD_COLOUR, WIDTH, line_of
 
 _CONDITIONS = {
@@ -47,33 +46,18 @@ def drawings(bars: pl.DataFrame, matrix: pl.DataFrame) -> Iterator[Drawing]:
 def _bars(bars: pl.DataFrame) -> Figure:
     parts = bars.partition_by("chosen_by", "shots", maintain_order=True)
     parts.sort(key=lambda part: (list(BY).index(part["chosen_by"][0]), part["shots"][0]))
-    titles = [
-        f"layer {p['layer'][0]} ({BY[p['chosen_by'][0]]}), {p['shots'][0]} shot{'s' * (p['shots'][0] != 1)}"
-        for p in parts
-    ]
+    titles = [f"layer {p['layer'][0]} ({BY[p['chosen_by'][0]]}), {counted(p['shots'][0], 'shot')}" for p in parts]
     figure, axes = panels(titles, 2 if len(parts) > 2 else 1, height=1.9, share_y=True)
     for axis, part in zip(axes, parts, strict=True):
-        _panel(axis, part)
+        tasks = part["task"].unique(maintain_order=True).to_list()
+        # a colour at a time, as bars overlap at their edges
+        rows = [row for name in _CONDITIONS for row in part.filter(pl.col("condition") == name).to_dicts()]
+        grouped_bars(axis, rows, tasks, _CONDITIONS, ("task", "condition", "mean"))
+        axis.set_xticks(range(len(tasks)), tasks, rotation=30, ha="right", fontsize=7)
+        axis.set_ylim(0, 1.02)
     figure.supylabel("accuracy (fraction)", fontsize=9)
-    handles = [Patch(color=colour, label=name) for name, colour in _CONDITIONS.items()]
-    handles += [Line2D([], [], color="#999999", linewidth=4, label="sd over seeds")]
-    handles += [Line2D([], [], color="black", linewidth=1, label="interval")]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), columnspacing=1, handlelength=1.2)
+    bar_key(figure, _CONDITIONS, "sd over seeds")
     return figure
-
-
-def _panel(axes: Axes, part: pl.DataFrame) -> None:
-    tasks = part["task"].unique(maintain_order=True).to_list()
-    width = 0.8 / len(_CONDITIONS)
-    for number, (condition, colour) in enumerate(_CONDITIONS.items()):
-        for row in part.filter(pl.col("condition") == condition).iter_rows(named=True):
-            x = tasks.index(row["task"]) + (number - (len(_CONDITIONS) - 1) / 2) * width
-            axes.bar(x, row["mean"], width * 0.9, color=colour)
-            if row["sd"] is not None:
-                axes.vlines(x, row["mean"] - row["sd"], row["mean"] + row["sd"], color="#999999", linewidth=3)
-            axes.vlines(x, row["ci_low"], row["ci_high"], color="black", linewidth=0.9)
-    axes.set_xticks(range(len(tasks)), tasks, rotation=30, ha="right", fontsize=7)
-    axes.set_ylim(0, 1.02)
 
 
 def _matrices(matrix: pl.DataFrame) -> Figure:
@@ -87,23 +71,17 @@ def _matrices(matrix: pl.DataFrame) -> Figure:
         for axes, (measure, title) in zip(row, _MATRICES.items(), strict=True):
             part = matrix.filter(pl.col("shots") == each, pl.col("measure") == measure)
             _heat_map(axes, part, sources, targets)
-            axes.set_title(f"{title}, {each} shot{'s' * (each != 1)}", fontsize=8)
+            axes.set_title(f"{title}, {counted(each, 'shot')}", fontsize=8)
     figure.supxlabel("prompts of", fontsize=9)
     figure.supylabel("mean of", fontsize=9)
     return figure
 
 
 def _heat_map(axes: Axes, part: pl.DataFrame, sources: list[str], targets: list[str]) -> None:
-    values = np.full((len(sources), len(targets)), np.nan)
-    for row in part.iter_rows(named=True):
-        values[sources.index(row["source"]), targets.index(row["target"])] = row["mean"]
-    signed = "accuracy" in part["measure"]
-    low, colours = (-1, "RdBu") if signed else (0, "viridis")
-    image = axes.imshow(values, cmap=colours, vmin=low, vmax=1, aspect="auto")
-    axes.spines[:].set_visible(False)
+    grid = grid_of(part, sources, targets, ("source", "target", "mean"))
+    if "accuracy" in part["measure"]:
+        heat_map(axes, grid, (-1, 1), "RdBu", text_of="{:+.2f}".format)
+    else:
+        heat_map(axes, grid, (0, 1), text_of="{:.2f}".format)
     axes.set_xticks(range(len(targets)), targets, fontsize=7, rotation=30, ha="right")
     axes.set_yticks(range(len(sources)), sources, fontsize=7)
-    for (i, j), value in np.ndenumerate(values):
-        if not np.isnan(value):
-            text = f"{value:+.2f}" if signed else f"{value:.2f}"
-            axes.text(j, i, text, ha="center", va="center", fontsize=7, color=ink(image, value))

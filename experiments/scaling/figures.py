@@ -14,10 +14,10 @@ from matplotlib.lines import Line2D
 from patchboard.experiment.sizes import ACCURACY, CD
 from patchboard.experiments.scaling.findings import COUNT_NAMES, label, short
 from patchboard.report.drawing import Drawing, panels
-from patchboard.report.style import CD_COLOUR, CYCLE, effect_label, line_of
+from patchboard.report.marks import ACCURACY_LOOK, CD_LOOK, effect_look
+from patchboard.report.style import CD_COLOUR, CYCLE, effect_label
 
-_MARKERS = "^DvP*X"
-_EFFECTS = (CYCLE[1], *CYCLE[3:])
+_LOOKS = {CD: CD_LOOK, ACCURACY: ACCURACY_LOOK}
 _MOST_NAMED = 8
 """Models whose names fit above a panel."""
 
@@ -63,18 +63,10 @@ def _sizes(summary: Mapping[str, Any], table: pl.DataFrame) -> Figure:
 
 def _line(axis: Axes, part: pl.DataFrame, count: str, names: list[str], what: tuple[str, str, int]) -> Line2D:
     measure, control, _ = what
-    number = names.index(measure) if measure in names else 0
-    colour, dashes, marker = {
-        CD: (CD_COLOUR, "--", "s"),
-        ACCURACY: (CYCLE[0], "-", "o"),
-    }.get(measure, (_EFFECTS[number % len(_EFFECTS)], "-", _MARKERS[number % len(_MARKERS)]))
-    if control:
-        colour, dashes, marker = line_of(control).colour, line_of(control).dashes, line_of(control).marker
-    axis.vlines(part[count], part["low"], part["high"], color=colour, linewidth=1.0, alpha=0.7)
-    (line,) = axis.plot(
-        part[count], part["value"], color=colour, linestyle=dashes, marker=marker, markersize=4,
-        linewidth=0.9 if control else 1.4, label=label(*what),
-    )  # fmt: skip
+    look = effect_look(names.index(measure), control) if measure in names else _LOOKS[measure]
+    axis.vlines(part[count], part["low"], part["high"], color=look["color"], linewidth=1.0, alpha=0.7)
+    width = 0.9 if control else 1.4
+    (line,) = axis.plot(part[count], part["value"], markersize=4, linewidth=width, label=label(*what), **look)
     return line
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from patchboard.experiment.page import Table
-from patchboard.report.numbers import fraction, signed
+from patchboard.report.numbers import counted, fraction, signed
 
 Summary = Mapping[str, Any]
 
@@ -40,7 +40,7 @@ def _told(summary: Summary) -> Iterator[str]:
         if count == "parameters" and found["spearman"] is not None:
             little = "" if found["n"] >= _TELLING else "; with so few models this can be chance"
             yield (
-                f"{measure} ({_shots(shots)}): rank correlation {found['spearman']:+.2f} with all"
+                f"{measure} ({counted(shots, 'shot')}): rank correlation {found['spearman']:+.2f} with all"
                 f" parameters, {fraction(other['spearman'])} with non-embedding ones (n = {found['n']}{little})."
             )
     for count, found in summary["exponents"].items():
@@ -69,16 +69,12 @@ def overview(summary: Summary) -> list[Table]:
 
 def label(measure: str, control: str, shots: int) -> str:
     """``added, random (0 shots)``."""
-    return f"{measure}{', ' + control if control else ''} ({_shots(shots)})"
+    return f"{measure}{', ' + control if control else ''} ({counted(shots, 'shot')})"
 
 
 def short(model: str, revision: str) -> str:
     """A model's name without its folders, and its revision where that is not main."""
     return Path(model).name + ("" if revision == "main" else f" {revision}")
-
-
-def _shots(shots: int) -> str:
-    return f"{shots} shot{'s' * (shots != 1)}"
 
 
 def _value(row: Summary | None) -> str:

@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from patchboard.measure.decodability import ALL
-from patchboard.report.drawing import Drawing, ink
-from patchboard.report.numbers import fraction
+from patchboard.report.drawing import Drawing
+from patchboard.report.marks import MARKERS, cd_bar, every_tick, heat_map
+from patchboard.report.numbers import counted, fraction
 from patchboard.report.run_files import Run, decodabilities
 from patchboard.report.style import CYCLE, WIDTH
 
-_MARKERS = "osD^vP*X"
 _MOST_WRITTEN = 32
 """Layers up to which two digits fit a square of the heat map at 8 points."""
 
@@ -45,20 +45,14 @@ def cd_figures(run: Run) -> Iterator[Drawing]:
 def _heat_map(values: np.ndarray, layers: list[int], shots: list[int], chance: float) -> Figure:
     figure = Figure(figsize=(WIDTH, 1.25 + 0.34 * len(shots)), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(values, cmap="viridis", vmin=0, vmax=1, aspect="auto", origin="lower")
-    axes.spines[:].set_visible(False)
-    step = -(-len(layers) // 20)
-    axes.set_xticks(range(0, len(layers), step), [str(layer) for layer in layers[::step]])
+    digits = (lambda value: fraction(value).removeprefix("0")) if len(layers) > 12 else fraction
+    text_of = digits if len(layers) <= _MOST_WRITTEN else None
+    image = heat_map(axes, values, (0, 1), upwards=True, text_of=text_of, size=8)
+    every_tick(axes.xaxis, layers, 20)
     axes.set_yticks(range(len(shots)), [str(each) for each in shots])
     axes.set_xlabel("layer")
     axes.set_ylabel("shots")
-    if len(layers) <= _MOST_WRITTEN:
-        for (row, column), value in np.ndenumerate(values):
-            text = f"{value:.2f}".removeprefix("0") if len(layers) > 12 else f"{value:.2f}"
-            axes.text(column, row, text, ha="center", va="center", fontsize=8, color=ink(image, value))
-    bar = figure.colorbar(image, ax=axes, pad=0.01, label="CD")
-    bar.ax.axhline(chance, color="white", linewidth=1.5)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    cd_bar(figure, axes, image, chance)
     return figure
 
 
@@ -71,7 +65,7 @@ def accuracy_figures(run: Run) -> Iterator[Drawing]:
     tasks = points["task"].unique(maintain_order=True).to_list()
     shots = points["shots"].unique().sort().to_list()
     colour = {task: CYCLE[i % len(CYCLE)] for i, task in enumerate(tasks)}
-    marker = {each: _MARKERS[i % len(_MARKERS)] for i, each in enumerate(shots)}
+    marker = {each: MARKERS[i % len(MARKERS)] for i, each in enumerate(shots)}
 
     figure = Figure(figsize=(WIDTH * 0.8, 3.4), layout="constrained")
     axes = figure.subplots()
@@ -91,14 +85,7 @@ def accuracy_figures(run: Run) -> Iterator[Drawing]:
     axes.grid(color="#dddddd", linewidth=0.6)
     handles = [Line2D([], [], color=colour[task], marker="o", linestyle="", label=task) for task in tasks]
     handles += [
-        Line2D(
-            [],
-            [],
-            color="#444444",
-            marker=marker[each],
-            linestyle="",
-            label=f"{each} shot{'s' * (each != 1)}",
-        )
+        Line2D([], [], color="#444444", marker=marker[each], linestyle="", label=counted(each, "shot"))
         for each in shots
     ]
     figure.legend(handles=handles, loc="outside right upper")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 
@@ -35,6 +35,20 @@ def with_interval(entry: Mapping[str, Any]) -> str:
     if entry["effect"] == entry["ci_low"] == entry["ci_high"] == 0:
         return "0"
     return f"{signed(entry['effect'])} [{signed(entry['ci_low'])}, {signed(entry['ci_high'])}]"
+
+
+def between(
+    row: Mapping[str, Any] | None, value: str, written: Callable[[float | None], str] = fraction, bounds: str = "ci"
+) -> str:
+    """``0.85 [0.80, 0.91]``: a row's value and its ``{bounds}_low``, ``{bounds}_high``; ``-`` where it is unknown."""
+    if row is None or row[value] is None:
+        return "-"
+    return f"{written(row[value])} [{written(row[f'{bounds}_low'])}, {written(row[f'{bounds}_high'])}]"
+
+
+def counted(count: int, what: str) -> str:
+    """``1 shot``, ``4 shots``."""
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def covers_zero(entry: Mapping[str, Any]) -> bool:

@@ -1,0 +1,124 @@
+"""What figures are drawn of: lines with a band, heat maps with numbers on them, bars in groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from patchboard.report.drawing import ink
+from patchboard.report.style import CD_COLOUR, CYCLE, line_of
+
+MARKERS = "osD^vP*X"
+
+
+def look_of(number: int) -> dict[str, Any]:
+    """Colour and marker of the n-th of several lines, from 0; they repeat after eight."""
+    return {"color": CYCLE[number % len(CYCLE)], "marker": MARKERS[number % len(MARKERS)]}
+
+
+ACCURACY_LOOK = {"color": CYCLE[0], "linestyle": "-", "marker": "o"}
+CD_LOOK = {"color": CD_COLOUR, "linestyle": "--", "marker": "s"}
+
+
+def effect_look(number: int, control: str = "") -> dict[str, Any]:
+    """Of the n-th intervention's effect beside accuracy and CD, or of a control's, which has one look for all."""
+    if control:
+        line = line_of(control)
+        return {"color": line.colour, "marker": line.marker, "linestyle": line.dashes}
+    colours, markers = (CYCLE[1], *CYCLE[3:]), "^DvP*X"
+    return {"color": colours[number % len(colours)], "marker": markers[number % len(markers)], "linestyle": "-"}
+
+
+def key_of(labels: Iterable[str], linestyle: str = "-", markersize: float = 4) -> list[Line2D]:
+    """Handles of a legend of ``look_of`` lines."""
+    return [
+        Line2D([], [], label=label, linestyle=linestyle, markersize=markersize, **look_of(number))
+        for number, label in enumerate(labels)
+    ]
+
+
+def line_with_band(axes: Axes, x: Any, value: Any, low: Any, high: Any, alpha: float = 0.15, **line: Any) -> Line2D:
+    """x, value, low, high: [point]. line: of matplotlib's ``plot``, its colour as ``color``."""
+    axes.fill_between(x, low, high, color=line["color"], alpha=alpha, linewidth=0)
+    (drawn,) = axes.plot(x, value, **line)
+    return drawn
+
+
+def grid_of(
+    table: pl.DataFrame, rows: Sequence[Any], columns: Sequence[Any], names: tuple[str, str, str]
+) -> np.ndarray:
+    """[row, column] values, NaN where the table has none. names: of the table's columns of row, column and value."""
+    grid = np.full((len(rows), len(columns)), np.nan)
+    for row, column, value in table.select(names).iter_rows():
+        grid[rows.index(row), columns.index(column)] = value
+    return grid
+
+
+def heat_map(
+    axes: Axes, grid: np.ndarray, limits: tuple[float, float], colours: str = "viridis", upwards: bool = False,
+    text_of: Callable[[float], str] | None = None, size: float = 7,
+) -> AxesImage:  # fmt: skip
+    """Draw ``grid`` [row, column], its first row on top unless ``upwards``, with ``text_of`` every finite value on it.
+
+    limits: of the colours. size: of the text, in points. Ticks are the caller's.
+    """
+    low, high = limits
+    image = axes.imshow(
+        grid, cmap=colours, vmin=low, vmax=high, aspect="auto", origin="lower" if upwards else "upper"
+    )  # fmt: skip
+    axes.spines[:].set_visible(False)
+    for (row, column), value in np.ndenumerate(grid) if text_of is not None else ():
+        if np.isfinite(value):
+            axes.text(column, row, text_of(value), ha="center", va="center", fontsize=size, color=ink(image, value))
+    return image
+
+
+def every_tick(axis: Any, labels: Sequence[object], most: int, **text: Any) -> None:
+    """Ticks of a heat map's axis (``axes.xaxis``), at most so many of them. text: of matplotlib's ``set_ticks``."""
+    step = -(-len(labels) // most)
+    axis.set_ticks(range(0, len(labels), step), [str(label) for label in labels[::step]], **text)
+
+
+def cd_bar(figure: Figure, axes: Axes, image: AxesImage, chance: float) -> None:
+    """The colours' bar of a heat map of CD, with a white line at chance."""
+    bar = figure.colorbar(image, ax=axes, pad=0.01, label="CD")
+    bar.ax.axhline(chance, color="white", linewidth=1.5)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+
+
+def grouped_bars(
+    axes: Axes, rows: Iterable[Mapping[str, Any]], groups: Sequence[str], colours: Mapping[str, str],
+    names: tuple[str, str, str], width: float = 0.8, line: float = 0.9,
+) -> None:  # fmt: skip
+    """A bar a row, beside the others of its group, its interval in black, its ``sd``, where it has one, in grey.
+
+    colours: of each kind of bar, in their order. names: of a row's group, kind and value; the interval is ``ci_low``,
+    ``ci_high``. width: of all bars of a group. line: of the interval, in points.
+    """
+    of_group, of_kind, of_value = names
+    kinds, each = list(colours), width / len(colours)
+    for row in rows:
+        x = groups.index(row[of_group]) + (kinds.index(row[of_kind]) - (len(kinds) - 1) / 2) * each
+        axes.bar(x, row[of_value], each * 0.9, color=colours[row[of_kind]])
+        if row.get("sd") is not None:
+            axes.vlines(x, row[of_value] - row["sd"], row[of_value] + row["sd"], color="#999999", linewidth=3)
+        axes.vlines(x, row["ci_low"], row["ci_high"], color="black", linewidth=line)
+
+
+def bar_key(
+    figure: Figure, colours: Mapping[str, str], sd: str = "", columns: int | None = None, line: float = 1
+) -> None:
+    """The legend of ``grouped_bars`` above the figure. sd: what the grey lines spread over; empty without them."""
+    handles: list[Any] = [Patch(color=colour, label=name) for name, colour in colours.items()]
+    handles += [Line2D([], [], color="#999999", linewidth=4, label=sd)] if sd else []
+    handles += [Line2D([], [], color="black", linewidth=line, label="interval")]
+    columns = columns or len(handles)
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns, columnspacing=1, handlelength=1.2)
