@@ -9,36 +9,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from patchboard.cli.arguments import prepare_libraries
-from patchboard.experiments.finetune.settings import Settings, settled
-from patchboard.lab.command import Experiment, lab_script
-
-# torch and matplotlib take seconds to load, which a refusal of the command line need not wait for
+from patchboard.experiment.command import TrainingScript
+from patchboard.experiments.finetune.settings import FinetuneSettings
 
 HERE = Path(__file__).parent
 
 
-def plan(settings: Settings) -> dict[str, Any]:
-    prepare_libraries()
-    from patchboard.experiments.finetune.plan import plan
+def experiment() -> Any:
+    from patchboard.experiments.finetune.experiment import Finetune  # its libraries take seconds to load
 
-    return plan(settled(settings, HERE))
-
-
-def run(settings: Settings, *arguments: Any) -> Path:
-    prepare_libraries()
-    from patchboard.experiments.finetune.run import run
-
-    return run(settled(settings, HERE), *arguments)
-
-
-def told(summary: dict[str, Any]) -> list[str]:
-    from patchboard.experiments.finetune.findings import findings
-
-    return findings(summary)
+    return Finetune(HERE)
 
 
 if __name__ == "__main__":
-    description = (__doc__ or "").splitlines()[0]
     files = HERE / "specs" / "finetune.yaml", HERE / "specs" / "finetune_full.yaml"
-    sys.exit(lab_script(Experiment(description, Settings, *files, plan=plan, run=run, told=told)))
+    sys.exit(TrainingScript(__doc__, FinetuneSettings, *files, experiment).main())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -79,9 +78,3 @@ def without_weights(section: ModelSection) -> Any:
     config = open_config(section)
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, trust_remote_code=code_is_trusted())
-
-
-def save_merged(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Add the adapters into the weights and write a model folder as any other, tokenizer included."""
-    model.merge_and_unload().save_pretrained(folder)
-    tokenizer.save_pretrained(folder)

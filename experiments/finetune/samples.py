@@ -80,3 +80,7 @@ def batch_at(step: int, samples: list[Sample], settings: TrainingSection, device
 
 def steps_an_epoch(samples: int, settings: TrainingSection) -> int:
     return -(-samples // settings.batch)
+
+
+def steps_of_training(samples: int, settings: TrainingSection) -> int:
+    return settings.epochs * steps_an_epoch(samples, settings)

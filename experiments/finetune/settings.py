@@ -9,10 +9,9 @@ from pydantic import Field
 
 from patchboard.errors import SpecError
 from patchboard.experiment.models_beside import model_beside
-from patchboard.experiment.settings import ExperimentSettings, told_of_study
+from patchboard.experiment.settings import ExperimentName, ExperimentSettings, told_of_study
 from patchboard.registry import suggest
 from patchboard.spec import Study, study_of
-from patchboard.spec.digest import digest_of
 from patchboard.spec.kinds import FileKind
 from patchboard.spec.sections import EMBEDDED, Count, Differing, ModelSection, Section, Seed, Shots
 from patchboard.spec.values import shown
@@ -58,12 +57,12 @@ class TrainingSection(Section):
     checkpoint: Count = Field(default=25, description="steps between checkpoints, at which a killed training resumes")
 
 
-class Settings(ExperimentSettings):
+class FinetuneSettings(ExperimentSettings):
     kind: ClassVar[FileKind] = "finetune"
 
     version: Literal[1] = 1
     experiment: Literal["finetune"]
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "finetune"
+    name: ExperimentName = "finetune"
     model: ModelSection = ModelSection()
     adapter: AdapterSection = AdapterSection()
     training: TrainingSection = TrainingSection()
@@ -72,12 +71,8 @@ class Settings(ExperimentSettings):
     )
     study: dict[str, Any] | str = Field(description=f"of a spec: {', '.join(STUDIED)}; or a spec's path")
 
-    @property
-    def digest(self) -> str:
-        return digest_of(self.model_dump())
 
-
-def settled(settings: Settings, scripts: Path) -> Settings:
+def resolve_paths(settings: FinetuneSettings, scripts: Path) -> FinetuneSettings:
     """The settings with ``study`` read where it is a path, and the model found beside the scripts where it lies there.
 
     Raises SpecError where the path holds no spec.
@@ -91,7 +86,7 @@ def settled(settings: Settings, scripts: Path) -> Settings:
     return read_study(settings).model_copy(update={"model": model})
 
 
-def read_study(settings: Settings) -> Settings:
+def read_study(settings: FinetuneSettings) -> FinetuneSettings:
     """The settings with ``study`` read where it is a path. Raises SpecError where the path holds no spec."""
     study = _read(expanded(settings.study)) if isinstance(settings.study, str) else settings.study
     return settings.model_copy(update={"study": study})
@@ -108,19 +103,18 @@ def _read(file: Path) -> dict[str, Any]:
     return {key: value for key, value in tree.items() if key not in NOT_STUDIED}
 
 
-def study_on(settings: Settings, models: list[str], prefix: str | None = None) -> Study:
-    """The experiment's study of one model, or of several in turn. prefix: of its prompts, in place of its own.
+def study_of_settings(settings: FinetuneSettings, prefix: str | None = None) -> Study:
+    """What the experiment asks of each model. prefix: of its prompts, in place of the study's own.
 
     Raises SpecError for what is none, and where it sweeps anything but shots (``conditions.check_comparable``).
     """
     from patchboard.experiment.conditions import check_comparable
 
-    assert isinstance(settings.study, dict), "settled() has read it"
+    assert isinstance(settings.study, dict), "read_study() has read it"
     for key in settings.study:
         if key not in STUDIED:
             raise SpecError(f"study.{key}", "is no section of this experiment's study", suggest(key, STUDIED))
-    model = {**settings.model.model_dump(), "name": models[0] if len(models) == 1 else {"sweep": models}}
-    tree = {**settings.study, "name": settings.name, "model": model}
+    tree = {**settings.study, "name": settings.name, "model": settings.model.model_dump()}
     with told_of_study():
         study = study_of(tree)
         check_comparable(study, "model.name")

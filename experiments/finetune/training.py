@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from patchboard.engine.device import device_of
-from patchboard.errors import EngineError, RunFolderError
-from patchboard.experiments.finetune.samples import Sample, batch_at, steps_an_epoch
+from patchboard.errors import EngineError
+from patchboard.experiment.training import Trainer
+from patchboard.experiments.finetune.samples import Sample, batch_at, steps_of_training
 from patchboard.experiments.finetune.settings import TrainingSection
-from patchboard.store.folder import atomically
 
 
 def train(
@@ -30,33 +30,23 @@ def train(
     AdamW (0.9, 0.999) without decay. Step n's batch and dropout depend on the seed and n alone. Raises
     RunFolderError where the checkpoint cannot be read, EngineError where the loss is no number.
     """
-    learned = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    optimiser = torch.optim.AdamW(learned.values(), lr=settings.learning_rate, weight_decay=0.0)
-    device = device_of(model)
-    losses = _restored(checkpoint, learned, optimiser, device)
-    steps = settings.epochs * steps_an_epoch(len(samples), settings)
-    model.train()
-    since: list[Tensor] = []
-    for step in range(len(losses), steps):
-        for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate * rate_at(step, steps, settings.warmup)
-        since.append(_loss(model, batch_at(step, samples, settings, device), settings, step, device))
-        optimiser.zero_grad()
-        since[-1].backward()
-        if settings.clip is not None:
-            torch.nn.utils.clip_grad_norm_(list(learned.values()), settings.clip)
-        optimiser.step()
-        since[-1] = since[-1].detach()
-        done = step + 1
-        if done % settings.checkpoint == 0 or done == steps:
-            losses, since = [*losses, *torch.stack(since).tolist()], []  # brought home only here
-            if not np.isfinite(losses).all():
-                where = "training.learning_rate"
-                raise EngineError(where, f"the loss is no number by step {done}", "use a lower rate, or clip")
-            _keep(checkpoint, learned, optimiser, losses)
-        tick(done, steps)
+    steps, device = steps_of_training(len(samples), settings), device_of(model)
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    optimiser = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=0.0)
+    trainer = Trainer(
+        model, [optimiser],
+        lambda step: _loss(model, batch_at(step, samples, settings, device), settings, step, device),
+        lambda step: rate_at(step, steps, settings.warmup), checkpoint, settings.clip,
+    )  # fmt: skip
+    while trainer.step < steps:
+        saved_at = min(steps, (trainer.step // settings.checkpoint + 1) * settings.checkpoint)
+        trainer.train_to(saved_at, lambda done: tick(done, steps))
+        if not np.isfinite(trainer.losses).all():
+            where = "training.learning_rate"
+            raise EngineError(where, f"the loss is no number by step {trainer.step}", "use a lower rate, or clip")
+        trainer.save()
     model.eval()
-    return losses
+    return trainer.losses
 
 
 def rate_at(step: int, steps: int, warmup: int) -> float:
@@ -74,27 +64,3 @@ def _loss(model: Any, batch: dict[str, Tensor], settings: TrainingSection, step:
     ):
         torch.manual_seed(int(np.random.SeedSequence([settings.seed, step]).generate_state(1)[0]))  # dropout's
         return model(**batch).loss
-
-
-def _keep(checkpoint: Path, learned: dict[str, Any], optimiser: torch.optim.Optimizer, losses: list[float]) -> None:
-    weights = {name: value.detach() for name, value in learned.items()}
-    state = {"weights": weights, "optimiser": optimiser.state_dict(), "losses": losses}
-    atomically(checkpoint, lambda path: torch.save(state, path))
-
-
-@torch.no_grad()
-def _restored(
-    checkpoint: Path, learned: dict[str, Any], optimiser: torch.optim.Optimizer, device: torch.device
-) -> list[float]:
-    """The losses of the steps that are done; weights and optimiser are put where they stood."""
-    if not checkpoint.exists():
-        return []
-    try:
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
-        for name, value in learned.items():
-            value.copy_(state["weights"][name])
-        optimiser.load_state_dict(state["optimiser"])
-        return state["losses"]
-    except Exception as error:  # by kind of damage: zip's, pickle's, torch's own errors
-        what = f"cannot be read ({type(error).__name__})"
-        raise RunFolderError(str(checkpoint), what, "delete it, or use --fresh to start over") from None

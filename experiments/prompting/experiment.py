@@ -63,7 +63,7 @@ class Prompting(StudyExperiment):
 
         return Page(
             "The concept stated in the prompt", introduction(summary), self.findings(summary), overview(summary),
-            run.spec_text, drawings(summary, conditions_of(run)),
+            run.spec_text, drawings(summary, {each.name: each.decodability for each in conditions_of(run)}),
         )  # fmt: skip
 
 

@@ -84,11 +84,10 @@ def _settings(kind: FileKind, path: Path) -> Any:
         settings = load_settings(Settings, path)
         study_in(settings)
         return settings
-    from patchboard.experiments.finetune.settings import Settings as Finetune
-    from patchboard.experiments.finetune.settings import read_study, study_on
+    from patchboard.experiments.finetune.settings import FinetuneSettings, read_study, study_of_settings
 
-    settings = load_settings(Finetune, path)
-    study = study_on(read_study(settings), [settings.model.name])
+    settings = load_settings(FinetuneSettings, path)
+    study = study_of_settings(read_study(settings))
     with told_of_study():
         _check(study)
     return settings

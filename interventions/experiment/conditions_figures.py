@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import polars as pl
 from matplotlib.figure import Figure
 
-from patchboard.experiment.conditions import Condition
 from patchboard.measure.decodability import ALL
 from patchboard.report.drawing import Drawing, panels, whole_layers
 from patchboard.report.marks import bar_key, grouped_bars, key_of, line_with_band, look_of
@@ -16,14 +15,14 @@ from patchboard.report.numbers import counted
 from patchboard.report.style import CD_COLOUR, CYCLE
 
 
-def drawings(summary: Mapping[str, Any], conditions: Sequence[Condition]) -> Iterator[Drawing]:
-    """All figures of a comparison."""
+def drawings(summary: Mapping[str, Any], decodability: Mapping[str, pl.DataFrame]) -> Iterator[Drawing]:
+    """All figures of a comparison. decodability: condition -> its table, the base's first."""
     caption = (
         "CD of all labels, Null among them; a panel a number of demonstrations. Bands: bootstrap over points. Dotted:"
         f" chance. The upright line is layer {summary['layer']}, where the conditions are compared: the first one's"
         f" best at {summary['shots']} shots."
     )
-    yield Drawing("cd", "CD by layer", caption, _cd(conditions, summary["layer"]))
+    yield Drawing("cd", "CD by layer", caption, _cd(decodability, summary["layer"]))
     caption = (
         "Accuracy of the clean prompt by task; over all tasks their mean, with its standard deviation in grey. Black:"
         " bootstrap over queries within tasks."
@@ -34,15 +33,14 @@ def drawings(summary: Mapping[str, Any], conditions: Sequence[Condition]) -> Ite
         yield Drawing(f"effect-{name}", f"Effect of {name} by task", caption, _bars(summary, "effect", name))
 
 
-def _cd(conditions: Sequence[Condition], layer: int) -> Figure:
-    shots = conditions[0].decodability["shots"].unique().sort().to_list()
+def _cd(decodability: Mapping[str, pl.DataFrame], layer: int) -> Figure:
+    base = next(iter(decodability.values()))
+    shots = base["shots"].unique().sort().to_list()
     figure, axes = panels([counted(each, "shot") for each in shots], min(4, len(shots)), height=2.0, share_y=True)
     for axis, each in zip(axes, shots, strict=True):
-        chance = conditions[0].decodability["chance"][0]
-        axis.axhline(chance, color=CD_COLOUR, linestyle=":", linewidth=1)
+        axis.axhline(base["chance"][0], color=CD_COLOUR, linestyle=":", linewidth=1)
         axis.axvline(layer, color=CD_COLOUR, linewidth=0.6)
-        for number, condition in enumerate(conditions):
-            table = condition.decodability
+        for number, table in enumerate(decodability.values()):
             mine = table.filter(pl.col("task") == ALL, pl.col("shots") == each).sort("layer")
             cd = mine.select("layer", "cd", "ci_low", "ci_high")
             line_with_band(axis, *cd, markersize=3.5, linewidth=1.2, **look_of(number))
@@ -50,7 +48,7 @@ def _cd(conditions: Sequence[Condition], layer: int) -> Figure:
         axis.set_ylim(-0.02, 1.02)
     figure.supxlabel("layer", fontsize=9)
     figure.supylabel("CD", fontsize=9)
-    handles = key_of(condition.name for condition in conditions)
+    handles = key_of(decodability)
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return figure
 

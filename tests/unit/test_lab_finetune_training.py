@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 from patchboard.embedded.tokenizer import build
 from patchboard.engine.load import load_weights, open_model
 from patchboard.errors import SpecError, TaskError
-from patchboard.experiments.finetune.adapters import WHICH, adapted, layers_of, save_merged, trained_parameters
+from patchboard.experiments.finetune.adapters import WHICH, adapted, layers_of, trained_parameters
 from patchboard.experiments.finetune.samples import batch_at, samples_of, steps_an_epoch
 from patchboard.experiments.finetune.settings import AdapterSection, TrainingSection
 from patchboard.experiments.finetune.training import rate_at, train
@@ -43,19 +43,19 @@ def trained(folder, which, checkpoint, tick=lambda done, of: None):
     tokenizer, facts = open_model(section)
     model = adapted(load_weights(section, "cpu", "auto"), ADAPTER, layers_of(which, ADAPTER, facts.layers), 0)
     losses = train(model, samples_of(spec_of(), TRAINING, tokenizer, facts), TRAINING, checkpoint, tick)
-    return model, tokenizer, losses
+    return model, losses
 
 
 @pytest.mark.parametrize("which", WHICH)
 def test_only_the_chosen_layers_change_and_the_base_stays(folder, which, tmp_path):
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
-    model, tokenizer, _ = trained(folder, which, tmp_path / "state.pt")
+    model, _ = trained(folder, which, tmp_path / "state.pt")
     ids = torch.tensor([[5, 9, 4, 7]])
     with torch.no_grad():
         unmerged = model(ids).logits
-    save_merged(model, tokenizer, tmp_path / "merged")
+    merged = model.merge_and_unload()
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
-    base, merged = (AutoModelForCausalLM.from_pretrained(place) for place in (folder, tmp_path / "merged"))
+    base = AutoModelForCausalLM.from_pretrained(folder)
     changed = {
         name
         for (name, old), (other, new) in zip(base.state_dict().items(), merged.state_dict().items(), strict=True)
@@ -81,7 +81,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(folder, tmp_path):
         if done == 3:  # one step after the checkpoint, which must be done again
             raise KeyboardInterrupt
 
-    whole, _, losses = trained(folder, "first", tmp_path / "whole.pt")
+    whole, losses = trained(folder, "first", tmp_path / "whole.pt")
     with pytest.raises(KeyboardInterrupt):
         trained(folder, "first", tmp_path / "broken.pt", killed)
     steps: list[int] = []
@@ -90,14 +90,14 @@ def test_a_killed_training_goes_on_to_the_same_bits(folder, tmp_path):
         steps.append(done)
         torch.rand(3)  # whoever else draws random numbers has no part in dropout's
 
-    resumed, _, again = trained(folder, "first", tmp_path / "broken.pt", disturbing)
+    resumed, again = trained(folder, "first", tmp_path / "broken.pt", disturbing)
     assert steps == [3, 4, 5, 6] and again == losses and len(set(losses)) == 6
     for (name, one), (_, other) in zip(whole.state_dict().items(), resumed.state_dict().items(), strict=True):
         assert torch.equal(one, other), name
 
 
 def test_adapters_learn_and_nothing_else(folder, tmp_path):
-    model, _, losses = trained(folder, "last", tmp_path / "state.pt")
+    model, losses = trained(folder, "last", tmp_path / "state.pt")
     learned = [name for name, value in model.named_parameters() if value.requires_grad]
     assert learned and all("lora_" in name and ".3." in name for name in learned)
     assert trained_parameters(model) == sum(p.numel() for n, p in model.named_parameters() if "lora_" in n)

@@ -10,7 +10,7 @@ import pytest
 from patchboard.commands.main import main
 from patchboard.errors import SpecError
 from patchboard.experiment.settings import load_settings
-from patchboard.experiments.finetune.settings import Settings as Finetune
+from patchboard.experiments.finetune.settings import FinetuneSettings as Finetune
 from patchboard.experiments.hijack.settings import HijackSettings
 from patchboard.experiments.synthetic.settings import Settings as Synthetic
 from patchboard.spec.load import load_study
