@@ -7,6 +7,7 @@ distributions (entry points ``patchboard.plugins``) and of the running notebook 
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
 import sys
@@ -187,17 +188,26 @@ def _digests(files: Iterable[Path]) -> dict[Path, str]:
 
 
 def _own_modules(module: ModuleType) -> Iterator[ModuleType]:
-    """The module and those of the user's own that it names, in turn: neither installed ones nor ours."""
+    """The module and those of the user's own that it imports, in turn: neither installed ones nor ours."""
     seen, open_ones = {module.__name__}, [module]
     while open_ones:
         current = open_ones.pop()
         yield current
-        for value in list(vars(current).values()):
-            name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-            found = sys.modules.get(name) if isinstance(name, str) else None
-            if found is not None and found.__name__ not in seen and is_users_own(found):
-                seen.add(found.__name__)
-                open_ones.append(found)
+        for name in _imports_of(Path(str(current.__file__)).read_bytes()):
+            imported = sys.modules.get(name)
+            if imported is not None and name not in seen and is_users_own(imported):
+                seen.add(name)
+                open_ones.append(imported)
+
+
+def _imports_of(source: bytes) -> Iterator[str]:
+    """Modules that are imported anywhere in it; of ``from a import b`` a and a.b."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def is_users_own(module: ModuleType) -> bool:

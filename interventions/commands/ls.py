@@ -7,15 +7,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from patchboard.cli.arguments import add_plugins_flag
+from patchboard.plugin_files import activate, use_in_process
+from patchboard.registry import OWN
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("ls", help="tasks, ops, vectors, controls, metrics, model families")
+    parser = commands.add_parser("ls", help="tasks, ops, vectors, controls, metrics, model families; whose they are")
     add_plugins_flag(parser)
     parser.set_defaults(act=act)
 
 
 def act(args: argparse.Namespace, overrides: Sequence[str]) -> int:
+    use_in_process(args.plugins)
+    activate(args.plugins)
     print_listing()
     return 0
 
@@ -51,7 +55,10 @@ def print_listing() -> None:
         "positions": dict.fromkeys(POSITIONS, ""),
         "model families": dict.fromkeys(ARCHITECTURES, ""),
     }  # fmt: skip
+    registries = {"task families": FAMILIES, "ops": OPS, "metrics": METRICS, "model families": ARCHITECTURES}
     for kind, entries in listing.items():
         print(kind)
         for name, text in entries.items():
-            print(f"  {name:<16} {text}".rstrip())
+            registry = registries.get(kind)
+            origin = registry.enrolment(name).origin if registry else OWN
+            print(f"  {name:<16} {text}{'' if origin == OWN else f' (from {origin.name})'}".rstrip())

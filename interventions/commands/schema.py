@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from patchboard.cli.arguments import add_plugins_flag
+from patchboard.plugin_files import activate
 
 
 def add_parser(commands: Any) -> None:
@@ -17,7 +18,14 @@ def add_parser(commands: Any) -> None:
 
 
 def act(args: argparse.Namespace, overrides: Sequence[str]) -> int:
+    import patchboard.tasks.resolve  # noqa: F401  # enrols the families
+    from patchboard.metrics import METRICS
+    from patchboard.ops import OPS
+    from patchboard.plan.cells import CONTROLS
     from patchboard.spec.json_schema import json_schema
+    from patchboard.tasks.base import FAMILIES
 
-    print(json.dumps(json_schema(), indent=1))
+    activate(args.plugins)
+    known = {"op": OPS, "metric": METRICS, "task": FAMILIES, "control": CONTROLS}
+    print(json.dumps(json_schema({kind: list(names) for kind, names in known.items()}), indent=1))
     return 0

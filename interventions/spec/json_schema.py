@@ -1,10 +1,11 @@
 """The JSON Schema of a spec file, for editors and for `patchboard schema`.
 
-It is wider than loading in what a schema cannot say (names that registries hold, products of sweeps).
+It is wider than loading in what a schema cannot say (products of sweeps, names where none are given).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from patchboard.spec.sections import Spec
@@ -19,10 +20,16 @@ _SWEPT = "Sweepable"
 sweeps, for use inside a sweep, where no further one may stand."""
 
 
-def json_schema() -> Schema:
-    """The schema (draft 2020-12): Spec's own, in which a field may also be ``{sweep: [v1, v2]}``."""
+def json_schema(names: Mapping[str, Sequence[str]] | None = None) -> Schema:
+    """The schema (draft 2020-12): Spec's own, in which a field may also be ``{sweep: [v1, v2]}``.
+
+    names: what registries hold, of kinds ``op, metric, task, control``; without a kind, any text may stand there.
+    """
     schema = Spec.model_json_schema(mode="validation")
     plain = schema.pop("$defs")
+    for kind, known in (names or {}).items():
+        for text in _texts_of(kind, schema, plain):
+            text["enum"] = list(known)
     # pydantic's patternProperties would let names of other patterns pass
     interventions = schema["properties"]["interventions"]
     ((pattern, entry),) = interventions.pop("patternProperties").items()
@@ -38,6 +45,20 @@ def json_schema() -> Schema:
         "description": "A study: interventions on a language model, and what is measured.",
         "$defs": plain | swept,
     }
+
+
+def _texts_of(kind: str, schema: Schema, plain: Schema) -> list[Schema]:
+    """Where a name of that kind stands, each as the schema of a text."""
+    intervention, _ = plain["InterventionSection"]["properties"]["op"]["anyOf"]
+    control, *_ = schema["properties"]["controls"]["items"]["anyOf"]
+    found = {
+        "op": [plain["EditSection"]["properties"]["op"], intervention],
+        "metric": [schema["properties"]["metrics"]["items"]],
+        "task": [plain["TasksSection"]["properties"]["family"]],
+        "control": [plain["ControlSection"]["properties"]["name"], control],
+    }[kind]
+    assert all(each["type"] == "string" for each in found), kind
+    return found
 
 
 def _sweepable(schema: Schema) -> Schema:
