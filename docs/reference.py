@@ -17,7 +17,7 @@ from patchboard.engine.families import ARCHITECTURES
 from patchboard.engine.sites import SITES
 from patchboard.metrics import METRICS
 from patchboard.ops import OPS
-from patchboard.plan.cells import CONTROLS
+from patchboard.plan.controls import CONTROLS
 from patchboard.spec import sections
 from patchboard.spec.positions import POSITIONS
 from patchboard.spec.values import label
@@ -76,15 +76,6 @@ SEEDS = {
 }
 NAMED = {"name": {"controls[i]": "the control"}, "op": {"interventions.NAME.edits[i]": "see [ops](#ops)"}}
 
-CONTROL_TEXTS = {
-    "self": "each edited state replaced by itself, as it was in the clean run. Nothing may change: what does is the"
-    " noise floor.",
-    "random": "the same edit with random directions: of a vector's norm, of a subspace's rank and centre. `draws`"
-    " independent ones. For a subspace it is reported as `random_subspace`.",
-    "other_task": "the edit with another task's vector, or `resample`'s state, the next task in the family's order."
-    " Only for vectors and sources of `same_task`. It is also scored against the other task's answers (conversion).",
-    "random_subspace": "as `random`, for interventions on subspaces only. Give one of the two.",
-}
 POSITION_TEXTS = {
     "last": "the token before the answer",
     "answer": "the answer's tokens that are fed in: all but its last. None where the answer is one token, and the"
@@ -134,7 +125,9 @@ def _parts() -> dict[str, str]:
         "metrics": _table(
             ("metric", "unit", "definition"), ((f"`{name}`", m.unit, _said(m)) for name, m in METRICS.items())
         ),
-        "controls": _texts("control", CONTROL_TEXTS, CONTROLS),
+        "controls": _table(
+            ("control", "meaning"), ((f"`{name}`", _said(control)) for name, control in CONTROLS.items())
+        ),
         "positions": _texts("position", POSITION_TEXTS, POSITIONS),
         "sites": _texts("site", SITE_TEXTS, SITES),
         "vectors": _texts("kind", VECTOR_TEXTS, sections.VECTOR_KINDS),

@@ -7,6 +7,8 @@ The contract tests take their cases from these registries, so one new file is on
 from __future__ import annotations
 
 import difflib
+import importlib
+import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -25,6 +27,15 @@ def suggest(name: str, known: Iterable[str]) -> str:
     if near:
         return f"did you mean '{lowered[near[0]]}'?"
     return "choose one of " + ", ".join(known) if known else "none is known"
+
+
+def import_modules(package: str, path: Iterable[str]) -> None:
+    """Import every module of a package, in alphabetical order, so that each enrols what it defines.
+
+    path: the package's ``__path__``. What goes wrong in a module is raised as it is.
+    """
+    for name in sorted(module.name for module in pkgutil.iter_modules(path)):
+        importlib.import_module(f"{package}.{name}")
 
 
 @dataclass(frozen=True)

@@ -109,11 +109,7 @@ class Examiner:
 
     def _outcomes(self, step: int) -> tuple[pl.DataFrame, float]:
         plan = self.asked.plan
-        statistics = {
-            (fit.id, place): found
-            for fit in plan.fits
-            for place, found in self.engine.fit(fit, score=_all_right).items()
-        }  # fmt: skip
+        statistics = self.engine.fit(plan.fits, score=_all_right)
         operands = self.engine.place(make_all(plan.recipes, statistics, self.engine.projected))
         groups = [_at_step(group, step) for group in plan.groups]
         if self.way != "rows" and groups:

@@ -10,8 +10,10 @@ import numpy as np
 from patchboard.experiment.settings import told_of_study
 from patchboard.experiments.synthetic.model import facts_of
 from patchboard.experiments.synthetic.settings import METRIC, Settings
-from patchboard.plan.cells import OWN_STATE, SAME, Cell, Context, Edit, cells_of, source_of
+from patchboard.plan.cells import OWN_STATE, SAME, Cell, Edit, source_of
+from patchboard.plan.expansion import cells_of
 from patchboard.plan.model import Counterfactual, Decoding, Fit, Group, ModelPlan, ScoredCell
+from patchboard.plan.planned_edits import Context, FitSetting
 from patchboard.spec import Study
 from patchboard.spec.sections import ModelSection
 from patchboard.tasks.linear_regression import Floats, Mixture, Sequences, Table
@@ -42,12 +44,13 @@ def planned(settings: Settings, study: Study) -> Planned:
 
     facts = facts_of(settings.model, mixture.pairs)
     evaluated = prompts("evaluate", shots, queries)
-    fits: dict[tuple[int, int], Fit] = {}
+    fits: dict[FitSetting, Fit] = {}
     for variant in point.variants:
         for vector in filter(None, (part.vector for part in variant.section.parts)):
-            key = vector.shots, vector.prompts
+            key = FitSetting(vector.shots, vector.prompts)
             if key not in fits:
-                fits[key] = Fit(f"fit{len(fits)}", prompts("fit", *key), names, vector.shots, (), (), False)
+                drawn = prompts("fit", key.shots, key.prompts)
+                fits[key] = Fit(f"fit{len(fits)}", drawn, names, vector.shots, (), (), False)
     fit_ids = {key: fit.id for key, fit in fits.items()}
     recipes: dict[str, Recipe] = {}
     groups = []

@@ -22,7 +22,7 @@ def add_parser(commands: Any) -> None:
     add_spec_flags(parser)
     which = parser.add_argument_group("which cells (names apart by commas, or all)")
     which.add_argument("--intervention", metavar="NAMES", help="default: all")
-    which.add_argument("--control", metavar="NAMES", help="self, random, other_task, random_subspace; default: none")
+    which.add_argument("--control", metavar="NAMES", help="controls of the spec by name; default: none")
     which.add_argument("--task", metavar="NAMES", help="default: the first")
     which.add_argument("--layer", metavar="LAYERS", help="as layers in a spec; default: each intervention's middle one")
     which.add_argument("--head", metavar="HEADS", help="of site head; default: the first")

@@ -31,7 +31,7 @@ def print_listing() -> None:
     from patchboard.engine.sites import SITES
     from patchboard.metrics import METRICS
     from patchboard.ops import OPS
-    from patchboard.plan.cells import CONTROLS
+    from patchboard.plan.controls import CONTROLS
     from patchboard.spec.positions import POSITIONS
     from patchboard.tasks.base import FAMILIES
 
@@ -47,9 +47,7 @@ def print_listing() -> None:
             "function_vector": "of a task: summed mean outputs of heads [[layer, head], …]",
             "subspace": "where the tasks' states differ: method pca or leace, rank",
         },
-        "controls": dict(zip(CONTROLS, (
-            "the state patched with itself: the noise floor", "same norm (or rank), random direction",
-            "another task's vector, scored against its answers too", "same rank, random directions"), strict=True)),
+        "controls": {name: entry.phrase for name, entry in CONTROLS.items()},
         "metrics": {name: f"{first_line(entry)} [{entry.unit}]" for name, entry in METRICS.items()},
         "sites": dict.fromkeys(SITES, ""),
         "positions": dict.fromkeys(POSITIONS, ""),

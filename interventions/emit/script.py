@@ -16,6 +16,7 @@ from patchboard.emit.operands import expressions
 from patchboard.emit.recorded import Recorded
 from patchboard.emit.select import Chosen
 from patchboard.emit.source import Sources
+from patchboard.engine.batches import judge_of
 from patchboard.engine.families import ARCHITECTURES, Architecture
 from patchboard.engine.sites import SITES
 from patchboard.engine.source import source_of
@@ -48,9 +49,9 @@ _TEMPLATES = jinja2.Environment(
 _TEMPLATES.filters["text"] = lambda value: json.dumps(value, ensure_ascii=False)
 
 _NAMES = frozenset(
-    "json Path np torch AutoTokenizer TransformersModel SubspaceTensors REMOTE MODEL DTYPE model states tokens_of run "
-    "operand_of clean_states fit_pass states_of means leace function_vector FIT FIT_FILE PASSED PLACES fitted METRICS "
-    "CONVERSION measured QUERIES CELLS VECTORS values_of shown main".split()
+    "json Path np torch AutoTokenizer TransformersModel SubspaceTensors REMOTE MODEL DTYPE model states tokens_of "
+    "run operand_of clean_states fit_pass states_of means leace function_vector FIT FIT_FILE PASSED PLACES JUDGES "
+    "fitted METRICS CONVERSION measured QUERIES CELLS VECTORS values_of shown main".split()
 )
 """What the template itself defines."""
 
@@ -73,7 +74,9 @@ def script_of(
     plan, recipes = chosen.plan, recipes_of(chosen)
     architecture = ARCHITECTURES[plan.facts.family]
     by_fit = {fit.id: [r for r in recipes.values() if r.fit == fit.id] for fit in plan.fits}
-    by_fit = {name: own for name, own in by_fit.items() if own}
+    judges = {fit.id: judge_of(fit, plan.fits) for fit in plan.fits if by_fit[fit.id] and fit.judged_by}
+    judging = {fit.judged_by: by_fit[fit.id] for fit in plan.fits if fit.id in judges}
+    by_fit = {name: own for name, own in by_fit.items() if own or name in judging}
     edits = [edit for use in chosen.uses for edit in use.cell.edits]
     sources = {part: Sources(_NAMES) for part in ("ops", "fit", "metrics")}
     ops = {name: _op(name, sources["ops"]) for name in dict.fromkeys(edit.op for edit in edits)}
@@ -108,6 +111,7 @@ def script_of(
         part=", part" if heads else "",
         recipes=list(made.items()),
         places=literal({name: places_of(own) for name, own in by_fit.items()}),
+        judges=literal(judges) if judges else "",
         fit_file=fit_file,
         null=NULL,
         metrics=metrics,
@@ -117,7 +121,7 @@ def script_of(
         cells=literal(cells),
         recorded=run is not None,
     )
-    fits = {fit.id: fit_of(fit, by_fit[fit.id]) for fit in plan.fits if fit.id in by_fit}
+    fits = {fit.id: fit_of(fit, [*by_fit[fit.id], *judging.get(fit.id, ())]) for fit in plan.fits if fit.id in by_fit}
     return Script(_tolerated(text), _fit_text(fits, study) if fits else "")
 
 

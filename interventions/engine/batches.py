@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -46,6 +46,20 @@ def fit_batches(fit: Fit, tokens: int) -> Iterator[tuple[str, int, Batch]]:
                 layout.reads = Reads.joined([own, Reads.of(branched.reads)])
             batch = make_batch(layout, [_mean_capture(chunk, p, fit.layers) for p in fit.places])
             yield task, len(chunk), branched.told(batch)
+
+
+def judge_of(fit: Fit, fits: Iterable[Fit]) -> tuple[str, dict[str, list[int]]] | None:
+    """The fit by whose right answers this one goes, and for each of this one's usable prompts the row of its twin among
+    that one's usable prompts, task by task; None where it goes by its own."""
+    if not fit.judged_by:
+        return None
+    (judge,) = [other for other in fits if other.id == fit.judged_by]
+    rows = {}
+    for task, prompts in judge.prompts.items():
+        usable = [i for i, prompt in enumerate(prompts) if not prompt.excluded]
+        place = {i: row for row, i in enumerate(usable)}
+        rows[task] = [place[i] for i, prompt in enumerate(fit.prompts[task]) if not prompt.excluded]
+    return judge.id, rows
 
 
 def _mean_capture(prompts: Sequence[Prompt], place: Place, layers: tuple[int, ...]) -> Capture:

@@ -15,7 +15,7 @@ from torch import Tensor
 from patchboard.engine.families import at_path
 from patchboard.engine.projection import projected
 from patchboard.engine.record import Record, opened
-from patchboard.engine.steps import largest_moves, states_and_hits, update_statistics
+from patchboard.engine.steps import fill_statistics, largest_moves, states_and_hits, taken_over
 from patchboard.engine.trace import Wiring, traced_forward
 from patchboard.vectors.make import make_all
 from patchboard.vectors.statistics import PlaceStatistics
@@ -43,8 +43,7 @@ def answer_job(model: Any, job: dict[str, Any], tools: dict[str, Any]) -> dict[s
         "key": job["key"], "dtype": str(h.dtype), "device": h.device.type, "torch": str(torch.__version__),
         "autocast": torch.is_autocast_enabled(h.device.type),
     }  # fmt: skip
-    fits = {fit["id"]: fitted(forward, batch_of, fit, tools["accuracy"]) for fit in job["fits"]}
-    statistics = {(name, place): one for name, found in fits.items() for place, one in found.items()}
+    statistics = fitted(forward, batch_of, job["fits"], tools["accuracy"])
     answer["fits_finite"] = all([one.is_finite() for one in statistics.values()])
     lacking = [task for key in job["asked"] for task in statistics[tuple(key)].lacks_correct()]
     answer["lacking"] = sorted(set(lacking))
@@ -69,11 +68,17 @@ def first_states(model: Any, architecture: dict[str, Any]) -> Tensor:
     return h
 
 
-def fitted(forward: Callable, batch_of: Callable, fit: dict[str, Any], score: Callable) -> dict[tuple, PlaceStatistics]:
-    """Statistics of one fit at each of its places."""
-    found = {tuple(place): PlaceStatistics(fit["layers"], fit["labels"], fit["keep_states"]) for place in fit["places"]}
-    for task, count, sealed in fit["batches"]:
-        update_statistics(forward, batch_of(sealed), task, count, score, found.values())
+def fitted(
+    forward: Callable, batch_of: Callable, fits: list[dict[str, Any]], score: Callable
+) -> dict[tuple, PlaceStatistics]:
+    """Statistics of each fit (by its id) at each of its places."""
+    found: dict[tuple, PlaceStatistics] = {}
+    right: dict[str, dict[str, Tensor]] = {}
+    for fit in fits:
+        own = [PlaceStatistics(fit["layers"], fit["labels"], fit["keep_states"]) for _ in fit["places"]]
+        batches = ((task, count, batch_of(sealed)) for task, count, sealed in fit["batches"])
+        right[fit["id"]] = fill_statistics(forward, batches, score, own, taken_over(right, fit["judge"]))
+        found.update({(fit["id"], tuple(place)): one for place, one in zip(fit["places"], own, strict=True)})
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from patchboard.engine.batch import Batch, Capture, make_batch, on_device
-from patchboard.engine.batches import decoding_batches, fit_batches
+from patchboard.engine.batches import decoding_batches, fit_batches, judge_of
 from patchboard.engine.device import device_of
 from patchboard.engine.families import architecture_of
 from patchboard.engine.projection import projected
-from patchboard.engine.steps import largest_moves, states_and_hits, update_statistics
+from patchboard.engine.steps import fill_statistics, largest_moves, states_and_hits, taken_over
 from patchboard.engine.trace import Wiring, traced_forward
 from patchboard.errors import ModelError
 from patchboard.metrics.accuracy import Accuracy
@@ -144,13 +144,22 @@ class LocalEngine:
         return pack_scores(pack, layout, scores, largest_moves(batch, found["moved"]))
 
     def fit(
-        self, fit: Fit, step: Step = lambda _: None, score: Scorer = Accuracy.score
-    ) -> dict[Place, PlaceStatistics]:
-        """Statistics of the fit's prompts at each of its places. score: by which an answer is right."""
-        found = {place: PlaceStatistics(fit.layers, fit.labels, fit.keep_states) for place in fit.places}
-        for task, count, batch in fit_batches(fit, self.budget.tokens):
-            update_statistics(self._pass, batch, task, count, score, found.values())
-            step(count)
+        self, fits: Sequence[Fit], step: Step = lambda _: None, score: Scorer = Accuracy.score
+    ) -> dict[tuple[str, Place], PlaceStatistics]:
+        """Statistics of each fit's prompts (by its id) at each of its places. score: by which an answer is right."""
+        found: dict[tuple[str, Place], PlaceStatistics] = {}
+        right: dict[str, dict[str, Tensor]] = {}
+
+        def stepped(fit: Fit) -> Iterator[tuple[str, int, Batch]]:
+            for task, count, batch in fit_batches(fit, self.budget.tokens):
+                yield task, count, batch
+                step(count)
+
+        for fit in fits:
+            own = [PlaceStatistics(fit.layers, fit.labels, fit.keep_states) for _ in fit.places]
+            judged = taken_over(right, judge_of(fit, fits))
+            right[fit.id] = fill_statistics(self._pass, stepped(fit), score, own, judged)
+            found |= {(fit.id, place): one for place, one in zip(fit.places, own, strict=True)}
         return found
 
     def projected(self, given: dict[int, Tensor]) -> dict[int, Tensor]:

@@ -5,7 +5,7 @@ Functions here travel to a server as source, like ``trace``; the local engine ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,16 +32,38 @@ def all_right(batch: Batch, hits: Tensor, count: int) -> Tensor:
     return found
 
 
-def update_statistics(
-    forward: Forward, batch: Batch, task: str, count: int, score: Callable, statistics: Iterable[PlaceStatistics]
-) -> None:
-    """One pass over ``count`` prompts of a task; statistics: one for each capture of the batch."""
-    result = forward(batch, {}, {"accuracy": score})
-    right = all_right(batch, result["scores"]["accuracy"], count)
-    for found, states in zip(statistics, result["states"], strict=True):
-        stacked = torch.stack(states, 1).cpu()
-        seen = ~stacked.isnan().all(-1).all(-1)  # a prompt without the position has no state
-        found.update(task, stacked[seen], right[seen])
+def fill_statistics(
+    forward: Forward,
+    batches: Iterable[tuple[str, int, Batch]],
+    score: Callable,
+    statistics: Sequence[PlaceStatistics],
+    judged: Mapping[str, Tensor] | None,
+) -> dict[str, Tensor]:
+    """Task -> [prompt] bool, which prompts of a fit are answered rightly; a pass a batch of (task, prompts, batch).
+
+    statistics: one for each capture of the batches, all of which are updated. judged: task -> [prompt], by which
+    prompts count as answered rightly there, where it is not by their own answers.
+    """
+    right: dict[str, Tensor] = {}
+    for task, count, batch in batches:
+        result = forward(batch, {}, {"accuracy": score})
+        own = all_right(batch, result["scores"]["accuracy"], count)
+        start = len(right[task]) if task in right else 0
+        right[task] = torch.cat([right[task], own]) if task in right else own
+        decisive = own if judged is None else judged[task][start : start + count]
+        for found, states in zip(statistics, result["states"], strict=True):
+            stacked = torch.stack(states, 1).cpu()
+            seen = ~stacked.isnan().all(-1).all(-1)  # a prompt without the position has no state
+            found.update(task, stacked[seen], decisive[seen])
+    return right
+
+
+def taken_over(right: Mapping[str, Mapping[str, Tensor]], judge: tuple | None) -> dict[str, Tensor] | None:
+    """As ``judged`` of a fit whose prompts count as right where those of another fit are; None where there is none.
+
+    right: of each fit as ``fill_statistics`` gives it. judge: (id of the other fit, task -> rows of its prompts).
+    """
+    return {task: right[judge[0]][task][rows] for task, rows in judge[1].items()} if judge else None
 
 
 def states_and_hits(forward: Forward, batch: Batch, prompts: int, shots: int, score: Callable) -> tuple[Tensor, Tensor]:

@@ -7,9 +7,8 @@ from patchboard.execution.model_run import ModelRun
 from patchboard.execution.vectors import notes_on_unanswered, write_vectors
 from patchboard.measure.notes import not_finite
 from patchboard.store.vectors import load_vectors
-from patchboard.vectors.base import Operand, Place
+from patchboard.vectors.base import Operand
 from patchboard.vectors.make import make_all
-from patchboard.vectors.statistics import PlaceStatistics
 
 
 def fit_operands(run: ModelRun, engine: LocalEngine) -> tuple[dict[str, Operand], list[str]]:
@@ -27,14 +26,12 @@ def fit_operands(run: ModelRun, engine: LocalEngine) -> tuple[dict[str, Operand]
 
 def _fit_into_folder(run: ModelRun, engine: LocalEngine) -> list[str]:
     plan, folder = run.plan, run.folder
-    statistics: dict[tuple[str, Place], PlaceStatistics] = {}
     total = sum(len(prompts) for fit in plan.fits for prompts in fit.prompts.values())
     step = run.progress.counter("fitting vectors", total)
-    for fit in plan.fits:
-        for place, of_place in engine.fit(fit, step=step).items():
-            if not of_place.is_finite():
-                raise not_finite(f"states of '{plan.section.label}' at {place.site}")
-            statistics[fit.id, place] = of_place
+    statistics = engine.fit(plan.fits, step)
+    for (_, place), of_place in statistics.items():
+        if not of_place.is_finite():
+            raise not_finite(f"states of '{plan.section.label}' at {place.site}")
     operands = make_all(plan.recipes, statistics, engine.projected)
     only_correct = {(recipe.fit, recipe.place) for recipe in plan.recipes.values() if recipe.only == "correct"}
     notes = notes_on_unanswered(run, {task for key in only_correct for task in statistics[key].lacks_correct()})

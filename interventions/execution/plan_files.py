@@ -51,7 +51,9 @@ def plan_json(plans: Sequence[ModelPlan], costs: Sequence[Cost]) -> dict[str, An
                     for g in plan.groups
                 ],
                 "fits": [
-                    {"id": f.id, "shots": f.shots, "prompts": sum(map(len, f.prompts.values()))} for f in plan.fits
+                    {"id": f.id, "shots": f.shots, "prompts": sum(map(len, f.prompts.values()))}
+                    | ({"answers": f.answers} if f.answers != "own" else {})
+                    for f in plan.fits
                 ],
                 "tasks": list(plan.tasks.values()),
                 "special_tokens": list(plan.frames),

@@ -9,10 +9,13 @@ from itertools import chain
 from typing import Any
 
 from patchboard.errors import SpecError
-from patchboard.plan.cells import OWN_STATE, SAME, Cell, Context, Edit, cells_of, position_label, source_of
+from patchboard.plan.cells import OWN_STATE, SAME, Cell, Edit, position_label, source_of
+from patchboard.plan.controls import CONTROLS
+from patchboard.plan.expansion import cells_of
 from patchboard.plan.facts import ModelFacts
 from patchboard.plan.model import Counterfactual, Decoding, Fit, Group, ModelPlan, ScoredCell
 from patchboard.plan.model_limits import check_reach
+from patchboard.plan.planned_edits import Context, FitSetting, is_paired
 from patchboard.plan.suffix import positions_of
 from patchboard.spec.axes import Point, Study, label
 from patchboard.spec.sections import EMBEDDED, ModelSection
@@ -152,24 +155,44 @@ class _Builder:
             group.copy(copy)
         return group
 
-    def _fits(self, point: Point, halves: Halves, prompter: Prompter, family_key: str) -> dict[tuple[int, int], str]:
-        """(shots, prompts) -> fit id, for every vector of the point."""
-        ids = {}
-        for variant in point.variants:
-            for vector in (part.vector for part in variant.section.parts):
-                if vector is None or (vector.shots, vector.prompts) in ids:
+    def _fits(self, point: Point, halves: Halves, prompter: Prompter, family_key: str) -> dict[FitSetting, str]:
+        """Ids of the fits of every vector of the point, and of its controls."""
+        vectors = [part.vector for variant in point.variants for part in variant.section.parts if part.vector]
+        of_controls = {CONTROLS.get(control.name, "controls").answers for control in point.spec.controls} - {"own"}
+        ids: dict[FitSetting, str] = {}
+        for answers in ("own", *sorted(of_controls)):
+            for vector in vectors:
+                setting = FitSetting(vector.shots, vector.prompts, answers)
+                if setting in ids or (answers != "own" and not is_paired(vector)):
                     continue
-                key = f"{family_key} {_text_key(point)} {vector.shots} {vector.prompts}"
+                key = f"{family_key} {_text_key(point)} {setting}"
                 if key not in self.fits:
-                    found = halves.prompts(prompter, "fit", halves.family.tasks, vector.shots, vector.prompts)
-                    prompts = {task: tuple(rows) for task, rows in found.items()}
-                    self.fits[key] = Fit(
-                        f"fit{len(self.fits)}", prompts, halves.family.tasks, vector.shots, (), (), False
-                    )
+                    own = None if answers == "own" else self._fit_of_id(ids[setting._replace(answers="own")])
+                    self.fits[key] = self._fit(setting, halves, prompter, own)
                     self.fit_recipes[self.fits[key].id] = []
-                ids[vector.shots, vector.prompts] = self.fits[key].id
+                ids[setting] = self.fits[key].id
                 self._note_setting(self.fits[key].id, point, _ROWS_FIELDS)
         return ids
+
+    def _fit_of_id(self, fit_id: str) -> Fit:
+        return next(fit for fit in self.fits.values() if fit.id == fit_id)
+
+    def _fit(self, setting: FitSetting, halves: Halves, prompter: Prompter, own: Fit | None) -> Fit:
+        """A fit without recipes. own: of the same rows with their own labels, by which shuffled ones are judged; what
+        is excluded there is excluded here."""
+        tasks, shuffled = halves.family.tasks, setting.answers == "shuffled"
+        found = halves.prompts(prompter, "fit", tasks, setting.shots, setting.prompts, shuffled=shuffled)
+        prompts = {task: tuple(rows) for task, rows in found.items()}
+        if own is not None:
+            prompts = {
+                task: tuple(
+                    replace(prompt, excluded=prompt.excluded or twin.excluded)
+                    for prompt, twin in zip(rows, own.prompts[task], strict=True)
+                )
+                for task, rows in prompts.items()
+            }
+        judge = own.id if own else ""
+        return Fit(f"fit{len(self.fits)}", prompts, tasks, setting.shots, (), (), False, setting.answers, judge)
 
     def _add_decoding(self, point: Point, halves: Halves, prompter: Prompter, family_key: str) -> None:
         section = point.spec.decodability
@@ -203,7 +226,8 @@ class _Builder:
             _check_places(fit, places)
             layers = tuple(sorted({block for recipe in recipes for block in recipe.blocks}))
             keep_states = any(recipe.needs_states for recipe in recipes)
-            fits.append(Fit(fit.id, fit.prompts, fit.labels, fit.shots, layers, places, keep_states))
+            judge = fit.judged_by if any(recipe.only == "correct" for recipe in recipes) else ""
+            fits.append(replace(fit, layers=layers, places=places, keep_states=keep_states, judged_by=judge))
         plan = ModelPlan(
             section=self.section,
             facts=self.facts,

@@ -75,6 +75,11 @@ class Fit:
     layers: tuple[int, ...]
     places: tuple[Place, ...]
     keep_states: bool  # for LEACE, which needs more of them than their means
+    answers: Literal["own", "shuffled"] = "own"
+    """Whose outputs its demonstrations carry: their own, or each another one's."""
+    judged_by: str = ""
+    """Of a fit with shuffled answers, where a vector is of ``only: correct``: id of the fit of the same rows with their
+    own, by whose right answers it goes."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from patchboard.errors import SpecError
 from patchboard.metrics import METRICS
 from patchboard.ops import OPS
-from patchboard.plan.cells import CONTROLS
+from patchboard.plan.controls import CONTROLS, options_of
 from patchboard.plugin_files import activate
 from patchboard.registry import suggest
 from patchboard.spec.axes import Point, Study
@@ -51,6 +51,8 @@ def check_point(point: Point, tasks: Sequence[str]) -> None:
         several = variant.section.edits is not None
         for i, edit in enumerate(variant.section.parts):
             _check_edit(edit, tasks, f"{where}.edits[{i}]" if several else where)
+    for i, control in enumerate(point.spec.controls):
+        CONTROLS.get(control.name, f"controls[{i}]").check(point.variants, tasks, f"controls[{i}]")
 
 
 def _check_lists(spec: Spec, tasks: Sequence[str]) -> None:
@@ -60,13 +62,10 @@ def _check_lists(spec: Spec, tasks: Sequence[str]) -> None:
         if metric in spec.metrics[:i]:
             raise SpecError(f"metrics[{i}]", f"'{metric}' is given twice", "leave one out")
     names = [control.name for control in spec.controls]
-    for i, name in enumerate(names):
-        if name not in CONTROLS:
-            raise SpecError(f"controls[{i}]", f"unknown control '{name}'", suggest(name, CONTROLS))
-        if name in names[:i]:
-            raise SpecError(f"controls[{i}]", f"'{name}' is given twice", "leave one out")
-    if "other_task" in names and len([task for task in tasks if task != NULL]) < 2:
-        raise SpecError("controls", "other_task needs two tasks, the family gives one", "add tasks or leave it out")
+    for i, control in enumerate(spec.controls):
+        options_of(control, f"controls[{i}]")
+        if control.name in names[:i]:
+            raise SpecError(f"controls[{i}]", f"'{control.name}' is given twice", "leave one out")
     if spec.decodability:
         k, points = spec.decodability.k, spec.decodability.prompts * len(tasks)
         if k >= points:

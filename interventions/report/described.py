@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from patchboard.plan.controls import CONTROLS, Control
 from patchboard.report.numbers import listed
 
 _SOURCES = {
@@ -41,13 +42,6 @@ _DONORS = {
     "same_task": "the prompt of the task's next query",
     "other_task": "a prompt of another task",
     "null_task": "a prompt of Null",
-}
-_CONTROLS = {
-    "self": "a prompt's own state in its place (nothing may change)",
-    "random": "random vectors of the same norm",
-    "other_task": "another task's vector or state",
-    "random_subspace": "random subspaces of the same rank",
-    "shuffled": "vectors of demonstrations with shuffled answers",
 }
 _OTHERS = {"onwards": "all later ones", "upto": "all earlier ones"}
 """What is edited beside the layer at which a cell stands."""
@@ -214,7 +208,8 @@ def _control(control: Mapping[str, Any]) -> str:
         return " or ".join(map(_control, control["sweep"])) + " (swept)"
     draws = "" if control["draws"] == 1 else f", {_text(control['draws'])} draws"
     name = _text(control["name"])
-    return f"{name} ({_CONTROLS.get(name, 'see the documentation')}{draws})"
+    phrase = (CONTROLS.get(name, "controls") if name in CONTROLS else Control).phrase
+    return f"{name} ({phrase}{draws})"
 
 
 def _phrase(phrases: Mapping[str, str], value: Any) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from patchboard.plan.controls import CONTROLS, Control
 from patchboard.report.described import values_of
 from patchboard.report.numbers import (
     covers_zero,
@@ -103,8 +104,17 @@ def _controls(point: Mapping[str, Any]) -> Iterator[str]:
         for name, entry in controls.items()
         if not covers_zero(point) and entry["ci_low"] <= point["ci_high"] and point["ci_low"] <= entry["ci_high"]
     ]
-    if alike:
-        yield f"The interval overlaps that of {listed(alike)}: the effect may not be the concept's own."
+    for meaning, names in _by_meaning(alike).items():
+        yield f"The interval overlaps that of {listed(names)}: {meaning}."
+
+
+def _by_meaning(controls: Sequence[str]) -> dict[str, list[str]]:
+    """What an overlap with a control means -> the controls of which it means that."""
+    found: dict[str, list[str]] = {}
+    for name in controls:
+        control = CONTROLS.get(name, "controls") if name in CONTROLS else Control
+        found.setdefault(control.overlap, []).append(name)
+    return found
 
 
 def _room(point: Mapping[str, Any], metric: str) -> str:

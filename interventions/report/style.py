@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from patchboard.metrics import METRICS
+from patchboard.plan.controls import CONTROLS, Control
 
 WIDTH = 7.5
 """Inches: a page of text with narrow margins; at 150 dots an inch, 1125 pixels."""
@@ -30,25 +31,20 @@ class Line:
     width: float = 1.2
 
 
-_LINES = {
-    "": Line("#0072B2", "-", "o", 2.0),
-    "other_task": Line("#D55E00", "-", "^"),
-    "random": Line("#009E73", "-.", "s"),
-    "random_subspace": Line("#56B4E9", "-.", "D"),
-    "shuffled": Line("#E69F00", "--", "v"),
-    "self": Line("#CC79A7", ":", "x"),
-}
-_UNKNOWN = Line("#8C6D1F", "--", "P")
+_OWN = Line("#0072B2", "-", "o", 2.0)
 
 
 def line_of(control: str) -> Line:
-    """The line of a control, ``""`` for the intervention itself."""
-    return _LINES.get(control, _UNKNOWN)
+    """The line of a control, ``""`` for the intervention itself; of one that is not known here any control's."""
+    if not control:
+        return _OWN
+    style = (CONTROLS.get(control, "controls") if control in CONTROLS else Control).line
+    return Line(style.colour, style.dashes, style.marker)
 
 
 def in_order(controls: Iterable[str]) -> list[str]:
     """The intervention itself first, then controls in a fixed order, then unknown ones by name."""
-    known = list(_LINES)
+    known = ["", *CONTROLS.names()]
     return sorted(controls, key=lambda name: (known.index(name) if name in known else len(known), name))
 
 

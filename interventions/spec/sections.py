@@ -331,11 +331,17 @@ class InterventionSection(_OneEdit):
 
 
 class ControlSection(Section):
+    """A control by name; its own options are checked by it."""
+
+    model_config = ConfigDict(extra="allow")
+
     name: str
     draws: Count = Field(default=1, description="of random and random_subspace: independent draws")
 
 
 class ControlOptions(Section):
+    model_config = ConfigDict(extra="allow")
+
     draws: Count = 1
 
 

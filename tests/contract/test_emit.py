@@ -21,11 +21,11 @@ from patchboard.engine.families import ARCHITECTURES
 from patchboard.engine.sites import SITES
 from patchboard.metrics import METRICS
 from patchboard.ops import OPS
-from patchboard.plan.cells import CONTROLS
+from patchboard.plan.controls import CONTROLS
 from tests.contract.tiny import one_error, write
 from tests.models import SIZES, random_model
 
-VECTOR = {"mean": "same_task", "shots": 1, "prompts": 4}
+VECTOR = {"mean": "same_task", "shots": 2, "prompts": 4}
 SUBSPACE = {**VECTOR, "mean": None, "subspace": "tasks", "rank": 2}
 OPERANDS = {
     "vector": {"vector": VECTOR},
@@ -71,7 +71,7 @@ def tree_of(model: Path) -> dict[str, Any]:
         "tasks": {"family": "bitwise", "bits": 4, "only": ["AND", "XOR"]},
         "prompts": {"shots": 1, "queries": 4},
         "interventions": interventions(),
-        "controls": ["self", {"random": {"draws": 2}}, "other_task"],
+        "controls": ["self", {"random": {"draws": 2}}, "other_task", "shuffled"],
         "metrics": [name for name, metric in METRICS.items() if metric.answers_of == "own"],
         "decodability": None,
         "statistics": {"bootstrap": 100},
@@ -123,7 +123,7 @@ def test_every_op_site_metric_control_and_vector_has_the_runs_values(tmp_path, c
     assert {row[2] for row in rows} == set(METRICS.names())
     held = {name.split(",")[0] for name, *_ in rows}
     assert {name for name in interventions()} <= held
-    assert all(any(f"({control})" in name for name in held) for control in CONTROLS)
+    assert all(any(f"({control})" in name for name in held) for control in CONTROLS.names())
     edited = [row for row in rows if row[2] == "logprob" and "(self)" not in row[0]]
     assert np.mean([abs(row[4] - row[3]) > 1e-3 for row in edited]) > 0.8, "edits without effect would prove nothing"
     # the run's values in the script are those of its table, and not the script's own

@@ -56,8 +56,10 @@ TRAVELLING = (trace, joining, sites, record, steps, projection, job_body, make, 
 
 @pytest.fixture(scope="module")
 def plan(llama_snapshot, server_of_module, tmp_path_factory):
-    changes = {"prompts": {"shots": 1, "queries": 6}}
-    spec = write(tree_of(llama_snapshot, **changes), tmp_path_factory.mktemp("spec") / "spec.yaml")
+    tree = tree_of(llama_snapshot, prompts={"shots": 1, "queries": 6}, controls=["self", "random", "shuffled"])
+    for section in tree["interventions"].values():
+        section.get("vector", {})["shots"] = 2
+    spec = write(tree, tmp_path_factory.mktemp("spec") / "spec.yaml")
     with as_client(llama_snapshot, server_of_module):
         (found,) = build_plans(load_study(spec), open_model)
     return found
@@ -136,15 +138,13 @@ def test_remote_local_equals_the_local_engine(plan, jobs, local_model, llama_sna
 
     some, sizes = jobs
     engine = LocalEngine(local_model._module, AutoTokenizer.from_pretrained(llama_snapshot.folder))
-    made = {}
-    for fit in plan.fits:
-        for place, found in engine.fit(fit).items():
-            made[fit.id, place] = found
+    made = engine.fit(plan.fits)
     operands = make.make_all(plan.recipes, made, engine.projected)
     scorers = {name: TOOLS["scorers"][name] for name in ("accuracy", "logprob", "kl")}
     tools = {**TOOLS, "scorers": scorers}
     job = some[0]
     data = job_data(plan, job, engine.module.config, sizes)
+    assert [fit["judge"] and fit["judge"][0] for fit in data["fits"]] == [None, plan.fits[0].id], "of shuffled answers"
     with engine.traced.session(remote="local"):
         answer = answer_job(engine.traced, data, tools)
         answer.save()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from patchboard.engine.batch import make_batch, put
-from patchboard.engine.batches import decoding_batches, fit_batches
+from patchboard.engine.batches import decoding_batches, fit_batches, judge_of
 from patchboard.engine.local import wiring_of
 from patchboard.engine.ndif.structures import of_own_task, structures_of
 from patchboard.engine.record import Record, fields_of, sealed
@@ -70,7 +70,7 @@ def cell_jobs(plan: ModelPlan, packs: Sequence[tuple[Group, Pack]], sizes: Sizes
 
     def close() -> None:
         recipes = recipes_of(plan, taken)
-        whole = tokens + sum(fits[name] for name in {recipe.fit for recipe in recipes.values()})
+        whole = tokens + sum(fits[fit.id] for fit in fits_of(plan, recipes))
         name = f"cells-{len(jobs) + 1}"
         key = _key(base, sizes, [pack.id for _, pack in taken])
         jobs.append(Job(key, name, whole, answers, own, tuple(taken)))
@@ -188,7 +188,7 @@ def job_data(plan: ModelPlan, job: Job, config: Any, sizes: Sizes, bring_vectors
         "architecture": fields_of(wiring.architecture),
         "window": wiring.window,
         "heads": wiring.heads,
-        "fits": [_fit_data(fit, recipes, tokens) for fit in plan.fits if _needed(fit, recipes)],
+        "fits": [_fit_data(fit, plan.fits, recipes, tokens) for fit in fits_of(plan, recipes)],
         "recipes": {key: _recipe_data(recipe) for key, recipe in recipes.items()},
         "asked": [(r.fit, _place_data(r)) for r in recipes.values() if r.only == "correct"],
         **packs_data(job, slots),
@@ -219,11 +219,14 @@ def packs_data(job: Job, slots: dict[tuple[str, int], int]) -> dict[str, Any]:
     return {"structures": structures, "packs": packs, "slots": len(slots)}
 
 
-def _needed(fit: Fit, recipes: dict[str, Recipe]) -> bool:
-    return any(recipe.fit == fit.id for recipe in recipes.values())
+def fits_of(plan: ModelPlan, recipes: Mapping[str, Recipe]) -> list[Fit]:
+    """The fits that the recipes are made from, and those by whose right answers these go."""
+    named = {recipe.fit for recipe in recipes.values()}
+    judges = {fit.judged_by for fit in plan.fits if fit.id in named}
+    return [fit for fit in plan.fits if fit.id in named | judges]
 
 
-def _fit_data(fit: Fit, recipes: dict[str, Recipe], tokens: int) -> dict[str, Any]:
+def _fit_data(fit: Fit, fits: Sequence[Fit], recipes: dict[str, Recipe], tokens: int) -> dict[str, Any]:
     """The fit at the places and blocks that these recipes ask for."""
     own = [recipe for recipe in recipes.values() if recipe.fit == fit.id]
     layers = tuple(sorted({block for recipe in own for block in recipe.blocks}))
@@ -233,6 +236,7 @@ def _fit_data(fit: Fit, recipes: dict[str, Recipe], tokens: int) -> dict[str, An
         "layers": layers,
         "labels": fit.labels,
         "keep_states": any(recipe.needs_states for recipe in own),
+        "judge": judge_of(fit, fits),
         "places": [(place.site, place.position) for place in some.places],
         "batches": [(task, count, sealed(batch)) for task, count, batch in fit_batches(some, tokens)],
     }

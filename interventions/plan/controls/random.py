@@ -1,0 +1,59 @@
+"""random and random_subspace: the edit in a direction that means nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from patchboard.plan.controls.base import CONTROLS, Control, ControlCell, LineStyle, PlacedIntervention
+from patchboard.plan.planned_edits import PlannedEdit
+from patchboard.spec.sections import Count, Section
+
+
+class Draws(Section):
+    """How many independent draws there are."""
+
+    draws: Count = 1
+
+
+@CONTROLS.register("random")
+class Random(Control):
+    """the same edit with random directions: of a vector's norm, of a subspace's rank and centre. `draws`
+    independent ones. For a subspace it is reported as `random_subspace`."""
+
+    phrase = "random vectors of the same norm"
+    line = LineStyle("#009E73", "-.", "s")
+    Options = Draws
+
+    @classmethod
+    def cells(cls, placed: PlacedIntervention, options: Section) -> Iterator[ControlCell]:
+        assert isinstance(options, Draws)
+        kinds = {"subspace" if vector.subspace else "vector" for vector in placed.vectors}
+        if not kinds:
+            return
+        name = "random_subspace" if kinds == {"subspace"} else "random"
+        for draw in range(options.draws):
+            edits = tuple(_randomised(own, draw) for own in placed.edits)
+            yield ControlCell(name, f"{placed.vector_task}~random{draw}", edits)
+
+
+@CONTROLS.register("random_subspace")
+class RandomSubspace(Random):
+    """as `random`, for interventions on subspaces only. Give one of the two."""
+
+    phrase = "random subspaces of the same rank"
+    line = LineStyle("#56B4E9", "-.", "D")
+
+    @classmethod
+    def cells(cls, placed: PlacedIntervention, options: Section) -> Iterator[ControlCell]:
+        # `random` already stands for a subspace's counterpart
+        if "random" not in placed.controls and all(vector.subspace for vector in placed.vectors):
+            yield from super().cells(placed, options)
+
+
+def _randomised(planned: PlannedEdit, draw: int) -> PlannedEdit:
+    if planned.recipe is None:
+        return planned
+    name, task, layer = planned.recipe.key.rsplit("/", 2)
+    recipe = replace(planned.recipe, key=f"{name}/{task}~random{draw}/{layer}", draw=draw)
+    return PlannedEdit(replace(planned.edit, operand=recipe.key), recipe)

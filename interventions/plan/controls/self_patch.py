@@ -1,0 +1,25 @@
+"""self: a state in its own place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from patchboard.plan.cells import OWN_STATE
+from patchboard.plan.controls.base import CONTROLS, Control, ControlCell, LineStyle, PlacedIntervention
+from patchboard.plan.planned_edits import PlannedEdit
+from patchboard.spec.sections import Section
+
+
+@CONTROLS.register("self")
+class SelfPatch(Control):
+    """each edited state replaced by itself, as it was in the clean run. Nothing may change: what does is the
+    noise floor."""
+
+    phrase = "a prompt's own state in its place (nothing may change)"
+    line = LineStyle("#CC79A7", ":", "x")
+
+    @classmethod
+    def cells(cls, placed: PlacedIntervention, options: Section) -> Iterator[ControlCell]:
+        same = {replace(own.edit, op="patch", strength=1.0, operand=OWN_STATE): None for own in placed.edits}
+        yield ControlCell("self", "", tuple(PlannedEdit(edit, None) for edit in same))

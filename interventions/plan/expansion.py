@@ -1,0 +1,32 @@
+"""Every counterfactual that the spec asks for: interventions at each of their places, their controls behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from patchboard.plan.cells import Cell
+from patchboard.plan.controls import CONTROLS, ControlCell, PlacedIntervention, options_of
+from patchboard.plan.edit_sites import edit_sites_of
+from patchboard.plan.planned_edits import Context
+from patchboard.spec.axes import Point, Variant
+from patchboard.spec.sections import ControlSection
+from patchboard.vectors.base import Recipe
+
+
+def cells_of(
+    point: Point, variant: Variant, controls: Sequence[ControlSection], context: Context
+) -> Iterator[tuple[Cell, list[Recipe]]]:
+    """Every cell of one variant for one task, its controls behind it, with the recipes that they need."""
+    swept = (*point.swept.items(), *variant.swept.items())
+    names = tuple(control.name for control in controls)
+    for sites in edit_sites_of(variant, context.facts, f"interventions.{variant.name}"):
+        placed = PlacedIntervention(variant, sites, context, names)
+        found = [ControlCell("", placed.vector_task, placed.edits, scored_as=placed.vector_task)]
+        for i, section in enumerate(controls):
+            where = f"controls[{i}]"
+            found += CONTROLS.get(section.name, where).cells(placed, options_of(section, where))
+        for each in found:
+            converts = each.scored_as if each.scored_as in context.real and each.scored_as != context.task else ""
+            edits = tuple(planned.edit for planned in each.edits)
+            recipes = [planned.recipe for planned in each.edits if planned.recipe]
+            yield Cell(variant.name, each.control, each.vector_task, edits, sites.layer, swept, converts), recipes

@@ -1,0 +1,143 @@
+"""An edit of the spec at one block of one model, for one task, with the recipe of the vector that it uses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+from patchboard.errors import SpecError
+from patchboard.ops import OPS
+from patchboard.plan.cells import SAME, STATE, Edit
+from patchboard.plan.edit_sites import EditSite, summed_heads
+from patchboard.plan.facts import ModelFacts
+from patchboard.spec.axes import Variant
+from patchboard.spec.sections import EditSection, VectorSection
+from patchboard.tasks.base import NULL
+from patchboard.vectors.base import Place, Recipe
+
+Answers = Literal["own", "shuffled"]
+"""Whose outputs the demonstrations of fit prompts carry: their own, or each another one's."""
+
+_VECTOR_FIELDS = ("vector", "site", "position", "edits")
+
+
+class FitSetting(NamedTuple):
+    """Which prompts a vector is fitted on."""
+
+    shots: int
+    prompts: int
+    answers: Answers = "own"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What cells of one point and one task depend on, beside the spec."""
+
+    task: str  # whose vectors are meant: the evaluated one, or a control's other one
+    evaluated: str
+    tasks: tuple[str, ...]  # of the family, Null last where included
+    facts: ModelFacts
+    fit_ids: Mapping[FitSetting, str]
+    global_label: str  # "" or "@a=1,...": swept global fields that a vector depends on
+    answers: Answers = "own"
+
+    @property
+    def real(self) -> tuple[str, ...]:
+        return tuple(task for task in self.tasks if task != NULL)
+
+    def partner(self) -> str:
+        """The other task whose vector controls this one: the next in the family's order."""
+        return self.real[(self.real.index(self.task) + 1) % len(self.real)]
+
+    def fit_of(self, vector: VectorSection) -> str:
+        """Id of the fit that a vector is made from."""
+        setting = FitSetting(vector.shots, vector.prompts, self.answers if is_paired(vector) else "own")
+        if setting not in self.fit_ids:
+            what = f"one asks for fit prompts with {setting.answers} answers, which are not made here"
+            raise SpecError("controls", what, f"leave {setting.answers} out")
+        return self.fit_ids[setting]
+
+
+@dataclass(frozen=True)
+class PlannedEdit:
+    """One edit of the intervention at one block, with the recipe of its operand."""
+
+    edit: Edit
+    recipe: Recipe | None
+
+
+def planned_edit(section: EditSection, site: EditSite, label: str, context: Context, where: str) -> PlannedEdit:
+    """label: the intervention's part of its vectors' keys. where: of the section, for refusals."""
+    position = json.dumps(section.position)
+    layer, head = site
+    edit = Edit(section.op, section.site, layer, position, section.strength, head=head)
+    vector = section.vector
+    if vector is None:
+        source = donor_task(section, context)
+        return PlannedEdit(replace(edit, operand=STATE + source) if source else edit, None)
+    named = [resolve_source(source, context)[0] for source in vector.sources]
+    labels, size = context.tasks, context.facts.head_dim
+    of_task = vector_task(vector, context) + (f"~{context.answers}" if context.answers != "own" else "")
+    recipe = Recipe(
+        key=f"{label}/{of_task}/{layer}" + (f".{head}" if head >= 0 else ""),
+        fit=context.fit_of(vector),
+        kind=vector.kind,  # type: ignore[arg-type]
+        place=Place("head" if vector.function_vector else section.site, position),
+        layer=layer,
+        only=vector.only,
+        plus=labels if vector.subspace else named[0],
+        minus=named[1] if len(named) > 1 else (),
+        rank=(vector.rank or len(labels) - 1) if vector.subspace else 0,
+        method=vector.method,
+        columns=(head * size, (head + 1) * size) if head >= 0 else None,
+        heads=tuple((block, n * size, (n + 1) * size) for block, n in summed_heads(vector, context.facts, where)),
+    )
+    return PlannedEdit(replace(edit, operand=recipe.key), recipe)
+
+
+def is_paired(vector: VectorSection) -> bool:
+    """Whether the demonstrations it is fitted on pair inputs with answers by a rule: all do but those of Null alone."""
+    return vector.sources not in (["null_task"], [NULL])
+
+
+def vector_label(variant: Variant, context: Context) -> str:
+    """The intervention's part of a vector's key: its name, and the swept values that change the vector."""
+    prefix = f"interventions.{variant.name}."
+    own = [
+        f"{path.removeprefix(prefix)}={value}"
+        for path, value in variant.swept.items()
+        if path.removeprefix(prefix).split(".")[0].split("[")[0] in _VECTOR_FIELDS
+    ]
+    parts = ([context.global_label] if context.global_label else []) + own
+    return variant.name + ("@" + ",".join(parts).replace("/", "|") if parts else "")
+
+
+def resolve_source(source: str, context: Context) -> tuple[tuple[str, ...], str]:
+    """Tasks that a source stands for, and how ``vector_task`` calls them."""
+    if source == "same_task":
+        return (context.task,), context.task
+    if source == "other_task":
+        return (context.partner(),), context.partner()
+    if source == "null_task":
+        return (NULL,), NULL
+    if source == "all_tasks":
+        return context.real, "ALL"
+    return (source,), source
+
+
+def vector_task(vector: VectorSection, context: Context) -> str:
+    """How result rows call the tasks that a vector is made of."""
+    if vector.subspace:
+        return "tasks"
+    names = [resolve_source(s, context)[1] for s in vector.sources]
+    return names[0] if len(names) == 1 or vector.sources[0] == "same_task" else "-".join(names)
+
+
+def donor_task(section: EditSection, context: Context) -> str:
+    """Whose prompts an edit takes its states from: a task, SAME for other prompts of the same one, "" for none."""
+    if OPS.get(section.op, "op").operand != "state":
+        return ""
+    named = resolve_source(section.source or "other_task", context)[1]
+    return SAME if named == context.evaluated else named
