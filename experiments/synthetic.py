@@ -7,21 +7,19 @@ python experiments/synthetic.py experiments/specs/synthetic_one_by_one.yaml     
 
 import sys
 from pathlib import Path
+from typing import Any
 
-from patchboard.experiments.synthetic.findings import findings
-from patchboard.experiments.synthetic.plan import plan
-from patchboard.experiments.synthetic.settings import Settings
-from patchboard.lab.command import Experiment, lab_script
+from patchboard.experiment.command import TrainingScript
+from patchboard.experiments.synthetic.settings import SyntheticSettings
 
 
-def run(*arguments):
-    from patchboard.experiments.synthetic.run import run  # torch, which a plan and a refusal can do without
+def experiment() -> Any:
+    from patchboard.experiments.synthetic.experiment import Synthetic  # its libraries take seconds to load
 
-    return run(*arguments)
+    return Synthetic()
 
 
 if __name__ == "__main__":
     specs = Path(__file__).parent / "specs"
-    description = (__doc__ or "").splitlines()[0]
     files = specs / "synthetic.yaml", specs / "synthetic_full.yaml"
-    sys.exit(lab_script(Experiment(description, Settings, *files, plan=plan, run=run, told=findings)))
+    sys.exit(TrainingScript(__doc__, SyntheticSettings, *files, experiment).main())

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
-from patchboard.experiments.synthetic.settings import Settings
+from patchboard.experiments.synthetic.settings import SyntheticSettings
 from patchboard.experiments.synthetic.summary import Tables, mean_errors, most_shots
 from patchboard.measure.decodability import ALL
 from patchboard.report.drawing import Drawing, ink, panels
@@ -26,7 +26,7 @@ _BLUE = CYCLE[0]
 _MOST_TASKS = 12
 
 
-def drawings(settings: Settings, summary: Mapping[str, Any], tables: Tables) -> Iterator[Drawing]:
+def drawings(settings: SyntheticSettings, summary: Mapping[str, Any], tables: Tables) -> Iterator[Drawing]:
     """All figures, in the order of the page."""
     names = list(settings.data.tasks)[:_MOST_TASKS]
     yield _emergence(names, summary, tables)
@@ -126,7 +126,7 @@ def _shown_steps(summary: Mapping[str, Any]) -> list[int]:
     return sorted(chosen)
 
 
-def _layers(settings: Settings, decodability: pl.DataFrame) -> Drawing:
+def _layers(settings: SyntheticSettings, decodability: pl.DataFrame) -> Drawing:
     own = most_shots(decodability).filter(pl.col("task") == ALL).sort("layer", "step")
     steps, layers = own["step"].unique().sort().to_list(), own["layer"].unique().sort().to_list()
     figure = Figure(figsize=(WIDTH, 1.3 + 0.25 * len(layers)), layout="constrained")

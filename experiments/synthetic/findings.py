@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from patchboard.experiment.page import Table
-from patchboard.experiments.synthetic.settings import Settings
+from patchboard.experiments.synthetic.settings import SyntheticSettings
 
 
-def introduction(settings: Settings) -> list[str]:
+def introduction(settings: SyntheticSettings) -> list[str]:
     data, model, training = settings.data, settings.model, settings.training
     of_tasks = "; ".join(
         f"{name}: {task.kind.replace('_', ' ')} of x{', x'.join(map(str, task.coordinates))}"

@@ -11,11 +11,10 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from patchboard.errors import SpecError
-from patchboard.experiment.settings import ExperimentSettings, told_of_study
+from patchboard.experiment.settings import ExperimentName, ExperimentSettings, told_of_study
 from patchboard.plan.validate import check_point
 from patchboard.registry import suggest
 from patchboard.spec import Point, Study
-from patchboard.spec.digest import digest_of
 from patchboard.spec.kinds import FileKind
 from patchboard.spec.refusal import InvalidValue, only_once
 from patchboard.spec.sections import Count, Section, Seed
@@ -114,21 +113,17 @@ class BaselinesSection(Section):
     lasso: Positive = Field(default=0.01, description="scikit-learn's alpha")
 
 
-class Settings(ExperimentSettings):
+class SyntheticSettings(ExperimentSettings):
     kind: ClassVar[FileKind] = "synthetic"
 
     version: Literal[1] = 1
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "synthetic"
+    name: ExperimentName = "synthetic"
     data: DataSection
     model: ModelSection
     training: TrainingSection
     checkpoints: CheckpointsSection = CheckpointsSection()
     baselines: BaselinesSection = BaselinesSection()
     study: dict[str, Any] = Field(default={}, description=f"of a spec: {', '.join(STUDIED)}")
-
-    @property
-    def digest(self) -> str:
-        return digest_of(self.model_dump())
 
     def steps(self) -> list[int]:
         """The steps after which a checkpoint is measured, in order; the last is the last."""
@@ -137,7 +132,7 @@ class Settings(ExperimentSettings):
         return sorted({round(step) for step in spaced.tolist()})
 
 
-def study_in(settings: Settings) -> Study:
+def study_in(settings: SyntheticSettings) -> Study:
     """The experiment's study, of one point. Raises SpecError for what is none, or not of these tasks."""
     for key in settings.study:
         if key not in STUDIED:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from patchboard.experiments.synthetic.settings import Settings
+from patchboard.experiments.synthetic.settings import SyntheticSettings
 from patchboard.measure.decodability import ALL
 from patchboard.measure.effects import effects
 from patchboard.measure.relation import spearman
@@ -26,7 +26,7 @@ TOLD = "ridge"
 """The estimator that does not know of tasks, from which ``mixture``, which does, is told apart."""
 
 
-def summarise(settings: Settings, tables: Tables) -> dict[str, Any]:
+def summarise(settings: SyntheticSettings, tables: Tables) -> dict[str, Any]:
     """Ready for JSON: NaN is None.
 
     layer: the block of the highest CD of all tasks, at the last checkpoint and the largest number of shots.

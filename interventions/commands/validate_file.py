@@ -79,9 +79,9 @@ def _settings(kind: FileKind, path: Path) -> Any:
 
         return load_settings(HijackSettings, path)
     if kind == "synthetic":
-        from patchboard.experiments.synthetic.settings import Settings, study_in
+        from patchboard.experiments.synthetic.settings import SyntheticSettings, study_in
 
-        settings = load_settings(Settings, path)
+        settings = load_settings(SyntheticSettings, path)
         study_in(settings)
         return settings
     from patchboard.experiments.finetune.settings import FinetuneSettings, read_study, study_of_settings

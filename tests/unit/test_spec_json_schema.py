@@ -15,12 +15,12 @@ from tests.unit.spec_trees import trees, untimed
 from tests.unit.test_spec_study import CONTRACT
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-LABORATORY = [script.stem for script in EXPERIMENTS.glob("*.py") if "patchboard.lab" in script.read_text()]
+TRAINING = [script.stem for script in EXPERIMENTS.glob("*.py") if "TrainingScript" in script.read_text()]
 # hijack.yaml and hijack_full.yaml are of hijack.py, which has settings of its own
 SPECS = [
     file
     for file in sorted((EXPERIMENTS / "specs").glob("*.yaml"))
-    if not any(f"{file.stem}_".startswith(f"{script}_") for script in LABORATORY)
+    if not any(f"{file.stem}_".startswith(f"{script}_") for script in TRAINING)
 ]
 SCHEMA = jsonschema.Draft202012Validator(json_schema())
 

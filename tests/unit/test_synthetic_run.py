@@ -13,13 +13,14 @@ import pytest
 import torch
 
 from patchboard.errors import EngineError, RunFolderError, SpecError
+from patchboard.execution.options import Options
 from patchboard.experiment.settings import load_settings
-from patchboard.experiments.synthetic.examined import Examiner
+from patchboard.experiments.synthetic.checkpoint import CheckpointEngine
+from patchboard.experiments.synthetic.experiment import Synthetic
 from patchboard.experiments.synthetic.model import build_model
-from patchboard.experiments.synthetic.planned import drawn_for, planned
-from patchboard.experiments.synthetic.run import run
-from patchboard.experiments.synthetic.settings import Settings, study_in
-from patchboard.experiments.synthetic.training import Trainer, rate_at, tasks_at
+from patchboard.experiments.synthetic.questions import drawn_for, questions_of
+from patchboard.experiments.synthetic.settings import SyntheticSettings, study_in
+from patchboard.experiments.synthetic.training import loss_curve, rate_at, tasks_at, trainer_of
 from patchboard.measure.statistics import Bootstrap
 from patchboard.tasks.linear_regression import token_inputs
 from tests.scripts import ran
@@ -46,10 +47,6 @@ BOOTSTRAP = Bootstrap(100, 0.95, 0)
 CPU = torch.device("cpu")
 
 
-def quiet(*_):
-    pass
-
-
 @pytest.fixture
 def file(tmp_path):
     path = tmp_path / "tiny.yaml"
@@ -59,35 +56,42 @@ def file(tmp_path):
 
 @pytest.fixture
 def small(file):
-    return load_settings(Settings, file)
+    return load_settings(SyntheticSettings, file)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("synthetic")
     (folder / "tiny.yaml").write_text(SPEC)
-    return run(load_settings(Settings, folder / "tiny.yaml"), folder / "out", False, "cpu", quiet)
+    return run(folder / "tiny.yaml", folder / "out")
 
 
-def examined(settings, way="auto"):
+def run(file, out):
+    return Synthetic().run(load_settings(SyntheticSettings, file), Options(out, device="cpu"))
+
+
+def engine_of(settings, way="auto"):
     model = build_model(settings.model, settings.data.inputs, settings.data.pairs, 0).eval()
-    asked = planned(settings, study_in(settings))
-    return Examiner(model, asked, BOOTSTRAP, way), asked
+    return CheckpointEngine(model, questions_of(settings, study_in(settings)), BOOTSTRAP, way)
 
 
 def test_a_stopped_training_goes_on_to_the_same_numbers(small, tmp_path):
-    whole = Trainer(small, tmp_path / "whole.pt", CPU, quiet)
-    whole.to(130)
-    Trainer(small, tmp_path / "parts.pt", CPU, quiet).to(71)
-    resumed = Trainer(small, tmp_path / "parts.pt", CPU, quiet)
+    whole = trainer_of(small, tmp_path / "whole.pt", CPU)
+    whole.train_to(130)
+    killed = trainer_of(small, tmp_path / "parts.pt", CPU)
+    killed.train_to(71)
+    killed.save()
+    resumed = trainer_of(small, tmp_path / "parts.pt", CPU)
     assert resumed.step == 71
-    resumed.to(130)
-    assert resumed.losses == whole.losses and len(whole.losses) == 2
+    resumed.train_to(130)
+    assert resumed.losses == whole.losses and len(set(whole.losses)) == 130
+    assert loss_curve(whole.losses).rows() == [
+        (step, pytest.approx(np.mean(whole.losses[step - 50 : step]), rel=1e-6)) for step in (50, 100)
+    ]
     for a, b in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(a, b)
-    assert not torch.equal(
-        whole.model.read_in.weight, Trainer(small, tmp_path / "none.pt", CPU, quiet).model.read_in.weight
-    )
+    untrained = trainer_of(small, tmp_path / "none.pt", CPU).weights["read_in.weight"]
+    assert not torch.equal(whole.weights["read_in.weight"], untrained)
 
 
 @pytest.mark.slow
@@ -99,19 +103,21 @@ import os, sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from patchboard.experiment.settings import load_settings
-from patchboard.experiments.synthetic.run import run
-from patchboard.experiments.synthetic.settings import Settings
+from patchboard.execution.options import Options
+from patchboard.experiments.synthetic.experiment import Synthetic
+from patchboard.experiments.synthetic.settings import SyntheticSettings
 def tick(phase, done, of):
     if phase == "training" and done == 80:
         os.kill(os.getpid(), 9)
-run(load_settings(Settings, Path({str(file)!r})), Path({str(out)!r}), False, "cpu", tick)
+settings = load_settings(SyntheticSettings, Path({str(file)!r}))
+Synthetic().run(settings, Options(Path({str(out)!r}), device="cpu", tick=tick))
 """
     threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # sums of other threads round in another way
     killed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, env=os.environ | threads)
     assert killed.returncode == -9, killed.stderr.decode()
     assert json.loads((out / "manifest.json").read_text())["status"] == "running"
     (out / "parts" / "step30-outcomes.parquet").unlink()
-    run(load_settings(Settings, file), out, False, "cpu", quiet)
+    run(file, out)
     for name in ("errors", "decodability", "outcomes", "effects", "training", "baselines"):
         assert pl.read_parquet(out / f"{name}.parquet").equals(pl.read_parquet(finished / f"{name}.parquet")), name
     assert (out / "summary.json").read_text() == (finished / "summary.json").read_text()
@@ -123,18 +129,17 @@ def test_a_lost_checkpoint_is_not_replaced_by_a_later_one(file, finished, tmp_pa
     shutil.copytree(finished, out)
     manifest = json.loads((out / "manifest.json").read_text()) | {"status": "running"}
     (out / "manifest.json").write_text(json.dumps(manifest))
-    for name in ("step30.safetensors", "step30-errors.parquet"):
-        (out / "parts" / name).unlink()
+    (out / "checkpoints" / "step30.safetensors").unlink()
     with pytest.raises(RunFolderError, match="step30.safetensors: is missing"):
-        run(load_settings(Settings, file), out, False, "cpu", quiet)
+        run(file, out)
 
 
 def test_packed_cells_are_whole_rows_and_self_changes_nothing(small):
     keys = ["step", "task", "query", "intervention", "control", "vector_task", "layer", "head"]
     tables = {}
     for way in ("auto", "wavefront", "rows"):
-        examiner, _ = examined(small, way)
-        found = examiner.examine(1)
+        engine = engine_of(small, way)
+        found = engine.measure(1)
         assert found.drift < 1e-5
         tables[way] = found.outcomes.sort(keys)
     for way in ("auto", "wavefront"):
@@ -148,9 +153,9 @@ def test_packed_cells_are_whole_rows_and_self_changes_nothing(small):
 @torch.no_grad()
 def test_a_cell_is_what_hooks_on_the_model_give(small):
     """The mean of a task's fit states, put in place of one sequence's state by hand."""
-    examiner, asked = examined(small)
-    outcomes = examiner.examine(1).outcomes
-    mixture, model = small.data.mixture, examiner.model
+    engine = engine_of(small)
+    outcomes = engine.measure(1).outcomes
+    mixture, model = small.data.mixture, engine.model
     blocks = model.language.transformer.h
 
     def predicted(sequence, layer=None, vector=None):
@@ -193,24 +198,24 @@ def test_a_cell_is_what_hooks_on_the_model_give(small):
 @torch.no_grad()
 def test_errors_are_of_predictions_from_the_pairs_before(small):
     """A later pair does not change an earlier error, and each is the literal squared difference."""
-    examiner, asked = examined(small)
-    drawn = asked.tests[1]
-    errors = examiner.errors(drawn)
+    engine = engine_of(small)
+    drawn = engine.questions.tests[1]
+    errors = engine.errors(drawn)
     for s in (0, 5):
         for n in range(4):
             tokens = torch.from_numpy(token_inputs(drawn.x[s : s + 1, : n + 1], drawn.y[s : s + 1, : n + 1]))
             tokens[0, -1] = 7.0  # the answer itself, which must not be seen
             assert errors[s, n] == pytest.approx(
-                (examiner.model.predictions(tokens)[0, -1].item() - drawn.y[s, n]) ** 2, rel=1e-4
+                (engine.model.predictions(tokens)[0, -1].item() - drawn.y[s, n]) ** 2, rel=1e-4
             )
 
 
 def test_a_model_that_broke_is_not_reported(small):
-    examiner, _ = examined(small)
+    engine = engine_of(small)
     with torch.no_grad():
-        examiner.model.language.lm_head.weight.fill_(float("nan"))
+        engine.model.language.lm_head.weight.fill_(float("nan"))
     with pytest.raises(EngineError, match="not a number"):
-        examiner.examine(3)
+        engine.measure(3)
 
 
 def test_sequences_of_different_uses_differ(small):
@@ -292,7 +297,7 @@ def test_a_matrix_is_of_odd_queries_at_the_layer_that_even_ones_choose(finished)
 )
 def test_wrong_settings_are_told_in_one_line(file, override, where):
     with pytest.raises(SpecError) as error:
-        study_in(load_settings(Settings, file, [override]))
+        study_in(load_settings(SyntheticSettings, file, [override]))
     assert error.value.one_line().startswith(where), error.value.one_line()
 
 
@@ -300,8 +305,8 @@ def test_shipped_specs_are_settings():
     files = sorted((ROOT / "experiments" / "specs").glob("synthetic*.yaml"))
     assert len(files) >= 5
     for each in files:
-        settings = load_settings(Settings, each)
-        assert planned(settings, study_in(settings)).plan.groups
+        settings = load_settings(SyntheticSettings, each)
+        assert questions_of(settings, study_in(settings)).plan.groups
 
 
 def test_the_script_refuses_in_one_line_and_plans_without_writing(file, tmp_path, monkeypatch):

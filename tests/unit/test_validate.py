@@ -12,7 +12,7 @@ from patchboard.errors import SpecError
 from patchboard.experiment.settings import load_settings
 from patchboard.experiments.finetune.settings import FinetuneSettings as Finetune
 from patchboard.experiments.hijack.settings import HijackSettings
-from patchboard.experiments.synthetic.settings import Settings as Synthetic
+from patchboard.experiments.synthetic.settings import SyntheticSettings as Synthetic
 from patchboard.spec.load import load_study
 from patchboard.sweeps.file import load_sweep
 from tests.conftest import ROOT

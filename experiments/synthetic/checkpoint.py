@@ -18,7 +18,7 @@ from patchboard.engine.local import LocalEngine
 from patchboard.engine.memory import budget_for
 from patchboard.errors import EngineError
 from patchboard.experiments.synthetic.model import Regressor
-from patchboard.experiments.synthetic.planned import Planned
+from patchboard.experiments.synthetic.questions import Questions
 from patchboard.experiments.synthetic.settings import METRIC
 from patchboard.measure.decodability import check_k, decodability_table, label_codes
 from patchboard.measure.nearest import voted
@@ -44,7 +44,7 @@ _TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
-class Examined:
+class Measures:
     """Tables of one checkpoint: ERRORS, store.schema.DECODABILITY, OUTCOMES with the swept fields, each with ``step``.
 
     drift: largest change of a squared error by patching states with themselves (the noise floor): the last token's in
@@ -57,13 +57,13 @@ class Examined:
     drift: float
 
 
-class Examiner:
+class CheckpointEngine:
     """Asks a model what was planned. The model's weights may change between two examinations."""
 
-    def __init__(self, model: Regressor, asked: Planned, bootstrap: Bootstrap, way: str):
-        self.model, self.asked, self.bootstrap, self.way = model, asked, bootstrap, way
-        self.table = torch.from_numpy(asked.table).to(model.device)
-        budget = budget_for(asked.plan.facts, model.device, 4)
+    def __init__(self, model: Regressor, questions: Questions, bootstrap: Bootstrap, way: str):
+        self.model, self.questions, self.bootstrap, self.way = model, questions, bootstrap, way
+        self.table = torch.from_numpy(questions.table).to(model.device)
+        budget = budget_for(questions.plan.facts, model.device, 4)
         # nnsight wants a tokenizer, whichever; nothing here is text
         self.engine = LocalEngine(model.language, build(), budget, lambda tokens: model.read_in(self.table[tokens]))
 
@@ -71,14 +71,16 @@ class Examiner:
         """(predicted y - y)^2 [read]: the one "logit" of a read is the prediction, its target a row of the table."""
         return (logits[:, 0] - self.table[target, -1]).square()
 
-    def examine(self, step: int) -> Examined:
+    def measure(self, step: int) -> Measures:
         """Raises EngineError where packed and row-by-row cells differ, or a value is not finite."""
-        errors = pl.concat(error_table(drawn.task, self.errors(drawn), self.bootstrap) for drawn in self.asked.tests)
+        errors = pl.concat(
+            error_table(drawn.task, self.errors(drawn), self.bootstrap) for drawn in self.questions.tests
+        )
         if not errors["error"].is_finite().all():
             raise EngineError(f"step {step}", "the model's error is not a number", "lower training.learning_rate")
         outcomes, drift = self._outcomes(step)
         numbered = pl.lit(step, pl.Int64).alias("step")
-        return Examined(
+        return Measures(
             errors.select(numbered, pl.all()), self._decodability().select(numbered, pl.all()), outcomes, drift
         )
 
@@ -91,9 +93,9 @@ class Examiner:
         return np.square(predicted.double().cpu().numpy() - drawn.y.astype(np.float64))
 
     def _decodability(self) -> pl.DataFrame:
-        if not self.asked.plan.decodings:
+        if not self.questions.plan.decodings:
             return pl.DataFrame(schema=DECODABILITY)
-        (decoding,) = self.asked.plan.decodings
+        (decoding,) = self.questions.plan.decodings
         check_k(decoding.section.k, sum(map(len, decoding.prompts.values())))
         kept: list[Tensor] = []
         _, labels = self.engine.decode(decoding, kept.append, score=self.squared_error)
@@ -108,7 +110,7 @@ class Examiner:
         )
 
     def _outcomes(self, step: int) -> tuple[pl.DataFrame, float]:
-        plan = self.asked.plan
+        plan = self.questions.plan
         statistics = self.engine.fit(plan.fits, score=_all_right)
         operands = self.engine.place(make_all(plan.recipes, statistics, self.engine.projected))
         groups = [_at_step(group, step) for group in plan.groups]
@@ -127,7 +129,7 @@ class Examiner:
         return outcomes, max(drift, own.item() or 0.0)
 
     def _scores(self, group: Group, operands: Mapping[str, Any]) -> Iterator[pl.DataFrame]:
-        for pack in packs_of(group, self.asked.plan.facts, self.way, self.engine.budget):
+        for pack in packs_of(group, self.questions.plan.facts, self.way, self.engine.budget):
             found = self.engine.score_pack(group, pack, operands, {METRIC: self.squared_error})
             yield answer_table(found.prompt, found.copy, found.scores, found.moved)
 

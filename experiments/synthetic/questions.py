@@ -9,7 +9,7 @@ import numpy as np
 
 from patchboard.experiment.settings import told_of_study
 from patchboard.experiments.synthetic.model import facts_of
-from patchboard.experiments.synthetic.settings import METRIC, Settings
+from patchboard.experiments.synthetic.settings import METRIC, SyntheticSettings
 from patchboard.plan.cells import OWN_STATE, SAME, Cell, Edit, source_of
 from patchboard.plan.expansion import cells_of
 from patchboard.plan.model import Counterfactual, Decoding, Fit, Group, ModelPlan, ScoredCell
@@ -22,7 +22,7 @@ from patchboard.vectors.base import Recipe
 
 
 @dataclass(frozen=True)
-class Planned:
+class Questions:
     """plan: as the engine runs it, of token ids that are rows of ``table`` [token, inputs + 1].
 
     tests: for the errors, sequences of each task, in the mixture's order.
@@ -33,7 +33,7 @@ class Planned:
     tests: tuple[Sequences, ...]
 
 
-def planned(settings: Settings, study: Study) -> Planned:
+def questions_of(settings: SyntheticSettings, study: Study) -> Questions:
     """No sequence of one use (test, evaluate, fit, decodability) is met in another, or in training."""
     mixture, (point,) = settings.data.mixture, study.points
     seed, names, table = point.spec.prompts.seed, mixture.names, Table(mixture.inputs)
@@ -73,7 +73,7 @@ def planned(settings: Settings, study: Study) -> Planned:
         recipes, decodings, {},
     )  # fmt: skip
     tests = drawn_for(mixture, "test", settings.checkpoints.sequences, seed)
-    return Planned(plan, table.rows, tests)
+    return Questions(plan, table.rows, tests)
 
 
 def drawn_for(mixture: Mixture, use: str, count: int, seed: int) -> tuple[Sequences, ...]:
