@@ -37,9 +37,7 @@ def test_every_folder_of_code_is_installed():
 def test_the_type_checker_sees_every_room():
     """``typings/patchboard`` stands for setuptools' table; mend it by ``ln -s ../../interventions/NAME``."""
     links = {link.name: link.resolve() for link in (ROOT / "typings" / "patchboard").iterdir()}
-    ours = {
-        entry.name: entry for entry in FOLDERS["patchboard"].iterdir() if entry.name not in ("__pycache__", "py.typed")
-    }
+    ours = {e.name: e for e in FOLDERS["patchboard"].iterdir() if e.suffix == ".py" or (e / "__init__.py").exists()}
     nested = {name.split(".")[1]: folder for name, folder in FOLDERS.items() if "." in name}
     assert links == {name: entry.resolve() for name, entry in (ours | nested).items()}
 
