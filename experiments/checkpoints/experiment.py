@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,13 @@ import polars as pl
 from patchboard.execution.options import Options
 from patchboard.experiment.emergence import cd_and_accuracy, effects_at, half_risen, rank_correlation
 from patchboard.experiment.frame import FinishedRun, StudyExperiment, Summary, Tables
-from patchboard.experiment.page import Page
 from patchboard.experiment.revisions import listed_of
-from patchboard.experiments.checkpoints.findings import findings, introduction, overview
+from patchboard.experiments.checkpoints import findings
 from patchboard.experiments.checkpoints.study import checkpoints_of, swept_over
 from patchboard.measure.decodability import ALL
 from patchboard.measure.replicates import layer_by_cd
 from patchboard.measure.summary import without_nan
+from patchboard.report.drawing import Drawing
 from patchboard.spec import Study
 from patchboard.store.folder import RunFolder
 from patchboard.tasks.base import NULL
@@ -30,6 +31,8 @@ class Checkpoints(StudyExperiment):
     embedded: Path
     folders: str | None = None
     revisions: str | None = None
+    title = "CD, accuracy and effect over training"
+    prose = findings
     tables = ("learned.parquet", "caused.parquet")
 
     def prepare(self, study: Study) -> Study:
@@ -80,20 +83,14 @@ class Checkpoints(StudyExperiment):
         }  # fmt: skip
         return without_nan(made)
 
-    def findings(self, summary: Summary) -> list[str]:
-        return findings(summary)
-
-    def page(self, run: FinishedRun, tables: Tables, summary: Summary) -> Page:
+    def drawings(self, run: FinishedRun, tables: Tables, summary: Summary) -> Iterator[Drawing]:
         from patchboard.experiments.checkpoints.figures import drawings
 
         (axis,) = run.study.axes
         steps = {each.name: each.step for each in checkpoints_of(run.study)}
         overall = cd_by_layer(run).filter(pl.col("task") == ALL)
         by_layer = overall.with_columns(step=pl.col(axis).replace_strict(steps)).sort("step", "layer")
-        return Page(
-            "CD, accuracy and effect over training", introduction(summary), findings(summary), overview(summary),
-            run.spec_text, drawings(summary, tables["learned.parquet"], tables["caused.parquet"], by_layer),
-        )  # fmt: skip
+        return drawings(summary, tables["learned.parquet"], tables["caused.parquet"], by_layer)
 
 
 def most_shots(run: FinishedRun) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,14 +13,14 @@ import torch
 from patchboard.errors import SpecError
 from patchboard.execution.options import Options
 from patchboard.experiment.frame import FinishedRun, StudyExperiment, Summary, Tables
-from patchboard.experiment.page import Page
 from patchboard.experiment.projection import Method, check_method, projected
 from patchboard.experiment.states import States, states_of
-from patchboard.experiments.decodability.findings import findings, introduction, overview
+from patchboard.experiments.decodability import findings
 from patchboard.measure.decodability import ALL, check_k, label_codes
 from patchboard.measure.nearest import voted
 from patchboard.measure.pairs import Choice, choose, pairwise
 from patchboard.measure.statistics import Bootstrap
+from patchboard.report.drawing import Drawing
 from patchboard.spec import Study
 from patchboard.store.folder import RunFolder
 
@@ -31,6 +32,8 @@ class Decodability(StudyExperiment):
     """projection: how the states are placed in two dimensions."""
 
     projection: Method = "pca"
+    title = "Concept Decodability"
+    prose = findings
     tables = (CHOICE, PAIRS, PROJECTION)
 
     @property
@@ -82,17 +85,10 @@ class Decodability(StudyExperiment):
             "pairs": _plain(tables[PAIRS].sort("cd")),
         }
 
-    def findings(self, summary: Summary) -> list[str]:
-        return findings(summary)
-
-    def page(self, run: FinishedRun, tables: Tables, summary: Summary) -> Page:
+    def drawings(self, run: FinishedRun, tables: Tables, summary: Summary) -> Iterator[Drawing]:
         from patchboard.experiments.decodability.figures import drawings
 
-        table = run.folder.read_table("decodability.parquet")
-        return Page(
-            "Concept Decodability", introduction(summary), findings(summary), overview(summary), run.spec_text,
-            drawings(summary, table, tables[PAIRS], tables[PROJECTION]),
-        )  # fmt: skip
+        return drawings(summary, run.folder.read_table("decodability.parquet"), tables[PAIRS], tables[PROJECTION])
 
 
 def compared_shots(run: FinishedRun) -> int:

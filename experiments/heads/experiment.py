@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,11 +13,11 @@ from patchboard.execution.results import bootstrap_of
 from patchboard.execution.run import run_study
 from patchboard.experiment.frame import FinishedRun, StudyExperiment, Summary, Tables
 from patchboard.experiment.models_beside import short_name
-from patchboard.experiment.page import Page
-from patchboard.experiments.heads.findings import findings, introduction, overview
+from patchboard.experiments.heads import findings
 from patchboard.experiments.heads.vectors import check_heads, conditions, unranked_study, vector_study
 from patchboard.measure.head_effects import HEADS, head_effects
 from patchboard.measure.scan import scanned
+from patchboard.report.drawing import Drawing
 from patchboard.spec import Study
 from patchboard.store import EXAMINED
 from patchboard.store.folder import RunFolder
@@ -28,6 +28,8 @@ class Heads(StudyExperiment):
     """top: sizes of the function vectors, in heads, ascending. The first run serves all sizes."""
 
     top: Sequence[int] = (1, 2, 4, 8)
+    title = "Heads and function vectors"
+    prose = findings
     tables = ("heads.parquet", "vectors.parquet")
 
     @property
@@ -72,13 +74,7 @@ class Heads(StudyExperiment):
             "vectors": tables["vectors.parquet"].to_dicts(),
         }
 
-    def findings(self, summary: Summary) -> list[str]:
-        return findings(summary)
-
-    def page(self, run: FinishedRun, tables: Tables, summary: Summary) -> Page:
+    def drawings(self, run: FinishedRun, tables: Tables, summary: Summary) -> Iterator[Drawing]:
         from patchboard.experiments.heads.figures import drawings
 
-        return Page(
-            "Heads and function vectors", introduction(summary), findings(summary), overview(summary), run.spec_text,
-            drawings(summary, tables["heads.parquet"]),
-        )  # fmt: skip
+        return drawings(summary, tables["heads.parquet"])

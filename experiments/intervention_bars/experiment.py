@@ -11,9 +11,9 @@ import polars as pl
 from patchboard.errors import SpecError
 from patchboard.execution.options import Options
 from patchboard.experiment.frame import FinishedRun, StudyExperiment, Summary, Tables
-from patchboard.experiment.page import Page
-from patchboard.experiments.intervention_bars.findings import findings, introduction, overview
+from patchboard.experiments.intervention_bars import findings
 from patchboard.measure.replicates import BARS, CHOSEN, MATRIX, SOURCE, bars, layer_by_cd, layer_by_effect, matrix
+from patchboard.report.drawing import Drawing
 from patchboard.spec import Study, study_of
 from patchboard.spec.sections import EMBEDDED
 from patchboard.store.folder import RunFolder
@@ -24,6 +24,8 @@ AXES = ("prompts.shots", "prompts.seed")
 
 
 class InterventionBars(StudyExperiment):
+    title = "Interventions by task"
+    prose = findings
     tables = ("bars.parquet", "matrix.parquet")
 
     def prepare(self, study: Study) -> Study:
@@ -72,16 +74,10 @@ class InterventionBars(StudyExperiment):
             "matrix": tables["matrix.parquet"].to_dicts(),
         }
 
-    def findings(self, summary: Summary) -> list[str]:
-        return findings(summary)
-
-    def page(self, run: FinishedRun, tables: Tables, summary: Summary) -> Page:
+    def drawings(self, run: FinishedRun, tables: Tables, summary: Summary) -> Iterator[Drawing]:
         from patchboard.experiments.intervention_bars.figures import drawings
 
-        return Page(
-            "Interventions by task", introduction(summary), findings(summary), overview(summary), run.spec_text,
-            drawings(tables["bars.parquet"], tables["matrix.parquet"]),
-        )  # fmt: skip
+        return drawings(tables["bars.parquet"], tables["matrix.parquet"])
 
 
 def with_sources(study: Study) -> Study:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ import polars as pl
 from patchboard.errors import SpecError
 from patchboard.execution.options import Options
 from patchboard.experiment.conditions import Condition, check_comparable, compare_conditions, summary_of_comparison
-from patchboard.experiment.conditions_findings import condition_sentences, how_compared, overview
 from patchboard.experiment.frame import FinishedRun, StudyExperiment, Summary, Tables
 from patchboard.experiment.models_beside import short_name, with_models_beside
-from patchboard.experiment.page import Page
+from patchboard.experiments.prompting import findings
+from patchboard.report.drawing import Drawing
 from patchboard.spec import Study
 from patchboard.store.folder import RunFolder
 
@@ -29,6 +30,8 @@ class Prompting(StudyExperiment):
     """scripts: the folder of the script, whose models a spec may name from there."""
 
     scripts: Path
+    title = "The concept stated in the prompt"
+    prose = findings
     tables = ("compared.parquet",)
 
     def prepare(self, study: Study) -> Study:
@@ -55,16 +58,10 @@ class Prompting(StudyExperiment):
             **summary_of_comparison(tables["compared.parquet"]),
         }
 
-    def findings(self, summary: Summary) -> list[str]:
-        return list(condition_sentences(summary))
-
-    def page(self, run: FinishedRun, tables: Tables, summary: Summary) -> Page:
+    def drawings(self, run: FinishedRun, tables: Tables, summary: Summary) -> Iterator[Drawing]:
         from patchboard.experiment.conditions_figures import drawings
 
-        return Page(
-            "The concept stated in the prompt", introduction(summary), self.findings(summary), overview(summary),
-            run.spec_text, drawings(summary, {each.name: each.decodability for each in conditions_of(run)}),
-        )  # fmt: skip
+        return drawings(summary, {each.name: each.decodability for each in conditions_of(run)})
 
 
 def condition_name(prefix: str) -> str:
@@ -82,15 +79,3 @@ def conditions_of(run: FinishedRun) -> list[Condition]:
         )
         for prefix in sorted(run.study.axes[PREFIX], key=lambda prefix: STATES in prefix)
     ]  # fmt: skip
-
-
-def introduction(summary: Summary) -> list[str]:
-    """What was run, in sentences."""
-    return [
-        f"Model {summary['model']}, tasks of the family {summary['family']}. The same rows in prompts that begin with"
-        " the task's name, or a sentence that holds it, and in prompts that do not; evaluated, fitted and decoded"
-        " prompts alike.",
-        "Where the name stands in the prompt, a state that only copies it forward already tells the tasks apart: a high"
-        " CD is then no sign that the task was inferred, and CD at 0 shots shows how much of it the name alone gives.",
-        *how_compared(summary),
-    ]

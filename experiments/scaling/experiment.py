@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,14 @@ from scipy.stats import linregress
 from patchboard.errors import SpecError
 from patchboard.execution.options import Options
 from patchboard.experiment.emergence import rank_correlation
-from patchboard.experiment.frame import Experiment, FinishedRun, OfStudy, Summary, Tables
-from patchboard.experiment.page import Page
+from patchboard.experiment.frame import FinishedRun, StudyExperiment, Summary, Tables
 from patchboard.experiment.revisions import from_here
 from patchboard.experiment.sizes import ACCURACY, ComparableRun, check_alike, models_of, read_comparable, size_table
-from patchboard.experiments.scaling.findings import findings, introduction, overview
+from patchboard.experiments.scaling import findings
 from patchboard.measure.summary import without_nan
+from patchboard.report.drawing import Drawing
 from patchboard.spec import Study, study_of
 from patchboard.spec.sections import EMBEDDED
-from patchboard.store import EXAMINED
 from patchboard.store.folder import RunFolder
 
 COUNTS = ("parameters", "non_embedding")
@@ -33,10 +32,16 @@ _SOURCES = ("summary.json", "decodability.parquet", "manifest.json")
 
 
 @dataclass(frozen=True)
-class Scaling(Experiment[Sequence[ComparableRun]], OfStudy):
-    """siblings: folder of the embedded model's smaller siblings, swept with it where a study has that one model."""
+class Scaling(StudyExperiment):
+    """siblings: folder of the embedded model's smaller siblings, swept with it where a study has that one model.
+
+    others: folders of finished runs that are compared with the run, each of the same study on other models.
+    """
 
     siblings: Path
+    others: Sequence[Path] = ()
+    title = "CD, accuracy and effect against size"
+    prose = findings
     tables = ("sized.parquet",)
 
     def prepare(self, study: Study) -> Study:
@@ -50,10 +55,6 @@ class Scaling(Experiment[Sequence[ComparableRun]], OfStudy):
             raise SpecError("decodability", "is null, expected a section", "give k, prompts and shots")
         return study
 
-    def examine(self, run: FinishedRun, options: Options) -> Path:
-        runs = [read_comparable(run.folder.path)]
-        return self.complete(run.folder.path / EXAMINED, run.study.digest, runs, options)
-
     def compare(self, folders: Sequence[Path], out: Path | None, fresh: bool) -> Path:
         """Write a folder of its own about finished runs; returns it. Raises RunFolderError."""
         runs = [read_comparable(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
@@ -62,15 +63,21 @@ class Scaling(Experiment[Sequence[ComparableRun]], OfStudy):
         for each in sorted(runs, key=lambda each: str(each.run.manifest["digest"])):
             for name in _SOURCES:
                 contents.update((each.run.folder / name).read_bytes())
-        digest = contents.hexdigest()
-        return self.complete(out or Path("runs") / f"scaling-{digest[:8]}", digest, runs, Options(fresh=fresh))
+        digest, (first, *others) = contents.hexdigest(), [each.run.folder for each in runs]
+        place = out or Path("runs") / f"scaling-{digest[:8]}"
+        run = FinishedRun(runs[0].study, RunFolder(first, runs[0].study.digest))
+        return replace(self, others=others).complete(place, digest, run, Options(fresh=fresh))
 
-    def compute(self, runs: Sequence[ComparableRun], folder: RunFolder, options: Options) -> Tables:
+    def _runs(self, run: FinishedRun) -> list[ComparableRun]:
+        return [read_comparable(folder) for folder in (run.folder.path, *self.others)]
+
+    def compute(self, run: FinishedRun, folder: RunFolder, options: Options) -> Tables:
+        runs = self._runs(run)
         check_alike(runs)
         return {"sized.parquet": size_table(runs)}
 
-    def summarise(self, runs: Sequence[ComparableRun], tables: Tables) -> dict[str, Any]:
-        spec, table = runs[0].study.points[0].spec, tables["sized.parquet"]
+    def summarise(self, run: FinishedRun, tables: Tables) -> dict[str, Any]:
+        runs, spec, table = self._runs(run), run.spec, tables["sized.parquet"]
         own = table.filter(pl.col("control") == "")
         made = {
             "version": 1,
@@ -95,16 +102,13 @@ class Scaling(Experiment[Sequence[ComparableRun]], OfStudy):
         }
         return without_nan(made)
 
-    def findings(self, summary: Summary) -> list[str]:
-        return findings(summary)
-
-    def page(self, runs: Sequence[ComparableRun], tables: Tables, summary: Summary) -> Page:
+    def drawings(self, run: FinishedRun, tables: Tables, summary: Summary) -> Iterator[Drawing]:
         from patchboard.experiments.scaling.figures import drawings
 
-        return Page(
-            "CD, accuracy and effect against size", introduction(summary), findings(summary), overview(summary),
-            "\n".join(each.run.spec_text for each in runs), drawings(summary, tables["sized.parquet"]),
-        )  # fmt: skip
+        return drawings(summary, tables["sized.parquet"])
+
+    def spec_text(self, run: FinishedRun) -> str:
+        return "\n".join(each.run.spec_text for each in self._runs(run))
 
 
 def with_siblings(study: Study, siblings: Path) -> Study:

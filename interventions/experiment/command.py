@@ -21,7 +21,7 @@ from patchboard.spec.fields import kinds_at
 from patchboard.user_paths import expanded
 
 if TYPE_CHECKING:  # torch takes seconds to load, which a refusal of the command line need not wait for
-    from patchboard.experiment.frame import OfStudy, TrainingExperiment
+    from patchboard.experiment.frame import StudyExperiment, TrainingExperiment
     from patchboard.spec import Study
 
 
@@ -35,7 +35,7 @@ class StudyScript:
 
     about: str | None
     spec: Path
-    experiment: Callable[..., OfStudy]
+    experiment: Callable[..., StudyExperiment]
     add_flags: Callable[[argparse.ArgumentParser], None] = lambda parser: None
     not_remote: str = ""
 

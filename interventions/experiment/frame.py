@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import polars as pl
 
 from patchboard.execution.options import Options
 from patchboard.execution.results import bootstrap_of
 from patchboard.execution.run import versions
-from patchboard.experiment.page import Page, write_page
+from patchboard.experiment.page import Page, Table, write_page
 from patchboard.experiment.settings import ExperimentSettings
 from patchboard.measure.statistics import Bootstrap
+from patchboard.report.drawing import Drawing
 from patchboard.spec import Study
 from patchboard.spec.digest import digest_of
 from patchboard.spec.sections import Spec
@@ -97,46 +98,63 @@ class FinishedRun:
     def bootstrap(self) -> Bootstrap:
         return bootstrap_of(self.study)
 
-    @property
-    def spec_text(self) -> str:
-        return (self.folder.path / "spec.yaml").read_text(encoding="utf-8")
 
+class Prose(Protocol):
+    """A module that tells a summary in words: ``experiments/NAME/findings.py``."""
 
-class OfStudy(ABC):
-    """What a ``command.StudyScript`` runs a study for."""
+    def introduction(self, summary: Summary) -> Sequence[str]:
+        """What was run, in sentences."""
+        ...
 
-    def prepare(self, study: Study) -> Study:
-        """The user's study -> the one to run. Raises SpecError where it does not suit."""
-        return study
-
-    def following(self, study: Study) -> Sequence[Study]:
-        """Studies that are run after it, as far as they are known before, for --plan."""
-        return ()
-
-    @abstractmethod
-    def examine(self, run: FinishedRun, options: Options) -> Path:
-        """Write the experiment's folder inside the run's, or find it finished; returns it.
-
-        Raises PatchboardError as a run does.
-        """
-
-    @abstractmethod
     def findings(self, summary: Summary) -> Sequence[str]:
-        """In sentences."""
+        """What came out, in sentences, printed and on the page."""
+        ...
+
+    def overview(self, summary: Summary) -> Sequence[Table]:
+        """The page's tables of text."""
+        ...
 
 
-class StudyExperiment(Experiment[FinishedRun], OfStudy):
-    """One that makes something of a finished run."""
+class StudyExperiment(Experiment[FinishedRun]):
+    """One that makes something of a finished run, in a folder inside it."""
+
+    title: ClassVar[str]
+    """Of the page."""
+    prose: ClassVar[Prose]
 
     @property
     def variant(self) -> dict[str, Any]:
         """The script's own settings that change what is computed of the same run: each has a folder of its own."""
         return {}
 
+    def prepare(self, study: Study) -> Study:
+        """The user's study -> the one to run. Raises SpecError where it does not suit."""
+        return study
+
+    def following(self, study: Study) -> Sequence[Study]:
+        """Studies that ``compute`` runs, as far as they are known before, for --plan."""
+        return ()
+
+    @abstractmethod
+    def drawings(self, run: FinishedRun, tables: Tables, summary: Summary) -> Iterator[Drawing]:
+        """The page's figures. matplotlib takes a second to load: they are imported here."""
+
     def examine(self, run: FinishedRun, options: Options) -> Path:
+        """Write the experiment's folder, or find it finished; returns it. Raises PatchboardError as a run does."""
         variant = self.variant
         digest = digest_of({"study": run.study.digest, **variant}) if variant else run.study.digest
         return self.complete(folder_of_variant(run.folder.path, digest, variant), digest, run, options)
+
+    def findings(self, summary: Summary) -> Sequence[str]:
+        return self.prose.findings(summary)
+
+    def spec_text(self, run: FinishedRun) -> str:
+        """What the page shows of the settings."""
+        return (run.folder.path / "spec.yaml").read_text(encoding="utf-8")
+
+    def page(self, run: FinishedRun, tables: Tables, summary: Summary) -> Page:
+        told = self.prose.introduction(summary), self.prose.findings(summary), self.prose.overview(summary)
+        return Page(self.title, *told, self.spec_text(run), self.drawings(run, tables, summary))
 
 
 def folder_of_variant(run: Path, digest: str, variant: Mapping[str, Any]) -> Path:
