@@ -147,6 +147,10 @@ def study_in(settings: SyntheticSettings) -> Study:
         (point,) = study.points
         check_point(point, settings.data.mixture.names)
         _check_shots(point, settings.data.pairs - 1)
+        if point.spec.prompts.demonstrations == "shared":
+            raise SpecError(
+                "prompts.demonstrations", "is shared, but each sequence is of weights of its own", "leave it out"
+            )
     return study
 
 

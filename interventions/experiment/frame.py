@@ -22,7 +22,7 @@ from patchboard.spec import Study
 from patchboard.spec.digest import digest_of
 from patchboard.spec.sections import Spec
 from patchboard.store import EXAMINED
-from patchboard.store.folder import RunFolder, open_run, read_manifest
+from patchboard.store.folder import RunFolder, is_finished, open_run, read_manifest
 
 Tables = Mapping[str, pl.DataFrame]
 """File name -> table."""
@@ -184,8 +184,8 @@ class TrainingExperiment(Experiment[Subject], Generic[Subject, Settings]):
     def run(self, settings: Settings, options: Options) -> Path:
         """Run, resume or just find the experiment's folder; returns it. Raises PatchboardError."""
         place = options.out or Path("runs") / f"{settings.name}-{settings.digest[:8]}"
-        # with --fresh before the folder is cleared: bad input must not cost the results that are there
-        subject = self.prepare(settings) if options.fresh else None
+        # before the folder is made or, with --fresh, cleared: bad input must not leave one, or cost the results in it
+        subject = self.prepare(settings) if options.fresh or not is_finished(place) else None
         with open_run(place, settings.digest, options.fresh) as folder:
             if not self.is_whole(folder):
                 subject = subject or self.prepare(settings)

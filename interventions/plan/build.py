@@ -16,9 +16,10 @@ from patchboard.plan.facts import ModelFacts
 from patchboard.plan.model import Counterfactual, Decoding, Fit, Group, ModelPlan, ScoredCell
 from patchboard.plan.model_limits import check_reach
 from patchboard.plan.planned_edits import Context, FitSetting, is_paired
+from patchboard.plan.prompt_source import FamilyPrompts, PromptSource
 from patchboard.plan.suffix import positions_of
 from patchboard.spec.axes import Point, Study, label
-from patchboard.spec.sections import EMBEDDED, ModelSection
+from patchboard.spec.sections import EMBEDDED, ModelSection, Spec
 from patchboard.tasks.base import NULL
 from patchboard.tasks.frames import described
 from patchboard.tasks.prompt import Prompt
@@ -45,6 +46,14 @@ def build_plans(study: Study, open_model: Opener) -> list[ModelPlan]:
             plans[key] = _Builder(point.spec.model, *open_model(point.spec.model))
         plans[key].add(point)
     return [builder.finish() for builder in plans.values()]
+
+
+def plan_from_prompts(study: Study, section: ModelSection, facts: ModelFacts, source: PromptSource) -> ModelPlan:
+    """The study's plan for one model on given prompts, in place of those of the spec's tasks. section: its name."""
+    builder = _Builder(section, None, facts, source)
+    for point in study.points:
+        builder.add(point)
+    return builder.finish()
 
 
 @dataclass
@@ -87,8 +96,9 @@ class _OpenGroup:
 class _Builder:
     """Collects the work of all points that share one model."""
 
-    def __init__(self, section: ModelSection, tokenizer: Any, facts: ModelFacts):
-        self.section, self.tokenizer, self.facts = section, tokenizer, facts
+    def __init__(self, section: ModelSection, tokenizer: Any, facts: ModelFacts, source: PromptSource | None = None):
+        """source: of the prompts; None: the tasks that the spec names, in the tokenizer's tokens."""
+        self.section, self.tokenizer, self.facts, self.source = section, tokenizer, facts, source
         self.groups: dict[str, _OpenGroup] = {}
         self.evaluated: dict[str, dict[str, tuple[Prompt, ...]]] = {}  # setting -> task -> prompts
         self.fits: dict[str, Fit] = {}
@@ -102,27 +112,30 @@ class _Builder:
     def add(self, point: Point) -> None:
         spec = point.spec
         family_key = f"{spec.tasks.model_dump_json()} seed {spec.prompts.seed}"
+        source = self.source or self._family_prompts(spec, family_key)
+        self.described[family_key] = source.describe()
+        self._add_groups(point, source, family_key)
+        self._add_decoding(point, source, family_key)
+
+    def _family_prompts(self, spec: Spec, family_key: str) -> FamilyPrompts:
         if family_key not in self._halves:
             family = build_family(spec.tasks, embedded=spec.model.name == EMBEDDED)
             self._halves[family_key] = Halves(family, spec.prompts.seed)
-        halves = self._halves[family_key]
         prompter = Prompter(self.tokenizer, spec.prompts.template, spec.prompts.bos)
-        self.described[family_key] = halves.describe()
-        self._add_groups(point, halves, prompter, family_key)
-        self._add_decoding(point, halves, prompter, family_key)
+        return FamilyPrompts(self._halves[family_key], prompter)
 
-    def _add_groups(self, point: Point, halves: Halves, prompter: Prompter, family_key: str) -> None:
-        spec, family = point.spec, halves.family
-        real = [task for task in family.tasks if task != NULL]
-        fit_ids = self._fits(point, halves, prompter, family_key)
+    def _add_groups(self, point: Point, source: PromptSource, family_key: str) -> None:
+        spec, tasks = point.spec, tuple(source.tasks)
+        real = [task for task in tasks if task != NULL]
+        fit_ids = self._fits(point, source, family_key)
         shown = json.dumps([spec.prompts.model_dump(), [c.model_dump() for c in spec.controls], spec.metrics])
         evaluated = self.evaluated.setdefault(f"{family_key} {shown}", {})
 
         def prompts_of(tasks: Sequence[str]) -> None:
             """Make those tasks' evaluated prompts that are not made yet."""
             lacking = [task for task in tasks if task not in evaluated]
-            made = halves.prompts(
-                prompter, "evaluate", lacking, spec.prompts.shots, spec.prompts.queries,
+            made = source.prompts(
+                "evaluate", lacking, spec.prompts.shots, spec.prompts.queries,
                 others=real, shared=spec.prompts.demonstrations == "shared", shuffled=spec.prompts.labels == "shuffled",
             )  # fmt: skip
             evaluated.update({task: tuple(prompts) for task, prompts in made.items()})
@@ -134,13 +147,13 @@ class _Builder:
                 self.groups[key] = self._open_group(point, task, evaluated[task])
             group = self.groups[key]
             self._note_setting(group.id, point, _EVALUATED_FIELDS)
-            context = Context(task, task, family.tasks, self.facts, fit_ids, _label(point))
+            context = Context(task, task, tasks, self.facts, fit_ids, _label(point))
             for variant in point.variants:
                 for cell, recipes in cells_of(point, variant, spec.controls, context):
-                    group.use(cell)
-                    for source in filter(None, map(source_of, cell.edits)):
-                        prompts_of([] if source == SAME else [source])
-                        group.give(source, evaluated)
+                    group.use(cell if source.knows_other_answers else replace(cell, converts_to=""))
+                    for donor in filter(None, map(source_of, cell.edits)):
+                        prompts_of([] if donor == SAME else [donor])
+                        group.give(donor, evaluated)
                     for recipe in recipes:
                         assert self.recipes.get(recipe.key, recipe) == recipe, f"two vectors under {recipe.key}"
                         if recipe.key not in self.recipes:
@@ -155,7 +168,7 @@ class _Builder:
             group.copy(copy)
         return group
 
-    def _fits(self, point: Point, halves: Halves, prompter: Prompter, family_key: str) -> dict[FitSetting, str]:
+    def _fits(self, point: Point, source: PromptSource, family_key: str) -> dict[FitSetting, str]:
         """Ids of the fits of every vector of the point, and of its controls."""
         vectors = [part.vector for variant in point.variants for part in variant.section.parts if part.vector]
         of_controls = {CONTROLS.get(control.name, "controls").answers for control in point.spec.controls} - {"own"}
@@ -168,7 +181,7 @@ class _Builder:
                 key = f"{family_key} {_text_key(point)} {setting}"
                 if key not in self.fits:
                     own = None if answers == "own" else self._fit_of_id(ids[setting._replace(answers="own")])
-                    self.fits[key] = self._fit(setting, halves, prompter, own)
+                    self.fits[key] = self._fit(setting, source, own)
                     self.fit_recipes[self.fits[key].id] = []
                 ids[setting] = self.fits[key].id
                 self._note_setting(self.fits[key].id, point, _ROWS_FIELDS)
@@ -177,11 +190,11 @@ class _Builder:
     def _fit_of_id(self, fit_id: str) -> Fit:
         return next(fit for fit in self.fits.values() if fit.id == fit_id)
 
-    def _fit(self, setting: FitSetting, halves: Halves, prompter: Prompter, own: Fit | None) -> Fit:
+    def _fit(self, setting: FitSetting, source: PromptSource, own: Fit | None) -> Fit:
         """A fit without recipes. own: of the same rows with their own labels, by which shuffled ones are judged; what
         is excluded there is excluded here."""
-        tasks, shuffled = halves.family.tasks, setting.answers == "shuffled"
-        found = halves.prompts(prompter, "fit", tasks, setting.shots, setting.prompts, shuffled=shuffled)
+        tasks, shuffled = tuple(source.tasks), setting.answers == "shuffled"
+        found = source.prompts("fit", tasks, setting.shots, setting.prompts, shuffled=shuffled)
         prompts = {task: tuple(rows) for task, rows in found.items()}
         if own is not None:
             prompts = {
@@ -194,14 +207,14 @@ class _Builder:
         judge = own.id if own else ""
         return Fit(f"fit{len(self.fits)}", prompts, tasks, setting.shots, (), (), False, setting.answers, judge)
 
-    def _add_decoding(self, point: Point, halves: Halves, prompter: Prompter, family_key: str) -> None:
+    def _add_decoding(self, point: Point, source: PromptSource, family_key: str) -> None:
         section = point.spec.decodability
         if section is None:
             return
         key = f"{family_key} {_text_key(point)} {section.model_dump_json()}"
         if key not in self.decodings:
-            found = halves.prompts(
-                prompter, "decodability", halves.family.tasks, max(section.shots), section.prompts, asked=section.shots
+            found = source.prompts(
+                "decodability", source.tasks, max(section.shots), section.prompts, asked=section.shots
             )
             prompts = {task: tuple(rows) for task, rows in found.items()}
             self.decodings[key] = Decoding(f"cd{len(self.decodings)}", section, prompts, ())
@@ -239,7 +252,8 @@ class _Builder:
             swept={set_id: tuple(settings) for set_id, settings in self.swept.items()},
             frames=described(self._prompts(), self.tokenizer),
         )
-        check_reach(plan)
+        if self.source is None:  # else its ids may be another thing than places in a vocabulary
+            check_reach(plan)
         return plan
 
     def _prompts(self) -> Iterator[Prompt]:

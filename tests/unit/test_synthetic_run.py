@@ -18,7 +18,7 @@ from patchboard.experiment.settings import load_settings
 from patchboard.experiments.synthetic.checkpoint import CheckpointEngine
 from patchboard.experiments.synthetic.experiment import Synthetic
 from patchboard.experiments.synthetic.model import build_model
-from patchboard.experiments.synthetic.questions import drawn_for, questions_of
+from patchboard.experiments.synthetic.questions import questions_of, sequences_of
 from patchboard.experiments.synthetic.settings import SyntheticSettings, study_in
 from patchboard.experiments.synthetic.training import loss_curve, rate_at, tasks_at, trainer_of
 from patchboard.measure.statistics import Bootstrap
@@ -175,7 +175,7 @@ def test_a_cell_is_what_hooks_on_the_model_give(small):
         handle.remove()
         return y, seen[0]
 
-    fit, evaluated = (drawn_for(mixture, use, count, 0) for use, count in (("fit", 8), ("evaluate", 6)))
+    fit, evaluated = (sequences_of(mixture, use, count, 0) for use, count in (("fit", 8), ("evaluate", 6)))
     compared = 0
     for layer in (0, 1):
         means = {
@@ -219,7 +219,7 @@ def test_a_model_that_broke_is_not_reported(small):
 
 
 def test_sequences_of_different_uses_differ(small):
-    drawn = [drawn_for(small.data.mixture, use, 4, 0)[0].x for use in ("test", "evaluate", "fit", "decodability")]
+    drawn = [sequences_of(small.data.mixture, use, 4, 0)[0].x for use in ("test", "evaluate", "fit", "decodability")]
     assert len({each.tobytes() for each in drawn}) == 4
 
 
@@ -293,6 +293,7 @@ def test_a_matrix_is_of_odd_queries_at_the_layer_that_even_ones_choose(finished)
         ),
         ("--study.controls=[shelf]", "study.controls[0]: unknown control 'shelf'"),
         ("--study.prompts.queries={sweep: [1, 2]}", "study.prompts.queries: is swept"),
+        ("--study.prompts.demonstrations=shared", "study.prompts.demonstrations: is shared, but each sequence"),
     ],
 )
 def test_wrong_settings_are_told_in_one_line(file, override, where):
