@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 import polars as pl
 
@@ -17,12 +17,14 @@ from patchboard.execution.run import versions
 from patchboard.experiment.page import Page, Table, write_page
 from patchboard.experiment.settings import ExperimentSettings
 from patchboard.measure.statistics import Bootstrap
-from patchboard.report.drawing import Drawing
 from patchboard.spec import Study
 from patchboard.spec.digest import digest_of
 from patchboard.spec.sections import Spec
 from patchboard.store import EXAMINED
 from patchboard.store.folder import RunFolder, is_finished, open_run, read_manifest
+
+if TYPE_CHECKING:  # matplotlib takes seconds to load, which a plan can do without
+    from patchboard.report.drawing import Drawing
 
 Tables = Mapping[str, pl.DataFrame]
 """File name -> table."""
