@@ -42,5 +42,6 @@ class JobMaker:
         """The job's request."""
         names = [name for group, _ in job.packs for name in scored_metrics(group.metrics)] or ["accuracy"]
         metrics = {name: METRICS.get(name, "metrics") for name in dict.fromkeys(names)}
+        ops = [edit.op for group, pack in job.packs for i in pack.copies for edit in group.copies[i].edits]
         data = job_data(self.plan, job, shell.config, self.sizes, self.remote.vectors)
-        return shell.payload(data, tools_of(metrics, combined, voted))
+        return shell.payload(data, tools_of(ops, metrics, combined, voted))

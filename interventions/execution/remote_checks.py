@@ -9,6 +9,7 @@ from patchboard.errors import ModelError, SpecError
 from patchboard.execution.options import Options
 from patchboard.measure.decodability import check_k
 from patchboard.plan.model import ModelPlan
+from patchboard.plugins.travel import check_pieces_travel
 from patchboard.spec import Study
 from patchboard.spec.sections import EMBEDDED, ModelSection
 from patchboard.store.folder import is_finished
@@ -46,5 +47,9 @@ def check_section(section: ModelSection, device: str) -> None:
 def check_remote_plan(plan: ModelPlan, device: str) -> None:
     """Raises for what a server cannot do."""
     check_section(plan.section, device)
+    check_pieces_travel(
+        ops={edit.op for group in plan.groups for copy in group.copies for edit in copy.edits},
+        metrics={name for group in plan.groups for name in group.metrics},
+    )
     for decoding in plan.decodings:
         check_k(decoding.section.k, sum(not p.excluded for rows in decoding.prompts.values() for p in rows))

@@ -83,7 +83,7 @@ def shell(plan, llama_snapshot, server_of_module):
         return Shell(plan.section, open_model(plan.section)[0])
 
 
-TOOLS = tools_of({name: METRICS.get(name, "") for name in METRICS.names() if name != "conversion"}, combined, voted)
+TOOLS = tools_of((), {name: METRICS.get(name, "") for name in METRICS.names() if name != "conversion"}, combined, voted)
 
 
 def named(payload: bytes) -> Iterator[tuple[str, str]]:

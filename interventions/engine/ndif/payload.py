@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from patchboard.engine.job_body import answer_job
@@ -11,6 +12,7 @@ from patchboard.engine.trust import code_is_trusted
 from patchboard.errors import ModelError
 from patchboard.hub import downloaded
 from patchboard.ops import OPS
+from patchboard.registry import OWN
 from patchboard.spec.sections import ModelSection
 
 
@@ -58,6 +60,7 @@ class Shell:
 
     def payload(self, job: dict[str, Any], tools: dict[str, Any]) -> bytes:
         """The compressed request body of ``answer_job(model, job, tools)`` as a session on the server."""
+        _send_by_value(tools)
         model, backend = self.model, _Captured()
         with model.session(backend=backend):
             answer = answer_job(model, job, tools)
@@ -76,10 +79,23 @@ class _Captured:
         self.blob = RequestModel.serialize(tracer, compress=True)
 
 
-def tools_of(metrics: dict[str, Any], combined: Any, voted: Any) -> dict[str, Any]:
-    """Functions that go along: ops and metrics by name, what combines an answer's tokens, the neighbours' vote."""
+def _send_by_value(tools: Mapping[str, Any]) -> None:
+    """Have modules of users' ops and metrics sent as source: a server has none of them."""
+    nnsight = import_nnsight()
+    for kind in ("ops", "scorers", "combine"):
+        for function in tools[kind].values():
+            if function.__module__ != "__main__":  # always by value
+                nnsight.register(function.__module__)
+
+
+def tools_of(ops: Iterable[str], metrics: Mapping[str, Any], combined: Any, voted: Any) -> dict[str, Any]:
+    """Functions that go along: ops and metrics by name, what combines an answer's tokens, the neighbours' vote.
+
+    ops: names of those that are used. Ours go along in any case, users' only so: one may hold what cannot travel.
+    """
+    own = [name for name in OPS if OPS.enrolment(name).origin == OWN]
     return {
-        "ops": {name: op.apply for name, op in OPS.items()},
+        "ops": {name: OPS[name].apply for name in dict.fromkeys([*own, *ops])},
         "scorers": {name: metric.score for name, metric in metrics.items()},
         "combine": {name: metric.combine for name, metric in metrics.items()},
         "accuracy": metrics["accuracy"].score,
