@@ -6,6 +6,7 @@ Its own client repeats what fails for half a minute, and waits for minutes on a 
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ _TRY_LATER = (408, 429, 500, 502, 503, 504)
 """That its client would repeat for half a minute."""
 _SILENT: dict[str, str] = {}
 """Address -> why it was not reached, empty where it was: each is asked once in a process."""
+
+_COMMIT = re.compile("[0-9a-f]{40}")
 
 T = TypeVar("T")
 
@@ -74,6 +77,42 @@ def silence(repo: str, revision: str | None, kind: str = "model") -> str:
         reason = reasons[0] if reasons else f"did not answer within {ANSWER:g} s"
         _SILENT[address] = reason and f"{address} {reason}"
     return _SILENT[address]
+
+
+def is_commit(revision: str) -> bool:
+    return _COMMIT.fullmatch(revision) is not None
+
+
+def commit_of(repo: str, revision: str) -> str | None:
+    """The commit that a model's revision names now, or as the cache has it where the Hub is silent; None where neither
+    tells. Takes ANSWER at most."""
+    if is_commit(revision):
+        return revision
+    commit = None if silence(repo, revision) else _told_commit(repo, revision)
+    return commit or _cached_commit(repo, revision)
+
+
+def _told_commit(repo: str, revision: str) -> str | None:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        with _quiet():
+            return get_hf_file_metadata(
+                hf_hub_url(repo, _FIRST["model"], revision=revision), timeout=ANSWER
+            ).commit_hash
+    except HfHubHTTPError as error:
+        return error.response.headers.get("X-Repo-Commit")
+    except Exception:  # no name that the Hub could know, or a host that has fallen silent: the cache's word is taken
+        return None
+
+
+def _cached_commit(repo: str, revision: str) -> str | None:
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    noted = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model") / "refs" / revision
+    return noted.read_text(encoding="utf-8").strip() if noted.is_file() else None
 
 
 def _address() -> str:

@@ -14,6 +14,7 @@ from patchboard.api.result import Run
 from patchboard.api.study import Study, as_study
 from patchboard.engine.trust import trusting
 from patchboard.errors import SpecError
+from patchboard.execution.identity import identity_of
 from patchboard.execution.options import DEVICES, Options, check_engine
 from patchboard.execution.progress import Tick
 from patchboard.execution.run import folder_of, run_study
@@ -81,10 +82,11 @@ def run(
 
 def run_mirrored(study: axes.Study, options: Options, mirror: Mirror) -> Path:
     """Run the study and mirror its folder, which is returned. Raises PatchboardError."""
-    if mirror.may_open:
-        check_study(study)
-    mirror.begin(study, folder_of(study, options.out), options.fresh)
-    folder = run_study(study, options)
+    folder = folder_of(study, options.out)
+    if mirror.may_open:  # no W&B run is opened for a run that is refused
+        identity_of(study, check_study(study), options.remote is not None, folder, options.fresh)
+    mirror.begin(study, folder, options.fresh)
+    run_study(study, options)
     mirror.finish(folder)
     return folder
 

@@ -68,7 +68,8 @@ def emitted(args: argparse.Namespace, overrides: Sequence[str]) -> str:
     from patchboard.emit.recorded import recorded
     from patchboard.emit.script import script_of
     from patchboard.emit.select import Asked, choose
-    from patchboard.execution.run import folder_of, plan_study, versions
+    from patchboard.execution.identity import versions
+    from patchboard.execution.run import folder_of, plan_study
 
     fit_file = out.with_suffix(".fit.json")
     _check_free(out, fit_file)

@@ -136,8 +136,3 @@ def load_weights(section: ModelSection, device: str, dtype: str) -> Any:
     model.eval()
     check_architecture(model, architecture)  # runs the model, so where that is fast
     return adapter.merged(model, section) if section.adapter else model
-
-
-def files_of(section: ModelSection) -> dict[str, str]:
-    """Files that no revision names, with their sha256: a GGUF file, an adapter. For the manifest."""
-    return {**gguf.files(section), **adapter.files(section)}

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-from patchboard.errors import RunFolderError
 from patchboard.tasks.files import sha256_of
 
 _MODULES = "transformers_modules."
@@ -49,16 +48,3 @@ def code_run() -> dict[str, str]:
         if name.startswith(_MODULES) and file and Path(file).name != "__init__.py":
             found[name.removeprefix(_MODULES)] = sha256_of(file)
     return dict(sorted(found.items()))
-
-
-def check_same_trust(manifest: dict, folder: Path) -> None:
-    """Numbers may depend on that code: a run begun with it is not gone on with without it, nor the other way round.
-
-    Raises RunFolderError.
-    """
-    known = manifest.get("trust_remote_code", code_is_trusted())
-    if known == code_is_trusted():
-        return
-    with_or_without = "with" if known else "without"
-    remedy = f"give --trust-remote-code {'too' if known else 'no longer'}, --fresh to start over, or another --out"
-    raise RunFolderError(str(folder), f"was run {with_or_without} --trust-remote-code", remedy)

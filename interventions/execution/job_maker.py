@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import version
 
 from patchboard.engine.ndif.jobs import Job, Sizes, cell_jobs, decoding_jobs, job_data, survey_job
 from patchboard.engine.ndif.payload import Shell, tools_of
 from patchboard.execution.choose_engine import sample_packs
+from patchboard.execution.identity import RESULTS_VERSION
 from patchboard.execution.options import Remote
 from patchboard.measure.nearest import voted
 from patchboard.measure.outcomes import combined, scored_metrics
@@ -21,7 +21,7 @@ class JobMaker:
     def __init__(self, plan: ModelPlan, prefix: str, digest: str, remote: Remote):
         self.plan, self.remote = plan, remote
         self.sizes = Sizes(remote.job_tokens)
-        self._base = f"{version('patchboard')}/{digest}/{prefix}{plan.section.name}@{plan.section.revision}"
+        self._base = f"{RESULTS_VERSION}/{digest}/{prefix}{plan.section.name}@{plan.section.revision}"
 
     @property
     def scores(self) -> int:

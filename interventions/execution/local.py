@@ -10,14 +10,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from patchboard.engine.device import device_of
-from patchboard.engine.load import files_of, load_weights, open_model
+from patchboard.engine.load import load_weights, open_model
 from patchboard.engine.local import LocalEngine
 from patchboard.engine.memory import budget_for
 from patchboard.engine.parameters import counted
-from patchboard.execution.binding import HERE, bind_to_model_files, bind_to_place
 from patchboard.execution.choose_engine import choose_engine
 from patchboard.execution.decodings import votes_file, write_votes
 from patchboard.execution.fitting import fit_operands
+from patchboard.execution.identity import HERE, bind_to_place, check_loaded
 from patchboard.execution.model_run import Measure, ModelResult, ModelRun, model_entry
 from patchboard.execution.pack_parts import PackParts
 from patchboard.execution.run_packs import PackRunner
@@ -34,9 +34,9 @@ def compute_locally(run: ModelRun, measure: Measure) -> ModelResult:
     plan, timed = run.plan, run.progress.timed
     bind_to_place(run.folder, HERE)
     with timed("load"):
-        bind_to_model_files(run.folder, files_of(plan.section))
         tokenizer, _ = open_model(plan.section)
         model = load_weights(plan.section, run.options.device, plan.section.dtype)
+        check_loaded(run.folder, plan.section, model.config)
         budget, notes = _budget(run, model)
         engine = LocalEngine(model, tokenizer, budget)
     with timed("fit"):

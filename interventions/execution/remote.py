@@ -11,8 +11,8 @@ from patchboard.engine.ndif.payload import Shell
 from patchboard.engine.ndif.preflight import check_host, host_of, version_notes
 from patchboard.engine.ndif.waiting import JobClient, OutOfMemory
 from patchboard.errors import RemoteRunError
-from patchboard.execution.binding import bind_to_place
 from patchboard.execution.choose_engine import EngineChoice, choice_by_difference, choice_without_sample
+from patchboard.execution.identity import bind_to_place, bind_to_served_commit
 from patchboard.execution.job_maker import JobMaker
 from patchboard.execution.job_results import JobResults
 from patchboard.execution.model_run import Measure, ModelResult, ModelRun, model_entry
@@ -145,6 +145,7 @@ class _RemoteModel:
         """The way to the host, once it is known to serve the model."""
         if self._client is None:
             served = check_host(self.host, self.run.plan.section)
+            bind_to_served_commit(self.run.folder, self.run.plan.section, served.commit)
             self.run.folder.update_manifest(host={"url": self.host.url, "versions": served.versions})
             self._client = JobClient(
                 self.host,

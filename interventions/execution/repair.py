@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from patchboard.engine.load import open_model
 from patchboard.errors import RunFolderError, SpecError
-from patchboard.execution.binding import HERE
+from patchboard.execution.identity import HERE
 from patchboard.execution.plan_files import costs_of, write_plan
 from patchboard.execution.results import RESULTS, write_results
 from patchboard.plan.build import build_plans

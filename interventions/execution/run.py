@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +9,9 @@ from pathlib import Path
 import polars as pl
 
 from patchboard.engine.load import open_model
-from patchboard.engine.trust import check_same_trust, code_is_trusted, code_run
-from patchboard.execution.binding import bind_to_data
+from patchboard.engine.trust import code_is_trusted, code_run
 from patchboard.execution.decodings import decodability_tables
+from patchboard.execution.identity import identity_of, note_process
 from patchboard.execution.model_run import Measure, ModelResult, ModelRun
 from patchboard.execution.options import Options
 from patchboard.execution.plan_files import costs_of, excluded_prompts, write_plan
@@ -52,11 +50,8 @@ def run_study(study: Study, options: Options) -> Path:
         check_host_first(study, path, options)
     # with --fresh before the folder is cleared: bad input must not cost the results that are there
     plans = build_plans(study, open_model) if options.fresh else None
-    with open_run(path, study.digest, options.fresh) as folder:
-        check_same_trust(folder.manifest, path)
-        if "trust_remote_code" not in folder.manifest:
-            folder.update_manifest(trust_remote_code=code_is_trusted())
-        bind_to_data(folder, data)
+    identity = identity_of(study, data, options.remote is not None, path, options.fresh)
+    with open_run(path, study.digest, options.fresh, identity) as folder:
         if folder.finished:
             repair_finished(study, folder, options.engine)
         else:
@@ -80,6 +75,7 @@ def _run(
     study: Study, folder: RunFolder, options: Options, progress: Progress, plans: Sequence[ModelPlan] | None
 ) -> None:
     """plans: the study's, where they have been made already."""
+    resumed = note_process(folder)
     with progress.timed("plan"):
         plans = plans or build_plans(study, open_model)
         costs = costs_of(plans, options.engine)
@@ -90,7 +86,7 @@ def _run(
     checks = Checks()
     with _measured_into(folder, plans, checks, progress) as measure:
         models = [_compute(run, measure) for run in runs]
-        notes = [*foreseen(plans), *(note for model in models for note in model.notes), *checks.notes()]
+        notes = [*resumed, *foreseen(plans), *(note for model in models for note in model.notes), *checks.notes()]
     bootstrap = bootstrap_of(study)
     with progress.timed("decodability"):
         tables = [table for run in runs for table in decodability_tables(run, bootstrap)]
@@ -101,7 +97,6 @@ def _run(
     folder.update_manifest(
         name=study.name,
         **({"code": code_run()} if code_is_trusted() else {}),
-        versions=versions(),
         models=[model.entry for model in models],
         engine={plan.section.label: model.engine for plan, model in zip(plans, models, strict=True)},
         seeds={"prompts": sorted({p.spec.prompts.seed for p in study.points}), "bootstrap": bootstrap.seed},
@@ -140,8 +135,3 @@ def _compute(run: ModelRun, measure: Measure) -> ModelResult:
     else:
         from patchboard.execution.remote import compute_remotely as compute
     return compute(run, measure)
-
-
-def versions() -> dict[str, str]:
-    names = ("patchboard", "torch", "transformers", "nnsight", "numpy", "scikit-learn")
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}

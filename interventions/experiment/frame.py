@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 import polars as pl
 
+from patchboard.execution.identity import versions
 from patchboard.execution.options import Options
 from patchboard.execution.results import bootstrap_of
-from patchboard.execution.run import versions
 from patchboard.experiment.page import Page, Table, write_page
 from patchboard.experiment.settings import ExperimentSettings
 from patchboard.measure.statistics import Bootstrap

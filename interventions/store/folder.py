@@ -14,6 +14,7 @@ import polars as pl
 from filelock import FileLock, Timeout
 
 from patchboard.errors import PatchboardError, RunFolderError
+from patchboard.store.identity import FRESH, Identity, difference
 from patchboard.store.integrity import (
     LOCK,
     MANIFEST,
@@ -127,8 +128,8 @@ def _is_of_a_run(path: Path) -> bool:
     return SPEC in own and not strange
 
 
-def check_free(path: Path, digest: str, fresh: bool) -> None:
-    """Raises RunFolderError where the folder is not this run's to write in."""
+def check_free(path: Path, digest: str, fresh: bool, identity: Identity | None = None) -> None:
+    """Raises RunFolderError where the folder is not this run's to write in, or holds other numbers than this run's."""
     if path.exists() and not path.is_dir():
         raise RunFolderError(str(path), "is a file, not a folder", "give another --out")
     if fresh and _is_of_a_run(path):
@@ -151,17 +152,32 @@ def check_free(path: Path, digest: str, fresh: bool) -> None:
         raise RunFolderError(
             str(path), f"was written in format {known['version']}, this is {VERSION}", "use --fresh to start over"
         )
+    if known and identity is not None:
+        _check_same_identity(path, known, identity)
+
+
+def _check_same_identity(path: Path, manifest: Mapping[str, Any], identity: Identity) -> None:
+    """Without a noted identity it is of an earlier version: what is finished stands, parts could be anything's."""
+    noted = manifest.get("identity")
+    if noted is None:
+        if manifest.get("status") != "finished":
+            raise RunFolderError(str(path), "was begun before runs noted what they are computed on", FRESH)
+        return
+    found = difference(noted, identity)
+    if found:
+        raise RunFolderError(str(path), *found)
 
 
 @contextmanager
-def open_run(path: Path, digest: str, fresh: bool = False) -> Iterator[RunFolder]:
+def open_run(path: Path, digest: str, fresh: bool = False, identity: Identity | None = None) -> Iterator[RunFolder]:
     """The run's folder, made if needed, held against other processes while open.
 
     Whoever holds it clears away what killed processes left half written, and parts that cannot be read.
-    Raises RunFolderError where the folder belongs to a run of another digest, holds other things
+    identity: noted in the manifest from the start; None for tables that an experiment makes of a run.
+    Raises RunFolderError where the folder belongs to a run of another digest or identity, holds other things
     than a run, cannot be written, or is in use.
     """
-    check_free(path, digest, fresh)
+    check_free(path, digest, fresh, identity)
     made = not path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -180,7 +196,8 @@ def open_run(path: Path, digest: str, fresh: bool = False) -> Iterator[RunFolder
         begun = (path / MANIFEST).exists()
         folder = RunFolder(path, digest)
         if not begun:
-            folder.write_json(MANIFEST, {"digest": digest, "version": VERSION, "status": "running"})
+            noted = {} if identity is None else {"identity": identity.as_json()}
+            folder.write_json(MANIFEST, {"digest": digest, "version": VERSION, "status": "running", **noted})
         yield folder
     except PatchboardError:
         # bad input found on the way (a layer that the model lacks) leaves nothing behind; work done stays

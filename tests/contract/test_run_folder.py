@@ -234,7 +234,7 @@ def test_a_run_is_bound_to_its_data(tmp_path, llama_folder):
     options = Options(out=tmp_path / "run")
     run_study(study_of(tree), options)
     file.write_text(json.dumps([{"input": w, "output": w} for w in reversed(words)]))
-    with pytest.raises(RunFolderError, match="was run on other contents of .*twins.json; use --fresh"):
+    with pytest.raises(RunFolderError, match="was run on other contents of .*twins.json .was .*, now .*; use --fresh"):
         run_study(study_of(tree), options)
     run_study(study_of(tree), Options(out=tmp_path / "run", fresh=True))
 

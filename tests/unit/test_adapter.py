@@ -14,7 +14,8 @@ from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from patchboard.engine.load import files_of, load_weights, open_model
+from patchboard.engine.load import load_weights, open_model
+from patchboard.engine.model_contents import contents_of
 from patchboard.errors import ModelError, SpecError
 from patchboard.spec import study_of
 from patchboard.spec.sections import ModelSection
@@ -160,7 +161,9 @@ def test_a_run_is_bound_to_the_adapter(lora, llama_folder, tmp_path, capsys):
     assert run(tree, out) == 0
     manifest = manifest_of(out)
     assert manifest["models"][0]["adapter"] == str(folder)
-    assert manifest["model_files"] == files_of(ModelSection(name=str(llama_folder), adapter=str(folder)))
+    section = ModelSection(name=str(llama_folder), adapter=str(folder))
+    noted = manifest["identity"]["models"][section.label]
+    assert noted == contents_of(section) and f"{folder}/adapter_model.safetensors" in noted
     assert any("was trained on 'org/Other-7B'" in note for note in manifest["fallbacks"])
     (out / "manifest.json").write_text(json.dumps(manifest | {"status": "running"}))
     (folder / "adapter_config.json").write_text((folder / "adapter_config.json").read_text() + "\n")

@@ -125,7 +125,7 @@ def test_a_run_gives_the_numbers_of_the_model_it_was_written_from(tmp_path):
     for column in ("clean", "patched"):
         assert (effects[0][column] - effects[1][column]).abs().max() < 1e-5  # type: ignore[operator]
     manifest = manifest_of(tmp_path / "of-gguf")
-    assert manifest["models"][0]["layers"] == 3 and len(manifest["model_files"][str(file)]) == 64
+    assert manifest["models"][0]["layers"] == 3 and len(manifest["identity"]["models"][str(file)][str(file)]) == 64
 
 
 def test_blocks_are_unpacked_into_a_plain_model(tmp_path):

@@ -89,7 +89,7 @@ def test_trusted_code_runs_and_is_in_the_manifest(llama_folder, tmp_path, marker
     assert run(tree, tmp_path / "out", "--trust-remote-code") == 0
     assert marker.exists()
     manifest = manifest_of(tmp_path / "out")
-    assert manifest["trust_remote_code"] is True
+    assert manifest["identity"]["trust_remote_code"] is True
     assert [len(digest) for name, digest in manifest["code"].items() if name.endswith(".own")] == [64]
     capsys.readouterr()
     assert run(tree, tmp_path / "out") == 2, "another run without it"
@@ -100,7 +100,7 @@ def test_trusted_code_runs_and_is_in_the_manifest(llama_folder, tmp_path, marker
 def test_a_run_without_the_flag_is_not_gone_on_with_it(llama_folder, tmp_path, capsys):
     tree = tiny_tree(llama_folder, interventions={"z": {"op": "zero", "layers": 1}}, decodability=None)
     assert run(tree, tmp_path / "out") == 0
-    assert manifest_of(tmp_path / "out")["trust_remote_code"] is False
+    assert manifest_of(tmp_path / "out")["identity"]["trust_remote_code"] is False
     capsys.readouterr()
     assert run(tree, tmp_path / "out", "--trust-remote-code") == 2
     assert "was run without --trust-remote-code" in one_error(capsys)

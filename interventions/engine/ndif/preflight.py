@@ -12,6 +12,7 @@ from packaging.version import InvalidVersion, Version
 
 from patchboard.engine.ndif.host import Host, HostRefusal, Trouble
 from patchboard.errors import ModelError, RemoteRunError, SpecError
+from patchboard.hub import is_commit
 from patchboard.spec.sections import ModelSection
 
 NDIF = "https://api.ndif.us"
@@ -27,6 +28,8 @@ class Served:
     level: str
     versions: dict[str, str]
     """Of python and the packages that matter, as the host names them; empty where it does not."""
+    commit: str = ""
+    """Of the model, where the host serves it by its commit."""
 
 
 def host_of(asked: str, patience: float) -> Host:
@@ -64,7 +67,9 @@ def check_host(host: Host, section: ModelSection) -> Served:
         )
     versions = _versions(host)
     _check_versions(host, versions)
-    return Served(str(entry.get("model_key") or ""), str(entry["repo_id"]), level, versions)
+    revision = str(entry.get("revision") or "")
+    commit = revision if is_commit(revision) else ""
+    return Served(str(entry.get("model_key") or ""), str(entry["repo_id"]), level, versions, commit)
 
 
 def _deployments(host: Host) -> list[dict[str, Any]]:
