@@ -20,8 +20,8 @@ class Cost:
     """Exact counts of forwards and tokens, padding left out; fits and CD included.
 
     token_layers: tokens times the blocks that each goes through. bound: the least that any exact method
-    computes, the clean prompts once and each counterfactual token only in blocks after its edit (DESIGN,
-    section 3). loop: one whole forward pass for each prompt and copy, as a hand-written sweep does it; fit
+    computes, the clean prompts once and each counterfactual token only in blocks after its edit (docs/architecture.md,
+    Packed execution). loop: one whole forward pass for each prompt and copy, as a hand-written sweep does it; fit
     and CD prompts count alike in all of them.
     """
 

@@ -177,3 +177,11 @@ def test_tables_of_sources_name_what_the_families_have():
     assert f"| {len(Corpus.of(shipped()).sentences)} that were written" in text
     for task, (universal, *penn) in TAG_NAMES.items():
         assert f"| {task} | {universal}; {', '.join(penn)} |" in text
+
+
+def test_files_that_the_docs_name_are_there():
+    files = [str(file.relative_to(ROOT)) for file in ROOT.rglob("*.py") if not {"typings", ".venv"} & set(file.parts)]
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        for name in re.findall(r"`([\w/]+\.py)`", page.read_text()):
+            there = any(f"/{file}".endswith(f"/{name}") for file in files)
+            assert there or name.startswith("transformers/"), f"{page.name} names {name}"
