@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from patchboard.experiments.hijack.settings import HijackSettings
 from patchboard.report.drawing import Drawing, panels
-from patchboard.report.style import CD_COLOUR, CYCLE
+from patchboard.report.marks import key_of, line_with_band, look_of
+from patchboard.report.style import CD_COLOUR
 
-_MARKERS = "os^Dv"
 _MARGIN = "logit(b) - logit(c), nats"
 
 Panel = tuple[str, pl.DataFrame]
@@ -103,21 +104,14 @@ def _places(settings: HijackSettings, places: pl.DataFrame) -> Drawing:
 
 def _lines(settings: HijackSettings, axes: Axes, table: pl.DataFrame, x: str, y: str) -> None:
     for number, positions in enumerate(settings.model.positions):
-        colour = CYCLE[number % len(CYCLE)]
         for seed in settings.training.seeds:
-            mine = table.filter(pl.col("positions") == positions, pl.col("seed") == seed).sort(x)
-            axes.fill_between(mine[x], mine["ci_low"], mine["ci_high"], color=colour, alpha=0.2, linewidth=0)
-            marker = _MARKERS[number % len(_MARKERS)]
-            axes.plot(mine[x], mine[y], color=colour, marker=marker, markersize=3, linewidth=1.2)
+            own = table.filter(pl.col("positions") == positions, pl.col("seed") == seed).sort(x)
+            columns = (own[name] for name in (x, y, "ci_low", "ci_high"))
+            line_with_band(axes, *columns, alpha=0.2, markersize=3, linewidth=1.2, **look_of(number))
 
 
 def _legend(settings: HijackSettings, figure: Figure, ideal: bool) -> None:
-    from matplotlib.lines import Line2D
-
-    handles = [
-        Line2D([], [], color=CYCLE[i % len(CYCLE)], marker=_MARKERS[i % len(_MARKERS)], markersize=3, label=positions)
-        for i, positions in enumerate(settings.model.positions)
-    ]
+    handles = key_of(settings.model.positions, markersize=3)
     if ideal:
         handles.append(Line2D([], [], color=CD_COLOUR, linestyle="--", label="knowing observer"))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))

@@ -15,7 +15,8 @@ from matplotlib.ticker import MaxNLocator
 from patchboard.experiments.synthetic.settings import SyntheticSettings
 from patchboard.experiments.synthetic.summary import Tables, mean_errors, most_shots
 from patchboard.measure.decodability import ALL
-from patchboard.report.drawing import Drawing, ink, panels
+from patchboard.report.drawing import Drawing, panels
+from patchboard.report.marks import CD_LOOK, cd_bar, every_tick, grid_of, heat_map, line_with_band
 from patchboard.report.style import CD_COLOUR, CYCLE, WIDTH
 
 _LINES = {
@@ -23,6 +24,8 @@ _LINES = {
     "mixture": ("#009E73", "--"), "oracle": ("#000000", ":"),
 }  # fmt: skip
 _BLUE = CYCLE[0]
+_ERROR: dict[str, Any] = {"color": _BLUE, "marker": "o", "markersize": 3, "label": "error"}
+_CD: dict[str, Any] = {**CD_LOOK, "markersize": 2.5}
 _MOST_TASKS = 12
 
 
@@ -42,8 +45,7 @@ def _emergence(names: Sequence[str], summary: Mapping[str, Any], tables: Tables)
     layer, cd = summary["layer"], most_shots(tables["decodability"])
     for name, axis in zip(names, axes, strict=True):
         errors = mean_errors(tables["errors"], name).sort("step")
-        axis.fill_between(errors["step"], errors["ci_low"], errors["ci_high"], color=_BLUE, alpha=0.2, linewidth=0)
-        axis.plot(errors["step"], errors["error"], color=_BLUE, marker="o", markersize=3, label="error")
+        line_with_band(axis, *(errors[column] for column in ("step", "error", "ci_low", "ci_high")), **_ERROR)
         for baseline in ("ridge", "mixture", "oracle"):
             for row in (
                 mean_errors(tables["baselines"], name).filter(pl.col("baseline") == baseline).iter_rows(named=True)
@@ -68,8 +70,7 @@ def _emergence(names: Sequence[str], summary: Mapping[str, Any], tables: Tables)
 
 def _beside(axis: Axes, cd: pl.DataFrame) -> None:
     right = axis.twinx()
-    right.plot(cd["step"], cd["cd"], color=CD_COLOUR, linestyle="--", marker="s", markersize=2.5)
-    right.fill_between(cd["step"], cd["ci_low"], cd["ci_high"], color=CD_COLOUR, alpha=0.15, linewidth=0)
+    line_with_band(right, *(cd[column] for column in ("step", "cd", "ci_low", "ci_high")), **_CD)
     right.axhline(cd["chance"][0], color=CD_COLOUR, linestyle=":", linewidth=0.8)
     right.set_ylim(0, 1.02)
     right.spines["right"].set_visible(True)
@@ -79,7 +80,7 @@ def _beside(axis: Axes, cd: pl.DataFrame) -> None:
 def _legend(figure: Figure, axis: Axes, cd: str = "") -> None:
     handles, labels = axis.get_legend_handles_labels()
     if cd:
-        handles += axis.plot([], [], color=CD_COLOUR, linestyle="--", marker="s", markersize=2.5)
+        handles += axis.plot([], [], **_CD)
         labels.append(cd)
     figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)))
 
@@ -131,21 +132,13 @@ def _layers(settings: SyntheticSettings, decodability: pl.DataFrame) -> Drawing:
     steps, layers = own["step"].unique().sort().to_list(), own["layer"].unique().sort().to_list()
     figure = Figure(figsize=(WIDTH, 1.3 + 0.25 * len(layers)), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(
-        own["cd"].to_numpy().reshape(len(layers), len(steps)),
-        vmin=0,
-        vmax=1,
-        cmap="viridis",
-        aspect="auto",
-        origin="lower",
-    )
-    every = -(-len(steps) // 12)
-    axes.set_xticks(range(0, len(steps), every), [str(step) for step in steps[::every]])
-    axes.set_yticks(range(len(layers)), [str(layer) for layer in layers])
+    grid = grid_of(own, layers, steps, ("layer", "step", "cd"))
+    image = heat_map(axes, grid, (0, 1), upwards=True)
+    every_tick(axes.xaxis, steps, 12)
+    every_tick(axes.yaxis, layers, len(layers))
     axes.set_xlabel("training step")
     axes.set_ylabel("layer")
-    bar = figure.colorbar(image, ax=axes, label="CD")
-    bar.ax.axhline(own["chance"][0], color="white", linewidth=1.5)
+    cd_bar(figure, axes, image, own["chance"][0])
     caption = (
         f"Concept Decodability of all tasks by block, {own['shots'][0]} pairs shown, at each checkpoint. Chance is"
         f" {own['chance'][0]:.2f} (white line on the bar)."
@@ -162,10 +155,8 @@ def _matrix_figures(names: Sequence[str], summary: Mapping[str, Any], matrix: pl
         figure, axes = panels([f"step {step}" for step in shown], len(shown), 0.8 + 0.35 * len(names), share_y=True)
         limit = float(of_it.filter(pl.col("step").is_in(shown))["effect"].abs().max() or 1.0)  # type: ignore[arg-type]
         for step, axis in zip(shown, axes, strict=True):
-            values = np.full((len(names), len(targets)), np.nan)
-            for row in of_it.filter(pl.col("step") == step, pl.col("task").is_in(names)).iter_rows(named=True):
-                values[names.index(row["task"]), targets.index(row["vector_task"])] = row["effect"]
-            image = _signed(axis, values, limit)
+            of_step = of_it.filter(pl.col("step") == step, pl.col("task").is_in(names))
+            image = _signed(axis, grid_of(of_step, names, targets, ("task", "vector_task", "effect")), limit)
             axis.set_xticks(range(len(targets)), targets, rotation=30)
             axis.set_yticks(range(len(names)), names)
         figure.colorbar(image, ax=axes, label="change in squared error")
@@ -179,12 +170,9 @@ def _matrix_figures(names: Sequence[str], summary: Mapping[str, Any], matrix: pl
         yield Drawing(f"matrix-{intervention}", f"Source by target: {intervention}", caption, figure)
 
 
-def _signed(axis: Axes, values: np.ndarray, limit: float) -> AxesImage:
-    image = axis.imshow(values, vmin=-limit, vmax=limit, cmap="RdBu_r", aspect="auto")
-    for (row, column), value in np.ndenumerate(values):
-        if np.isfinite(value) and values.shape[1] <= 8:
-            axis.text(column, row, f"{value:+.2f}", ha="center", va="center", fontsize=7, color=ink(image, value))
-    return image
+def _signed(axis: Axes, grid: np.ndarray, limit: float) -> AxesImage:
+    written = (lambda value: f"{value:+.2f}") if grid.shape[1] <= 8 else None
+    return heat_map(axis, grid, (-limit, limit), "RdBu_r", text_of=written)
 
 
 def _head_figures(names: Sequence[str], effects: pl.DataFrame) -> Iterator[Drawing]:
@@ -195,10 +183,8 @@ def _head_figures(names: Sequence[str], effects: pl.DataFrame) -> Iterator[Drawi
         figure, axes = panels(names, min(3, len(names)), 0.7 + 0.25 * len(heads), share_y=True)
         limit = float(own["effect"].abs().max() or 1.0)  # type: ignore[arg-type]
         for name, axis in zip(names, axes, strict=True):
-            values = np.full((len(heads), len(layers)), np.nan)
-            for row in own.filter(pl.col("task") == name).iter_rows(named=True):
-                values[heads.index(row["head"]), layers.index(row["layer"])] = row["effect"]
-            image = _signed(axis, values, limit)
+            of_task = own.filter(pl.col("task") == name)
+            image = _signed(axis, grid_of(of_task, heads, layers, ("head", "layer", "effect")), limit)
             axis.set_xticks(range(len(layers)), [str(each) for each in layers])
             axis.set_yticks(range(len(heads)), [str(each) for each in heads])
         figure.colorbar(image, ax=axes, label="change in squared error")
