@@ -98,9 +98,9 @@ class Encoder:
             return Encoded([], (), fault=_not_known(piece) if piece else "the tokenizer makes no token of it")
         if self._added is None:
             self._added = self._added_to(text, own, offsets)
-        given, behind = self._added
-        front, who, spare = self._front(given)
-        self._check_begin(own, front, given)
+        added, behind = self._added
+        front, who, spare = self._front(added)
+        self._check_begin(own, front, added)
         typed = next((k for k in range(len(front), 0, -1) if front[-k:] == tuple(own[:k])), 0)
         if typed:  # what the text begins with counts as what would stand in front of it
             front, spare = front[:-typed], (*spare, *front[-typed:])
@@ -124,18 +124,18 @@ class Encoder:
         first, last = mask.index(0), len(mask) - mask[::-1].index(0)
         return tuple(ids[:first]), tuple(ids[last:])
 
-    def _front(self, given: tuple[int, ...]) -> tuple[tuple[int, ...], str, tuple[int, ...]]:
+    def _front(self, added: tuple[int, ...]) -> tuple[tuple[int, ...], str, tuple[int, ...]]:
         """What is put in front of a text that begins with nothing of it, by whom, and what of ``given`` is not."""
         if self.bos == "auto":
-            front = tuple(i for i, _ in groupby(given))
+            front = tuple(i for i, _ in groupby(added))
         else:
             front = (self.tokenizer.bos_token_id,) if self.bos else ()
-        spare = tuple((Counter(given) - Counter(front)).elements())
-        return front, TOKENIZER if set(front) <= set(given) else SPEC, spare
+        spare = tuple((Counter(added) - Counter(front)).elements())
+        return front, TOKENIZER if set(front) <= set(added) else SPEC, spare
 
-    def _check_begin(self, own: list[int], front: tuple[int, ...], given: tuple[int, ...]) -> None:
+    def _check_begin(self, own: list[int], front: tuple[int, ...], added: tuple[int, ...]) -> None:
         """Raises SpecError for a text that begins with a token that must not stand there, or not so often."""
-        bos = {self.tokenizer.bos_token_id, *given}
+        bos = {self.tokenizer.bos_token_id, *added}
         begin = own[: next((k for k, i in enumerate(own) if i not in bos), len(own))]
         if not begin:
             return

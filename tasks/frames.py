@@ -40,20 +40,20 @@ def remarks(entry: Mapping[str, Any]) -> list[str]:
     """Sentences on what a reader would not expect: tokens left out unasked, or there more than once."""
     stands = {token["id"] for token in entry["in_front"]}
     twice = [token for token in entry["left_out"]["in_front"] if token["id"] in stands]
-    behind, found = entry["left_out"]["behind"], []
+    behind, lines = entry["left_out"]["behind"], []
     if behind:
-        found.append(
+        lines.append(
             f"the tokenizer adds {_listed(behind)} behind a text: left out, so that an answer is its own tokens"
         )
     if twice:
-        found.append(
+        lines.append(
             f"{_listed(twice)} would stand in front twice, by the tokenizer and by the text or by the tokenizer"
             " alone: it stands there once"
         )
     if entry["again_inside"]:
         front = _listed(entry["in_front"])
-        found.append(f"what stands in front, {front}, stands again inside {entry['prompts']} prompts, as written there")
-    return found
+        lines.append(f"what stands in front, {front}, stands again inside {entry['prompts']} prompts, as written there")
+    return lines
 
 
 def _listed(tokens: Sequence[Mapping[str, Any]]) -> str:

@@ -52,11 +52,11 @@ def dataset_rows(options: PairDatasetOptions) -> dict[str, list[Row]]:
     rows = load_rows(options.name, options.config, options.revision, options.split, columns)
     if not len(rows):
         raise source.refused(f"split '{options.split}' of '{options.name}' is empty", "name another split")
-    found: dict[str, list[Row]] = {}
+    rows_of: dict[str, list[Row]] = {}
     of_rows = zip(_names(rows, options), _texts(rows, options.input), _texts(rows, options.output), strict=True)
-    for i, (task, given, output) in enumerate(of_rows):
-        found.setdefault(task, []).append(source.pair(given, output, f"row {i} of '{options.name}'"))
-    return found
+    for i, (task, input_text, output) in enumerate(of_rows):
+        rows_of.setdefault(task, []).append(source.pair(input_text, output, f"row {i} of '{options.name}'"))
+    return rows_of
 
 
 def _source(options: PairDatasetOptions) -> Source:

@@ -37,17 +37,17 @@ def find_files(patterns: Sequence[str]) -> dict[str, Path]:
 
     Raises TaskError where a pattern finds nothing, or two files would give tasks of one name.
     """
-    found: dict[str, Path] = {}
+    file_of: dict[str, Path] = {}
     for pattern in patterns:
         for file in _matches(pattern):
             name = file.stem
             if name == NULL:
                 raise TaskError(WHERE, f"'{file}' would be a second task named {NULL}", "rename the file")
-            if name in found and not found[name].samefile(file):
-                what = f"'{found[name]}' and '{file}' would both be task '{name}'"
+            if name in file_of and not file_of[name].samefile(file):
+                what = f"'{file_of[name]}' and '{file}' would both be task '{name}'"
                 raise TaskError(WHERE, what, "rename one of them")
-            found.setdefault(name, file)
-    return found
+            file_of.setdefault(name, file)
+    return file_of
 
 
 def _matches(pattern: str) -> list[Path]:
@@ -58,11 +58,11 @@ def _matches(pattern: str) -> list[Path]:
             raise TaskError(WHERE, what, "rename it to the suffix that tells what it holds")
         return [path]
     if path.is_dir():
-        found, what = (p for p in path.iterdir() if not p.name.startswith(".")), f"holds no {_SUFFIXES} file"
+        matches, what = (p for p in path.iterdir() if not p.name.startswith(".")), f"holds no {_SUFFIXES} file"
     else:
-        found = map(Path, glob.glob(str(path), recursive=True))
+        matches = map(Path, glob.glob(str(path), recursive=True))
         what = f"matches no file ({_SUFFIXES})" if glob.has_magic(pattern) else "does not exist"
-    files = sorted(p for p in found if p.suffix.lower() in _KINDS and p.is_file())
+    files = sorted(p for p in matches if p.suffix.lower() in _KINDS and p.is_file())
     if not files:
         remedy = "give files of pairs {input, output}, a folder of them or a glob"
         raise TaskError(WHERE, f"'{pattern}' {what}", remedy)
@@ -110,34 +110,34 @@ def _parsed(text: str) -> Any:
 
 def _json(text: str, file: str, source: Source) -> Iterator[Row]:
     try:
-        found = _parsed(text)
+        content = _parsed(text)
     except ValueError as error:
         lines = isinstance(error, json.JSONDecodeError) and error.msg == "Extra data"
         remedy = "name it .jsonl if each line is an object of its own" if lines else f"write [{EXAMPLE}, …]"
         raise source.refused(f"'{file}' is not JSON ({error})", remedy) from None
-    if isinstance(found, _Object):
-        yield from _of_object(found, file, source)
+    if isinstance(content, _Object):
+        yield from _of_object(content, file, source)
         return
-    if found == []:
+    if content == []:
         raise source.refused(f"'{file}' is an empty list, expected rows of input and output", "add rows")
-    if not isinstance(found, list):
+    if not isinstance(content, list):
         what = f"'{file}' is no list of {{{source.input}, {source.output}}}"
         raise source.refused(what, f"write [{EXAMPLE}, …]")
-    for i, record in enumerate(found):
+    for i, record in enumerate(content):
         yield _once(record, f"row {i} of '{file}'", source)  # counted from 0, as in JSON paths
 
 
-def _of_object(found: _Object, file: str, source: Source) -> Iterator[Row]:
+def _of_object(record: _Object, file: str, source: Source) -> Iterator[Row]:
     """Pairs of an object ``{input: output, …}``. An object that is itself a row is no such thing."""
-    if {source.input, source.output} <= found.keys():
+    if {source.input, source.output} <= record.keys():
         what = f"'{file}' is no list of {{{source.input}, {source.output}}} but a single one"
         raise source.refused(what, f"write [{EXAMPLE}, …]")
-    for given, output in found.pairs:
-        place = f"key '{given}' of '{file}'"
+    for key, output in record.pairs:
+        place = f"key '{key}' of '{file}'"
         if isinstance(output, (_Object, list)) and any(isinstance(each, _Object) for each in (output, *output)):
             what = f"{place} holds no output but further objects"
             raise source.refused(what, f'write [{EXAMPLE}, …] or {{"hot": "cold", …}}')
-        yield source.pair(given, output, place)
+        yield source.pair(key, output, place)
 
 
 def _once(record: Any, place: str, source: Source) -> Row:

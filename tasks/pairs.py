@@ -79,8 +79,8 @@ class Pairs:
     def __init__(self, tasks: Sequence[str], options: PairOptions):
         """Raises TaskError where a file is not pairs; a data set's text is read by ``pool``."""
         self.tasks, self.options = tuple(tasks), options
-        found = find_files(options.files) if options.files is not None else {}
-        self.files = {task: file for task, file in found.items() if task in self.tasks}
+        file_of = find_files(options.files) if options.files is not None else {}
+        self.files = {task: file for task, file in file_of.items() if task in self.tasks}
         if self.files:
             self.read  # noqa: B018
 
@@ -114,23 +114,23 @@ class Pairs:
         answers: dict[str, dict[str, str]] = {}
         more: dict[str, dict[str, tuple[str, ...]]] = {}
         for task, read in self.read.items():
-            for given, row in read.rows.items():
-                answers.setdefault(given, {})[task] = row.output
-                more.setdefault(given, {}).update({task: row.more} if row.more else {})
+            for input_text, row in read.rows.items():
+                answers.setdefault(input_text, {})[task] = row.output
+                more.setdefault(input_text, {}).update({task: row.more} if row.more else {})
         if NULL in self.tasks:
             self._add_null(answers, np.random.default_rng([seed, 0x9A125]))
-        return [Item(given, found, more[given]) for given, found in answers.items()]
+        return [Item(input_text, answer_of, more[input_text]) for input_text, answer_of in answers.items()]
 
     def _add_null(self, answers: dict[str, dict[str, str]], rng: np.random.Generator) -> None:
         """Null's answers. An input without any other input beside it has none."""
-        rows = [(given, row.output) for read in self.read.values() for given, row in read.rows.items()]
+        rows = [(input_text, row.output) for read in self.read.values() for input_text, row in read.rows.items()]
         if len(set(map(normal_form, answers))) < 2:
             return
-        for given, found in answers.items():
-            other, output = given, ""
-            while normal_form(other) == normal_form(given):  # ends: there is a row of another input
+        for input_text, answer_of in answers.items():
+            other, output = input_text, ""
+            while normal_form(other) == normal_form(input_text):  # ends: there is a row of another input
                 other, output = rows[rng.integers(len(rows))]
-            found[NULL] = output
+            answer_of[NULL] = output
 
     def describe(self) -> dict[str, Any]:
         """Per task: inputs, rows that repeat one, and those with other outputs (the first counts)."""

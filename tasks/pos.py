@@ -68,15 +68,15 @@ class PosOptions(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> PosOptions:
-        given = [name for name in ("treebank", "dataset") if getattr(self, name) is not None]
-        if len(given) == 2:
+        sources = [name for name in ("treebank", "dataset") if getattr(self, name) is not None]
+        if len(sources) == 2:
             raise ValueError("has both treebank and dataset, expected one source; leave one out")
         read = {"treebank": "treebank", "hub": "dataset"}.get(self.source or "")
-        if self.source is not None and given and given != [read]:
-            raise ValueError(f"source {self.source} does not read {given[0]}; leave one of the two out")
-        if self.source == "treebank" and not given:
+        if self.source is not None and sources and sources != [read]:
+            raise ValueError(f"source {self.source} does not read {sources[0]}; leave one of the two out")
+        if self.source == "treebank" and not sources:
             raise ValueError("source treebank needs treebank; give it")
-        if self.words != "auto" and not given and self.source != "hub":
+        if self.words != "auto" and not sources and self.source != "hub":
             what = f"found {self.words}, but only a treebank or a dataset has tokens to choose from"
             raise InvalidValue(what, "give one, or leave it out", ("words",))
         return self
@@ -191,9 +191,9 @@ class PartsOfSpeech:
 
 def _generated(rng: np.random.Generator) -> list[Sentence]:
     """Different sentences of the grammar, as many as a pool holds."""
-    found: dict[str, Sentence] = {}
-    while len(found) < GENERATED:
+    sentences: dict[str, Sentence] = {}
+    while len(sentences) < GENERATED:
         words = grammar.sentence(rng)
         text = " ".join(form for form, _ in words)
-        found[text] = Sentence(text, tuple(Word(form, (tag,)) for form, tag in words))
-    return list(found.values())
+        sentences[text] = Sentence(text, tuple(Word(form, (tag,)) for form, tag in words))
+    return list(sentences.values())

@@ -67,10 +67,10 @@ def _first_answer_token(text: str, offsets: Offsets, end: int, span: tuple[int, 
 
     White space before the answer may belong to its first token, as in byte-level vocabularies.
     """
-    found = tokens_over(offsets, span)
-    if not found:
+    tokens = tokens_over(offsets, span)
+    if not tokens:
         return None
-    return found[0] if offsets[found[0]][0] >= len(text[:end].rstrip(" ")) else None
+    return tokens[0] if offsets[tokens[0]][0] >= len(text[:end].rstrip(" ")) else None
 
 
 class Prompter:
@@ -158,28 +158,31 @@ class Prompter:
 
         An alternative is left out where the prompt's own tokens would change with it, or where it is not known.
         """
-        asked = [
+        wanted = [
             (n, other)
             for n, (prompt, query) in enumerate(zip(prompts, queries, strict=True))
             for other in others
             if other != prompt.task and other in query.answers and not prompt.excluded
         ]
         forced = self._forced(
-            [(prompts[n].text, prompts[n].token_ids, queries[n].answers[other]) for n, other in asked]
+            [(prompts[n].text, prompts[n].token_ids, queries[n].answers[other]) for n, other in wanted]
         )
-        found: list[dict[str, tuple[int, ...]]] = [{} for _ in prompts]
-        for (n, other), answer in zip(asked, forced, strict=True):
+        alternatives_of: list[dict[str, tuple[int, ...]]] = [{} for _ in prompts]
+        for (n, other), answer in zip(wanted, forced, strict=True):
             if answer:
-                found[n][other] = answer
-        return [replace(prompt, alternatives=alternatives) for prompt, alternatives in zip(prompts, found, strict=True)]
+                alternatives_of[n][other] = answer
+        return [
+            replace(prompt, alternatives=alternatives)
+            for prompt, alternatives in zip(prompts, alternatives_of, strict=True)
+        ]
 
-    def _forced(self, asked: Sequence[tuple[str, tuple[int, ...], str]]) -> list[tuple[int, ...]]:
+    def _forced(self, texts: Sequence[tuple[str, tuple[int, ...], str]]) -> list[tuple[int, ...]]:
         """Of each (text before the answer, its ids, answer): the answer's ids; empty where the text's own ids would
         change with it."""
-        rows = self.encoder.encode([self._with_answer(text, answer)[0] for text, _, answer in asked])
+        rows = self.encoder.encode([self._with_answer(text, answer)[0] for text, _, answer in texts])
         return [
             self._same_answer(tuple(row.ids[len(ids) :])) if tuple(row.ids[: len(ids)]) == ids else ()
-            for row, (_, ids, _) in zip(rows, asked, strict=True)
+            for row, (_, ids, _) in zip(rows, texts, strict=True)
         ]
 
 

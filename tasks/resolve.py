@@ -33,9 +33,9 @@ def build_family(section: TasksSection, embedded: bool) -> Family:
 
 
 def _options(section: TasksSection, family: Any) -> Any:
-    given = section.model_extra or {}
+    options = section.model_extra or {}
     own = list(family.Options.model_fields)
-    for name in given:
+    for name in options:
         if name not in own:
             owners = [other for other, entry in FAMILIES.items() if name in entry.Options.model_fields]
             remedy = (
@@ -45,7 +45,7 @@ def _options(section: TasksSection, family: Any) -> Any:
             )
             raise SpecError(f"tasks.{name}", f"unknown field '{name}' of family {section.family}", remedy)
     try:
-        return family.Options.model_validate(given)
+        return family.Options.model_validate(options)
     except ValidationError as error:
         raise spec_error(error, family.Options, ("tasks",)) from None
 
@@ -57,9 +57,9 @@ def _chosen(section: TasksSection, known: Sequence[str]) -> tuple[str, ...]:
     lowered = {name.lower(): name for name in known}
     wanted = set()
     for name in section.only:
-        found = name if name in known else lowered.get(name.lower())
-        if found is None:
+        task = name if name in known else lowered.get(name.lower())
+        if task is None:
             remedy = "use include_null for it" if name.lower() == NULL.lower() else suggest(name, known)
             raise SpecError("tasks.only", f"family {section.family} has no task '{name}'", remedy)
-        wanted.add(found)
+        wanted.add(task)
     return tuple(name for name in known if name in wanted)

@@ -53,8 +53,8 @@ def _with_all(
     own, lost = _all(Answer(prompt.answer, prompt.answer_ids), query, prompt.task, before, forced)
     more, alternatives = {prompt.task: own[1:]}, dict(prompt.alternatives)
     for task in set(others) & alternatives.keys():
-        found, _ = _all(Answer(query.answers[task], alternatives[task]), query, task, before, forced)
-        alternatives[task], more[task] = found[0].ids, found[1:]
+        right, _ = _all(Answer(query.answers[task], alternatives[task]), query, task, before, forced)
+        alternatives[task], more[task] = right[0].ids, right[1:]
     demo_more = {}
     for s in (s for s in shots if s < len(demos)):
         tokens = prompt.demo_answers[s]
@@ -81,5 +81,5 @@ def _all(
     """The different right answers, ``first`` among them, and how many cannot be told from the text's tokens."""
     texts = item.more.get(task, ())
     ids = forced([(*before, text) for text in texts])
-    found = [first, *(Answer(text, each) for text, each in zip(texts, ids, strict=True) if each)]
-    return distinct(found), ids.count(())
+    answers = [first, *(Answer(text, each) for text, each in zip(texts, ids, strict=True) if each)]
+    return distinct(answers), ids.count(())

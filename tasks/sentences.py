@@ -106,12 +106,12 @@ class Corpus:
     tags: Mapping[str, TagCounts]
 
     @classmethod
-    def of(cls, found: Iterable[Sentence]) -> Corpus:
+    def of(cls, sentences: Iterable[Sentence]) -> Corpus:
         kept: dict[str, Sentence] = {}
         excluded: Counter[str] = Counter()
         having: Counter[str] = Counter()
         contracted: Counter[str] = Counter()
-        for sentence in found:
+        for sentence in sentences:
             having.update(tag for tag in TAGS if sentence.first(tag))
             fault = sentence.fault() or (REPEATED if normal_form(sentence.text) in kept else "")
             if fault:

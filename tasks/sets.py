@@ -83,9 +83,9 @@ class Halves:
         """
         rows = {task: self.rows(role, task, shots, count, shared) for task in tasks}
         if shuffled:
-            for found in rows.values():
-                found[:] = [self._shuffled(row, 0 if shared else i) for i, row in enumerate(found)]
-        return {task: prompter.prompts(task, found, others=others, shots=asked) for task, found in rows.items()}
+            for drawn in rows.values():
+                drawn[:] = [self._shuffled(row, 0 if shared else i) for i, row in enumerate(drawn)]
+        return {task: prompter.prompts(task, drawn, others=others, shots=asked) for task, drawn in rows.items()}
 
     def _shuffled(self, row: Sequence[Item], number: int) -> list[Item]:
         """The row with its demonstrations' answers deranged; number: of the prompt (one for all that share them)."""

@@ -26,11 +26,11 @@ def read_conllu(path: str, words: Words = "auto") -> Read:
     from conllu import parse_incr
     from conllu.exceptions import ParseException
 
-    found: list[tuple[Tokens, str]] = []
+    sentences: list[tuple[Tokens, str]] = []
     try:
         with open(expanded(path), encoding="utf-8-sig") as file:
             for tokens in parse_incr(file, fields=_FIELDS):
-                found.append((_written(tokens), tokens.metadata.get("text") or _spaced(tokens)))
+                sentences.append((_written(tokens), tokens.metadata.get("text") or _spaced(tokens)))
     except OSError as error:
         raise TaskError(
             "tasks.treebank",
@@ -42,10 +42,10 @@ def read_conllu(path: str, words: Words = "auto") -> Read:
     except (ParseException, KeyError) as error:
         raise TaskError(
             "tasks.treebank",
-            f"'{path}' is not CoNLL-U at sentence {len(found) + 1} ({error})",
+            f"'{path}' is not CoNLL-U at sentence {len(sentences) + 1} ({error})",
             "give a file of ten tab-separated columns, sentences apart by empty lines",
         ) from None
-    return read_as(words, found)
+    return read_as(words, sentences)
 
 
 def _written(tokens: Sequence[Any]) -> Tokens:
@@ -94,7 +94,7 @@ def read_dataset(
     columns = {"words": words, "tags": tags} | ({} if text is None else {"text": text})
     rows = load_rows(name, config, revision, split, columns)
     labels = class_names(rows, tags)
-    found: list[tuple[Tokens, str]] = []
+    sentences: list[tuple[Tokens, str]] = []
     for i, row in enumerate(rows):
         forms, named = row[words], row[tags]
         if labels and isinstance(named, list):
@@ -112,8 +112,8 @@ def read_dataset(
         if not isinstance(running, str):
             what = f"row {i} of '{name}' has no text in '{text}'"
             raise TaskError("tasks.dataset.text", what, "name the column of running text, or leave it out")
-        found.append(([(_whole(form), [tag]) for form, tag in zip(forms, named, strict=True)], running))
-    return read_as(kind, found)
+        sentences.append(([(_whole(form), [tag]) for form, tag in zip(forms, named, strict=True)], running))
+    return read_as(kind, sentences)
 
 
 def _texts(value: Any) -> bool:

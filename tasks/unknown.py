@@ -82,7 +82,7 @@ class Unknown:
 def _unknown_ids(tokenizer: Any) -> set[int]:
     """Of the token that the tokenizer declares, and of the one that its model uses, declared or not."""
     core = tokenizer.backend_tokenizer
-    found = {tokenizer.unk_token_id, core.token_to_id(getattr(core.model, "unk_token", None) or "")}
+    ids = {tokenizer.unk_token_id, core.token_to_id(getattr(core.model, "unk_token", None) or "")}
     if type(core.model).__name__ == "Unigram" and tokenizer.unk_token_id is None:
-        found.add(json.loads(core.to_str())["model"]["unk_id"])  # which has no other way to tell
-    return found - {None}
+        ids.add(json.loads(core.to_str())["model"]["unk_id"])  # which has no other way to tell
+    return ids - {None}

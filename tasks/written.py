@@ -44,17 +44,17 @@ class Read:
 
 def read_as(words: Words, read: Iterable[tuple[Tokens, str]]) -> Read:
     """read: each sentence's tokens, with the tags that the source has, and running text."""
-    found, tags, untagged = [], 0, 0
+    sentences, tags, untagged = [], 0, 0
     for tokens, text in read:
         named = [tag for _, own in tokens for tag in own]
         tags, untagged = tags + len(named), untagged + sum(map(no_tag, named))
-        found.append(([(form, list(map(tag_of, own))) for form, own in tokens], text))
-    near = [spaced for tokens, text in found for spaced in _neighbours(tokens, text)]
+        sentences.append(([(form, list(map(tag_of, own))) for form, own in tokens], text))
+    near = [spaced for tokens, text in sentences for spaced in _neighbours(tokens, text)]
     apart = sum(near) / len(near) if near else None
     if words == "auto":
         words = "tokens" if apart is not None and apart < _APART else "written"
     made = as_written if words == "written" else as_tokens
-    return Read(tuple(made(tokens, text) for tokens, text in found), words, apart, tags, untagged)
+    return Read(tuple(made(tokens, text) for tokens, text in sentences), words, apart, tags, untagged)
 
 
 def no_tag(name: str | None) -> bool:
