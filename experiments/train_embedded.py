@@ -172,7 +172,7 @@ def train(args: argparse.Namespace) -> None:
             model.eval()
             right = {f: accuracies(model, batches, f) for f in running}
             batches.lagging = [name for f in running for name in laggards(batches.names[f], right[f])]
-            shown = {f: [round(float(a), 2) for a in found.mean(0)] for f, found in right.items()}
+            shown = {f: [round(float(a), 2) for a in accuracy.mean(0)] for f, accuracy in right.items()}
             print(json.dumps({"step": step, "seconds": round(time.time() - start), "lagging": batches.lagging,
                               "loss": {f: round(v, 3) for f, v in running.items()}, **shown}), flush=True)  # fmt: skip
         if args.checkpoints and step in marks:

@@ -197,12 +197,12 @@ def _while_bytes_come(load: Callable[[], T], repo: str, kind: str) -> T:
     from huggingface_hub.file_download import repo_folder_name
 
     folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type=kind)
-    found: list[T] = []
+    results: list[T] = []
     raised: list[BaseException] = []
 
     def work() -> None:
         try:
-            found.append(load())
+            results.append(load())
         except BaseException as error:
             raised.append(error)
 
@@ -211,8 +211,8 @@ def _while_bytes_come(load: Callable[[], T], repo: str, kind: str) -> T:
     seen, since = _bytes_in(folder), time.monotonic()
     while True:
         working.join(0.2)
-        if found:
-            return found[0]
+        if results:
+            return results[0]
         if raised:
             raise raised[0]
         now = _bytes_in(folder)

@@ -36,11 +36,11 @@ def with_negative_values(parser: argparse.ArgumentParser, arguments: Sequence[st
     """``--layers -1,-2`` as ``--layers=-1,-2``: argparse takes what begins so for a flag, unless it is one number."""
     takes = {flag for action in _actions_of(parser) for flag in action.option_strings if action.nargs is None}
     joined: list[str] = []
-    for given in arguments:
-        if re.match(r"-\d", given) and joined and joined[-1] in takes:
-            joined[-1] += f"={given}"
+    for argument in arguments:
+        if re.match(r"-\d", argument) and joined and joined[-1] in takes:
+            joined[-1] += f"={argument}"
         else:
-            joined.append(given)
+            joined.append(argument)
     return joined
 
 

@@ -18,7 +18,7 @@ def study_of_flags(args: argparse.Namespace, rest: Sequence[str]) -> Any:
 
     use_in_process(args.plugins)
     point = point_of(os.environ)
-    study = _asked(args, rest, {f"--{name}={value}": value for name, value in point.items()})
+    study = _study_of_overrides(args, rest, {f"--{name}={value}": value for name, value in point.items()})
     if point:
         from patchboard.spec.agreement import check_given
 
@@ -26,7 +26,7 @@ def study_of_flags(args: argparse.Namespace, rest: Sequence[str]) -> Any:
     return study
 
 
-def _asked(args: argparse.Namespace, rest: Sequence[str], exact: Mapping[str, Any]) -> Any:
+def _study_of_overrides(args: argparse.Namespace, rest: Sequence[str], exact: Mapping[str, Any]) -> Any:
     """exact: as ``parse_overrides`` takes it."""
     from patchboard.spec.agreement import SHORTHANDS
     from patchboard.spec.load import load_study
@@ -43,9 +43,9 @@ def _asked(args: argparse.Namespace, rest: Sequence[str], exact: Mapping[str, An
         return study
     from patchboard.spec.layers import layers_of_flag, with_form_of
 
-    asked = layers_of_flag(args.layers, "--layers")
+    layers = layers_of_flag(args.layers, "--layers")
     chosen = {
-        f"interventions.{name}.layers": with_form_of(section.get("layers"), asked)
+        f"interventions.{name}.layers": with_form_of(section.get("layers"), layers)
         for name, section in study.tree["interventions"].items()
         if not section.get("edits")
     }

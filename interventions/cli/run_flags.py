@@ -25,7 +25,7 @@ def parse_flags(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[
 def _with_bare_remote(arguments: list[str]) -> list[str]:
     """`--remote SPEC.yaml` is a bare --remote and a spec: only a URL belongs to the flag."""
     following = zip(arguments, [*arguments[1:], ""], strict=False)
-    return ["--remote=" if given == "--remote" and "://" not in after else given for given, after in following]
+    return ["--remote=" if argument == "--remote" and "://" not in after else argument for argument, after in following]
 
 
 _LAYERS = "layers of every intervention of one edit, as the spec has them: all, 3,5, [3, 5], 0:80:4, {onwards: all}"

@@ -67,18 +67,18 @@ def emitted(args: argparse.Namespace, overrides: Sequence[str]) -> str:
     prepare_libraries()
     from patchboard.emit.recorded import recorded
     from patchboard.emit.script import script_of
-    from patchboard.emit.select import Asked, choose
+    from patchboard.emit.select import Selection, choose
     from patchboard.execution.identity import versions
     from patchboard.execution.run import folder_of, plan_study
 
     fit_file = out.with_suffix(".fit.json")
     _check_free(out, fit_file)
-    asked = Asked(
+    selection = Selection(
         _names(args.intervention), _names(args.control), _names(args.task),
         args.layer or "", args.head or "", args.queries, settings,
     )  # fmt: skip
     plans = plan_study(study)
-    chosen = choose(study, plans, asked)
+    chosen = choose(study, plans, selection)
     run = recorded(study, args.run, folder_of(study, None))
     script = script_of(study, chosen, run, str(args.spec), fit_file.name, versions())
     written = {out: script.text} | ({fit_file: script.fit} if script.fit else {})

@@ -33,7 +33,7 @@ def queries_of(chosen: ChosenGroup) -> list[Plain]:
     positions = dict.fromkeys(edit.position for edit in edits)
     goals = dict.fromkeys(use.cell.converts_to for use in chosen.uses if use.cell.converts_to)
     sources = dict.fromkeys(source for source in map(source_of, edits) if source)
-    found = []
+    queries = []
     for i in chosen.queries:
         prompt = group.prompts[i]
         query: Plain = {"query": i, "text": prompt.text, **sequence(prompt, prompt.answer_ids, positions)}
@@ -50,8 +50,8 @@ def queries_of(chosen: ChosenGroup) -> list[Plain]:
                 source: _donor(group.donors[source][i], [e.position for e in edits if source_of(e) == source])
                 for source in sources
             }
-        found.append(query)
-    return found
+        queries.append(query)
+    return queries
 
 
 def _donor(prompt: Prompt, positions: Sequence[str]) -> Plain:
@@ -61,11 +61,11 @@ def _donor(prompt: Prompt, positions: Sequence[str]) -> Plain:
 
 def cell_of(cell: Cell, task: str, ops: Mapping[str, str], plan: ModelPlan) -> Plain:
     """ops: name of an op -> that of its function in the script."""
-    found: Plain = {"name": name_of(cell, task), "task": task}
+    entry: Plain = {"name": name_of(cell, task), "task": task}
     if cell.converts_to:
-        found["converts_to"] = cell.converts_to
+        entry["converts_to"] = cell.converts_to
     in_order = sorted(cell.edits, key=lambda edit: place_of(edit.layer, edit.site))  # stable: edits of a place compose
-    return {**found, "edits": [_edit(edit, ops, plan) for edit in in_order]}
+    return {**entry, "edits": [_edit(edit, ops, plan) for edit in in_order]}
 
 
 def name_of(cell: Cell, task: str) -> str:
@@ -80,15 +80,15 @@ def name_of(cell: Cell, task: str) -> str:
 
 
 def _edit(edit: Edit, ops: Mapping[str, str], plan: ModelPlan) -> Plain:
-    found: Plain = {"op": Code(ops[edit.op]), "layer": edit.layer, "site": edit.site}
+    entry: Plain = {"op": Code(ops[edit.op]), "layer": edit.layer, "site": edit.site}
     if edit.head >= 0:
-        found["columns"] = _columns(edit.head, plan.facts)
-    found |= {"position": position_label(edit.position), "strength": edit.strength}
+        entry["columns"] = _columns(edit.head, plan.facts)
+    entry |= {"position": position_label(edit.position), "strength": edit.strength}
     if edit.operand.startswith(STATE):
-        found["states_of"] = "self" if edit.operand == OWN_STATE else source_of(edit)
+        entry["states_of"] = "self" if edit.operand == OWN_STATE else source_of(edit)
     elif edit.operand:
-        found["subspace" if plan.recipes[edit.operand].kind == "subspace" else "vector"] = edit.operand
-    return found
+        entry["subspace" if plan.recipes[edit.operand].kind == "subspace" else "vector"] = edit.operand
+    return entry
 
 
 def _columns(head: int, facts: ModelFacts) -> tuple[int, int]:

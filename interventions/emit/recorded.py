@@ -38,10 +38,10 @@ class Recorded:
         kinds = table.collect_schema()  # a swept field of several types is held as text
         here = [pl.col(column) == pl.lit(value).cast(kinds[column]) for column, value in wanted.items()]
         rows = table.filter(*here, pl.col("query").is_in(list(chosen.queries))).collect()
-        found: dict[str, dict[int, tuple[float, float]]] = {}
+        values_of: dict[str, dict[int, tuple[float, float]]] = {}
         for metric, query, clean, patched in rows.select("metric", "query", "clean", "patched").iter_rows():
-            found.setdefault(metric, {})[query] = _rounded(clean), _rounded(patched)
-        return {metric: [by_query[i] for i in chosen.queries] for metric, by_query in found.items()}
+            values_of.setdefault(metric, {})[query] = _rounded(clean), _rounded(patched)
+        return {metric: [by_query[i] for i in chosen.queries] for metric, by_query in values_of.items()}
 
 
 def recorded(study: Study, named: Path | None, default: Path) -> Recorded | None:

@@ -142,15 +142,15 @@ def _metrics(chosen: Chosen, sources: Sources) -> list[tuple[str, list[tuple[str
     named = {"METRICS": [name for name in chosen.groups[0].group.metrics if name != CONVERSION]}
     if any(use.cell.converts_to for use in chosen.uses):
         named["CONVERSION"] = [CONVERSION]
-    found = []
+    metrics = []
     for dictionary, names in named.items():
         entries = []
         for name in names:
             metric = METRICS.get(name, "metrics")
             score = sources.add(metric.score, f"score_{name}", f"metric {name}", metric.__doc__ or "")
             entries.append((name, score, sources.add(metric.combine, f"combine_{name}", f"metric {name}")))
-        found.append((dictionary, entries))
-    return found
+        metrics.append((dictionary, entries))
+    return metrics
 
 
 def _operands(edits: Iterable[Any], recipes: Mapping[str, Recipe]) -> dict[str, Any]:
@@ -199,7 +199,7 @@ def _model(plan: ModelPlan, run: Recorded | None) -> dict[str, Any]:
         )
     folder = Path(source).is_dir()
     served = run.dtype(plan) if run else ""
-    asked = section.dtype if section.dtype != "auto" else "float32"
+    dtype = section.dtype if section.dtype != "auto" else "float32"
     unsure = not served and section.dtype == "auto" and section.name != EMBEDDED
     comments = {True: "The model that comes with patchboard; any copy of this folder will do.", False: ""}
     return {
@@ -207,7 +207,7 @@ def _model(plan: ModelPlan, run: Recorded | None) -> dict[str, Any]:
         "model_comment": comments[section.name == EMBEDDED],
         "revision": options.get("revision", "") if not folder else "",
         "revision_argument": f", revision={json.dumps(options['revision'])}" if "revision" in options else "",
-        "dtype": served or asked,
+        "dtype": served or dtype,
         "dtype_comment": "  # as on a CPU; on a GPU a run takes the checkpoint's own" if unsure else "",
     }
 

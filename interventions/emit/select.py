@@ -18,7 +18,7 @@ ALL = "all"
 
 
 @dataclass(frozen=True)
-class Asked:
+class Selection:
     """What the flags ask for. Empty: every intervention, no control, the first task, middle layer and first head."""
 
     interventions: tuple[str, ...] = ()
@@ -53,27 +53,27 @@ class Chosen:
         return [use for chosen in self.groups for use in chosen.uses]
 
 
-def choose(study: Study, plans: Sequence[ModelPlan], asked: Asked) -> Chosen:
+def choose(study: Study, plans: Sequence[ModelPlan], selection: Selection) -> Chosen:
     """The cells that are asked for. Raises SpecError, at the flag, for what the spec has not."""
     if not any(group.uses for plan in plans for group in plan.groups):
         raise SpecError("interventions", "there is none, and nothing to emit", "add one to the spec")
     _check_answers(plans)
-    setting = _setting(study, asked.settings)
-    found = [
+    setting = _setting(study, selection.settings)
+    chosen = [
         (plan, group, [u for u in group.uses if _is_at(u.cell, setting)]) for plan in plans for group in plan.groups
     ]
-    plan = next(plan for plan, _, uses in found if uses)
-    groups = {group.task: (group, uses) for own, group, uses in found if own is plan and uses}
-    named = _known(asked.tasks, groups, "--task", "task") or tuple(groups)[:1]
+    plan = next(plan for plan, _, uses in chosen if uses)
+    groups = {group.task: (group, uses) for own, group, uses in chosen if own is plan and uses}
+    named = _known(selection.tasks, groups, "--task", "task") or tuple(groups)[:1]
     cells = [use.cell for _, uses in groups.values() for use in uses]
-    wanted = _known(asked.interventions, [c.intervention for c in cells], "--intervention", "intervention")
-    controls = _known(asked.controls, [c.control for c in cells if c.control], "--control", "control")
+    wanted = _known(selection.interventions, [c.intervention for c in cells], "--intervention", "intervention")
+    controls = _known(selection.controls, [c.control for c in cells if c.control], "--control", "control")
     kept = []
     for task in named:
         group, uses = groups[task]
         uses = [u for u in uses if not wanted or u.cell.intervention in wanted]
-        uses = list(_placed([u for u in uses if u.cell.control in ("", *controls)], plan, asked, bool(wanted)))
-        kept.append(ChosenGroup(group, tuple(uses), _queries(group, uses, asked.queries)))
+        uses = list(_placed([u for u in uses if u.cell.control in ("", *controls)], plan, selection, bool(wanted)))
+        kept.append(ChosenGroup(group, tuple(uses), _queries(group, uses, selection.queries)))
     return Chosen(plan, tuple(kept), setting)
 
 
@@ -102,31 +102,31 @@ def _known(names: Sequence[str], known: Iterable[str], flag: str, kind: str) -> 
     return known if ALL in names else tuple(dict.fromkeys(names))
 
 
-def _placed(uses: Sequence[ScoredCell], plan: ModelPlan, asked: Asked, named: bool) -> Iterator[ScoredCell]:
+def _placed(uses: Sequence[ScoredCell], plan: ModelPlan, selection: Selection, named: bool) -> Iterator[ScoredCell]:
     """Of each intervention the cells at the layers and heads asked for. named: whether the user named them, so that
     each must have one."""
     by_name: dict[str, list[ScoredCell]] = {}
     for use in uses:
         by_name.setdefault(use.cell.intervention, []).append(use)
     layers, heads = plan.facts.layers, plan.facts.heads
-    if asked.heads and not heads:
+    if selection.heads and not heads:
         raise SpecError("--head", f"there are no attention heads in family '{plan.facts.family}'", "leave the flag out")
-    wanted = parse_layers(asked.layers, layers, "--layer") if asked.layers else ()
-    of_heads = parse_layers(asked.heads, heads, "--head", "head") if asked.heads else ()
+    wanted = parse_layers(selection.layers, layers, "--layer") if selection.layers else ()
+    of_heads = parse_layers(selection.heads, heads, "--head", "head") if selection.heads else ()
     some = False
     for name, own in by_name.items():
         at = list(dict.fromkeys(use.cell.row["layer"] for use in own))
         here = [layer for layer in at if layer in wanted] if wanted else [at[len(at) // 2]]
         several = list(dict.fromkeys(use.cell.row["head"] for use in own))
         which = [head for head in several if head in of_heads or head < 0] if of_heads else several[:1]
-        found = [use for use in own if use.cell.row["layer"] in here and use.cell.row["head"] in which]
-        if named and not found:
-            _refuse(f"{name} has no cell", asked, at, several)
-        some = some or bool(found)
-        yield from found
+        placed = [use for use in own if use.cell.row["layer"] in here and use.cell.row["head"] in which]
+        if named and not placed:
+            _refuse(f"{name} has no cell", selection, at, several)
+        some = some or bool(placed)
+        yield from placed
     if not some:
         rows = [use.cell.row for use in uses]
-        _refuse("no intervention has a cell", asked, [r["layer"] for r in rows], [r["head"] for r in rows])
+        _refuse("no intervention has a cell", selection, [r["layer"] for r in rows], [r["head"] for r in rows])
 
 
 def _check_answers(plans: Sequence[ModelPlan]) -> None:
@@ -139,12 +139,12 @@ def _check_answers(plans: Sequence[ModelPlan]) -> None:
         raise SpecError("tasks", what, "give rows of one output each")
 
 
-def _refuse(what: str, asked: Asked, layers: Iterable[int], heads: Iterable[int]) -> None:
+def _refuse(what: str, selection: Selection, layers: Iterable[int], heads: Iterable[int]) -> None:
     layers, heads = sorted(set(layers)), sorted({head for head in heads if head >= 0})
-    at = [f"layer {asked.layers}"] * bool(asked.layers) + [f"head {asked.heads}"] * bool(asked.heads)
+    at = [f"layer {selection.layers}"] * bool(selection.layers) + [f"head {selection.heads}"] * bool(selection.heads)
     there = f"layers {', '.join(map(str, layers))}" + (f", heads {', '.join(map(str, heads))}" if heads else "")
     raise SpecError(
-        "--layer" if asked.layers else "--head", f"{what} at {' and '.join(at)}", f"its cells are at {there}"
+        "--layer" if selection.layers else "--head", f"{what} at {' and '.join(at)}", f"its cells are at {there}"
     )
 
 
@@ -162,8 +162,8 @@ def _computed(group: Group, copy: Counterfactual, i: int) -> bool:
     suffix = suffix_of(group.prompts[i], copy)
     if suffix is None:
         return False
-    given = ((group.donors[source_of(e)][i], e, where) for e, _, where in suffix.edited if source_of(e))
+    donors = ((group.donors[source_of(e)][i], e, where) for e, _, where in suffix.edited if source_of(e))
     return all(
         not donor.excluded and len(positions_of(donor, edit.position, len(clean_tokens(donor)))) == len(where)
-        for donor, edit, where in given
+        for donor, edit, where in donors
     )

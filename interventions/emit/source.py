@@ -102,11 +102,11 @@ class Sources:
                 and owner is not None
                 and isinstance(getattr(known, owner.attr, None), FunctionType)
             ):
-                found = self.add(getattr(known, owner.attr), f"{owner.attr}_{known.__name__.lower()}", where)
-                edits.append((at(owner.lineno, owner.col_offset), at(owner.end_lineno, owner.end_col_offset), found))
+                name = self.add(getattr(known, owner.attr), f"{owner.attr}_{known.__name__.lower()}", where)
+                edits.append((at(owner.lineno, owner.col_offset), at(owner.end_lineno, owner.end_col_offset), name))
             elif isinstance(known, FunctionType):
-                found = self.add(known, known.__name__, where)
-                edits.append((at(node.lineno, node.col_offset), at(node.end_lineno, node.end_col_offset), found))
+                name = self.add(known, known.__name__, where)
+                edits.append((at(node.lineno, node.col_offset), at(node.end_lineno, node.end_col_offset), name))
             elif isinstance(known, bool | int | float | str):
                 self.definitions.setdefault(node.id, f"{node.id} = {known!r}\n")
             else:

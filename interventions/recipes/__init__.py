@@ -17,8 +17,10 @@ EXAMPLES = "example_pairs"
 
 def recipes() -> dict[str, str]:
     """Name -> what it is about, the file's first line."""
-    found = {path.name.removesuffix(".yaml"): path for path in FOLDER.iterdir() if path.name.endswith(".yaml")}
-    return {name: found[name].read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") for name in sorted(found)}
+    file_of = {path.name.removesuffix(".yaml"): path for path in FOLDER.iterdir() if path.name.endswith(".yaml")}
+    return {
+        name: file_of[name].read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") for name in sorted(file_of)
+    }
 
 
 def listing() -> str:
@@ -47,9 +49,9 @@ def written(name: str | None, out: Path | None) -> str:
         except OSError as error:
             what = f"cannot be written ({error.strerror})"
             raise SpecError(str(path), what, "name another file with --out") from None
-    given = shlex.quote(str(spec)) + (" --remote" if name == "remote" else "")
+    arguments = shlex.quote(str(spec)) + (" --remote" if name == "remote" else "")
     return "\n".join(
-        [*(f"wrote {path}" for path in texts), f"next: patchboard plan {given}, then patchboard run {given}"]
+        [*(f"wrote {path}" for path in texts), f"next: patchboard plan {arguments}, then patchboard run {arguments}"]
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from patchboard.embedded.tokenizer import build
-from patchboard.emit.select import Asked, choose
+from patchboard.emit.select import Selection, choose
 from patchboard.engine.steps import all_right
 from patchboard.errors import SpecError, TaskError
 from patchboard.measure import portions as portions_module
@@ -111,7 +111,7 @@ def test_no_script_is_emitted_of_several_answers():
     prompts = tuple(Prompter(build(), TemplateSection()).prompts("A", [[row], [Item("boat", {"A": "old"})]]))
     plan = SimpleNamespace(groups=[SimpleNamespace(uses=[1], prompts=prompts)], fits=[])
     with pytest.raises(SpecError, match="1 prompts have several right answers"):
-        choose(None, [plan], Asked())  # pyright: ignore[reportArgumentType]
+        choose(None, [plan], Selection())  # pyright: ignore[reportArgumentType]
 
 
 def test_inputs_made_one_keep_further_answers():
