@@ -12,6 +12,7 @@ from patchboard.experiment.settings import told_of_study
 from patchboard.experiments.finetune.adapters import WHICH, Which, layers_of
 from patchboard.experiments.finetune.samples import Sample, samples_of
 from patchboard.experiments.finetune.settings import FinetuneSettings, study_of_settings
+from patchboard.extras import require_extra
 from patchboard.plan.facts import ModelFacts
 from patchboard.plan.model import ModelPlan
 from patchboard.plan.validate import check_study
@@ -34,6 +35,7 @@ class Preparation:
 
 def prepare(settings: FinetuneSettings) -> Preparation:
     """settings: with their paths resolved. Raises PatchboardError: nothing is trained for a study that cannot run."""
+    require_extra("adapters", SpecError, "adapter", "finetuning")
     for field, value in settings.model.changes.items():
         what = f"found {value}, which would be put on the finetuned models once more"
         raise SpecError(f"model.{field}", what, "save the changed model as a folder of its own and name it")

@@ -23,7 +23,7 @@ SMALL = (
 
 
 def weights(out: Path) -> dict[str, dict]:
-    return {which: load_file(out / "models" / which / "model.safetensors") for which in ("first", "last")}
+    return {which: load_file(out / "adapters" / which / "adapter_model.safetensors") for which in ("first", "last")}
 
 
 @pytest.mark.slow  # some 20 s, of which the library's six runs take nearly all
@@ -36,9 +36,9 @@ def test_a_killed_experiment_ends_as_an_uninterrupted_one(tmp_path, llama_folder
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    for place in ("finetune.run.save_merged", "finetune.run.run_study", "finetune.run.compare_conditions"):
+    for place in ("models._save_adapter", "experiment.run_study", "experiment.compare_conditions"):
         with monkeypatch.context() as patched:
-            patched.setattr(f"patchboard.experiments.{place}", killed)
+            patched.setattr(f"patchboard.experiments.finetune.{place}", killed)
             status, _, error = ran("finetune.py", *asked, "--out", broken)
         assert status == 130 and "resumes" in error
     assert ran("finetune.py", *asked, "--out", broken)[:2] == (0, told.replace(str(whole), str(broken)))
@@ -52,26 +52,24 @@ def test_a_killed_experiment_ends_as_an_uninterrupted_one(tmp_path, llama_folder
     assert table["condition"].unique(maintain_order=True).to_list() == names
     # accuracies and effects are those of the runs' own tables, which are computed from the outcomes in another way
     layer = json.loads((whole / "summary.json").read_text())["layer"]
-    models = [str(llama_folder), *(str(whole.resolve() / "models" / which) for which in ("first", "last"))]
-    effects = pl.read_parquet(whole / "compared" / "effects.parquet")
-    own = [effects.filter(pl.col("model.name") == model) for model in models]
-    own.append(pl.read_parquet(whole / "stated" / "effects.parquet"))
+    runs = [whole / "compared" / run for run in ("pretrained", "first", "last", "prompting")]
+    own = [pl.read_parquet(run / "effects.parquet") for run in runs]
     for name, rows in zip(names, own, strict=True):
         for row in rows.filter(layer=layer, metric="accuracy", control="").iter_rows(named=True):
             mine = table.filter(condition=name, task=row["task"])
             found = [mine.filter(measure=measure)["value"].item() for measure in ("accuracy", "effect")]
             assert found == pytest.approx([row["clean"], row["effect"]]), (name, row["task"])
-    prompts = pl.read_parquet(whole / "stated" / "prompts.parquet")
+    prompts = pl.read_parquet(whole / "compared" / "prompting" / "prompts.parquet")
     assert prompts.filter(~pl.col("text").str.starts_with(pl.col("task") + "\n")).is_empty()
 
     before = {each: each.stat().st_mtime_ns for each in whole.rglob("*") if each.is_file()}
     assert ran("finetune.py", *asked, "--out", whole)[1] == told
     assert {each: each.stat().st_mtime_ns for each in whole.rglob("*") if each.is_file()} == before
-    (whole / "models" / "mine.txt").write_text("the user's")
+    (whole / "adapters" / "mine.txt").write_text("the user's")
     assert ran("finetune.py", *asked, "--out", whole, "--fresh")[:2] == (0, told)
     again = {each for each in before if each.exists() and each.stat().st_mtime_ns == before[each]}
     assert not again, "--fresh starts over"
-    assert (whole / "models" / "mine.txt").exists()
+    assert (whole / "adapters" / "mine.txt").exists()
 
 
 @pytest.fixture(scope="module")
