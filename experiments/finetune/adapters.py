@@ -61,10 +61,10 @@ def _linear_maps(model: Any) -> list[str]:
     architecture = architecture_of(model.config)
     blocks = model.get_submodule(f"{architecture.decoder}.{architecture.blocks}")
     maps = (torch.nn.Linear, Conv1D)
-    found = {name.rpartition(".")[2] for name, module in blocks.named_modules() if isinstance(module, maps)}
+    names = {name.rpartition(".")[2] for name, module in blocks.named_modules() if isinstance(module, maps)}
     if "mamba" in model.config.model_type:
-        found.discard("out_proj")  # its fused kernel takes that weight past any adapter, and peft refuses it
-    return sorted(found)
+        names.discard("out_proj")  # its fused kernel takes that weight past any adapter, and peft refuses it
+    return sorted(names)
 
 
 def trained_parameters(model: Any) -> int:

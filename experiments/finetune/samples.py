@@ -45,8 +45,8 @@ def samples_of(spec: Spec, settings: TrainingSection, tokenizer: Any, facts: Mod
     for number in range(settings.samples):
         task, rng = tasks[number % len(tasks)], np.random.default_rng([settings.seed, 0xF17E, number])
         rows[task].append(draw(halves.fit, task, settings.shots + 1, rng, "training.shots"))
-    made = {task: prompter.prompts(task, drawn) for task, drawn in rows.items()}
-    prompts = [made[tasks[number % len(tasks)]][number // len(tasks)] for number in range(settings.samples)]
+    of_task = {task: prompter.prompts(task, drawn) for task, drawn in rows.items()}
+    prompts = [of_task[tasks[number % len(tasks)]][number // len(tasks)] for number in range(settings.samples)]
     usable = [_sample(prompt) for prompt in prompts if not prompt.excluded]
     if not usable:
         raise TaskError("study.tasks", f"no sample can be used: {prompts[0].excluded}", "change the task or template")

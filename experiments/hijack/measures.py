@@ -43,8 +43,8 @@ def score_prompts(model: TwoLayers, prompts: Prompts, table: BigramTable, trigge
 @torch.no_grad()
 def last_logits(model: TwoLayers, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
     """[sequence, vocab]: logits after the last token of each sequence."""
-    found = [model.logits(model.states(part)[-1][:, -1]) for part in _parts(model, tokens)]
-    return torch.cat(found).double().cpu().numpy()
+    logits = [model.logits(model.states(part)[-1][:, -1]) for part in _parts(model, tokens)]
+    return torch.cat(logits).double().cpu().numpy()
 
 
 def margins(outcomes: pl.DataFrame, bootstrap: Bootstrap) -> pl.DataFrame:
@@ -60,7 +60,7 @@ def _by_strength(outcomes: pl.DataFrame) -> list[pl.DataFrame]:
 
 def _means(outcomes: pl.DataFrame, settings: list[str], bootstrap: Bootstrap) -> pl.DataFrame:
     """One row for each setting. The same prompts stand in every one, so they are resampled together."""
-    found = outcomes.group_by(*settings, maintain_order=True).agg(
+    means = outcomes.group_by(*settings, maintain_order=True).agg(
         pl.col("strength").first(),
         pl.col("margin").mean(),
         pl.col("ideal").mean(),
@@ -68,9 +68,9 @@ def _means(outcomes: pl.DataFrame, settings: list[str], bootstrap: Bootstrap) ->
         (pl.col("answer") == pl.col("usual")).mean().alias("hijacked"),
         pl.len().alias("n"),
     )
-    values = outcomes["margin"].to_numpy().reshape(len(found), -1).T  # [prompt, setting]
+    values = outcomes["margin"].to_numpy().reshape(len(means), -1).T  # [prompt, setting]
     low, high = interval(values, bootstrap)
-    with_interval = found.with_columns(pl.Series("ci_low", low), pl.Series("ci_high", high))
+    with_interval = means.with_columns(pl.Series("ci_low", low), pl.Series("ci_high", high))
     return with_interval.select(*MARGINS).cast(MARGINS)  # type: ignore[arg-type]
 
 

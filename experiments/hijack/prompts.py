@@ -39,28 +39,28 @@ class Prompts:
 
 def prompt_sets(settings: HijackSettings, table: BigramTable) -> Iterator[Prompts]:
     """All prompts of an experiment. a is a common token, b any token but a and a's usual successor c, both uniform."""
-    asked, trained = settings.prompts, settings.training.length
-    rng = np.random.default_rng([asked.seed, 0xA6])
-    token = rng.integers(table.common, size=asked.each)
+    section, trained_length = settings.prompts, settings.training.length
+    rng = np.random.default_rng([section.seed, 0xA6])
+    token = rng.integers(table.common, size=section.each)
     copied = _other_than(token, table.usual[token], table.vocab, rng)
 
-    def made(kind: Kind, length: int, count: int, distance: int, room: int) -> Prompts:
-        seeds = asked.seed, list(("count", "distance", "near", "spread")).index(kind), length, count, distance
+    def prompts(kind: Kind, length: int, count: int, distance: int, room: int) -> Prompts:
+        seeds = section.seed, list(("count", "distance", "near", "spread")).index(kind), length, count, distance
         own = np.random.default_rng(seeds)
         if distance:
-            places = np.full((asked.each, 1), length - 1 - distance)
+            places = np.full((section.each, 1), length - 1 - distance)
         else:
-            places = length - room + pair_places(asked.each, count, room - 1, own)
+            places = length - room + pair_places(section.each, count, room - 1, own)
         tokens = filled(table, token, copied, places, length, own)
         return Prompts(kind, count, distance, tokens, token, copied, table.usual[token])
 
-    for count in asked.counts:
-        yield made("count", trained, count, 0, trained)
-    for distance in asked.distances:
-        yield made("distance", trained, 1, distance, trained)
-    for length in asked.lengths:
-        yield made("near", length, asked.shown, 0, settings.near)
-        yield made("spread", length, asked.shown, 0, length)
+    for count in section.counts:
+        yield prompts("count", trained_length, count, 0, trained_length)
+    for distance in section.distances:
+        yield prompts("distance", trained_length, 1, distance, trained_length)
+    for length in section.lengths:
+        yield prompts("near", length, section.shown, 0, settings.near)
+        yield prompts("spread", length, section.shown, 0, length)
 
 
 def _other_than(first: Tokens, second: Tokens, vocab: int, rng: np.random.Generator) -> Tokens:

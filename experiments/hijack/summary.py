@@ -16,8 +16,8 @@ def summarise(settings: HijackSettings, tables: Mapping[str, pl.DataFrame]) -> d
     return, its heads by place; ``ideal`` is the knowing observer's, the same for all models."""
     models = []
     for key, curve in tables["training.parquet"].group_by("positions", "seed", maintain_order=True):
-        mine = {name: _of(table, key) for name, table in tables.items()}
-        memories, margins = mine["memories.parquet"], mine["margins.parquet"]
+        of_model = {name: _of(table, key) for name, table in tables.items()}
+        memories, margins = of_model["memories.parquet"], of_model["margins.parquet"]
         models.append(
             {
                 "positions": key[0],
@@ -25,7 +25,7 @@ def summarise(settings: HijackSettings, tables: Mapping[str, pl.DataFrame]) -> d
                 "end": curve.drop("positions", "seed").row(-1, named=True),
                 "memories": list(recall(memories)),
                 "previous_up_to": previous_up_to(memories),
-                "places": _plain(mine["places.parquet"]),
+                "places": _plain(of_model["places.parquet"]),
                 "margins": _plain(margins.filter(pl.col("strength").is_null()).drop("strength")),
                 "by_strength": _plain(margins.filter(pl.col("kind") == "count", pl.col("strength").is_not_null())),
             }
@@ -34,8 +34,8 @@ def summarise(settings: HijackSettings, tables: Mapping[str, pl.DataFrame]) -> d
 
 
 def _of(table: pl.DataFrame, key: tuple[Any, ...]) -> pl.DataFrame:
-    mine = table.filter(pl.col("positions") == key[0], pl.col("seed") == key[1])
-    return mine.drop("positions", "seed")
+    of_model = table.filter(pl.col("positions") == key[0], pl.col("seed") == key[1])
+    return of_model.drop("positions", "seed")
 
 
 def _plain(table: pl.DataFrame) -> list[dict[str, Any]]:

@@ -33,19 +33,21 @@ def baseline_errors(drawn: Sequences, mixture: Mixture, section: BaselinesSectio
     mixture has any, both are left out.
     """
     variance = max(mixture.noise**2, _LEAST_VARIANCE)
-    made: dict[str, Callable[[], Any]] = {
+    estimators: dict[str, Callable[[], Any]] = {
         "least_squares": lambda: LinearRegression(fit_intercept=False),
         "ridge": lambda: Ridge(section.ridge, fit_intercept=False),
         "lasso": lambda: Lasso(section.lasso, fit_intercept=False),
     }
     count, pairs, inputs = drawn.x.shape
     linear = all(task.kind == "linear" for task in mixture.tasks)
-    errors = {name: np.full((count, pairs), np.nan) for name in (*made, *(("mixture", "oracle") if linear else ()))}
+    errors = {
+        name: np.full((count, pairs), np.nan) for name in (*estimators, *(("mixture", "oracle") if linear else ()))
+    }
     own = mixture.names.index(drawn.task)
     columns = [np.array(task.coordinates) for task in mixture.tasks]
     for i, (x, y) in enumerate(zip(drawn.x.astype(float), drawn.y.astype(float), strict=True)):
         for n in range(pairs):
-            guesses = {name: _fitted(make, x[:n], y[:n], x[n]) for name, make in made.items()}
+            guesses = {name: _fitted(estimator, x[:n], y[:n], x[n]) for name, estimator in estimators.items()}
             if linear:
                 means = [_fitted(lambda: Ridge(variance, fit_intercept=False), x[:n, c], y[:n], x[n, c])
                          for c in columns]  # fmt: skip
@@ -71,10 +73,10 @@ def posterior(x: Floats, y: Floats, mixture: Mixture, variance: float) -> Floats
     return softmax(evidence)
 
 
-def _fitted(make: Callable[[], Any], x: Floats, y: Floats, asked: Floats) -> float:
-    """The prediction at ``asked``; 0, the prior mean, before any pair."""
+def _fitted(estimator: Callable[[], Any], x: Floats, y: Floats, query: Floats) -> float:
+    """The prediction at ``query``; 0, the prior mean, before any pair."""
     if not len(y):
         return 0.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # lasso on one pair: its error is what we ask for
-        return float(make().fit(x, y).predict(asked[None])[0])
+        return float(estimator().fit(x, y).predict(query[None])[0])

@@ -60,8 +60,8 @@ class Measures:
 class CheckpointEngine:
     """Asks a model what was planned. The model's weights may change between two examinations."""
 
-    def __init__(self, model: Regressor, questions: Questions, bootstrap: Bootstrap, way: str):
-        self.model, self.questions, self.bootstrap, self.way = model, questions, bootstrap, way
+    def __init__(self, model: Regressor, questions: Questions, bootstrap: Bootstrap, engine_kind: str):
+        self.model, self.questions, self.bootstrap, self.engine_kind = model, questions, bootstrap, engine_kind
         self.table = torch.from_numpy(questions.table).to(model.device)
         budget = budget_for(questions.plan.facts, model.device, 4)
         # nnsight wants a tokenizer, whichever; nothing here is text
@@ -114,7 +114,7 @@ class CheckpointEngine:
         statistics = self.engine.fit(plan.fits, score=_all_right)
         operands = self.engine.place(make_all(plan.recipes, statistics, self.engine.projected))
         groups = [_at_step(group, step) for group in plan.groups]
-        if self.way != "rows" and groups:
+        if self.engine_kind != "rows" and groups:
             self._check(groups[0], operands)
         schema, pieces, drift = outcome_schema(groups), [], 0.0
         for group in groups:
@@ -129,19 +129,19 @@ class CheckpointEngine:
         return outcomes, max(drift, own.item() or 0.0)
 
     def _scores(self, group: Group, operands: Mapping[str, Any]) -> Iterator[pl.DataFrame]:
-        for pack in packs_of(group, self.questions.plan.facts, self.way, self.engine.budget):
-            found = self.engine.score_pack(group, pack, operands, {METRIC: self.squared_error})
-            yield answer_table(found.prompt, found.copy, found.scores, found.moved)
+        for pack in packs_of(group, self.questions.plan.facts, self.engine_kind, self.engine.budget):
+            scores = self.engine.score_pack(group, pack, operands, {METRIC: self.squared_error})
+            yield answer_table(scores.prompt, scores.copy, scores.scores, scores.moved)
 
     def _check(self, group: Group, operands: Mapping[str, Any]) -> None:
         """Some cells as whole rows too. Raises EngineError where sharing sequences changed them."""
-        found = [
+        both = [
             self.engine.score_pack(
-                group, sample(group, self.engine.budget, way), operands, {METRIC: self.squared_error}
+                group, sample(group, self.engine.budget, engine_kind), operands, {METRIC: self.squared_error}
             )
-            for way in ("rows", "wavefront")
+            for engine_kind in ("rows", "wavefront")
         ]
-        by = float(np.abs(found[0].scores[METRIC] - found[1].scores[METRIC]).max(initial=0.0))
+        by = float(np.abs(both[0].scores[METRIC] - both[1].scores[METRIC]).max(initial=0.0))
         if not by <= _TOLERANCE:
             what = f"cells that share a sequence differ from rows by {by:.1e} on a sample, more than {_TOLERANCE:.0e}"
             raise EngineError("--engine", what, "use --engine rows")

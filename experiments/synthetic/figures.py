@@ -148,7 +148,7 @@ def _layers(settings: SyntheticSettings, decodability: pl.DataFrame) -> Drawing:
 
 def _matrix_figures(names: Sequence[str], summary: Mapping[str, Any], matrix: pl.DataFrame) -> Iterator[Drawing]:
     """Source x target at the shown checkpoints, one figure an intervention."""
-    for intervention, found in summary["matrix"].items():
+    for intervention, of_matrix in summary["matrix"].items():
         of_it = matrix.filter(pl.col("intervention") == intervention)
         targets = of_it["vector_task"].unique(maintain_order=True).to_list()
         shown = _shown_steps(summary)
@@ -163,7 +163,7 @@ def _matrix_figures(names: Sequence[str], summary: Mapping[str, Any], matrix: pl
         figure.supxlabel("vector of", fontsize=9)
         figure.supylabel("sequences of", fontsize=9)
         caption = (
-            f"Change of the last y's squared error by '{intervention}' at layer {found['layers']}: sequences of one"
+            f"Change of the last y's squared error by '{intervention}' at layer {of_matrix['layers']}: sequences of one"
             " task (rows), the vector of another (columns). Below 0 the edit helps. The layer was chosen on the other"
             " half of the queries; all layers, random vectors and the state itself stand in effects.parquet."
         )

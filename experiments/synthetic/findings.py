@@ -37,17 +37,18 @@ def findings(summary: Mapping[str, Any]) -> list[str]:
             if task["fell"]
             else "did not leave ridge"
         )
-        told = ""
+        readable = ""
         if task["cd"] is not None:
             when = f"was readable by step {task['readable']}" if task["readable"] else "did not become readable"
-            told = f"; the task {when} (CD {task['cd']:.2f} at layer {summary['layer']} at the end)"
+            readable = f"; the task {when} (CD {task['cd']:.2f} at layer {summary['layer']} at the end)"
             if task["spearman"] is not None:
-                told += f"; rank correlation of error and CD over checkpoints {task['spearman']:+.2f}"
-        said.append(f"{name}: the error {fell}; at the end {error['error']:.3f} ({lines}){told}.")
-    for name, found in summary["matrix"].items():
+                readable += f"; rank correlation of error and CD over checkpoints {task['spearman']:+.2f}"
+        said.append(f"{name}: the error {fell}; at the end {error['error']:.3f} ({lines}){readable}.")
+    for name, matrix in summary["matrix"].items():
         said.append(
-            f"{name} at layer {found['layers']}, last checkpoint: mean change in squared error {found['own']:+.3f} with"
-            f" the own task's vector, {found['other']:+.3f} with another's (layer chosen on the other half of queries)."
+            f"{name} at layer {matrix['layers']}, last checkpoint: mean change in squared error"
+            f" {matrix['own']:+.3f} with the own task's vector, {matrix['other']:+.3f} with another's"
+            " (layer chosen on the other half of queries)."
         )
     return said
 

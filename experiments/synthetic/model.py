@@ -34,8 +34,8 @@ class Regressor(nn.Module):
 
     def predictions(self, tokens: Tensor) -> Tensor:
         """tokens [sequence, 2 pairs, inputs + 1] -> y [sequence, pair], as predicted at the x tokens."""
-        found = self.language.transformer(inputs_embeds=self.read_in(tokens), use_cache=False)
-        return self.language.lm_head(found.last_hidden_state[:, 0::2])[..., 0]
+        states = self.language.transformer(inputs_embeds=self.read_in(tokens), use_cache=False)
+        return self.language.lm_head(states.last_hidden_state[:, 0::2])[..., 0]
 
 
 def build_model(section: ModelSection, inputs: int, pairs: int, seed: int) -> Regressor:

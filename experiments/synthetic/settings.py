@@ -156,14 +156,14 @@ def study_in(settings: SyntheticSettings) -> Study:
 
 def _check_shots(point: Point, most: int) -> None:
     """Raises SpecError where more pairs are to be shown than a sequence has before its last."""
-    asked = {"prompts.shots": point.spec.prompts.shots}
+    shots_of = {"prompts.shots": point.spec.prompts.shots}
     if point.spec.decodability is not None:
-        asked["decodability.shots"] = max(point.spec.decodability.shots)
+        shots_of["decodability.shots"] = max(point.spec.decodability.shots)
     for variant in point.variants:
         for part in variant.section.parts:
             if part.vector is not None:
-                asked[f"interventions.{variant.name}.vector.shots"] = part.vector.shots
-    for where, shots in asked.items():
+                shots_of[f"interventions.{variant.name}.vector.shots"] = part.vector.shots
+    for where, shots in shots_of.items():
         if shots > most:
             what = f"found {shots} shots, a sequence of {most + 1} pairs has {most} before its last"
             raise SpecError(where, what, f"write at most {most}")

@@ -38,7 +38,7 @@ def summarise(settings: SyntheticSettings, tables: Tables) -> dict[str, Any]:
     """
     layer = best_layer(tables["decodability"])
     tasks = {name: _task(name, layer, tables) for name in settings.data.tasks}
-    found = {
+    summary = {
         "version": 1,
         "name": settings.name,
         "steps": settings.steps(),
@@ -46,7 +46,7 @@ def summarise(settings: SyntheticSettings, tables: Tables) -> dict[str, Any]:
         "tasks": tasks,
         "matrix": _matrices(tables["matrix"]),
     }
-    return without_nan(found)
+    return without_nan(summary)
 
 
 def best_layer(decodability: pl.DataFrame) -> int | None:
@@ -68,21 +68,21 @@ def _task(task: str, layer: int | None, tables: Tables) -> dict[str, Any]:
     errors = mean_errors(tables["errors"], task).sort("step")
     baselines = dict(mean_errors(tables["baselines"], task).select("baseline", "error").iter_rows())
     last = errors.row(-1, named=True)
-    found: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "error": {name: last[name] for name in ("error", "ci_low", "ci_high", "n")},
         "baselines": baselines,
         "fell": None, "readable": None, "cd": None, "spearman": None,
     }  # fmt: skip
     if "mixture" in baselines:
         middle = (baselines[TOLD] + baselines["mixture"]) / 2
-        found["fell"] = next(iter(errors.filter(pl.col("error") < middle)["step"]), None)
+        summary["fell"] = next(iter(errors.filter(pl.col("error") < middle)["step"]), None)
     if layer is not None:
         cd = most_shots(tables["decodability"]).filter(pl.col("task") == task, pl.col("layer") == layer).sort("step")
-        found["cd"] = cd.row(-1, named=True)["cd"]
-        found["readable"] = next(iter(cd.filter(pl.col("ci_low") > (1 + pl.col("chance")) / 2)["step"]), None)
+        summary["cd"] = cd.row(-1, named=True)["cd"]
+        summary["readable"] = next(iter(cd.filter(pl.col("ci_low") > (1 + pl.col("chance")) / 2)["step"]), None)
         both = np.stack([errors["error"].to_numpy(), cd["cd"].to_numpy()])
-        found["spearman"] = float(spearman(both[0], both[1:])[0])
-    return found
+        summary["spearman"] = float(spearman(both[0], both[1:])[0])
+    return summary
 
 
 def matrix_table(outcomes: Outcomes, bootstrap: Bootstrap) -> pl.DataFrame:
@@ -117,14 +117,14 @@ def _matrices(table: pl.DataFrame) -> dict[str, Any]:
     """Intervention -> its layers, means, and cells (task, vector_task, effect …) at the last checkpoint."""
     last = table.filter(pl.col("step") == pl.col("step").max())
     kept = ("task", "vector_task", "clean", "effect", "ci_low", "ci_high")
-    found = {}
+    matrices = {}
     for name in last["intervention"].unique(maintain_order=True):
         own = last.filter(pl.col("intervention") == name)
         means = dict(own.group_by(OF_ITSELF.alias("own")).agg(pl.col("effect").mean()).iter_rows())
-        found[name] = {
+        matrices[name] = {
             "layers": own["layers"][0],
             "own": means[True],
             "other": means[False],
             "cells": own.select(kept).to_dicts(),
         }
-    return found
+    return matrices

@@ -64,7 +64,9 @@ def optimisers_of(model: Regressor, training: TrainingSection) -> list[torch.opt
     chosen = {id(p) for p in of_blocks}
     unused = id(model.language.transformer.wte.weight)  # the embedding of the vocabulary of one
     rest = [p for p in model.parameters() if id(p) not in chosen and id(p) != unused]
-    made: list[torch.optim.Optimizer] = [torch.optim.Adam(rest, lr=training.learning_rate, betas=betas, fused=True)]
+    optimisers: list[torch.optim.Optimizer] = [
+        torch.optim.Adam(rest, lr=training.learning_rate, betas=betas, fused=True)
+    ]
     if of_blocks:
-        made.append(torch.optim.Muon(of_blocks, lr=training.matrix_rate, weight_decay=0.0))
-    return made
+        optimisers.append(torch.optim.Muon(of_blocks, lr=training.matrix_rate, weight_decay=0.0))
+    return optimisers
