@@ -53,7 +53,10 @@ def print_listing() -> None:
         "positions": dict.fromkeys(POSITIONS, ""),
         "model families": dict.fromkeys(ARCHITECTURES, ""),
     }  # fmt: skip
-    registries = {"task families": FAMILIES, "ops": OPS, "metrics": METRICS, "model families": ARCHITECTURES}
+    registries = {
+        "task families": FAMILIES, "ops": OPS, "metrics": METRICS, "controls": CONTROLS,
+        "model families": ARCHITECTURES,
+    }  # fmt: skip
     for kind, entries in listing.items():
         print(kind)
         for name, text in entries.items():

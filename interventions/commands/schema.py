@@ -21,7 +21,7 @@ def act(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     import patchboard.tasks.resolve  # noqa: F401  # enrols the families
     from patchboard.metrics import METRICS
     from patchboard.ops import OPS
-    from patchboard.plan.cells import CONTROLS
+    from patchboard.plan.controls import CONTROLS
     from patchboard.spec.json_schema import json_schema
     from patchboard.tasks.base import FAMILIES
 

@@ -10,6 +10,7 @@ from patchboard.engine.families import Architecture
 from patchboard.errors import PluginError
 from patchboard.metrics.base import AnswersOf, of_first_answer, of_first_token
 from patchboard.ops.base import OperandKind
+from patchboard.plan.controls import Control
 from patchboard.plugins.requirements import Attribute, Function, check_piece, signature_complaint
 from patchboard.plugins.task_function import family_of
 from patchboard.spec.sections import Section
@@ -56,6 +57,24 @@ TASK = (
 )
 
 
+CONTROL = (
+    Attribute(
+        "cells",
+        lambda v: getattr(v, "__func__", v) is not Control.cells.__func__,
+        "a classmethod of its own",
+        "@classmethod def cells(cls, placed, options)",
+    ),
+    Function("cells", ("placed", "options")),
+    Attribute(
+        "Options",
+        lambda v: isinstance(v, type) and issubclass(v, Section),
+        "a class of patchboard.spec.sections.Section",
+        "class Options(Section): pass",
+    ),
+    Attribute("phrase", _is_text, "what it puts in, in few words", 'phrase = "vectors of the last layer"'),
+)
+
+
 class _MetricDefaults:
     """What a metric need not have: the own answer is scored, of several tokens and of several answers the first."""
 
@@ -98,6 +117,14 @@ def task(name: str, piece: Any, tasks: Sequence[str] | None) -> Any:
         return family_of(name, piece, tuple(tasks))
     _none_given("task", name, {"tasks": tasks})
     return _checked("task", name, _completed(piece, _FamilyDefaults), TASK)
+
+
+def control(name: str, piece: Any) -> Any:
+    """The control's class. Raises PluginError."""
+    if not isinstance(piece, type) or not issubclass(piece, Control):
+        what = f"is {piece!r}, expected a subclass of patchboard.plan.controls.Control"
+        raise PluginError(f"control '{name}'", what, f"write class {getattr(piece, '__name__', 'Mine')}(Control)")
+    return _checked("control", name, piece, CONTROL)
 
 
 def family(name: str, piece: Any) -> Architecture:

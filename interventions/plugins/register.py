@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from patchboard.engine.families import ARCHITECTURES, Architecture
 from patchboard.metrics.base import METRICS
 from patchboard.ops.base import OPS
+from patchboard.plan.controls import CONTROLS
 from patchboard.plugin_files import GROUP, distribution_origin, origin_now
 from patchboard.plugins import pieces
 from patchboard.plugins.requirements import check_name
@@ -67,6 +68,11 @@ class Register:
         answer is one of another item's.
         """
         return self._enrolling("task", FAMILIES, name, lambda piece: pieces.task(name, piece, tasks))
+
+    def control(self, name: str) -> Decorator:
+        """What is run beside each intervention: a subclass of ``patchboard.plan.controls.Control``, whose ``cells``
+        gives the cells beside one of the intervention's."""
+        return self._enrolling("control", CONTROLS, name, lambda piece: pieces.control(name, piece))
 
     def family(self, name: str) -> Decorator:
         """A model family: a class with fields of ``patchboard.engine.families.Architecture`` (its ``blocks``, ``norm``,
