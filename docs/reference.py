@@ -12,7 +12,6 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-import patchboard.tasks.resolve  # noqa: F401  # enrols the families
 from patchboard.engine.families import ARCHITECTURES
 from patchboard.engine.sites import SITES
 from patchboard.metrics import METRICS
@@ -21,7 +20,8 @@ from patchboard.plan.controls import CONTROLS
 from patchboard.spec import sections
 from patchboard.spec.positions import POSITIONS
 from patchboard.spec.values import label
-from patchboard.tasks.base import FAMILIES
+from patchboard.tasks.families import FAMILIES
+from patchboard.vectors.fitters import FITTERS
 
 PAGE = Path(__file__).with_name("spec.md")
 TEXTS = Path(__file__).with_name("spec.template")
@@ -76,16 +76,6 @@ SEEDS = {
 }
 NAMED = {"name": {"controls[i]": "the control"}, "op": {"interventions.NAME.edits[i]": "see [ops](#ops)"}}
 
-POSITION_TEXTS = {
-    "last": "the token before the answer",
-    "answer": "the answer's tokens that are fed in: all but its last. None where the answer is one token, and the"
-    " query is then excluded",
-    "query": "the tokens of the query's input",
-    "demo_inputs": "the tokens of the demonstrations' inputs",
-    "demo_outputs": "the tokens of the demonstrations' answers",
-    "before_answers": "the token before each demonstration's answer",
-    "all": "every token of the prompt",
-}
 SITE_TEXTS = {
     "resid_pre": "the block's input: the residual stream before it",
     "head": "each attention head's own output, before the heads are mixed by the output projection; `heads` says"
@@ -93,15 +83,6 @@ SITE_TEXTS = {
     "attn_out": "the attention module's output, before it is added to the stream",
     "mlp_out": "the MLP's output, before it is added to the stream",
     "resid_post": "the block's output: the residual stream after it",
-}
-VECTOR_TEXTS = {
-    "mean": "the mean state of the fit prompts: `same_task` (the prompt's own task), `other_task` (the next one),"
-    " `null_task`, `all_tasks` (mean of the tasks' means, without Null), or a task's name",
-    "difference": "`[a, b]`: mean of a minus mean of b",
-    "function_vector": "what `heads` together write into the residual stream: the sum over them of their own output,"
-    " mean over the fit prompts of that task (a source as under `mean`), through their columns of the projection",
-    "subspace": "`tasks`: with `method: pca` the leading `rank` principal directions of the labels' means, with"
-    " `method: leace` the projection of Belrose et al. 2023",
 }
 
 
@@ -128,9 +109,11 @@ def _parts() -> dict[str, str]:
         "controls": _table(
             ("control", "meaning"), ((f"`{name}`", _said(control)) for name, control in CONTROLS.items())
         ),
-        "positions": _texts("position", POSITION_TEXTS, POSITIONS),
+        "positions": _table(
+            ("position", "meaning"), ((f"`{name}`", entry.meaning) for name, entry in POSITIONS.items())
+        ),
         "sites": _texts("site", SITE_TEXTS, SITES),
-        "vectors": _texts("kind", VECTOR_TEXTS, sections.VECTOR_KINDS),
+        "vectors": _table(("kind", "meaning"), ((f"`{name}`", _said(kind)) for name, kind in FITTERS.items())),
         "families": "\n\n".join(f"### {name}\n\n{_family(family)}" for name, family in FAMILIES.items()),
         "models": ", ".join(f"`{name}`" for name in ARCHITECTURES),
     }

@@ -23,7 +23,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from patchboard.embedded.tokenizer import build
 from patchboard.tasks.base import NULL
-from patchboard.tasks.bitwise import EMBEDDED_BITS, OPERATORS, Bitwise
+from patchboard.tasks.families.bitwise import EMBEDDED_BITS, OPERATORS, Bitwise
 from patchboard.tasks.grammar import LEXICON, sentence
 
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from patchboard.errors import TaskError
+from patchboard.spec.positions import POSITIONS
 from patchboard.spec.sections import Bos, TemplateSection
 from patchboard.tasks.base import Item
 from patchboard.tasks.encode import Encoded, Encoder
@@ -110,6 +112,7 @@ class Prompter:
             self._align(task, f, rows[-1].answers[task], text, span, coded)
             for f, rows, text, span, coded in zip(fields, drawn, whole, spans, self.encoder.encode(whole), strict=True)
         ]
+        plain = [_with_added_positions(prompt) for prompt in plain]
         whole = self._add_alternatives(plain, [rows[-1] for rows in drawn], others) if others else plain
         return with_right_answers(whole, drawn, [f.demo_ends for f in fields], others, shots, self._forced)
 
@@ -184,6 +187,21 @@ class Prompter:
             self._same_answer(tuple(row.ids[len(ids) :])) if tuple(row.ids[: len(ids)]) == ids else ()
             for row, (_, ids, _) in zip(rows, texts, strict=True)
         ]
+
+
+def _with_added_positions(prompt: Prompt) -> Prompt:
+    """The prompt with the positions that plug-ins have registered. Raises TaskError for one that is not in it."""
+    added = {name: position.find for name, position in POSITIONS.items() if position.find is not None}
+    if prompt.excluded or not added:
+        return prompt
+    found = {}
+    for name, find in added.items():
+        at = tuple(sorted(set(map(int, find(prompt)))))
+        if at and not 0 <= at[0] <= at[-1] < len(prompt.token_ids):
+            what = f"gave token {at[0] if at[0] < 0 else at[-1]} of a prompt of {len(prompt.token_ids)} tokens"
+            raise TaskError(f"position '{name}'", what, "count from 0 to the prompt's last token")
+        found[name] = at
+    return replace(prompt, positions={**prompt.positions, **found})
 
 
 def show_tokens(prompt: Prompt, tokenizer: Any) -> str:

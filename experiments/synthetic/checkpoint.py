@@ -29,7 +29,7 @@ from patchboard.plan.model import Group
 from patchboard.plan.packs import packs_of
 from patchboard.store.schema import DECODABILITY
 from patchboard.tasks.linear_regression import Sequences, token_inputs
-from patchboard.vectors.make import make_all
+from patchboard.vectors.make import make_here
 
 ERRORS: dict[str, pl.DataType] = {
     "task": pl.String(),
@@ -112,7 +112,7 @@ class CheckpointEngine:
     def _outcomes(self, step: int) -> tuple[pl.DataFrame, float]:
         plan = self.questions.plan
         statistics = self.engine.fit(plan.fits, score=_all_right)
-        operands = self.engine.place(make_all(plan.recipes, statistics, self.engine.projected))
+        operands = self.engine.place(make_here(plan.recipes, statistics, self.engine.projected))
         groups = [_at_step(group, step) for group in plan.groups]
         if self.engine_kind != "rows" and groups:
             self._check(groups[0], operands)

@@ -26,14 +26,14 @@ def act(args: argparse.Namespace, overrides: Sequence[str]) -> int:
 
 def print_listing() -> None:
     """One line for each entry, kind by kind."""
-    import patchboard.tasks.resolve  # noqa: F401  # enrols the families
     from patchboard.engine.families import ARCHITECTURES
     from patchboard.engine.sites import SITES
     from patchboard.metrics import METRICS
     from patchboard.ops import OPS
     from patchboard.plan.controls import CONTROLS
     from patchboard.spec.positions import POSITIONS
-    from patchboard.tasks.base import FAMILIES
+    from patchboard.tasks.families import FAMILIES
+    from patchboard.vectors.fitters import FITTERS
 
     def first_line(entry: Any) -> str:
         return " ".join((entry.__doc__ or "").split("\n\n")[0].split())
@@ -41,16 +41,11 @@ def print_listing() -> None:
     listing = {
         "task families": {name: first_line(entry) for name, entry in FAMILIES.items()},
         "ops": {name: first_line(entry) for name, entry in OPS.items()},
-        "vectors": {
-            "mean": "mean state of fit prompts: same_task, other_task, null_task, all_tasks, or a task",
-            "difference": "[a, b]: mean of a minus mean of b",
-            "function_vector": "of a task: summed mean outputs of heads [[layer, head], …]",
-            "subspace": "where the tasks' states differ: method pca or leace, rank",
-        },
+        "vectors": {name: first_line(entry) for name, entry in FITTERS.items()},
         "controls": {name: entry.phrase for name, entry in CONTROLS.items()},
         "metrics": {name: f"{first_line(entry)} [{entry.unit}]" for name, entry in METRICS.items()},
         "sites": dict.fromkeys(SITES, ""),
-        "positions": dict.fromkeys(POSITIONS, ""),
+        "positions": {name: entry.phrase for name, entry in POSITIONS.items()},
         "model families": dict.fromkeys(ARCHITECTURES, ""),
     }  # fmt: skip
     registries = {

@@ -18,12 +18,11 @@ def add_parser(commands: Any) -> None:
 
 
 def act(args: argparse.Namespace, overrides: Sequence[str]) -> int:
-    import patchboard.tasks.resolve  # noqa: F401  # enrols the families
     from patchboard.metrics import METRICS
     from patchboard.ops import OPS
     from patchboard.plan.controls import CONTROLS
     from patchboard.spec.json_schema import json_schema
-    from patchboard.tasks.base import FAMILIES
+    from patchboard.tasks.families import FAMILIES
 
     activate(args.plugins)
     known = {"op": OPS, "metric": METRICS, "task": FAMILIES, "control": CONTROLS}

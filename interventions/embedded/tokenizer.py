@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from patchboard.tasks.bitwise import EMBEDDED_BITS, OPERATORS
+from patchboard.tasks.families.bitwise import EMBEDDED_BITS, OPERATORS
 from patchboard.tasks.grammar import LEXICON
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from patchboard.plan.suffix import clean_tokens, positions_of
 from patchboard.spec.axes import label
 from patchboard.tasks.prompt import Prompt
 from patchboard.vectors.base import Recipe
+from patchboard.vectors.fitters import FITTERS
 
 Plain = dict[str, Any]
 
@@ -87,7 +88,7 @@ def _edit(edit: Edit, ops: Mapping[str, str], plan: ModelPlan) -> Plain:
     if edit.operand.startswith(STATE):
         entry["states_of"] = "self" if edit.operand == OWN_STATE else source_of(edit)
     elif edit.operand:
-        entry["subspace" if plan.recipes[edit.operand].kind == "subspace" else "vector"] = edit.operand
+        entry[FITTERS.get(plan.recipes[edit.operand].kind, "vector").makes] = edit.operand
     return entry
 
 

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 from patchboard.emit.literal import literal
 from patchboard.emit.source import Sources
+from patchboard.errors import SpecError
 from patchboard.plan.cells import position_label
 from patchboard.vectors.base import Recipe
+from patchboard.vectors.fitters import FITTERS
 from patchboard.vectors.make import random_vector
 from patchboard.vectors.subspace import leace_subspace, pca_subspace, random_subspace
 
@@ -35,7 +37,7 @@ def _expression(recipe: Recipe, sources: Sources) -> str:
     fitted = _fitted(recipe, sources)
     if recipe.draw < 0:
         return fitted
-    name = "random_subspace" if recipe.kind == "subspace" else "random_vector"
+    name = "random_subspace" if FITTERS.get(recipe.kind, "vector").makes == "subspace" else "random_vector"
     return _call(_called(name, sources), fitted, f"torch.Generator().manual_seed({recipe.seed})")
 
 
@@ -51,10 +53,12 @@ def _fitted(recipe: Recipe, sources: Sources) -> str:
         return _call("leace", *_arguments(recipe, recipe.plus), f"rank={recipe.rank}")
     if recipe.kind == "subspace":
         return _call(_called("pca_subspace", sources), _means(recipe, recipe.plus), f"rank={recipe.rank}")
+    if recipe.kind not in ("mean", "difference"):
+        what = f"a script cannot make a vector of kind {recipe.kind}"
+        raise SpecError("--intervention", what, "emit interventions with other vectors")
     mean = f"{_means(recipe, recipe.plus)}.mean(0)"
     if recipe.kind == "mean":
         return mean
-    assert recipe.kind == "difference", f"a new kind of vector: {recipe.kind}"
     less = f"{_means(recipe, recipe.minus)}.mean(0)"
     return f"(\n    {_indented(mean)}\n    - {_indented(less)}\n)"
 

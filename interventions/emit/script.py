@@ -30,6 +30,7 @@ from patchboard.spec.axes import Study, label
 from patchboard.spec.sections import EMBEDDED
 from patchboard.tasks.base import NULL
 from patchboard.vectors.base import Recipe
+from patchboard.vectors.fitters import FITTERS
 
 CONVERSION = "conversion"
 MARK = "Written by `patchboard emit`"
@@ -157,9 +158,10 @@ def _operands(edits: Iterable[Any], recipes: Mapping[str, Recipe]) -> dict[str, 
     """Which kinds of operand the script must know."""
     operands = {edit.operand for edit in edits}
     kinds = {recipe.kind for recipe in recipes.values()}
+    made = {FITTERS.get(kind, "vector").makes for kind in kinds}
     has = {
-        "has_vector": bool(kinds - {"subspace"}),
-        "has_subspace": "subspace" in kinds,
+        "has_vector": "vector" in made,
+        "has_subspace": "subspace" in made,
         "has_self": OWN_STATE in operands,
         "has_donors": any(donor_of(edit) for edit in edits),
         "has_none": "" in operands,

@@ -24,8 +24,8 @@ from patchboard.vectors.statistics import PlaceStatistics
 def answer_job(model: Any, job: dict[str, Any], tools: dict[str, Any]) -> dict[str, Any]:
     """The answer to one job, in plain tensors and numbers. model: the server's, an nnsight TransformersModel.
 
-    job: as ``jobs.job_data`` makes it. tools: ``ops``, ``scorers`` and ``combine`` by name, ``accuracy``,
-    ``combined`` (applies one of the latter), ``voted``.
+    job: as ``jobs.job_data`` makes it. tools: ``ops``, ``scorers`` and ``combine`` by name, ``builders`` of vectors (as
+    ``vectors.fitters`` gives them), ``accuracy``, ``combined`` (applies one of ``combine``), ``voted``.
     """
     h = first_states(model, job["architecture"])
     wiring = Wiring(Record(**job["architecture"]), job["window"], job["heads"], h.dtype)  # type: ignore[arg-type]
@@ -48,7 +48,7 @@ def answer_job(model: Any, job: dict[str, Any], tools: dict[str, Any]) -> dict[s
     lacking = [task for key in job["asked"] for task in statistics[tuple(key)].lacks_correct()]
     answer["lacking"] = sorted(set(lacking))
     recipes = {key: Record(**recipe) for key, recipe in job["recipes"].items()}
-    operands = make_all(recipes, statistics, project)  # type: ignore[arg-type]
+    operands = make_all(recipes, statistics, project, *tools["builders"])  # type: ignore[arg-type]
     if job["packs"]:
         placed = {key: operand.to(h.device) for key, operand in operands.items()}
         answer.update(scored(forward, batch_of, job, placed, tools))

@@ -8,7 +8,7 @@ from patchboard.execution.vectors import notes_on_unanswered, write_vectors
 from patchboard.measure.notes import not_finite
 from patchboard.store.vectors import load_vectors
 from patchboard.vectors.base import Operand
-from patchboard.vectors.make import make_all
+from patchboard.vectors.make import make_here
 
 
 def fit_operands(run: ModelRun, engine: LocalEngine) -> tuple[dict[str, Operand], list[str]]:
@@ -32,7 +32,7 @@ def _fit_into_folder(run: ModelRun, engine: LocalEngine) -> list[str]:
     for (_, place), of_place in statistics.items():
         if not of_place.is_finite():
             raise not_finite(f"states of '{plan.section.label}' at {place.site}")
-    operands = make_all(plan.recipes, statistics, engine.projected)
+    operands = make_here(plan.recipes, statistics, engine.projected)
     only_correct = {(recipe.fit, recipe.place) for recipe in plan.recipes.values() if recipe.only == "correct"}
     notes = notes_on_unanswered(run, {task for key in only_correct for task in statistics[key].lacks_correct()})
     folder.update_manifest(fit_fallbacks={**folder.manifest.get("fit_fallbacks", {}), run.vectors_file: notes})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from patchboard.engine.ndif.jobs import Job, Sizes, cell_jobs, decoding_jobs, job_data, survey_job
+from patchboard.engine.ndif.jobs import Job, Sizes, cell_jobs, decoding_jobs, job_data, recipes_of, survey_job
 from patchboard.engine.ndif.payload import Shell, tools_of
 from patchboard.execution.choose_engine import sample_packs
 from patchboard.execution.identity import RESULTS_VERSION
@@ -43,5 +43,6 @@ class JobMaker:
         names = [name for group, _ in job.packs for name in scored_metrics(group.metrics)] or ["accuracy"]
         metrics = {name: METRICS.get(name, "metrics") for name in dict.fromkeys(names)}
         ops = [edit.op for group, pack in job.packs for i in pack.copies for edit in group.copies[i].edits]
+        kinds = [recipe.kind for recipe in recipes_of(self.plan, job.packs).values()]
         data = job_data(self.plan, job, shell.config, self.sizes, self.remote.vectors)
-        return shell.payload(data, tools_of(ops, metrics, combined, voted))
+        return shell.payload(data, tools_of(ops, kinds, metrics, combined, voted))

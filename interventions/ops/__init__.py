@@ -1,6 +1,8 @@
-"""Ops, one a file; importing this package enrols all of them."""
+"""Ops, one a file; importing this package enrols all of them, in alphabetical order of their files."""
 
-from patchboard.ops import ablate, add, patch, resample, scale, zero
-from patchboard.ops.base import OPS, Op, SubspaceTensors
+from patchboard.ops.base import OPS, Op, SubspaceTensors, phrase_of
+from patchboard.registry import import_modules
 
-__all__ = ["OPS", "Op", "SubspaceTensors", "ablate", "add", "patch", "resample", "scale", "zero"]
+import_modules(__name__, __path__)
+
+__all__ = ["OPS", "Op", "SubspaceTensors", "phrase_of"]

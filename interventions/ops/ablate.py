@@ -19,6 +19,7 @@ class Ablate:
 
     operand: ClassVar[OperandKind] = "subspace"
     neutral: ClassVar[float] = 0.0
+    phrase: ClassVar[str] = "removes {vector} from {place}"
 
     @staticmethod
     def apply(h: Tensor, operand: SubspaceTensors, strength: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ class Add:
 
     operand: ClassVar[OperandKind] = "vector"
     neutral: ClassVar[float] = 0.0
+    phrase: ClassVar[str] = "adds {vector} to {place}"
 
     @staticmethod
     def apply(h: Tensor, operand: Tensor, strength: Tensor) -> Tensor:

@@ -37,6 +37,9 @@ class Op(Protocol):
     """What it needs: a ``vector`` [edit, d_model], a ``subspace``, another prompt's ``state``, or nothing."""
     neutral: ClassVar[float]
     """The strength at which it leaves every state as it is."""
+    phrase: ClassVar[str]
+    """What it does with {place} and {vector} or {donor}, as reports say it: "adds {vector} to {place}". May be left
+    out: ``phrase_of`` makes one from its name."""
 
     @staticmethod
     def apply(h: Tensor, operand: Any, strength: Tensor) -> Tensor:
@@ -45,3 +48,16 @@ class Op(Protocol):
 
 
 OPS: Registry[type[Op]] = Registry("op")
+
+_WITH = {"vector": " with {vector}", "subspace": " with {vector}", "state": " with {donor}", "none": ""}
+
+
+def phrase_of(name: str) -> str:
+    """The op's phrase; one made from its name where it has none, or is not known here.
+
+    >>> phrase_of("add"), phrase_of("rotate")
+    ('adds {vector} to {place}', 'applies rotate with {vector} to {place}')
+    """
+    op = OPS.get(name, "op") if name in OPS else None
+    operand = op.operand if op else "vector"
+    return getattr(op, "phrase", f"applies {name}{_WITH[operand]} to {{place}}")

@@ -19,6 +19,7 @@ class Patch:
 
     operand: ClassVar[OperandKind] = "vector"
     neutral: ClassVar[float] = 0.0
+    phrase: ClassVar[str] = "replaces {place} by {vector}"
 
     @staticmethod
     def apply(h: Tensor, operand: Tensor, strength: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ class Resample:
 
     operand: ClassVar[OperandKind] = "state"
     neutral: ClassVar[float] = 0.0
+    phrase: ClassVar[str] = "replaces {place} by what it is in {donor}"
 
     @staticmethod
     def apply(h: Tensor, operand: Tensor, strength: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ class Scale:
 
     operand: ClassVar[OperandKind] = "none"
     neutral: ClassVar[float] = 1.0
+    phrase: ClassVar[str] = "scales {place}"
 
     @staticmethod
     def apply(h: Tensor, operand: None, strength: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ class Zero:
 
     operand: ClassVar[OperandKind] = "none"
     neutral: ClassVar[float] = 0.0
+    phrase: ClassVar[str] = "sets {place} to zero"
 
     @staticmethod
     def apply(h: Tensor, operand: None, strength: Tensor) -> Tensor:

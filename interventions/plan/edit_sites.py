@@ -10,7 +10,8 @@ from patchboard.plan.facts import ModelFacts
 from patchboard.spec.axes import Variant
 from patchboard.spec.head_pairs import parse_pairs
 from patchboard.spec.layers import parse_layers
-from patchboard.spec.sections import EditSection, Onwards, Together, Upto, VectorSection
+from patchboard.spec.sections import EditSection, Onwards, Together, Upto
+from patchboard.spec.vectors import VectorSection
 
 EditSite = tuple[int, int]
 """(block, head), head -1 where none is meant."""

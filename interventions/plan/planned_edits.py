@@ -13,9 +13,11 @@ from patchboard.plan.cells import SAME, STATE, Edit
 from patchboard.plan.edit_sites import EditSite, summed_heads
 from patchboard.plan.facts import ModelFacts
 from patchboard.spec.axes import Variant
-from patchboard.spec.sections import EditSection, VectorSection
+from patchboard.spec.sections import EditSection
+from patchboard.spec.vectors import VectorSection
 from patchboard.tasks.base import NULL
 from patchboard.vectors.base import Place, Recipe
+from patchboard.vectors.fitters import FITTERS
 
 Answers = Literal["own", "shuffled"]
 """Whose outputs the demonstrations of fit prompts carry: their own, or each another one's."""
@@ -77,20 +79,23 @@ def planned_edit(section: EditSection, site: EditSite, label: str, context: Cont
     if vector is None:
         source = donor_task(section, context)
         return PlannedEdit(replace(edit, operand=STATE + source) if source else edit, None)
-    named = [resolve_source(source, context)[0] for source in vector.sources]
+    fitter = FITTERS.get(vector.kind, f"{where}.vector")
+    named = [resolve_source(source, context)[0] for source in vector.sources] or [context.tasks]
     labels, size = context.tasks, context.facts.head_dim
     of_task = vector_task(vector, context) + (f"~{context.answers}" if context.answers != "own" else "")
     recipe = Recipe(
         key=f"{label}/{of_task}/{layer}" + (f".{head}" if head >= 0 else ""),
         fit=context.fit_of(vector),
-        kind=vector.kind,  # type: ignore[arg-type]
-        place=Place("head" if vector.function_vector else section.site, position),
+        kind=vector.kind,
+        place=Place("head" if fitter.reads_heads else section.site, position),
         layer=layer,
         only=vector.only,
-        plus=labels if vector.subspace else named[0],
+        plus=named[0],
         minus=named[1] if len(named) > 1 else (),
         rank=(vector.rank or len(labels) - 1) if vector.subspace else 0,
         method=vector.method,
+        needs_states=fitter.needs_states(vector),
+        options=tuple(vector.options.items()),
         columns=(head * size, (head + 1) * size) if head >= 0 else None,
         heads=tuple((block, n * size, (n + 1) * size) for block, n in summed_heads(vector, context.facts, where)),
     )
@@ -129,7 +134,7 @@ def resolve_source(source: str, context: Context) -> tuple[tuple[str, ...], str]
 
 def vector_task(vector: VectorSection, context: Context) -> str:
     """How result rows call the tasks that a vector is made of."""
-    if vector.subspace:
+    if not vector.sources:
         return "tasks"
     names = [resolve_source(s, context)[1] for s in vector.sources]
     return names[0] if len(names) == 1 or vector.sources[0] == "same_task" else "-".join(names)

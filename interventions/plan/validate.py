@@ -11,14 +11,13 @@ from patchboard.plan.controls import CONTROLS, options_of
 from patchboard.plugin_files import activate
 from patchboard.registry import suggest
 from patchboard.spec.axes import Point, Study
-from patchboard.spec.sections import EMBEDDED, EditSection, Spec, VectorSection
+from patchboard.spec.sections import EMBEDDED, EditSection, Spec
 from patchboard.tasks.base import NULL
 from patchboard.tasks.files import sha256_of
 from patchboard.tasks.resolve import build_family
+from patchboard.vectors.fitters import FITTERS
 
 _SOURCES = ("same_task", "other_task", "null_task", "all_tasks")
-_OF_A_STREAM = ("resid_pre", "resid_post", "attn_out")
-"""Sites of function vectors: the stream, and what heads together add to it."""
 
 
 def check_study(study: Study) -> dict[str, str]:
@@ -87,33 +86,17 @@ def _check_edit(edit: EditSection, tasks: Sequence[str], where: str) -> None:
         return
     if vector is None:
         raise SpecError(f"{where}.vector", f"is missing, op {edit.op} needs one", _example(wanted))
-    if (vector.kind == "subspace") != (wanted == "subspace"):
+    fitter = FITTERS.get(vector.kind, f"{where}.vector")
+    if fitter.makes != wanted:
         raise SpecError(f"{where}.vector", f"is a {vector.kind}, op {edit.op} needs a {wanted}", _example(wanted))
-    if vector.function_vector and edit.site not in _OF_A_STREAM:
-        what = f"a function vector is as wide as the residual stream, and is used at {', '.join(_OF_A_STREAM)}"
-        raise SpecError(f"{where}.site", what, f"write one of these instead of {edit.site}, or vector: {{mean: …}}")
-    if vector.method == "leace" and edit.site == "head":
-        what = "leace has no form for a single head's part of a state"
-        raise SpecError(f"{where}.vector.method", what, "use method: pca, or another site")
-    _check_vector(vector, tasks, f"{where}.vector")
+    fitter.check(vector, edit.site, tasks, where)
+    for i, source in enumerate(vector.sources):
+        at = f"{where}.vector.{vector.kind}" + (f"[{i}]" if len(vector.sources) > 1 else "")
+        _check_source(at, source, tasks, _SOURCES)
 
 
 def _example(wanted: str) -> str:
     return "add {subspace: tasks, rank: 2}" if wanted == "subspace" else "add {mean: same_task}"
-
-
-def _check_vector(vector: VectorSection, tasks: Sequence[str], where: str) -> None:
-    if vector.subspace:
-        if len(tasks) < 2:
-            raise SpecError(where, f"a subspace of tasks needs two labels, there is {len(tasks)}", "add tasks")
-        if vector.rank and vector.rank > len(tasks) - 1:
-            raise SpecError(
-                f"{where}.rank", f"{vector.rank} dimensions of {len(tasks)} labels", f"use at most {len(tasks) - 1}"
-            )
-        return
-    for i, source in enumerate(vector.sources):
-        at = f"{where}.{vector.kind}" + (f"[{i}]" if vector.difference else "")
-        _check_source(at, source, tasks, _SOURCES)
 
 
 def _check_source(

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from patchboard.ops import phrase_of
 from patchboard.plan.controls import CONTROLS, Control
 from patchboard.report.numbers import listed
+from patchboard.spec.positions import POSITIONS
+from patchboard.vectors.fitters import FITTERS
 
 _SOURCES = {
     "same_task": "the prompt's own task",
@@ -20,23 +23,6 @@ _SITES = {
     "attn_out": "the attention's output",
     "mlp_out": "the MLP's output",
     "head": "the output of {heads}, before the output projection,",
-}
-_POSITIONS = {
-    "last": "the last prompt token",
-    "answer": "the answer's tokens",
-    "query": "the query's tokens",
-    "demo_inputs": "the demonstrations' inputs",
-    "demo_outputs": "the demonstrations' outputs",
-    "before_answers": "the token before each demonstration's answer",
-    "all": "all tokens",
-}
-_OPS = {
-    "patch": "replaces {place} by {vector}",
-    "add": "adds {vector} to {place}",
-    "ablate": "removes {vector} from {place}",
-    "scale": "scales {place}",
-    "zero": "sets {place} to zero",
-    "resample": "replaces {place} by what it is in {donor}",
 }
 _DONORS = {
     "same_task": "the prompt of the task's next query",
@@ -112,8 +98,7 @@ def _edit(edit: Mapping[str, Any], several: bool) -> str:
     site = _phrase(_SITES, edit["site"]).format(heads=_heads(edit, several))
     place = f"{site} at {_position(edit['position'])}"
     op = edit["op"] if isinstance(edit["op"], str) else _text(edit["op"])
-    form = _OPS.get(op, f"applies {op} with {{vector}} to {{place}}")
-    done = form.format(place=place, vector=_vector(edit.get("vector")), donor=_donor(edit.get("source")))
+    done = phrase_of(op).format(place=place, vector=_vector(edit.get("vector")), donor=_donor(edit.get("source")))
     strength = "" if edit["strength"] == 1 else f", with strength {_text(edit['strength'])}"
     return f"{done}{strength}; {_layers(edit['layers'], several)}"
 
@@ -139,20 +124,31 @@ def _vector(vector: Mapping[str, Any] | None) -> str:
         return "no vector"
     if "sweep" in vector:
         return _text(vector)
-    if vector.get("subspace"):
-        rank = f"{_text(vector['rank'])}-dimensional " if vector.get("rank") else ""
-        what = f"the {rank}subspace in which the tasks' states differ ({_text(vector['method'])})"
-    elif vector.get("function_vector"):
-        heads = _named_heads(vector["heads"])
-        what = f"the function vector of {heads}, their mean outputs for {_phrase(_SOURCES, vector['function_vector'])}"
-    elif isinstance(vector.get("difference"), list):
-        plus, minus = (_phrase(_SOURCES, source) for source in vector["difference"])
-        what = f"the mean state of {plus} minus that of {minus}"
-    else:
-        what = f"the mean state of {_phrase(_SOURCES, vector.get('mean') or vector.get('difference'))}"
+    what = _kind(vector)
     which = "correctly answered " if vector["only"] == "correct" and vector.get("mean") != "null_task" else ""
     prompts = f"up to {_text(vector['prompts'])} {which}prompts a task of {_text(vector['shots'])} demonstrations"
     return f"{what} ({prompts})"
+
+
+def _kind(vector: Mapping[str, Any]) -> str:
+    """The vector by its kind's phrase, or, where its plug-in is not here, by its fields."""
+    kinds = [kind for kind in FITTERS if vector.get(kind)]
+    if not kinds:
+        return f"a vector ({_text(dict(vector))})"
+    (kind,) = kinds
+    value = vector[kind]
+    sources = [_phrase(_SOURCES, source) for source in (value if isinstance(value, list) else [value])]
+    of_sources = "{first} and {second}" if len(sources) > 1 else "{first}"
+    swept_pair = FITTERS[kind].takes == "pair" and len(sources) == 1
+    phrase = "" if swept_pair else FITTERS[kind].phrase
+    phrase = phrase or f"the {kind} of {of_sources}"
+    return phrase.format(
+        first=sources[0],
+        second=sources[-1],
+        rank=f"{_text(vector['rank'])}-dimensional " if vector.get("rank") else "",
+        method=_text(vector.get("method", "")),
+        heads=_named_heads(vector["heads"]) if vector.get("heads") else "",
+    )
 
 
 def _named_heads(pairs: Any) -> str:
@@ -165,7 +161,9 @@ def _named_heads(pairs: Any) -> str:
 def _position(position: Any) -> str:
     if isinstance(position, list):
         return listed(map(_position, position))
-    return f"token {position}" if isinstance(position, int) else _phrase(_POSITIONS, position)
+    if isinstance(position, str) and position in POSITIONS:
+        return POSITIONS[position].phrase
+    return f"token {position}" if isinstance(position, int) else _text(position)
 
 
 def _layers(layers: Any, several: bool) -> str:

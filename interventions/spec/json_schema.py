@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from patchboard.spec.section import exactly_one
 from patchboard.spec.sections import Spec
+from patchboard.spec.vectors import KINDS, VECTOR_KINDS
 
 Schema = dict[str, Any]
 
@@ -24,9 +26,11 @@ def json_schema(names: Mapping[str, Sequence[str]] | None = None) -> Schema:
     """The schema (draft 2020-12): Spec's own, in which a field may also be ``{sweep: [v1, v2]}``.
 
     names: what registries hold, of kinds ``op, metric, task, control``; without a kind, any text may stand there.
+    Kinds of vector and positions are those that are registered now.
     """
     schema = Spec.model_json_schema(mode="validation")
     plain = schema.pop("$defs")
+    _add_vector_kinds(plain["VectorSection"])
     for kind, known in (names or {}).items():
         for text in _texts_of(kind, schema, plain):
             text["enum"] = list(known)
@@ -45,6 +49,27 @@ def json_schema(names: Mapping[str, Sequence[str]] | None = None) -> Schema:
         "description": "A study: interventions on a language model, and what is measured.",
         "$defs": plain | swept,
     }
+
+
+def _add_vector_kinds(section: Schema) -> None:
+    """The fields of plug-ins' kinds of vector, in the schema of the section."""
+    section["additionalProperties"] = False
+    text = {"type": "string"}
+    fields = {
+        "task": text,
+        "pair": {"type": "array", "items": text, "minItems": 2, "maxItems": 2, "uniqueItems": True},
+        "tasks": {"const": "tasks", "type": "string"},
+    }
+    for name, kind in KINDS.items():
+        if name in VECTOR_KINDS:
+            continue
+        section["properties"][name] = {"anyOf": [fields[kind.takes], {"type": "null"}], "default": None}
+        section["oneOf"] += exactly_one(name)["oneOf"]
+        for option, default in kind.options.items():
+            section["properties"][option] = {"type": _TYPES[type(default)], "default": default}
+
+
+_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
 
 
 def _texts_of(kind: str, schema: Schema, plain: Schema) -> list[Schema]:

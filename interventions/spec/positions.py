@@ -2,14 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from patchboard.registry import suggest
+from pydantic import Field
+
+from patchboard.registry import Registry, suggest
 from patchboard.spec.refusal import InvalidValue, only_once, refused_at
 from patchboard.spec.values import shown
 
-PositionName = Literal["last", "answer", "query", "demo_inputs", "demo_outputs", "before_answers", "all"]
-POSITIONS: tuple[str, ...] = get_args(PositionName)
+
+@dataclass(frozen=True)
+class Position:
+    """A named place."""
+
+    meaning: str
+    """Its entry in docs/spec.md: ``the tokens of the query's input``."""
+    phrase: str
+    """How reports call it: ``the query's tokens``."""
+    find: Callable[[Any], Sequence[int]] | None = None
+    """Prompt (``patchboard.tasks.prompt.Prompt``) -> indices of its tokens. None: the prompt is made with it, from the
+    places of its parts in the text (``patchboard.tasks.prompts``)."""
+
+
+POSITIONS: Registry[Position] = Registry("position")
+
+for _name, _position in {
+    "last": Position("the token before the answer", "the last prompt token"),
+    "answer": Position(
+        "the answer's tokens that are fed in: all but its last. None where the answer is one token, and the query is"
+        " then excluded",
+        "the answer's tokens",
+    ),
+    "query": Position("the tokens of the query's input", "the query's tokens"),
+    "demo_inputs": Position("the tokens of the demonstrations' inputs", "the demonstrations' inputs"),
+    "demo_outputs": Position("the tokens of the demonstrations' answers", "the demonstrations' outputs"),
+    "before_answers": Position(
+        "the token before each demonstration's answer", "the token before each demonstration's answer"
+    ),
+    "all": Position("every token of the prompt", "all tokens"),
+}.items():
+    POSITIONS.register(_name)(_position)
+
+PositionName = Annotated[str, Field(json_schema_extra=lambda schema: schema.update(enum=POSITIONS.names()))]
 
 
 def check_position_syntax(value: Any, where: str) -> None:

@@ -8,40 +8,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from patchboard.spec.head_pairs import HeadPairs
 from patchboard.spec.layers import TEXT_PATTERN, canonical_layers
 from patchboard.spec.positions import PositionName, check_position
-from patchboard.spec.refusal import InvalidValue, only_once
+from patchboard.spec.refusal import InvalidValue
+from patchboard.spec.section import Count, Differing, Section, Seed, Shots, exactly_one
 from patchboard.spec.values import shown
-
-Count = Annotated[int, Field(ge=1)]
-Shots = Annotated[int, Field(ge=0)]
-Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
-"""At most what a column of Int64 holds."""
-
-
-def _differ(values: list[Any]) -> list[Any]:
-    only_once(values)
-    return values
-
-
-Differing = AfterValidator(_differ)
-"""Of a list: no entry twice."""
-
-
-def _exactly_one(*fields: str) -> dict[str, Any]:
-    """For the JSON Schema: one of the fields is given, and not as null."""
-    given = [{"required": [field], "properties": {field: {"not": {"type": "null"}}}} for field in fields]
-    return {"oneOf": given}
-
-
-class Section(BaseModel):
-    """Unknown keys are refused, nothing is coerced (``true`` is no 1), nothing changes after."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
+from patchboard.spec.vectors import VectorSection
 
 EMBEDDED = "embedded"
 """``model.name`` of the model that comes with the package."""
@@ -154,63 +128,6 @@ class PromptsSection(Section):
         return self
 
 
-VECTOR_KINDS = ("mean", "difference", "subspace", "function_vector")
-"""Fields of which a vector has exactly one: what it is."""
-
-
-class VectorSection(Section):
-    """What an edit writes or removes, fitted on prompts that share no row with the evaluated ones."""
-
-    model_config = ConfigDict(json_schema_extra=_exactly_one(*VECTOR_KINDS))
-
-    mean: str | None = Field(default=None, description="same_task, other_task, null_task, all_tasks, or a task's name")
-    difference: Annotated[list[str], Field(min_length=2, max_length=2), Differing] | None = Field(
-        default=None, description="[a, b]: mean of a minus mean of b, each as under `mean`"
-    )
-    subspace: Literal["tasks"] | None = Field(
-        default=None, description="tasks: the space in which the tasks' states differ"
-    )
-    function_vector: str | None = Field(
-        default=None, description="summed outputs of `heads`; of same_task or another source, as under `mean`"
-    )
-    heads: HeadPairs = Field(default=None, description="of a function vector: [layer, head] pairs")
-    method: Literal["pca", "leace"] = Field(default="pca", description="of a subspace: PCA of the task means, or LEACE")
-    rank: Count | None = Field(default=None, description="of a subspace; default: number of labels - 1")
-    shots: Shots = Field(default=8, description="demonstrations of a fit prompt")
-    prompts: Count = Field(default=100, description="fit prompts a task")
-    only: Literal["correct", "all"] = Field(default="correct", description="fit prompts to use; Null always uses all")
-
-    @property
-    def kind(self) -> str:
-        return next(kind for kind in VECTOR_KINDS if getattr(self, kind) is not None)
-
-    @property
-    def sources(self) -> list[str]:
-        """Whose prompts it is fitted on, as the spec names them; none of a subspace, which takes all tasks'."""
-        one = self.mean or self.function_vector
-        return [one] if one else list(self.difference or ())
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> VectorSection:
-        given = [kind for kind in VECTOR_KINDS if getattr(self, kind) is not None]
-        if len(given) != 1:
-            has = " and ".join(given) or "none"
-            raise InvalidValue(f"has {has}, expected exactly one of {', '.join(VECTOR_KINDS)}", "write one of them")
-        for field, unset in (("rank", None), ("method", "pca")):
-            value = getattr(self, field)
-            if self.subspace is None and value != unset:
-                what = f"found {shown(value)} beside {self.kind}, but only a subspace has a {field}"
-                raise InvalidValue(what, "remove it, or write subspace: tasks", (field,))
-        if self.function_vector is None and self.heads is not None:
-            what = f"found {shown(self.heads)} beside {self.kind}, but only a function vector has heads"
-            raise InvalidValue(what, "remove it, or write function_vector: same_task", ("heads",))
-        if self.function_vector is not None and self.heads is None:
-            raise InvalidValue(
-                "is missing, a function vector is a sum over heads", "add [[layer, head], …]", ("heads",)
-            )
-        return self
-
-
 PlainLayers = Annotated[
     Annotated[str, Field(pattern=TEXT_PATTERN)] | int | list[int], BeforeValidator(canonical_layers)
 ]
@@ -302,7 +219,7 @@ def _one_set(layers: Any) -> None:
 class InterventionSection(_OneEdit):
     """Either the fields of one edit, or ``edits``, a list of them made in one cell."""
 
-    model_config = ConfigDict(json_schema_extra=_exactly_one("op", "edits"))
+    model_config = ConfigDict(json_schema_extra=exactly_one("op", "edits"))
 
     op: str | None = None
     edits: Annotated[list[EditSection], Field(min_length=1)] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +32,8 @@ class Recipe:
     """Its name in vectors.safetensors: ``{intervention}/{vector_task}/{layer}``, of a head ``…/{layer}.{head}``."""
     fit: str
     """Id of the fit whose prompts it comes from."""
-    kind: Literal["mean", "difference", "subspace", "function_vector"]
+    kind: str
+    """Its fitter's name."""
     place: Place
     layer: int
     only: Literal["correct", "all"]
@@ -48,15 +49,15 @@ class Recipe:
     heads: tuple[tuple[int, int, int], ...] = ()
     """Of a function vector: the block of each head, and its part of that block's heads' outputs, from and to."""
 
+    needs_states: bool = False
+    """Whether means are not enough for it."""
+    options: tuple[tuple[str, Any], ...] = ()
+    """Values of its fitter's further fields."""
+
     @property
     def blocks(self) -> tuple[int, ...]:
         """Where its states are read; ``layer`` is where it is used."""
         return tuple(dict.fromkeys(block for block, *_ in self.heads)) if self.heads else (self.layer,)
-
-    @property
-    def needs_states(self) -> bool:
-        """Whether means are not enough for it."""
-        return self.kind == "subspace" and self.method == "leace"
 
     @property
     def seed(self) -> int:

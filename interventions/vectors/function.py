@@ -22,7 +22,7 @@ Project = Callable[[dict[int, Tensor]], dict[int, Tensor]]
 def function_vectors(
     recipes: Mapping[str, Recipe], fits: Mapping[tuple[str, Place], PlaceStatistics], project: Project
 ) -> dict[str, Tensor]:
-    """Key -> vector [d_model], float64, of each recipe of kind function_vector:
+    """Key -> vector [d_model], float64, of each recipe, all of kind function_vector:
 
         v = sum over (l, h) of W_O[l][:, h] mean_h
 
@@ -32,18 +32,15 @@ def function_vectors(
     """
     rows: dict[int, list[Tensor]] = {}
     parts: dict[Any, list[tuple[int, int]]] = {}  # what decides a vector -> (block, row) of its parts
-    asked = {key: recipe for key, recipe in recipes.items() if recipe.kind == "function_vector"}
-    for recipe in asked.values():
+    for recipe in recipes.values():
         if _identity(recipe) not in parts:
             found = parts[_identity(recipe)] = []
             for block, given in heads_means(recipe, fits[recipe.fit, recipe.place]).items():
                 found.append((block, len(rows.setdefault(block, []))))
                 rows[block].append(given)
-    if not asked:
-        return {}
     written = project({block: torch.stack(given) for block, given in rows.items()})
     sums = {what: torch.stack([written[block][row].double() for block, row in at]).sum(0) for what, at in parts.items()}
-    return {key: sums[_identity(recipe)] for key, recipe in asked.items()}
+    return {key: sums[_identity(recipe)] for key, recipe in recipes.items()}
 
 
 def _identity(recipe: Recipe) -> tuple:

@@ -2,34 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from patchboard.ops.base import SubspaceTensors
-from patchboard.vectors.base import Place, Recipe
-from patchboard.vectors.function import Project, function_vectors
+from patchboard.vectors.base import Operand, Place, Recipe
+from patchboard.vectors.fitters import builders
+from patchboard.vectors.function import Project
 from patchboard.vectors.statistics import PlaceStatistics
-from patchboard.vectors.subspace import leace_subspace, pca_subspace, random_subspace
+from patchboard.vectors.subspace import random_subspace
 
+Build = Callable[..., Any]
 Fits = Mapping[tuple[str, Place], PlaceStatistics]
 
 
-def make_all(recipes: Mapping[str, Recipe], fits: Fits, project: Project) -> dict[str, Tensor | SubspaceTensors]:
-    """Key -> operand. project: for function vectors, which statistics alone do not make."""
-    summed = function_vectors(recipes, fits, project)
+def make_all(
+    recipes: Mapping[str, Recipe],
+    fits: Fits,
+    project: Project,
+    of_one: Mapping[str, Build],
+    of_all: Mapping[str, Build],
+) -> dict[str, Operand]:
+    """Key -> operand, float32: a vector [d_model], or a subspace of [d_model, rank] and [rank, d_model].
+
+    project: for kinds that statistics alone do not make. of_one, of_all: what makes each kind, as
+    ``fitters.builders`` gives it. Travels to a server.
+    """
+    joint: dict[str, Any] = {}
+    for kind, build in of_all.items():
+        joint.update(build({key: recipe for key, recipe in recipes.items() if recipe.kind == kind}, fits, project))
     return {
-        key: _finished(recipe, summed[key]) if key in summed else make(recipe, fits) for key, recipe in recipes.items()
+        key: _finished(
+            recipe, joint[key] if key in joint else of_one[recipe.kind](recipe, fits[recipe.fit, recipe.place])
+        )
+        for key, recipe in recipes.items()
     }
 
 
-def make(recipe: Recipe, fits: Fits) -> Tensor | SubspaceTensors:
-    """The operand, float32: a vector [d_model], or a subspace of [d_model, rank] and [rank, d_model].
-
-    recipe: of any kind but function_vector.
-    """
-    return _finished(recipe, _fitted(recipe, fits[recipe.fit, recipe.place]))
+def make_here(recipes: Mapping[str, Recipe], fits: Fits, project: Project) -> dict[str, Operand]:
+    """As ``make_all``, with what makes the recipes' kinds in this process."""
+    made_by = builders(recipe.kind for recipe in recipes.values())
+    return make_all(recipes, fits, project, made_by.of_one, made_by.of_all)
 
 
 def _finished(recipe: Recipe, fitted: Tensor | SubspaceTensors) -> Tensor | SubspaceTensors:
@@ -38,32 +54,6 @@ def _finished(recipe: Recipe, fitted: Tensor | SubspaceTensors) -> Tensor | Subs
     if isinstance(fitted, SubspaceTensors):
         return SubspaceTensors(fitted.left.float(), fitted.right.float(), fitted.center.float())
     return fitted.float()
-
-
-def _fitted(recipe: Recipe, statistics: PlaceStatistics) -> Tensor | SubspaceTensors:
-    if recipe.kind == "subspace":
-        if recipe.method == "leace":
-            return _leace(recipe, statistics)
-        return pca_subspace(_means(recipe, recipe.plus, statistics), recipe.rank)
-    vector = _means(recipe, recipe.plus, statistics).mean(0)
-    if recipe.kind == "difference":
-        vector = vector - _means(recipe, recipe.minus, statistics).mean(0)
-    return vector
-
-
-def _leace(recipe: Recipe, statistics: PlaceStatistics) -> SubspaceTensors:
-    """Fitted once for all ranks and random counterparts."""
-    key = recipe.layer, recipe.only
-    if key not in statistics.erasers:
-        statistics.erasers[key] = leace_subspace(*statistics.labelled(*key))
-    whole = statistics.erasers[key]
-    left, right = whole.left[:, : recipe.rank], whole.right[: recipe.rank]
-    return SubspaceTensors(left.contiguous(), right.contiguous(), whole.center)
-
-
-def _means(recipe: Recipe, tasks: Sequence[str], statistics: PlaceStatistics) -> Tensor:
-    """[task, d_model], or one head's columns of it."""
-    return statistics.means(tasks, recipe.layer, recipe.only)[:, slice(*(recipe.columns or (None,)))]
 
 
 def _random_counterpart(fitted: Tensor | SubspaceTensors, recipe: Recipe) -> Tensor | SubspaceTensors:

@@ -6,6 +6,27 @@ import torch
 from torch import Tensor
 
 from patchboard.ops.base import SubspaceTensors
+from patchboard.vectors.base import Recipe
+from patchboard.vectors.statistics import PlaceStatistics
+
+
+def build_subspace(recipe: Recipe, statistics: PlaceStatistics) -> SubspaceTensors:
+    """The subspace of a recipe's labels, by its method."""
+    if recipe.method == "leace":
+        return _leace(recipe, statistics)
+    columns = slice(*(recipe.columns or (None,)))
+    return pca_subspace(statistics.means(recipe.plus, recipe.layer, recipe.only)[:, columns], recipe.rank)
+
+
+def _leace(recipe: Recipe, statistics: PlaceStatistics) -> SubspaceTensors:
+    """Fitted once for all ranks and random counterparts."""
+    key = recipe.layer, recipe.only
+    if key not in statistics.erasers:
+        statistics.erasers[key] = leace_subspace(*statistics.labelled(*key))
+    whole = statistics.erasers[key]
+    left, right = whole.left[:, : recipe.rank], whole.right[: recipe.rank]
+    return SubspaceTensors(left.contiguous(), right.contiguous(), whole.center)
+
 
 LEACE_TOLERANCE = 0.01
 """Of whitened states against labels: directions of smaller singular values tell nothing of them."""

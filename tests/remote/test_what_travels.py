@@ -42,6 +42,7 @@ from patchboard.plan.build import build_plans
 from patchboard.plan.packs import Budget, packs_of
 from patchboard.spec.load import load_study
 from patchboard.vectors import function, make, statistics, subspace
+from patchboard.vectors.fitters import FITTERS
 from tests.contract.tiny import write
 from tests.remote.runs import as_client, tree_of
 
@@ -83,7 +84,8 @@ def shell(plan, llama_snapshot, server_of_module):
         return Shell(plan.section, open_model(plan.section)[0])
 
 
-TOOLS = tools_of((), {name: METRICS.get(name, "") for name in METRICS.names() if name != "conversion"}, combined, voted)
+METRICS_OF_ALL = {name: METRICS.get(name, "") for name in METRICS.names() if name != "conversion"}
+TOOLS = tools_of((), FITTERS.names(), METRICS_OF_ALL, combined, voted)
 
 
 def named(payload: bytes) -> Iterator[tuple[str, str]]:
@@ -139,14 +141,15 @@ def test_remote_local_equals_the_local_engine(plan, jobs, local_model, llama_sna
     some, sizes = jobs
     engine = LocalEngine(local_model._module, AutoTokenizer.from_pretrained(llama_snapshot.folder))
     made = engine.fit(plan.fits)
-    operands = make.make_all(plan.recipes, made, engine.projected)
+    operands = make.make_here(plan.recipes, made, engine.projected)
     scorers = {name: TOOLS["scorers"][name] for name in ("accuracy", "logprob", "kl")}
     tools = {**TOOLS, "scorers": scorers}
     job = some[0]
     data = job_data(plan, job, engine.module.config, sizes)
     assert [fit["judge"] and fit["judge"][0] for fit in data["fits"]] == [None, plan.fits[0].id], "of shuffled answers"
-    with engine.traced.session(remote="local"):
-        answer = answer_job(engine.traced, data, tools)
+    traced = engine.traced  # alone: what the body names is written into the request
+    with traced.session(remote="local"):
+        answer = answer_job(traced, data, tools)
         answer.save()
     floats = floats_of(answer["scores"]["logprob"])
     expected = []

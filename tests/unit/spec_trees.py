@@ -27,9 +27,9 @@ layers = (
     | st.builds(lambda key, block: {key: block}, st.sampled_from(["onwards", "upto"]), blocks)
 )
 position = (
-    st.sampled_from(POSITIONS)
+    st.sampled_from(POSITIONS.names())
     | st.integers(-5, 5)
-    | st.lists(st.sampled_from(POSITIONS), min_size=1, max_size=3, unique=True)
+    | st.lists(st.sampled_from(POSITIONS.names()), min_size=1, max_size=3, unique=True)
 )
 control = st.sampled_from(["self", "random", "other_task"])
 controls = st.lists(

@@ -149,7 +149,7 @@ def test_the_outcome_by_hand_is_the_stored_one(llama_folder, tmp_path, monkeypat
 
 def test_the_example_of_a_family_is_one():
     from patchboard.spec.sections import TasksSection
-    from patchboard.tasks.base import FAMILIES
+    from patchboard.tasks.families import FAMILIES
     from patchboard.tasks.resolve import build_family
     from patchboard.tasks.sets import Halves
 
@@ -168,7 +168,7 @@ def test_the_example_of_a_family_is_one():
 def test_tables_of_sources_name_what_the_families_have():
     from typing import get_args
 
-    from patchboard.tasks.pos import GENERATED, Source
+    from patchboard.tasks.families.pos import GENERATED, Source
     from patchboard.tasks.sentences import TAG_NAMES, Corpus, shipped
 
     text = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")

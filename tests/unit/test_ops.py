@@ -35,7 +35,7 @@ def h():
     return torch.randn(ROWS, WIDTH, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("name", OPS.names())
+@pytest.mark.parametrize("name", [name for name in OPS.names() if name in LITERAL])
 def test_is_its_formula_with_a_strength_of_its_own_in_each_row(name, h):
     strength = torch.tensor([[0.0], [0.3], [1.0], [-1.5], [2.0]])
     found = OPS.get(name, "op").apply(h, operand_of(name), strength)

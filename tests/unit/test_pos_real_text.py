@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from patchboard.errors import TaskError
 from patchboard.report.task_counts import task_counts
 from patchboard.spec.sections import TasksSection
-from patchboard.tasks.pos import GENERATED, REAL_TEXT
+from patchboard.tasks.families.pos import GENERATED, REAL_TEXT
 from patchboard.tasks.resolve import build_family
 from patchboard.tasks.sentences import CONTRACTED, LACKING, REPEATED, TAGS, TOO_LONG, shipped, shipped_lines
 from patchboard.tasks.treebank import read_conllu, read_dataset

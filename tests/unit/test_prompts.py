@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from patchboard.embedded.tokenizer import build
 from patchboard.spec.sections import TemplateSection
 from patchboard.tasks.base import Item
-from patchboard.tasks.bitwise import Bitwise
+from patchboard.tasks.families.bitwise import Bitwise
 from patchboard.tasks.prompts import Prompter, show_tokens
 from patchboard.tasks.sets import Halves
 from tests.models import byte_level_tokenizer

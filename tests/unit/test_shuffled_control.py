@@ -17,7 +17,7 @@ from patchboard.report.findings import findings
 from patchboard.spec import study_of
 from patchboard.tasks.base import NULL
 from patchboard.tasks.prompt import Prompt
-from patchboard.vectors.make import make_all
+from patchboard.vectors.make import make_here
 from tests.contract.tiny import run, tiny_tree
 
 VECTOR = {"mean": "same_task", "shots": 3, "prompts": 8}
@@ -93,7 +93,7 @@ def test_only_correct_goes_by_the_same_prompts(plan, engine):
 
     assert kept(both, shuffled) == kept(both, own)
     assert kept(alone, shuffled) != kept(both, own), "the model is not right on the same prompts, so the test can see"
-    operands = make_all(plan.recipes, both, engine.projected)
+    operands = make_here(plan.recipes, both, engine.projected)
     states = {task: s[:, fits[1].layers.index(2)] for task, s, _ in both[shuffled, place].states}
     keep = torch.tensor(kept(both, own)["AND"])
     expected = states["AND"].double()[keep].mean(0).float()

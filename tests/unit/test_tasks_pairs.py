@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from patchboard.errors import SpecError, TaskError
 from patchboard.spec.sections import TasksSection
 from patchboard.tasks.base import NULL
-from patchboard.tasks.pairs import Pairs
+from patchboard.tasks.families.pairs import Pairs
 from patchboard.tasks.resolve import build_family
 
 ICL = Path(__file__).parents[3] / "shared" / "data" / "icl_pairs"

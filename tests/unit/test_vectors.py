@@ -8,7 +8,7 @@ from patchboard.ops import OPS
 from patchboard.store.vectors import load_vectors, save_vectors
 from patchboard.tasks.base import NULL
 from patchboard.vectors.base import Place, Recipe
-from patchboard.vectors.make import make
+from patchboard.vectors.make import make_here
 from patchboard.vectors.statistics import PlaceStatistics
 from patchboard.vectors.subspace import leace_subspace
 
@@ -37,6 +37,10 @@ def statistics(data):
         for piece in (slice(0, 7), slice(7, 8), slice(8, None)):
             found.update(task, states[task][piece].float(), correct[task][piece])
     return {("f", PLACE): found}
+
+
+def make(one, statistics):
+    return make_here({one.key: one}, statistics, lambda given: given)[one.key]
 
 
 def recipe(kind="mean", only="all", **more):

@@ -14,6 +14,7 @@ from patchboard.hub import downloaded
 from patchboard.ops import OPS
 from patchboard.registry import OWN
 from patchboard.spec.sections import ModelSection
+from patchboard.vectors.fitters import builders
 
 
 class Shell:
@@ -82,20 +83,25 @@ class _Captured:
 def _send_by_value(tools: Mapping[str, Any]) -> None:
     """Have modules of users' ops and metrics sent as source: a server has none of them."""
     nnsight = import_nnsight()
-    for kind in ("ops", "scorers", "combine"):
-        for function in tools[kind].values():
+    for functions in (*(tools[kind] for kind in ("ops", "scorers", "combine")), *tools["builders"]):
+        for function in functions.values():
             if function.__module__ != "__main__":  # always by value
                 nnsight.register(function.__module__)
 
 
-def tools_of(ops: Iterable[str], metrics: Mapping[str, Any], combined: Any, voted: Any) -> dict[str, Any]:
-    """Functions that go along: ops and metrics by name, what combines an answer's tokens, the neighbours' vote.
+def tools_of(
+    ops: Iterable[str], kinds: Iterable[str], metrics: Mapping[str, Any], combined: Any, voted: Any
+) -> dict[str, Any]:
+    """Functions that go along: ops, builders of vectors and metrics by name, what combines an answer's tokens, the
+    neighbours' vote.
 
-    ops: names of those that are used. Ours go along in any case, users' only so: one may hold what cannot travel.
+    ops, kinds: names of those that are used. Our ops go along in any case, users' only so: one may hold what cannot
+    travel.
     """
     own = [name for name in OPS if OPS.enrolment(name).origin == OWN]
     return {
         "ops": {name: OPS[name].apply for name in dict.fromkeys([*own, *ops])},
+        "builders": tuple(builders(kinds)),
         "scorers": {name: metric.score for name, metric in metrics.items()},
         "combine": {name: metric.combine for name, metric in metrics.items()},
         "accuracy": metrics["accuracy"].score,

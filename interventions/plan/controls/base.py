@@ -22,7 +22,9 @@ from patchboard.plan.planned_edits import (
 )
 from patchboard.registry import Registry
 from patchboard.spec.axes import Variant
-from patchboard.spec.sections import ControlSection, Section, VectorSection
+from patchboard.spec.section import Section
+from patchboard.spec.sections import ControlSection
+from patchboard.spec.vectors import VectorSection
 from patchboard.spec.wording import spec_error
 
 

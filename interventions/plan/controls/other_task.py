@@ -8,7 +8,7 @@ from dataclasses import replace
 from patchboard.errors import SpecError
 from patchboard.plan.controls.base import CONTROLS, Control, ControlCell, LineStyle, PlacedIntervention
 from patchboard.spec.axes import Variant
-from patchboard.spec.sections import Section
+from patchboard.spec.section import Section
 from patchboard.tasks.base import NULL
 
 

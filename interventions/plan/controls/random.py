@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Literal
 
 from patchboard.plan.controls.base import CONTROLS, Control, ControlCell, LineStyle, PlacedIntervention
 from patchboard.plan.planned_edits import PlannedEdit
-from patchboard.spec.sections import Count, Section
+from patchboard.spec.section import Count, Section
+from patchboard.spec.vectors import VectorSection
+from patchboard.vectors.fitters import FITTERS
 
 
 class Draws(Section):
@@ -28,7 +31,7 @@ class Random(Control):
     @classmethod
     def cells(cls, placed: PlacedIntervention, options: Section) -> Iterator[ControlCell]:
         assert isinstance(options, Draws)
-        kinds = {"subspace" if vector.subspace else "vector" for vector in placed.vectors}
+        kinds = {_made_by(vector) for vector in placed.vectors}
         if not kinds:
             return
         name = "random_subspace" if kinds == {"subspace"} else "random"
@@ -47,8 +50,12 @@ class RandomSubspace(Random):
     @classmethod
     def cells(cls, placed: PlacedIntervention, options: Section) -> Iterator[ControlCell]:
         # `random` already stands for a subspace's counterpart
-        if "random" not in placed.controls and all(vector.subspace for vector in placed.vectors):
+        if "random" not in placed.controls and all(_made_by(vector) == "subspace" for vector in placed.vectors):
             yield from super().cells(placed, options)
+
+
+def _made_by(vector: VectorSection) -> Literal["vector", "subspace"]:
+    return FITTERS.get(vector.kind, "vector").makes
 
 
 def _randomised(planned: PlannedEdit, draw: int) -> PlannedEdit:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from patchboard.plan.cells import OWN_STATE
 from patchboard.plan.controls.base import CONTROLS, Control, ControlCell, LineStyle, PlacedIntervention
 from patchboard.plan.planned_edits import PlannedEdit
-from patchboard.spec.sections import Section
+from patchboard.spec.section import Section
 
 
 @CONTROLS.register("self")

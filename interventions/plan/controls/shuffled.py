@@ -16,7 +16,7 @@ from patchboard.plan.controls.base import (
 )
 from patchboard.plan.planned_edits import is_paired
 from patchboard.spec.axes import Variant
-from patchboard.spec.sections import Section
+from patchboard.spec.section import Section
 
 
 @CONTROLS.register("shuffled")

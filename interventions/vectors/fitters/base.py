@@ -1,0 +1,85 @@
+"""What a kind of vector is: what its field in the spec holds, and how it is made of fit prompts' states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, cast
+
+from patchboard.registry import Registry
+from patchboard.spec.vectors import KINDS, Takes, VectorSection
+from patchboard.vectors.base import Recipe
+
+if TYPE_CHECKING:
+    from patchboard.vectors.base import Operand
+    from patchboard.vectors.statistics import PlaceStatistics
+
+Build = Callable[..., Any]
+
+
+class Fitter:
+    """A kind of vector. Its docstring is its entry in docs/spec.md.
+
+    ``build`` may travel to a server as source: it names torch, tensors and plain data.
+    """
+
+    takes: ClassVar[Takes] = "task"
+    makes: ClassVar[Literal["vector", "subspace"]] = "vector"
+    """For which ops it is an operand; its random control keeps a vector's norm, a subspace's rank."""
+    options: ClassVar[Mapping[str, Any]] = {}
+    """Further fields beside its own in ``vector:``, with their defaults; ``recipe.options`` has their values."""
+    reads_heads: ClassVar[bool] = False
+    """Whether it is made of the outputs of the heads that ``heads`` names, wherever the edit is."""
+    phrase: ClassVar[str] = ""
+    """What it is, as reports say it, of {first}, {second} (the sources), {rank}, {method} and {heads}; "": its name."""
+
+    @staticmethod
+    def needs_states(vector: VectorSection) -> bool:
+        """Whether it takes the states themselves (``statistics.labelled``), beside their means."""
+        return False
+
+    @classmethod
+    def check(cls, vector: VectorSection, site: str, tasks: Sequence[str], where: str) -> None:
+        """Raises SpecError where it cannot be meant at this site, with these tasks. where: of the edit."""
+
+    @staticmethod
+    def build(recipe: Recipe, statistics: PlaceStatistics) -> Operand:
+        """The vector [d_model] or subspace, float64, of one recipe and the statistics of its place.
+
+        recipe: ``plus`` and ``minus`` are the tasks of its first and second source (of ``tasks``, ``plus`` all labels).
+        statistics.means(tasks, recipe.layer, recipe.only) is [task, d_model].
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def builder(cls) -> Build:
+        """What makes it; ours import torch here, so that a spec can be validated without."""
+        return cls.build
+
+    @classmethod
+    def joint_builder(cls) -> Build | None:
+        """In place of ``builder``, of a kind that needs the model's output projections: makes key -> vector of all
+        recipes of the kind at once, of (recipes, statistics by fit and place, ``function.Project``)."""
+        return None
+
+
+FITTERS = cast("Registry[type[Fitter]]", KINDS)
+
+
+class Builders(NamedTuple):
+    """Functions that make vectors, by kind."""
+
+    of_one: dict[str, Build]
+    of_all: dict[str, Build]
+
+
+def builders(kinds: Iterable[str]) -> Builders:
+    """What makes vectors of these kinds."""
+    found = Builders({}, {})
+    for kind in dict.fromkeys(kinds):
+        fitter = FITTERS.get(kind, "vector")
+        joint = fitter.joint_builder()
+        if joint is None:
+            found.of_one[kind] = fitter.builder()
+        else:
+            found.of_all[kind] = joint
+    return found
