@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from patchboard.experiment.command import StudyScript
-from patchboard.experiments.scaling.command import scaling_script
+from patchboard.experiments.scaling.command import ScalingScript
 
 HERE = Path(__file__).parent
 
@@ -22,4 +21,4 @@ def experiment() -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(scaling_script(StudyScript(__doc__, HERE / "specs" / "scaling.yaml", experiment)))
+    sys.exit(ScalingScript(__doc__, HERE / "specs" / "scaling.yaml", experiment).main())

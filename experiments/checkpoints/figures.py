@@ -73,11 +73,10 @@ def _training(summary: Mapping[str, Any], caused: pl.DataFrame) -> Figure:
 
 
 def _spread(axis: Axes, spread: pl.DataFrame, what: str, label: str) -> Line2D:
-    """The tasks' mean, in a band of their standard deviation."""
-    mean = spread[f"{what}_mean"].to_numpy()
-    sd = spread[f"{what}_sd"].fill_null(0).to_numpy()  # of a single task there is none
-    low, high = np.clip(mean - sd, 0, 1), np.clip(mean + sd, 0, 1)
-    return line_with_band(axis, spread["step"], mean, low, high, markersize=3.5, label=label, **_LOOKS[what])
+    """The tasks' mean, in a band of their standard deviation; of a single task there is none."""
+    mean, sd = pl.col(f"{what}_mean"), pl.col(f"{what}_sd").fill_null(0)
+    band = spread.with_columns(sd_low=(mean - sd).clip(0, 1), sd_high=(mean + sd).clip(0, 1))
+    return line_with_band(axis, band, ("step", f"{what}_mean"), "sd", markersize=3.5, label=label, **_LOOKS[what])
 
 
 def _effects(axis: Axes, rows: pl.DataFrame, names: Sequence[str]) -> list[Line2D]:
@@ -90,9 +89,8 @@ def _effects(axis: Axes, rows: pl.DataFrame, names: Sequence[str]) -> list[Line2
             if part.is_empty():
                 continue
             label = f"{name}, {control}" if control else f"effect of {name}"
-            effect = part.select("step", "effect", "ci_low", "ci_high")
             look = effect_look(number, control) | {"linewidth": 0.9 if control else 1.6}
-            handles.append(line_with_band(axis, *effect, label=label, markersize=3.5, **look))
+            handles.append(line_with_band(axis, part, ("step", "effect"), label=label, markersize=3.5, **look))
     return handles
 
 
@@ -107,8 +105,8 @@ def _by_task(summary: Mapping[str, Any], learned: pl.DataFrame, caused: pl.DataF
         own = learned.filter(pl.col("task") == task).sort("step")
         handles = []
         for what, label in (("accuracy", "accuracy"), ("cd", "CD")):
-            points = own.select("step", what, f"{what}_low", f"{what}_high")
-            handles.append(line_with_band(axis, *points, markersize=3, label=label, **_LOOKS[what]))
+            line = line_with_band(axis, own, ("step", what), what, markersize=3, label=label, **_LOOKS[what])
+            handles.append(line)
         axis.axhline(summary["chance"], color=CD_COLOUR, linestyle=":", linewidth=0.8)
         handles += _effects(axis, caused.filter(pl.col("task") == task), summary["interventions"])
         axis.set_ylim(min(0, lowest) - 0.02, 1.05)

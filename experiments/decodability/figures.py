@@ -58,8 +58,7 @@ def _by_task(table: pl.DataFrame) -> Figure:
         axis.axhline(table["chance"][0], color=CD_COLOUR, linestyle=":", linewidth=1)
         for number, each in enumerate(shots):
             mine = table.filter(pl.col("task") == task, pl.col("shots") == each).sort("layer")
-            cd = mine.select("layer", "cd", "ci_low", "ci_high")
-            line_with_band(axis, *cd, markersize=3, linewidth=1.2, **look_of(number))
+            line_with_band(axis, mine, ("layer", "cd"), markersize=3, linewidth=1.2, **look_of(number))
         axis.set_ylim(-0.02, 1.02)
         whole_layers(axis, mine["layer"].to_numpy())
     for axis in axes[-4:]:

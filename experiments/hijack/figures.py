@@ -105,9 +105,8 @@ def _places(settings: HijackSettings, places: pl.DataFrame) -> Drawing:
 def _lines(settings: HijackSettings, axes: Axes, table: pl.DataFrame, x: str, y: str) -> None:
     for number, positions in enumerate(settings.model.positions):
         for seed in settings.training.seeds:
-            own = table.filter(pl.col("positions") == positions, pl.col("seed") == seed).sort(x)
-            columns = (own[name] for name in (x, y, "ci_low", "ci_high"))
-            line_with_band(axes, *columns, alpha=0.2, markersize=3, linewidth=1.2, **look_of(number))
+            mine = table.filter(pl.col("positions") == positions, pl.col("seed") == seed).sort(x)
+            line_with_band(axes, mine, (x, y), alpha=0.2, markersize=3, linewidth=1.2, **look_of(number))
 
 
 def _legend(settings: HijackSettings, figure: Figure, ideal: bool) -> None:

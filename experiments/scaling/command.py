@@ -17,25 +17,30 @@ _OF_FINISHED = ("places", "out", "fresh", "quiet", "json", "wandb")
 """What may be said where nothing is run (W&B: nothing is mirrored, so nothing is to be left out)."""
 
 
-def scaling_script(script: StudyScript, arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line asks; returns the exit status. Users' errors are one line each."""
-    parser = Parser(description=first_line(script.about), allow_abbrev=False)
-    what = "folders of finished runs, or a spec to run (default: the script's own)"
-    parser.add_argument("places", nargs="*", metavar="RUN_DIR … | SPEC.yaml", help=what)
-    add_run_flags(parser)
+class ScalingScript(StudyScript):
+    """A script whose experiment is a ``Scaling``."""
 
-    def compare() -> int:
-        args, rest = parse_flags(parser, given(arguments))
-        # argparse takes only one stretch of the command line for places
-        places = [expanded(each) for each in (*args.places, *rest) if not each.startswith("-")]
-        if not any(each.is_dir() for each in places):
-            return script.main(arguments)
-        _check(parser, args, places, [each for each in rest if each.startswith("-")])
-        experiment = script.experiment()
-        print_findings(experiment.compare(places, args.out, args.fresh), experiment.findings, args)
-        return 0
+    def main(self, arguments: Sequence[str] | None = None) -> int:
+        parser = Parser(description=first_line(self.about), allow_abbrev=False)
+        what = "folders of finished runs, or a spec to run (default: the script's own)"
+        parser.add_argument("places", nargs="*", metavar="RUN_DIR … | SPEC.yaml", help=what)
+        add_run_flags(parser)
 
-    return guarded(compare, "the runs are as they were")
+        def compare() -> int:
+            args, rest = parse_flags(parser, given(arguments))
+            # argparse takes only one stretch of the command line for places
+            places = [expanded(each) for each in (*args.places, *rest) if not each.startswith("-")]
+            if not any(each.is_dir() for each in places):
+                return super(ScalingScript, self).main(arguments)
+            _check(parser, args, places, [each for each in rest if each.startswith("-")])
+            from patchboard.experiments.scaling.experiment import Scaling
+
+            experiment = self.experiment()
+            assert isinstance(experiment, Scaling)
+            print_findings(experiment.compare(places, args.out, args.fresh), experiment.findings, args)
+            return 0
+
+        return guarded(compare, "the runs are as they were")
 
 
 def _check(

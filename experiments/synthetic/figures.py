@@ -16,7 +16,7 @@ from patchboard.experiments.synthetic.settings import SyntheticSettings
 from patchboard.experiments.synthetic.summary import Tables, mean_errors, most_shots
 from patchboard.measure.decodability import ALL
 from patchboard.report.drawing import Drawing, panels
-from patchboard.report.marks import CD_LOOK, cd_bar, every_tick, grid_of, heat_map, line_with_band
+from patchboard.report.marks import CD_LOOK, cd_bar, every_tick, grid_of, heat_map, line_with_band, look_of
 from patchboard.report.style import CD_COLOUR, CYCLE, WIDTH
 
 _LINES = {
@@ -24,8 +24,6 @@ _LINES = {
     "mixture": ("#009E73", "--"), "oracle": ("#000000", ":"),
 }  # fmt: skip
 _BLUE = CYCLE[0]
-_ERROR: dict[str, Any] = {"color": _BLUE, "marker": "o", "markersize": 3, "label": "error"}
-_CD: dict[str, Any] = {**CD_LOOK, "markersize": 2.5}
 _MOST_TASKS = 12
 
 
@@ -45,7 +43,7 @@ def _emergence(names: Sequence[str], summary: Mapping[str, Any], tables: Tables)
     layer, cd = summary["layer"], most_shots(tables["decodability"])
     for name, axis in zip(names, axes, strict=True):
         errors = mean_errors(tables["errors"], name).sort("step")
-        line_with_band(axis, *(errors[column] for column in ("step", "error", "ci_low", "ci_high")), **_ERROR)
+        line_with_band(axis, errors, ("step", "error"), alpha=0.2, markersize=3, label="error", **look_of(0))
         for baseline in ("ridge", "mixture", "oracle"):
             for row in (
                 mean_errors(tables["baselines"], name).filter(pl.col("baseline") == baseline).iter_rows(named=True)
@@ -70,7 +68,7 @@ def _emergence(names: Sequence[str], summary: Mapping[str, Any], tables: Tables)
 
 def _beside(axis: Axes, cd: pl.DataFrame) -> None:
     right = axis.twinx()
-    line_with_band(right, *(cd[column] for column in ("step", "cd", "ci_low", "ci_high")), **_CD)
+    line_with_band(right, cd, ("step", "cd"), markersize=2.5, **CD_LOOK)
     right.axhline(cd["chance"][0], color=CD_COLOUR, linestyle=":", linewidth=0.8)
     right.set_ylim(0, 1.02)
     right.spines["right"].set_visible(True)
@@ -80,7 +78,7 @@ def _beside(axis: Axes, cd: pl.DataFrame) -> None:
 def _legend(figure: Figure, axis: Axes, cd: str = "") -> None:
     handles, labels = axis.get_legend_handles_labels()
     if cd:
-        handles += axis.plot([], [], **_CD)
+        handles += axis.plot([], [], markersize=2.5, **CD_LOOK)
         labels.append(cd)
     figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)))
 
@@ -132,8 +130,7 @@ def _layers(settings: SyntheticSettings, decodability: pl.DataFrame) -> Drawing:
     steps, layers = own["step"].unique().sort().to_list(), own["layer"].unique().sort().to_list()
     figure = Figure(figsize=(WIDTH, 1.3 + 0.25 * len(layers)), layout="constrained")
     axes = figure.subplots()
-    grid = grid_of(own, layers, steps, ("layer", "step", "cd"))
-    image = heat_map(axes, grid, (0, 1), upwards=True)
+    image = heat_map(axes, own["cd"].to_numpy().reshape(len(layers), len(steps)), (0, 1), upwards=True)
     every_tick(axes.xaxis, steps, 12)
     every_tick(axes.yaxis, layers, len(layers))
     axes.set_xlabel("training step")
@@ -148,22 +145,22 @@ def _layers(settings: SyntheticSettings, decodability: pl.DataFrame) -> Drawing:
 
 def _matrix_figures(names: Sequence[str], summary: Mapping[str, Any], matrix: pl.DataFrame) -> Iterator[Drawing]:
     """Source x target at the shown checkpoints, one figure an intervention."""
-    for intervention, of_matrix in summary["matrix"].items():
+    for intervention, found in summary["matrix"].items():
         of_it = matrix.filter(pl.col("intervention") == intervention)
         targets = of_it["vector_task"].unique(maintain_order=True).to_list()
         shown = _shown_steps(summary)
         figure, axes = panels([f"step {step}" for step in shown], len(shown), 0.8 + 0.35 * len(names), share_y=True)
         limit = float(of_it.filter(pl.col("step").is_in(shown))["effect"].abs().max() or 1.0)  # type: ignore[arg-type]
         for step, axis in zip(shown, axes, strict=True):
-            of_step = of_it.filter(pl.col("step") == step, pl.col("task").is_in(names))
-            image = _signed(axis, grid_of(of_step, names, targets, ("task", "vector_task", "effect")), limit)
+            mine = of_it.filter(pl.col("step") == step, pl.col("task").is_in(names))
+            image = _signed(axis, grid_of(mine, names, targets, ("task", "vector_task", "effect")), limit)
             axis.set_xticks(range(len(targets)), targets, rotation=30)
             axis.set_yticks(range(len(names)), names)
         figure.colorbar(image, ax=axes, label="change in squared error")
         figure.supxlabel("vector of", fontsize=9)
         figure.supylabel("sequences of", fontsize=9)
         caption = (
-            f"Change of the last y's squared error by '{intervention}' at layer {of_matrix['layers']}: sequences of one"
+            f"Change of the last y's squared error by '{intervention}' at layer {found['layers']}: sequences of one"
             " task (rows), the vector of another (columns). Below 0 the edit helps. The layer was chosen on the other"
             " half of the queries; all layers, random vectors and the state itself stand in effects.parquet."
         )
@@ -171,8 +168,8 @@ def _matrix_figures(names: Sequence[str], summary: Mapping[str, Any], matrix: pl
 
 
 def _signed(axis: Axes, grid: np.ndarray, limit: float) -> AxesImage:
-    written = (lambda value: f"{value:+.2f}") if grid.shape[1] <= 8 else None
-    return heat_map(axis, grid, (-limit, limit), "RdBu_r", text_of=written)
+    text_of = "{:+.2f}".format if grid.shape[1] <= 8 else None
+    return heat_map(axis, grid, (-limit, limit), "RdBu_r", text_of=text_of)
 
 
 def _head_figures(names: Sequence[str], effects: pl.DataFrame) -> Iterator[Drawing]:
@@ -183,10 +180,10 @@ def _head_figures(names: Sequence[str], effects: pl.DataFrame) -> Iterator[Drawi
         figure, axes = panels(names, min(3, len(names)), 0.7 + 0.25 * len(heads), share_y=True)
         limit = float(own["effect"].abs().max() or 1.0)  # type: ignore[arg-type]
         for name, axis in zip(names, axes, strict=True):
-            of_task = own.filter(pl.col("task") == name)
-            image = _signed(axis, grid_of(of_task, heads, layers, ("head", "layer", "effect")), limit)
-            axis.set_xticks(range(len(layers)), [str(each) for each in layers])
-            axis.set_yticks(range(len(heads)), [str(each) for each in heads])
+            mine = own.filter(pl.col("task") == name)
+            image = _signed(axis, grid_of(mine, heads, layers, ("head", "layer", "effect")), limit)
+            every_tick(axis.xaxis, layers, len(layers))
+            every_tick(axis.yaxis, heads, len(heads))
         figure.colorbar(image, ax=axes, label="change in squared error")
         figure.supxlabel("layer", fontsize=9)
         figure.supylabel("head", fontsize=9)

@@ -42,8 +42,7 @@ def _cd(decodability: Mapping[str, pl.DataFrame], layer: int) -> Figure:
         axis.axvline(layer, color=CD_COLOUR, linewidth=0.6)
         for number, table in enumerate(decodability.values()):
             mine = table.filter(pl.col("task") == ALL, pl.col("shots") == each).sort("layer")
-            cd = mine.select("layer", "cd", "ci_low", "ci_high")
-            line_with_band(axis, *cd, markersize=3.5, linewidth=1.2, **look_of(number))
+            line_with_band(axis, mine, ("layer", "cd"), markersize=3.5, linewidth=1.2, **look_of(number))
             whole_layers(axis, mine["layer"].to_numpy())
         axis.set_ylim(-0.02, 1.02)
     figure.supxlabel("layer", fontsize=9)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -18,17 +18,20 @@ from patchboard.report.style import CD_COLOUR, CYCLE, line_of
 
 MARKERS = "osD^vP*X"
 
+Look = dict[str, Any]
+"""Of a line: keyword arguments of matplotlib's ``plot``."""
 
-def look_of(number: int) -> dict[str, Any]:
+
+def look_of(number: int) -> Look:
     """Colour and marker of the n-th of several lines, from 0; they repeat after eight."""
     return {"color": CYCLE[number % len(CYCLE)], "marker": MARKERS[number % len(MARKERS)]}
 
 
-ACCURACY_LOOK = {"color": CYCLE[0], "linestyle": "-", "marker": "o"}
-CD_LOOK = {"color": CD_COLOUR, "linestyle": "--", "marker": "s"}
+ACCURACY_LOOK: Look = {"color": CYCLE[0], "linestyle": "-", "marker": "o"}
+CD_LOOK: Look = {"color": CD_COLOUR, "linestyle": "--", "marker": "s"}
 
 
-def effect_look(number: int, control: str = "") -> dict[str, Any]:
+def effect_look(number: int, control: str = "") -> Look:
     """Of the n-th intervention's effect beside accuracy and CD, or of a control's, which has one look for all."""
     if control:
         line = line_of(control)
@@ -37,7 +40,7 @@ def effect_look(number: int, control: str = "") -> dict[str, Any]:
     return {"color": colours[number % len(colours)], "marker": markers[number % len(markers)], "linestyle": "-"}
 
 
-def key_of(labels: Iterable[str], linestyle: str = "-", markersize: float = 4) -> list[Line2D]:
+def key_of(labels: Iterable[str], linestyle: Literal["-", ""] = "-", markersize: float = 4) -> list[Line2D]:
     """Handles of a legend of ``look_of`` lines."""
     return [
         Line2D([], [], label=label, linestyle=linestyle, markersize=markersize, **look_of(number))
@@ -45,10 +48,18 @@ def key_of(labels: Iterable[str], linestyle: str = "-", markersize: float = 4) -
     ]
 
 
-def line_with_band(axes: Axes, x: Any, value: Any, low: Any, high: Any, alpha: float = 0.15, **line: Any) -> Line2D:
-    """x, value, low, high: [point]. line: of matplotlib's ``plot``, its colour as ``color``."""
-    axes.fill_between(x, low, high, color=line["color"], alpha=alpha, linewidth=0)
-    (drawn,) = axes.plot(x, value, **line)
+def line_with_band(
+    axes: Axes, table: pl.DataFrame, names: tuple[str, str], bounds: str = "ci", alpha: float = 0.15, **line: Any
+) -> Line2D:
+    """A line of the table's rows, in the band of their intervals.
+
+    names: of the columns of x and y. bounds: of the band, columns ``{bounds}_low`` and ``{bounds}_high``. line: of
+    matplotlib's ``plot``, its colour as ``color``.
+    """
+    x, y = names
+    low, high = table[f"{bounds}_low"], table[f"{bounds}_high"]
+    axes.fill_between(table[x], low, high, color=line["color"], alpha=alpha, linewidth=0)
+    (drawn,) = axes.plot(table[x], table[y], **line)
     return drawn
 
 
@@ -75,8 +86,8 @@ def heat_map(
         grid, cmap=colours, vmin=low, vmax=high, aspect="auto", origin="lower" if upwards else "upper"
     )  # fmt: skip
     axes.spines[:].set_visible(False)
-    for (row, column), value in np.ndenumerate(grid) if text_of is not None else ():
-        if np.isfinite(value):
+    for (row, column), value in np.ndenumerate(grid):
+        if text_of is not None and np.isfinite(value):
             axes.text(column, row, text_of(value), ha="center", va="center", fontsize=size, color=ink(image, value))
     return image
 
