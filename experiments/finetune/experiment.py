@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from patchboard.execution.identity import identity_of
 from patchboard.execution.options import Options
 from patchboard.execution.results import bootstrap_of
 from patchboard.execution.run import run_study
@@ -17,16 +18,19 @@ from patchboard.experiment.conditions_findings import overview
 from patchboard.experiment.frame import Summary, Tables, TrainingExperiment
 from patchboard.experiment.models_beside import short_name
 from patchboard.experiment.page import Page
+from patchboard.experiment.settings import told_of_study
 from patchboard.experiments.finetune.adapters import WHICH, adapted, trained_parameters, without_weights
 from patchboard.experiments.finetune.findings import findings, introduction
 from patchboard.experiments.finetune.models import ADAPTERS, RUNS, finetuned, remove_models_and_runs
 from patchboard.experiments.finetune.preparation import Preparation, prepare
 from patchboard.experiments.finetune.samples import steps_of_training
-from patchboard.experiments.finetune.settings import FinetuneSettings, resolve_paths
+from patchboard.experiments.finetune.settings import FinetuneSettings, resolve_paths, study_of_settings
 from patchboard.plan.cost import cost_of
 from patchboard.plan.packs import Budget
+from patchboard.plan.validate import check_study
 from patchboard.spec import study_of
 from patchboard.store.folder import RunFolder
+from patchboard.store.identity import Identity
 
 TRAINING = {"adapter": pl.String(), "step": pl.Int32(), "loss": pl.Float64()}
 """Columns of training.parquet; adapter: first or last; step: from 1; loss: nats a token of an answer, its batch's."""
@@ -76,6 +80,12 @@ class Finetune(TrainingExperiment[Preparation, FinetuneSettings]):
 
     def run(self, settings: FinetuneSettings, options: Options) -> Path:
         return super().run(resolve_paths(settings, self.scripts), options)
+
+    def identity(self, settings: FinetuneSettings, place: Path, fresh: bool) -> Identity:
+        study = study_of_settings(settings)
+        with told_of_study():
+            data = check_study(study)
+        return identity_of(study, data, False, place, fresh, settings.digest)
 
     def compute(self, subject: Preparation, folder: RunFolder, options: Options) -> Tables:
         if options.fresh:

@@ -13,7 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from patchboard.engine.device import device_map_for
 from patchboard.errors import RunFolderError
+from patchboard.execution.identity import RESULTS_VERSION
 from patchboard.execution.options import Options
+from patchboard.execution.plugin_sources import plugin_sources
 from patchboard.execution.results import bootstrap_of
 from patchboard.experiment.frame import Summary, Tables, TrainingExperiment
 from patchboard.experiment.page import Page
@@ -33,6 +35,7 @@ from patchboard.measure.statistics import Bootstrap
 from patchboard.plan.cost import cost_of
 from patchboard.plan.packs import Budget
 from patchboard.store.folder import RunFolder, atomically
+from patchboard.store.identity import Identity
 
 MEASURED = ("errors", "decodability", "outcomes")
 """Tables of which each checkpoint gives its part."""
@@ -72,6 +75,9 @@ class Synthetic(TrainingExperiment[Preparation, SyntheticSettings]):
     def prepare(self, settings: SyntheticSettings) -> Preparation:
         study = study_in(settings)
         return Preparation(settings, questions_of(settings, study), bootstrap_of(study))
+
+    def identity(self, settings: SyntheticSettings, place: Path, fresh: bool) -> Identity:
+        return Identity(RESULTS_VERSION, plugins=plugin_sources(study_in(settings)))
 
     def compute(self, subject: Preparation, folder: RunFolder, options: Options) -> Tables:
         settings, bootstrap = subject.settings, subject.bootstrap

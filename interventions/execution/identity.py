@@ -34,15 +34,18 @@ HERE = "here"
 _PACKAGES = ("patchboard", "torch", "transformers", "nnsight", "numpy", "scikit-learn")
 
 
-def identity_of(study: Study, data: Mapping[str, str], remote: bool, folder: Path, fresh: bool) -> Identity:
+def identity_of(
+    study: Study, data: Mapping[str, str], remote: bool, folder: Path, fresh: bool, digest: str = ""
+) -> Identity:
     """The run's identity, held against what the folder notes. Looks models up on the Hub or hashes their files, and
     loads none.
 
-    data: the user's data files -> sha256. Of a run that is finished in the
-    folder a model may be gone: its numbers are there. Raises ModelError for any other model that is not there,
+    data: the user's data files -> sha256. digest: the folder's, where it is not the study's. Of a run that is finished
+    in the folder a model may be gone: its numbers are there. Raises ModelError for any other model that is not there,
     RunFolderError where the folder is another run's.
     """
-    check_free(folder, study.digest, fresh)  # before models are hashed for nothing
+    digest = digest or study.digest
+    check_free(folder, digest, fresh)  # before models are hashed for nothing
     finished = not fresh and is_finished(folder)
     sections = {point.spec.model.model_dump_json(): point.spec.model for point in study.points}.values()
     models: dict[str, Mapping[str, str]] = {}
@@ -50,7 +53,7 @@ def identity_of(study: Study, data: Mapping[str, str], remote: bool, folder: Pat
         models[name_of(section)] = _served(section) if remote else _contents(section, finished)
     of_models = {"served": models} if remote else {"models": models}
     identity = Identity(RESULTS_VERSION, code_is_trusted(), data, plugin_sources(study), **of_models)
-    check_free(folder, study.digest, fresh, identity)
+    check_free(folder, digest, fresh, identity)
     return identity
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 import polars as pl
 
-from patchboard.execution.identity import versions
+from patchboard.execution.identity import RESULTS_VERSION, versions
 from patchboard.execution.options import Options
 from patchboard.execution.results import bootstrap_of
 from patchboard.experiment.page import Page, Table, write_page
@@ -22,6 +22,7 @@ from patchboard.spec.digest import digest_of
 from patchboard.spec.sections import Spec
 from patchboard.store import EXAMINED
 from patchboard.store.folder import RunFolder, is_finished, open_run, read_manifest
+from patchboard.store.identity import Identity
 
 if TYPE_CHECKING:  # matplotlib takes seconds to load, which a plan can do without
     from patchboard.report.drawing import Drawing
@@ -183,12 +184,18 @@ class TrainingExperiment(Experiment[Subject], Generic[Subject, Settings]):
     def prepare(self, settings: Settings) -> Subject:
         """All that can be refused before anything is trained. Raises PatchboardError."""
 
+    def identity(self, settings: Settings, place: Path, fresh: bool) -> Identity:
+        """What the numbers come from beside the settings. place, fresh: the folder that is to hold them, and whether
+        they are to replace what is there. Raises PatchboardError."""
+        return Identity(RESULTS_VERSION)
+
     def run(self, settings: Settings, options: Options) -> Path:
         """Run, resume or just find the experiment's folder; returns it. Raises PatchboardError."""
         place = options.out or Path("runs") / f"{settings.name}-{settings.digest[:8]}"
         # before the folder is made or, with --fresh, cleared: bad input must not leave one, or cost the results in it
         subject = self.prepare(settings) if options.fresh or not is_finished(place) else None
-        with open_run(place, settings.digest, options.fresh) as folder:
+        identity = self.identity(settings, place, options.fresh)
+        with open_run(place, settings.digest, options.fresh, identity) as folder:
             if not self.is_whole(folder):
                 subject = subject or self.prepare(settings)
                 folder.write_text("spec.yaml", settings.yaml)

@@ -56,6 +56,11 @@ def test_the_script_runs_and_finds_its_result_again(tmp_path, monkeypatch):
         assert script(*TINY, "--out", out)[0] == 130
     status, _, error = script(*TINY, "--training.steps=5", "--out", out)
     assert status == 2 and "given twice" in error
+    older = json.loads((out / "manifest.json").read_text())
+    older["identity"]["results"] -= 1
+    (out / "manifest.json").write_text(json.dumps(older))
+    status, _, error = script(*TINY, "--out", out)
+    assert status == 2 and "holds numbers of results version" in error
     status, _, error = script(*TINY[2:], "--out", out)
     assert status == 2 and "another spec" in error and error.count("\n") == 1
 
