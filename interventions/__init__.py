@@ -15,6 +15,7 @@ TYPE_CHECKING = False  # typing's own takes milliseconds to import
 if TYPE_CHECKING:
     from patchboard.api.compare import compare
     from patchboard.api.comparison import Comparison
+    from patchboard.api.intervene import intervene
     from patchboard.api.plan import Plan
     from patchboard.api.result import Run, open
     from patchboard.api.run import run
@@ -40,6 +41,7 @@ _HOMES = {
     "patchboard.api.study": ("Study", "load"),
     "patchboard.api.plan": ("Plan",),
     "patchboard.api.run": ("run",),
+    "patchboard.api.intervene": ("intervene",),
     "patchboard.api.result": ("Run", "open"),
     "patchboard.api.vectors": ("Vectors",),
     "patchboard.api.compare": ("compare",),
@@ -72,6 +74,7 @@ __all__ = [
     "Vectors",
     "__version__",
     "compare",
+    "intervene",
     "load",
     "open",
     "register",

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from patchboard.api.display import as_text, html_table, html_text
+from patchboard.engine.in_memory import LoadedModel, at_hand
 from patchboard.execution.options import Remote
 from patchboard.execution.plan_files import plan_json
 from patchboard.measure.notes import foreseen
@@ -34,6 +35,8 @@ class Plan:
     """One for each model; several where ``model.*`` is swept."""
     engine: str = "auto"
     remote: Remote | None = None
+    loaded: LoadedModel | None = None
+    """The model in memory that it is for, without its weights."""
 
     @cached_property
     def _numbers(self) -> dict[str, Any]:
@@ -56,7 +59,8 @@ class Plan:
 
     def tokens(self) -> str:
         """One prompt of each task, token by token, with its named positions: what an edit's ``position`` means."""
-        return "\n".join(token_lines(self.model_plans))
+        with at_hand(self.loaded):
+            return "\n".join(token_lines(self.model_plans))
 
     def __repr__(self) -> str:
         return as_text(lambda console: print_plan(self.study, self._numbers, console=console))

@@ -12,6 +12,7 @@ import polars as pl
 from patchboard.api.display import as_text, html_table, html_text
 from patchboard.api.study import Study, load
 from patchboard.api.vectors import Vectors
+from patchboard.engine.in_memory import LoadedModel, at_hand
 from patchboard.errors import RunFolderError
 from patchboard.report.findings import findings
 from patchboard.report.run_files import read_json, read_table
@@ -38,8 +39,9 @@ class Run:
     ['task', 'layer', 'effect', 'ci_low', 'ci_high']
     """
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, loaded: LoadedModel | None = None):
+        """loaded: the model in memory that was run, for what needs its tokenizer."""
+        self.path, self._loaded = path, loaded
 
     @cached_property
     def study(self) -> Study:
@@ -95,7 +97,8 @@ class Run:
         from patchboard.api.examples import check_same_prompts
         from patchboard.execution.run import plan_study
 
-        plans = plan_study(self.study)
+        with at_hand(self._loaded):
+            plans = plan_study(self.study)
         check_same_prompts(plans, self.prompts, str(self.path))
         return plans
 
@@ -151,7 +154,8 @@ class Run:
         from patchboard.api.examples import Wanted, examples_of
 
         wanted = Wanted(intervention, layer, task, control, shots, head, metric)
-        return examples_of(self, wanted, n, order, seed)
+        with at_hand(self._loaded):
+            return examples_of(self, wanted, n, order, seed)
 
     def write_report(self) -> Path:
         """Draw the figures and the page again; returns the page, ``report.html``."""

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from patchboard.api.in_memory import study_in_memory
 from patchboard.api.quiet import quiet_transformers
 from patchboard.api.remote import remote_of
 from patchboard.api.result import Run
-from patchboard.api.study import Study, as_study
+from patchboard.api.study import as_study
 from patchboard.engine.trust import trusting
 from patchboard.errors import SpecError
 from patchboard.execution.identity import identity_of
@@ -31,6 +32,8 @@ from patchboard.user_paths import expanded
 def run(
     study: axes.Study | str | Path | Mapping[str, Any],
     *,
+    model: Any = None,
+    tokenizer: Any = None,
     out: str | Path | None = None,
     fresh: bool = False,
     remote: bool | str | None = None,
@@ -46,6 +49,10 @@ def run(
     """Run a study, go on with it where it was stopped, or find it finished.
 
     study: of ``load``, or what ``load`` takes.
+    model, tokenizer: a causal language model of transformers that is in memory already, and its tokenizer. It is run as
+    it is, in its dtype and where it lies, and left as it was. It takes the place of the spec's ``model.name``: the
+    resolved spec has ``memory:`` and a digest of weights, configuration and tokenizer, so that changed weights are
+    another run. The digest reads all weights once, about a second for each GB.
     out: the run's folder; by default ``runs/NAME-DIGEST`` in the working folder, as on the command line.
     fresh: start over. remote: ``True`` for NDIF (``NDIF_API_KEY``, ``NDIF_HOST``), or a host's URL.
     device: ``auto``, ``cpu`` or ``cuda``. engine: ``auto``, ``wavefront`` or ``rows``.
@@ -74,10 +81,10 @@ def run(
         drawn_progress(shown) as bars,
     ):
         mirror.open_for_agent()
-        chosen: Study = as_study(study)
         tick = progress if callable(progress) else bars
         options = Options(expanded(out) if out is not None else None, fresh, engine, device, tick, host)
-        return Run(run_mirrored(chosen, options, mirror))
+        with study_in_memory(as_study(study), model, tokenizer, remote, device) as (chosen, loaded):
+            return Run(run_mirrored(chosen, options, mirror), loaded.without_weights() if loaded else None)
 
 
 def run_mirrored(study: axes.Study, options: Options, mirror: Mirror) -> Path:

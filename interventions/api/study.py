@@ -33,6 +33,8 @@ class Study(axes.Study):
     def plan(
         self,
         *,
+        model: Any = None,
+        tokenizer: Any = None,
         engine: str = "auto",
         remote: bool | str | None = None,
         job_tokens: int = 200_000,
@@ -41,6 +43,7 @@ class Study(axes.Study):
     ) -> Plan:
         """What would run and what it costs: cells, packs, passes, tokens. Needs a tokenizer, and no weights.
 
+        model, tokenizer: a model in memory, as of ``run``.
         engine: ``auto``, ``wavefront`` or ``rows``, as of ``run``. remote: ``True`` or a host's URL to count its jobs
         and bytes as well. Raises PatchboardError for a spec that does not fit its tasks or its model.
 
@@ -48,14 +51,17 @@ class Study(axes.Study):
         >>> plan.as_dict()["models"][0]["cost"]["cells"]
         21
         """
+        from patchboard.api.in_memory import study_in_memory
         from patchboard.api.plan import Plan
         from patchboard.api.quiet import quiet_transformers
         from patchboard.api.remote import remote_of
         from patchboard.engine.trust import trusting
         from patchboard.execution.run import plan_study
 
+        host = remote_of(remote, job_tokens, patience)
         with trusting(trust_remote_code), quiet_transformers():
-            return Plan(self, plan_study(self), engine, remote_of(remote, job_tokens, patience))
+            with study_in_memory(self, model, tokenizer, remote) as (study, loaded):
+                return Plan(study, plan_study(study), engine, host, loaded.without_weights() if loaded else None)
 
     def __repr__(self) -> str:
         return (

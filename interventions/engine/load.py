@@ -7,6 +7,7 @@ from typing import Any
 
 from patchboard.engine import adapter, gguf
 from patchboard.engine.families import architecture_of, head_dim_of, mlp_width_of
+from patchboard.engine.in_memory import loaded_model
 from patchboard.engine.load_errors import RETRY, known, told
 from patchboard.engine.quantization import check_quantization, quantization_of
 from patchboard.engine.sites import SITES
@@ -52,6 +53,9 @@ def open_config(section: ModelSection) -> Any:
 
 
 def _opened(section: ModelSection, what: str) -> Any:
+    held = loaded_model(section)
+    if held is not None:
+        return held.config if what == "configuration" else held.tokenizer
     stamp = gguf.stamp_of(section)
     if stamp is not None:
         return _of_file(section, what, stamp)  # pyright: ignore[reportArgumentType]  # frozen, so it has a hash
@@ -112,6 +116,10 @@ def load_weights(section: ModelSection, device: str, dtype: str) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
+    held = loaded_model(section)
+    if held is not None:
+        assert held.model is not None, "only planned"
+        return held.model  # as it is: where it lies, and in its own dtype
     from patchboard.engine.checkpoint import checkpoint_of
     from patchboard.engine.device import device_map_for
     from patchboard.engine.family_check import check_architecture

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from patchboard.engine import adapter, gguf
+from patchboard.engine.in_memory import loaded_model
 from patchboard.engine.source import source_of
 from patchboard.errors import ModelError
 from patchboard.hub import commit_of
@@ -21,11 +22,15 @@ _BESIDE = (
 
 
 def contents_of(section: ModelSection) -> dict[str, str]:
-    """``commit`` of a Hub model, else its files with their sha256; an adapter's files likewise.
+    """``commit`` of a Hub model, else its files with their sha256; an adapter's files likewise. Of a model in memory
+    the sha256 of its weights, configuration and tokenizer.
 
     Without ``commit`` where the Hub is silent and its cache knows no such revision. Raises ModelError for a name or
     an adapter that nothing is behind.
     """
+    held = loaded_model(section)
+    if held is not None:
+        return dict(held.contents)
     source, place = source_of(section)
     if "revision" in place:
         commit = commit_of(source, section.revision)

@@ -1,0 +1,51 @@
+"""A study on a model that the user has loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from patchboard.api.study import Study
+from patchboard.engine.in_memory import LoadedModel
+from patchboard.errors import SpecError
+from patchboard.spec.study import study_of
+
+
+@contextmanager
+def study_in_memory(
+    study: Study, model: Any, tokenizer: Any, remote: object, device: str = "auto"
+) -> Iterator[tuple[Study, LoadedModel | None]]:
+    """The study as it is where no model is given, else the same on that model, which can be found in the body.
+
+    The model takes the place of ``model.name`` and ``model.revision``, as --model does. Raises SpecError for what
+    cannot be asked for beside it, and ModelError for a model or tokenizer that cannot be run.
+    """
+    if model is None and tokenizer is None:
+        yield study, None
+        return
+    check_alone(study, model, tokenizer, remote, device)
+    from patchboard.engine.load_in_memory import holding
+
+    with holding(model, tokenizer) as loaded:
+        moved = study_of({**study.tree, "model": {"name": loaded.name}})
+        yield Study(**vars(moved)), loaded
+
+
+def check_alone(study: Study, model: Any, tokenizer: Any, remote: object, device: str) -> None:
+    """Raises SpecError where one of the two is missing, or something beside them has no meaning with them."""
+    if tokenizer is None:
+        raise SpecError("tokenizer", "is missing beside model", "give the model's tokenizer too")
+    if model is None:
+        raise SpecError("model", "is missing beside tokenizer", "give the model too, or leave the tokenizer out")
+    if remote is not None and remote is not False:
+        raise SpecError("remote", "a model in memory is on no server", "leave remote out, or name a served model")
+    if device != "auto":
+        raise SpecError("device", "a model in memory stays where it is", "leave device out, or move the model before")
+    swept = next((path for path in study.axes if path.split(".")[0] == "model"), None)
+    if swept is not None:
+        raise SpecError(swept, "is swept, and a model in memory is one", "leave the sweep out")
+    section = study.points[0].spec.model
+    asked = {**section.changes, **({"dtype": section.dtype} if section.dtype != "auto" else {})}
+    for field, value in asked.items():
+        raise SpecError(f"model.{field}", f"found {value}, and a model in memory is run as it is", "leave it out")

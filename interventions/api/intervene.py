@@ -1,0 +1,146 @@
+"""Use a vector: edit every forward pass of a plain transformers model, generation included, inside a ``with``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from patchboard.engine.edit_hooks import StateEdit, edited_forward
+from patchboard.engine.edited_tokens import FORMS, EditedTokens, Position
+from patchboard.engine.families import architecture_of, head_dim_of
+from patchboard.engine.load_in_memory import check_model
+from patchboard.engine.sites import SITES
+from patchboard.errors import SpecError
+from patchboard.ops import OPS, SubspaceTensors
+from patchboard.registry import suggest
+
+
+@contextmanager
+def intervene(
+    model: PreTrainedModel,
+    vector: Tensor | SubspaceTensors | None = None,
+    op: str = "add",
+    layer: int | Sequence[int] = 0,
+    strength: float = 1.0,
+    site: str = "resid_post",
+    position: Position = "from_last",
+    head: int | None = None,
+) -> Iterator[PreTrainedModel]:
+    """Edit the model's states in every forward pass of the body, those of ``model.generate`` included.
+
+    vector: [d_model], of a head [head_dim]; of ``ablate`` a subspace; None for ops that take none (``scale``,
+    ``zero``). ``run.vectors["added", 2, "XOR"]`` is one. op: as in a spec; computed in float32, then cast back.
+    layer: a block, from 0, or several, each edited with the same vector. site: ``resid_pre``, ``attn_out``,
+    ``mlp_out``, ``resid_post``, or ``head`` with a ``head``.
+    position: which tokens of each sequence are edited:
+
+    - ``from_last``: the last token of the prompt, and every token that is generated after it;
+    - ``last``: the last token of the prompt and no other;
+    - ``all``: every token of the prompt, and every token that is generated;
+    - an index or several: tokens of the prompt; negative ones count from its end.
+
+    The prompt is what ``generate`` is given, else what a pass without earlier tokens in its cache is given; padding, on
+    either side, is told by the ``attention_mask`` and not counted. With or without a cache, the edits are the same.
+    The model is given back as it was, also after an error; one ``with`` may stand in another, and their edits compose.
+
+    Raises ModelError for what is no model of a known family, SpecError for an op, layer, site, position or vector that
+    the model or the op does not take.
+
+    >>> import torch
+    >>> from patchboard.engine.load import load_weights
+    >>> from patchboard.spec.sections import ModelSection
+    >>> model = load_weights(ModelSection(), "cpu", "float32")
+    >>> clean = model(torch.tensor([[1, 2, 3]])).logits
+    >>> with pb.intervene(model, op="zero", layer=5):
+    ...     bool((model(torch.tensor([[1, 2, 3]])).logits == clean).all())
+    False
+    >>> bool((model(torch.tensor([[1, 2, 3]])).logits == clean).all())
+    True
+    """
+    check_model(model)
+    blocks = _blocks(model, layer)
+    _check_place(model, site, head)
+    columns = None
+    if site == "head":
+        width = head_dim_of(model.config)
+        assert head is not None
+        columns = slice(head * width, (head + 1) * width)
+    else:
+        width = model.config.hidden_size
+    edit = StateEdit(OPS.get(op, "op").apply, _operand(op, vector, width), float(strength), columns)
+    tokens = EditedTokens(position if isinstance(position, str | int) else tuple(position))
+    _check_position(tokens.position)
+    with ExitStack() as stack:
+        stack.enter_context(tokens.followed(model))
+        for block in blocks:
+            stack.enter_context(edited_forward(model, block, site, edit, tokens))
+        yield model
+
+
+def _blocks(model: PreTrainedModel, layer: int | Sequence[int]) -> list[int]:
+    blocks = [layer] if isinstance(layer, int) else list(layer)
+    count = model.config.num_hidden_layers
+    for block in blocks:
+        if not isinstance(block, int) or isinstance(block, bool) or not 0 <= block < count:
+            raise SpecError("layer", f"found {block!r}, the model has blocks 0 to {count - 1}", "give one of these")
+    if not blocks or len(set(blocks)) < len(blocks):
+        raise SpecError("layer", f"found {blocks}, expected different blocks", "give each block once")
+    return blocks
+
+
+def _check_place(model: PreTrainedModel, site: str, head: int | None) -> None:
+    if site not in SITES:
+        raise SpecError("site", f"there is no site '{site}'", suggest(site, SITES))
+    lacking = architecture_of(model.config).lacks(site)
+    if lacking:
+        raise SpecError(
+            "site", f"{site}: blocks of family '{model.config.model_type}' have no {lacking}", "use another"
+        )
+    if site != "head":
+        if head is not None:
+            raise SpecError("head", f"has no meaning at site {site}", 'leave it out, or give site="head"')
+        return
+    count = model.config.num_attention_heads
+    if not isinstance(head, int) or not 0 <= head < count:
+        raise SpecError("head", f"found {head!r}, the model has heads 0 to {count - 1}", "give one of these")
+
+
+def _check_position(position: Any) -> None:
+    if isinstance(position, str):
+        if position not in FORMS:
+            what = f"found '{position}', expected {', '.join(FORMS)} or indices"
+            raise SpecError("position", what, suggest(position, FORMS))
+    elif not all(isinstance(index, int) for index in (position if isinstance(position, tuple) else (position,))):
+        raise SpecError("position", f"found {position!r}, expected {', '.join(FORMS)} or indices", "give one of these")
+
+
+def _operand(op: str, vector: Any, width: int) -> Tensor | SubspaceTensors | None:
+    """The vector as the op takes it, float32. Raises SpecError."""
+    wanted = OPS.get(op, "op").operand
+    if wanted == "state":
+        remedy = "use patch with a vector, or run a spec"
+        raise SpecError("op", f"{op} takes another prompt's states, and there is no other prompt here", remedy)
+    if wanted == "none":
+        if vector is not None:
+            raise SpecError("vector", f"op {op} takes none", "leave it out")
+        return None
+    if vector is None:
+        raise SpecError(
+            "vector", f"is missing, op {op} needs a {wanted}", "give run.vectors[intervention, layer, task]"
+        )
+    subspace = not isinstance(vector, Tensor) and all(hasattr(vector, part) for part in ("left", "right", "center"))
+    kind = "subspace" if subspace else "vector" if isinstance(vector, Tensor) else type(vector).__name__
+    if kind != wanted:
+        raise SpecError("vector", f"is a {kind}, op {op} needs a {wanted}", f"give a {wanted}, or another op")
+    shape = tuple(vector.center.shape if subspace else vector.shape)
+    if shape != (width,):
+        raise SpecError(
+            "vector", f"has shape {list(shape)}, the model's states there have [{width}]", "give one of these"
+        )
+    if subspace:
+        return SubspaceTensors(*(part.detach().float() for part in (vector.left, vector.right, vector.center)))
+    return vector.detach().float()
