@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from patchboard.api.run import run as run_study
+from patchboard.engine.trust import code_is_trusted
 from patchboard.execution.identity import identity_of
 from patchboard.execution.options import Options
 from patchboard.execution.results import bootstrap_of
-from patchboard.execution.run import run_study
 from patchboard.experiment.conditions import Condition, compare_conditions, summary_of_comparison
 from patchboard.experiment.conditions_findings import overview
 from patchboard.experiment.frame import Summary, Tables, TrainingExperiment
@@ -28,7 +29,6 @@ from patchboard.experiments.finetune.settings import FinetuneSettings, resolve_p
 from patchboard.plan.cost import cost_of
 from patchboard.plan.packs import Budget
 from patchboard.plan.validate import check_study
-from patchboard.spec import study_of
 from patchboard.store.folder import RunFolder
 from patchboard.store.identity import Identity
 
@@ -90,16 +90,15 @@ class Finetune(TrainingExperiment[Preparation, FinetuneSettings]):
     def compute(self, subject: Preparation, folder: RunFolder, options: Options) -> Tables:
         if options.fresh:
             remove_models_and_runs(folder.path, [*WHICH, PRETRAINED, PROMPTING])
-        runs, resumed = folder.path / RUNS, replace(options, fresh=False)
-        curves = []
-        run_study(subject.study, replace(resumed, out=runs / PRETRAINED))
+        runs, curves = folder.path / RUNS, []
+        how: dict[str, Any] = {"progress": options.tick, "trust_remote_code": code_is_trusted()}
+        run_study(subject.study, out=runs / PRETRAINED, device=options.device, **how)
         for which in WHICH:
             model, losses = finetuned(subject, which, folder, options)
             curves.append(pl.DataFrame({"adapter": which, "step": range(1, len(losses) + 1), "loss": losses}))
-            adapter = str((folder.path / ADAPTERS / which).resolve())
-            run_study(study_of(subject.study.tree, {"model.adapter": adapter}), replace(resumed, out=runs / which))
+            run_study(subject.study_in_memory, model=model, tokenizer=subject.tokenizer, out=runs / which, **how)
         if subject.stated is not None:
-            run_study(subject.stated, replace(resumed, out=runs / PROMPTING))
+            run_study(subject.stated, out=runs / PROMPTING, device=options.device, **how)
         conditions = [_condition(name, runs / run) for run, name in _names(subject).items()]
         cd = [each.decodability.select(pl.lit(each.name).alias("condition"), pl.all()) for each in conditions]
         return {

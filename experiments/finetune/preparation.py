@@ -16,7 +16,7 @@ from patchboard.extras import require_extra
 from patchboard.plan.facts import ModelFacts
 from patchboard.plan.model import ModelPlan
 from patchboard.plan.validate import check_study
-from patchboard.spec import Study
+from patchboard.spec import Study, study_of
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,11 @@ class Preparation:
     facts: ModelFacts
     samples: list[Sample]
     layers: dict[Which, list[int]]
+
+    @property
+    def study_in_memory(self) -> Study:
+        """What a model in memory is asked, which is run as it is: without the section's dtype."""
+        return study_of({**self.study.tree, "model": {"name": self.settings.model.name}})
 
 
 def prepare(settings: FinetuneSettings) -> Preparation:
