@@ -9,6 +9,7 @@ import pytest
 from patchboard.commands.main import main
 from tests.conftest import ROOT
 
+PAGE = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
 FILES = {
     match.group(1): match.group(0)
     for match in re.finditer(
