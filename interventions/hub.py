@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
-from unittest.mock import patch
 
 ANSWER = 4.0
 """Seconds to the first answer, whatever it hangs in (a name server, say)."""
@@ -167,12 +166,15 @@ def _offline() -> Iterator[None]:
     from huggingface_hub import constants
 
     datasets: Any = sys.modules.get("datasets")
-    with patch.object(constants, "HF_HUB_OFFLINE", True):
-        if datasets is None:
-            yield
-        else:
-            with patch.object(datasets.config, "HF_HUB_OFFLINE", True):
-                yield
+    owners: list[Any] = [constants, *([datasets.config] if datasets else [])]
+    before = [owner.HF_HUB_OFFLINE for owner in owners]
+    for owner in owners:
+        owner.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        for owner, offline in zip(owners, before, strict=True):
+            owner.HF_HUB_OFFLINE = offline
 
 
 @contextmanager

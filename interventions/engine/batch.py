@@ -56,7 +56,7 @@ class Capture:
 
 @dataclass
 class TensorJoin:
-    """``plan.packing.Join`` as tensors: columns up to ``stop``, the new ones from ``source`` [batch, new]."""
+    """``plan.layout.Join`` as tensors: columns up to ``stop``, the new ones from ``source`` [batch, new]."""
 
     stop: int
     source: Tensor

@@ -24,8 +24,8 @@ from patchboard.vectors.statistics import PlaceStatistics
 def answer_job(model: Any, job: dict[str, Any], tools: dict[str, Any]) -> dict[str, Any]:
     """The answer to one job, in plain tensors and numbers. model: the server's, an nnsight TransformersModel.
 
-    job: as ``jobs.job_data`` makes it. tools: ``ops``, ``scorers`` and ``combine`` by name, ``builders`` of vectors (as
-    ``vectors.fitters`` gives them), ``accuracy``, ``combined`` (applies one of ``combine``), ``voted``.
+    job: as ``jobs.job_data`` makes it. tools: ``ops``, ``scorers`` (accuracy's among them) and ``combine`` by name,
+    ``builders`` of vectors (as ``vectors.fitters`` gives them), ``combined`` (applies one of ``combine``), ``voted``.
     """
     h = first_states(model, job["architecture"])
     wiring = Wiring(Record(**job["architecture"]), job["window"], job["heads"], h.dtype)  # type: ignore[arg-type]
@@ -43,7 +43,7 @@ def answer_job(model: Any, job: dict[str, Any], tools: dict[str, Any]) -> dict[s
         "key": job["key"], "dtype": str(h.dtype), "device": h.device.type, "torch": str(torch.__version__),
         "autocast": torch.is_autocast_enabled(h.device.type),
     }  # fmt: skip
-    statistics = fitted(forward, batch_of, job["fits"], tools["accuracy"])
+    statistics = fitted(forward, batch_of, job["fits"], tools["scorers"]["accuracy"])
     answer["fits_finite"] = all([one.is_finite() for one in statistics.values()])
     lacking = [task for key in job["asked"] for task in statistics[tuple(key)].lacks_correct()]
     answer["lacking"] = sorted(set(lacking))
@@ -53,7 +53,7 @@ def answer_job(model: Any, job: dict[str, Any], tools: dict[str, Any]) -> dict[s
         placed = {key: operand.to(h.device) for key, operand in operands.items()}
         answer.update(scored(forward, batch_of, job, placed, tools))
     if job["decoding"]:
-        answer.update(decoded(forward, batch_of, job["decoding"], tools["accuracy"], tools["voted"]))
+        answer.update(decoded(forward, batch_of, job["decoding"], tools["scorers"]["accuracy"], tools["voted"]))
     if job["bring_vectors"]:
         answer["vectors"] = {key: vars(one) if hasattr(one, "center") else one for key, one in operands.items()}
     return answer

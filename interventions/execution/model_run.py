@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from patchboard.execution.options import Options
 from patchboard.execution.progress import Progress
 from patchboard.measure.portions import Scores
 from patchboard.plan.model import Group, ModelPlan
+from patchboard.spec.sections import ModelSection
 from patchboard.store.folder import RunFolder
 
 Measure = Callable[[Group, Scores], None]
@@ -20,10 +21,12 @@ Measure = Callable[[Group, Scores], None]
 class ModelRun:
     """What to compute, how, and the folder that keeps it.
 
-    prefix: of its files' names where the run has several models, else empty.
+    name: what tells the model from the others of the run. prefix: of its files' names where there are several, else
+    empty.
     """
 
     plan: ModelPlan
+    name: str
     prefix: str
     folder: RunFolder
     options: Options
@@ -34,9 +37,9 @@ class ModelRun:
         return f"{self.prefix}vectors.safetensors"
 
     @property
-    def label(self) -> str:
-        """The model's name at the head of a note, where there are several to tell apart."""
-        return f"{self.plan.section.label}: " if self.prefix else ""
+    def note_head(self) -> str:
+        """Begins a note on this model, where there are several to tell apart."""
+        return f"{self.name}: " if self.prefix else ""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,17 @@ class ModelResult:
     entry: dict[str, Any]
     engine: str
     notes: list[str]
+
+
+def distinct_names(sections: Sequence[ModelSection]) -> list[str]:
+    """Each model's label, with its revision and dtype where others of that label have another."""
+    fields = ("revision", "dtype")
+    names = []
+    for section in sections:
+        alike = [other for other in sections if other.label == section.label]
+        differing = [f for f in fields if len({getattr(other, f) for other in alike}) > 1]
+        names.append(", ".join([section.label, *(f"{field} {getattr(section, field)}" for field in differing)]))
+    return names
 
 
 def model_entry(plan: ModelPlan, parameters: Mapping[str, int], dtype: str, device: str, **more: Any) -> dict[str, Any]:

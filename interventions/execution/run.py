@@ -12,7 +12,7 @@ from patchboard.engine.load import open_model
 from patchboard.engine.trust import code_is_trusted, code_run
 from patchboard.execution.decodings import decodability_tables
 from patchboard.execution.identity import identity_of, note_process
-from patchboard.execution.model_run import Measure, ModelResult, ModelRun
+from patchboard.execution.model_run import Measure, ModelResult, ModelRun, distinct_names
 from patchboard.execution.options import Options
 from patchboard.execution.plan_files import costs_of, excluded_prompts, write_plan
 from patchboard.execution.progress import Progress
@@ -81,8 +81,7 @@ def _run(
         costs = costs_of(plans, options.engine)
         write_plan(study, plans, costs, folder)
         excluded = excluded_prompts(plans)
-    several = len(plans) > 1
-    runs = [ModelRun(plan, f"m{i}-" if several else "", folder, options, progress) for i, plan in enumerate(plans)]
+    runs = _model_runs(plans, folder, options, progress)
     checks = Checks()
     with _measured_into(folder, plans, checks, progress) as measure:
         models = [_compute(run, measure) for run in runs]
@@ -98,7 +97,7 @@ def _run(
         name=study.name,
         **({"code": code_run()} if code_is_trusted() else {}),
         models=[model.entry for model in models],
-        engine={plan.section.label: model.engine for plan, model in zip(plans, models, strict=True)},
+        engine={run.name: model.engine for run, model in zip(runs, models, strict=True)},
         seeds={"prompts": sorted({p.spec.prompts.seed for p in study.points}), "bootstrap": bootstrap.seed},
         noise_floor=checks.noise_floor.floor,
         flip_rate=checks.flips.rate,
@@ -108,6 +107,15 @@ def _run(
         special_tokens=[{"model": plan.section.name, **entry} for plan in plans for entry in plan.frames],
         cost=[cost.as_dict() for cost in costs],
     )
+
+
+def _model_runs(plans: Sequence[ModelPlan], folder: RunFolder, options: Options, progress: Progress) -> list[ModelRun]:
+    names = distinct_names([plan.section for plan in plans])
+    prefixes = [f"m{i}-" for i in range(len(plans))] if len(plans) > 1 else [""]
+    return [
+        ModelRun(plan, name, prefix, folder, options, progress)
+        for plan, name, prefix in zip(plans, names, prefixes, strict=True)
+    ]
 
 
 @contextmanager

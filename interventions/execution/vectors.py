@@ -26,4 +26,4 @@ def notes_on_unanswered(run: ModelRun, tasks: Collection[str]) -> list[str]:
     if not tasks:
         return []
     names = ", ".join(sorted(tasks))
-    return [f"{run.label}no fit prompt of {names} was answered correctly: vectors use all fit prompts (only: all)"]
+    return [f"{run.note_head}no fit prompt of {names} was answered correctly: vectors use all fit prompts (only: all)"]

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +168,18 @@ def _check_same_identity(path: Path, manifest: Mapping[str, Any], identity: Iden
         raise RunFolderError(str(path), *found)
 
 
+def missing_folders(path: Path) -> list[Path]:
+    """The folder and those above it that are not there yet, innermost first."""
+    return [folder for folder in (path, *path.parents) if not folder.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders, innermost first, up to one that holds something."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
+
+
 @contextmanager
 def open_run(path: Path, digest: str, fresh: bool = False, identity: Identity | None = None) -> Iterator[RunFolder]:
     """The run's folder, made if needed, held against other processes while open.
@@ -178,7 +190,7 @@ def open_run(path: Path, digest: str, fresh: bool = False, identity: Identity | 
     than a run, cannot be written, or is in use.
     """
     check_free(path, digest, fresh, identity)
-    made = not path.exists()
+    missing = missing_folders(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path / LOCK, timeout=0)
@@ -208,5 +220,4 @@ def open_run(path: Path, digest: str, fresh: bool = False, identity: Identity | 
         # before it is given back: another process that then takes the old file's lock sees it has no name
         (path / LOCK).unlink(missing_ok=True)
         lock.release()
-        if made and not any(path.iterdir()):
-            path.rmdir()
+        remove_empty(missing)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ class Mirror:
         self._of_agent = want != "off" and sweep_of(os.environ) is not None
         self._link: Link | None = None
         self._folder: Path | None = None
-        self._made = False
+        self._made: list[Path] = []
 
     @property
     def may_open(self) -> bool:
@@ -51,7 +51,7 @@ class Mirror:
         """
         if self._want == "off":
             return
-        from patchboard.store.folder import check_free
+        from patchboard.store.folder import check_free, missing_folders
         from patchboard.store.integrity import MIRROR
         from patchboard.track.config import config_of
         from patchboard.track.folder_lock import in_use, wait_for_turn
@@ -68,7 +68,7 @@ class Mirror:
         # in use: the run is going to be refused, and the W&B run is another process's
         if in_use(folder) or (not fresh and self._content_with(folder, study.digest)):
             return
-        self._made = not (folder / MIRROR).exists()
+        self._made = missing_folders(folder / MIRROR)
         self._open(lambda: link_of_folder(self._want, folder, study.name, study.digest, config, say, fresh))
 
     def _open(self, link: Callable[[], Link | str]) -> None:
@@ -106,7 +106,7 @@ class Mirror:
         if self._link:
             self._link.close(_exit_code(error), _text(error))
         if isinstance(error, PatchboardError) and self._folder and self._made:
-            _leave_nothing(self._folder)
+            _leave_nothing(self._folder, self._made)
 
 
 @contextmanager
@@ -148,11 +148,15 @@ def _text(error: BaseException | None) -> str:
     return error.one_line() if isinstance(error, PatchboardError) else repr(error)
 
 
-def _leave_nothing(folder: Path) -> None:
-    """Bad input leaves no folder behind; W&B's local files alone, which we have put there, would be one."""
+def _leave_nothing(folder: Path, made: Sequence[Path]) -> None:
+    """Bad input leaves no folder behind; W&B's local files alone, which we have put there, would be one.
+
+    made: the folders that were made for them, innermost first.
+    """
+    from patchboard.store.folder import remove_empty
     from patchboard.store.integrity import LOCK, MIRROR
 
     if folder.is_dir() and {entry.name for entry in folder.iterdir()} <= {MIRROR, LOCK}:
         shutil.rmtree(folder / MIRROR, ignore_errors=True)
         (folder / LOCK).unlink(missing_ok=True)
-        folder.rmdir()
+        remove_empty(path for path in made if path != folder / MIRROR)

@@ -292,8 +292,8 @@ def test_a_fit_position_without_tokens_is_refused(llama_folder, tmp_path):
     vector = {"mean": "same_task", "shots": 0, "prompts": 3}
     tree = small(llama_folder, interventions={"p": {"op": "patch", "vector": vector, "position": "demo_inputs"}})
     with pytest.raises(SpecError, match=r"position demo_inputs names no token in any fit prompt of AND \(0 shots\)"):
-        run_study(study_of(tree), Options(out=tmp_path / "run"))
-    assert not (tmp_path / "run").exists(), "bad input leaves nothing behind"
+        run_study(study_of(tree), Options(out=tmp_path / "runs" / "run"))
+    assert not (tmp_path / "runs").exists(), "bad input leaves nothing behind"
 
 
 def test_statistics_cannot_be_swept(llama_folder, tmp_path):

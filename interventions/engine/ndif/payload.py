@@ -104,7 +104,6 @@ def tools_of(
         "builders": tuple(builders(kinds)),
         "scorers": {name: metric.score for name, metric in metrics.items()},
         "combine": {name: metric.combine for name, metric in metrics.items()},
-        "accuracy": metrics["accuracy"].score,
         "combined": combined,
         "voted": voted,
     }
