@@ -16,7 +16,7 @@ from patchboard.experiment.models_beside import short_name
 from patchboard.experiments.heads import findings
 from patchboard.experiments.heads.vectors import check_heads, conditions, unranked_study, vector_study
 from patchboard.measure.head_effects import HEADS, head_effects
-from patchboard.measure.scan import scanned
+from patchboard.measure.outcome_index import index_outcomes
 from patchboard.report.drawing import Drawing
 from patchboard.spec import Study
 from patchboard.store import EXAMINED
@@ -44,7 +44,7 @@ class Heads(StudyExperiment):
         return [unranked_study(study, self.top)]
 
     def compute(self, run: FinishedRun, folder: RunFolder, options: Options) -> Tables:
-        outcomes = scanned(run.folder.scan_table("outcomes.parquet"))
+        outcomes = index_outcomes(run.folder.scan_table("outcomes.parquet"))
         effects = head_effects(outcomes, run.spec.metrics[0], run.bootstrap)
         second = vector_study(run.study, effects, self.top)
         made = RunFolder(run_study(second, replace(options, out=folder.path / EXAMINED)), second.digest)

@@ -23,7 +23,7 @@ from patchboard.experiments.synthetic.settings import METRIC
 from patchboard.measure.decodability import check_k, decodability_table, label_codes
 from patchboard.measure.nearest import voted
 from patchboard.measure.outcomes import answer_table, outcome_rows, outcome_schema
-from patchboard.measure.portions import portions
+from patchboard.measure.scored_group import gather_scores
 from patchboard.measure.statistics import Bootstrap, interval
 from patchboard.plan.model import Group
 from patchboard.plan.packs import packs_of
@@ -118,12 +118,10 @@ class CheckpointEngine:
             self._check(groups[0], operands)
         schema, pieces, drift = outcome_schema(groups), [], 0.0
         for group in groups:
-            tables = list(self._scores(group, operands))
-            for portion in portions(group, lambda tables=tables: tables):
-                if portion.group.probe >= 0:
-                    clean, probe = portion.values[METRIC][:, 0], portion.values[METRIC][:, portion.group.probe]
-                    drift = max(drift, float(np.abs(probe - clean).max()))
-                pieces += outcome_rows(portion, schema)
+            scored = gather_scores(group, self._scores(group, operands))
+            clean, probe = scored.values[METRIC][:, 0], scored.values[METRIC][:, group.probe]
+            drift = max(drift, float(np.abs(probe - clean).max()))
+            pieces += outcome_rows(scored, schema)
         outcomes = pl.concat(pieces) if pieces else pl.DataFrame(schema=schema)
         own = outcomes.filter(pl.col("control") == "self").select((pl.col("patched") - pl.col("clean")).abs().max())
         return outcomes, max(drift, own.item() or 0.0)

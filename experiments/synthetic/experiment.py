@@ -30,7 +30,7 @@ from patchboard.experiments.synthetic.settings import SyntheticSettings, study_i
 from patchboard.experiments.synthetic.summary import matrix_table, summarise
 from patchboard.experiments.synthetic.training import loss_curve, trainer_of
 from patchboard.measure.effects import effects
-from patchboard.measure.scan import scanned
+from patchboard.measure.outcome_index import index_outcomes
 from patchboard.measure.statistics import Bootstrap
 from patchboard.plan.cost import cost_of
 from patchboard.plan.packs import Budget
@@ -105,7 +105,7 @@ class Synthetic(TrainingExperiment[Preparation, SyntheticSettings]):
         for name in MEASURED:
             parts = [folder.read_table(_part(step, name)) for step in settings.steps()]
             tables[f"{name}.parquet"] = pl.concat(parts)
-        outcomes = scanned(tables["outcomes.parquet"].lazy())
+        outcomes = index_outcomes(tables["outcomes.parquet"].lazy())
         folder.update_manifest(
             parameters=sum(weight.numel() for weight in trainer.model.parameters()),
             noise_floor=max(drift.values(), default=0.0),

@@ -11,8 +11,8 @@ import polars as pl
 from patchboard.experiments.synthetic.settings import SyntheticSettings
 from patchboard.measure.decodability import ALL
 from patchboard.measure.effects import effects
+from patchboard.measure.outcome_index import Outcomes
 from patchboard.measure.relation import spearman
-from patchboard.measure.scan import Outcomes
 from patchboard.measure.statistics import Bootstrap
 from patchboard.measure.summary import without_nan
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from patchboard.execution.options import Options
 from patchboard.execution.progress import Progress
-from patchboard.measure.portions import Scores
+from patchboard.measure.scored_group import ScoreTables
 from patchboard.plan.model import Group, ModelPlan
 from patchboard.spec.sections import ModelSection
 from patchboard.store.folder import RunFolder
 
-Measure = Callable[[Group, Scores], None]
+Measure = Callable[[Group, ScoreTables], None]
 """Called with each group once all of its scores lie in the folder's parts."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from patchboard.engine.local import PackScores
 from patchboard.measure.outcomes import combine
-from patchboard.measure.portions import Scores
+from patchboard.measure.scored_group import ScoreTables
 from patchboard.plan.model import Group, ModelPlan, Pack
 from patchboard.plan.packs import Budget, halved, packs_of
 from patchboard.store.folder import RunFolder
@@ -59,11 +59,11 @@ class PackParts:
         table = combine(scores.prompt, scores.copy, scores.scores, scores.moved)
         self.folder.write_table(self.file_of(pack), table)
 
-    def scores(self, group: Group) -> Scores:
+    def scores(self, group: Group) -> ScoreTables:
         """The group's tables ``query, copy, moved, <metric …>``, one row for each pair computed, read one at a time."""
         names: list[str] = []
         for pack in self.packs[group.id]:
             files = self.files_holding(pack)
             assert files is not None, f"part {self.file_of(pack)} is missing"
             names += files
-        return lambda: map(self.folder.read_table, names)
+        return map(self.folder.read_table, names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import chain
 
 from patchboard.measure.effects import curves, effects
-from patchboard.measure.scan import scanned
+from patchboard.measure.outcome_index import index_outcomes
 from patchboard.measure.statistics import Bootstrap
 from patchboard.measure.summary import summarise
 from patchboard.spec import Study
@@ -24,7 +24,8 @@ def bootstrap_of(study: Study) -> Bootstrap:
 def write_results(study: Study, folder: RunFolder) -> None:
     """Write effects, curves and the summary, from the folder's outcomes and decodability."""
     bootstrap = bootstrap_of(study)
-    outcomes, decodability = scanned(folder.scan_table("outcomes.parquet")), folder.read_table("decodability.parquet")
+    outcomes = index_outcomes(folder.scan_table("outcomes.parquet"))
+    decodability = folder.read_table("decodability.parquet")
     folder.write_table("effects.parquet", effects(outcomes, bootstrap))
     folder.write_table("curves.parquet", curves(outcomes, bootstrap))
     metric = study.points[0].spec.metrics[0]

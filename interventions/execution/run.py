@@ -20,7 +20,7 @@ from patchboard.execution.repair import repair_finished
 from patchboard.execution.results import bootstrap_of, write_results
 from patchboard.measure.notes import foreseen
 from patchboard.measure.outcomes import outcome_rows, outcome_schema
-from patchboard.measure.portions import Scores, portions
+from patchboard.measure.scored_group import ScoreTables, gather_scores
 from patchboard.measure.self_checks import Checks
 from patchboard.plan.build import build_plans
 from patchboard.plan.model import Group, ModelPlan
@@ -126,12 +126,12 @@ def _measured_into(
     schema = outcome_schema(group for plan in plans for group in plan.groups)
     with folder.growing_table("outcomes.parquet", schema) as append:
 
-        def measure(group: Group, scores: Scores) -> None:
+        def measure(group: Group, tables: ScoreTables) -> None:
             with progress.timed("measure"):
-                for portion in portions(group, scores):
-                    checks.update(portion)
-                    for piece in outcome_rows(portion, schema):
-                        append(piece)
+                scored = gather_scores(group, tables)
+                checks.update(scored)
+                for rows in outcome_rows(scored, schema):
+                    append(rows)
 
         yield measure
 

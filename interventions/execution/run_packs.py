@@ -10,7 +10,7 @@ from patchboard.engine.memory import is_out_of_memory
 from patchboard.errors import EngineError
 from patchboard.execution.pack_parts import PackParts
 from patchboard.measure.outcomes import scored_metrics
-from patchboard.measure.portions import Scores
+from patchboard.measure.scored_group import ScoreTables
 from patchboard.metrics import METRICS
 from patchboard.plan.model import Group, Pack
 from patchboard.plan.packs import halved
@@ -31,7 +31,7 @@ class PackRunner:
         self.parts, self.engine, self.operands, self.step = parts, engine, operands, step
         self.halvings = 0
 
-    def compute(self, group: Group) -> Scores:
+    def compute(self, group: Group) -> ScoreTables:
         """The group's scores, computed where they are missing."""
         for pack in self.parts.packs[group.id]:
             if self.parts.files_holding(pack) is None:

@@ -11,8 +11,8 @@ from dataclasses import asdict
 
 import polars as pl
 
-from patchboard.measure.blocks import Block, blocks, merged
-from patchboard.measure.scan import Outcomes
+from patchboard.measure.cell_matrices import CellMatrices, cell_matrices, merge_neighbours
+from patchboard.measure.outcome_index import Outcomes
 from patchboard.measure.statistics import Bootstrap
 from patchboard.store.schema import CURVES, EFFECTS
 
@@ -22,7 +22,7 @@ def effects(outcomes: Outcomes, bootstrap: Bootstrap) -> pl.DataFrame:
 
     Values are in the metric's unit; NaN where a cell has no query left.
     """
-    return _table(outcomes, blocks(outcomes, pooled=False), EFFECTS, bootstrap)
+    return _table(outcomes, cell_matrices(outcomes, pooled=False), EFFECTS, bootstrap)
 
 
 def curves(outcomes: Outcomes, bootstrap: Bootstrap) -> pl.DataFrame:
@@ -31,17 +31,17 @@ def curves(outcomes: Outcomes, bootstrap: Bootstrap) -> pl.DataFrame:
     Where a task's queries meet several vectors (random draws), these are averaged within a query
     first: ten draws are not ten times as many queries.
     """
-    return _table(outcomes, blocks(outcomes, pooled=True), CURVES, bootstrap)
+    return _table(outcomes, cell_matrices(outcomes, pooled=True), CURVES, bootstrap)
 
 
-def _table(outcomes: Outcomes, found: Iterable[Block], schema: dict, bootstrap: Bootstrap) -> pl.DataFrame:
-    measured = [_measure(part, bootstrap) for block in merged(found) for part in block.parts(bootstrap)]
+def _table(outcomes: Outcomes, found: Iterable[CellMatrices], schema: dict, bootstrap: Bootstrap) -> pl.DataFrame:
+    measured = [_measure(part, bootstrap) for matrices in merge_neighbours(found) for part in matrices.parts(bootstrap)]
     swept = {column: outcomes.cells.schema[column] for column in outcomes.swept}
     table = pl.concat(measured) if measured else pl.DataFrame(schema={**schema, **swept})
     return table.select(pl.col(column).cast(kind) for column, kind in {**schema, **swept}.items())
 
 
-def _measure(block: Block, bootstrap: Bootstrap) -> pl.DataFrame:
-    means, replicates = block.measured(bootstrap)
+def _measure(matrices: CellMatrices, bootstrap: Bootstrap) -> pl.DataFrame:
+    means, replicates = matrices.measured(bootstrap)
     low, high = replicates.interval(bootstrap.level)
-    return block.cells.with_columns(**asdict(means), ci_low=low, ci_high=high)
+    return matrices.cells.with_columns(**asdict(means), ci_low=low, ci_high=high)

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from patchboard.measure.effects import curves
-from patchboard.measure.scan import Outcomes
+from patchboard.measure.outcome_index import Outcomes
 from patchboard.measure.statistics import Bootstrap
 
 HEADS = "heads"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from patchboard.errors import ModelError
-from patchboard.measure.portions import Portion
+from patchboard.measure.scored_group import ScoredGroup
 from patchboard.plan.model import ModelPlan
 from patchboard.tasks.frames import remarks
 
@@ -61,12 +61,12 @@ class Unmeasured:
         self._seen: dict[str, bool] = {}
         self._positions: dict[str, dict[str, None]] = {}
 
-    def update(self, portion: Portion) -> None:
-        for use in portion.group.uses:
+    def update(self, scored: ScoredGroup) -> None:
+        for use in scored.group.uses:
             if use.cell.control == "":
                 name = use.cell.intervention
                 self._positions.setdefault(name, {})[use.cell.row["position"]] = None
-                measured = not np.isnan(portion.values["accuracy"][:, use.patched]).all()
+                measured = not np.isnan(scored.values["accuracy"][:, use.patched]).all()
                 self._seen[name] = self._seen.get(name, False) or measured
 
     def notes(self) -> list[str]:
@@ -87,9 +87,9 @@ class Overflow:
     def __init__(self) -> None:
         self._lost: dict[tuple[str, str], tuple[int, set[int]]] = {}
 
-    def update(self, portion: Portion) -> None:
-        """Changes the portion's arrays in place. Raises ModelError where the clean run is concerned."""
-        group, values = portion.group, portion.values
+    def update(self, scored: ScoredGroup) -> None:
+        """Changes the group's arrays in place. Raises ModelError where the clean run is concerned."""
+        group, values = scored.group, scored.values
         scores = [array for name, array in values.items() if name != "moved"]
         computed = ~np.isnan(values["accuracy"])  # 0 or 1 whatever the logits are
         overflowed = computed & (np.isnan(values["logprob"]) | np.any([np.isinf(array) for array in scores], axis=0))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from patchboard.measure.portions import Portion
+from patchboard.measure.scored_group import ScoredGroup
 from patchboard.metrics import METRICS
 from patchboard.plan.layout import answer_starts
 from patchboard.plan.model import Group
@@ -74,10 +74,10 @@ def outcome_schema(groups: Iterable[Group]) -> dict[str, pl.DataType]:
     }
 
 
-def outcome_rows(portion: Portion, schema: Mapping[str, pl.DataType]) -> Iterator[pl.DataFrame]:
-    """The portion's rows of outcomes.parquet, a few cells at a time. schema: as ``outcome_schema`` gives it."""
-    group = portion.group
-    cells, clean, patched = _measured(portion, [name for name in schema if name not in OUTCOMES])
+def outcome_rows(scored: ScoredGroup, schema: Mapping[str, pl.DataType]) -> Iterator[pl.DataFrame]:
+    """The group's rows of outcomes.parquet, a few cells at a time. schema: as ``outcome_schema`` gives it."""
+    group = scored.group
+    cells, clean, patched = _measured(scored, [name for name in schema if name not in OUTCOMES])
     queries = np.arange(len(group.prompts), dtype=np.int32)
     at_once = max(1, _ROWS_AT_ONCE // len(queries))
     for start in range(0, len(cells), at_once):
@@ -99,10 +99,10 @@ def outcome_rows(portion: Portion, schema: Mapping[str, pl.DataType]) -> Iterato
 
 
 def _measured(
-    portion: Portion, swept: Sequence[str]
+    scored: ScoredGroup, swept: Sequence[str]
 ) -> tuple[list[dict[str, Any]], list[np.ndarray], list[np.ndarray]]:
     """What names each cell and metric, and its values [query], clean and patched."""
-    group, values = portion.group, portion.values
+    group, values = scored.group, scored.values
     cells, clean, patched = [], [], []
     differing = {
         other: _answers_differ(group, other) for other in {use.cell.converts_to for use in group.uses} if other

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from scipy.stats import rankdata
 
-from patchboard.measure.blocks import Block
+from patchboard.measure.cell_matrices import CellMatrices
 from patchboard.measure.decodability import ALL
 from patchboard.measure.statistics import Bootstrap, Floats, quantiles
 from patchboard.store.schema import DECODABILITY
@@ -18,18 +18,18 @@ FEWEST_LAYERS = 4
 """Below, a rank correlation says nothing: three layers come in the same order in one of six shuffles."""
 
 
-def correlation(cd: Floats, block: Block, bootstrap: Bootstrap) -> dict[str, Any] | None:
+def correlation(cd: Floats, matrices: CellMatrices, bootstrap: Bootstrap) -> dict[str, Any] | None:
     """Spearman's rank correlation of CD and effect over layers, its interval from resampled queries.
 
     cd: [cells] CD at each cell's layer, NaN where it was not measured.
-    block: the cells of one intervention, one a layer, with all queries.
+    matrices: the cells of one intervention, one a layer, with all queries.
     Returns spearman, ci_low, ci_high and the number of layers; None with fewer than FEWEST_LAYERS
     layers. spearman is NaN where CD or the effect is the same at all layers. CD is taken as it is:
     the interval holds the effect's uncertainty only.
     """
     if (~np.isnan(cd)).sum() < FEWEST_LAYERS:
         return None
-    measured = [part.measured(bootstrap) for part in block.parts(bootstrap)]
+    measured = [part.measured(bootstrap) for part in matrices.parts(bootstrap)]
     effect = np.concatenate([means.effect for means, _ in measured])
     used = ~(np.isnan(cd) | np.isnan(effect))
     if used.sum() < FEWEST_LAYERS:

@@ -1,4 +1,4 @@
-"""Checks that a run makes of itself, portion by portion: noise floor, flips, and edits that did not fire."""
+"""Checks that a run makes of itself, group by group: noise floor, flips, and edits that did not fire."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from patchboard.errors import EngineError
 from patchboard.measure.notes import Overflow, Unmeasured
-from patchboard.measure.portions import Portion
+from patchboard.measure.scored_group import ScoredGroup
 from patchboard.ops import OPS
 from patchboard.plan.cells import OWN_STATE, Edit
 from patchboard.plan.model import Counterfactual
@@ -21,12 +21,12 @@ class Checks:
         self.unmeasured, self.overflow = Unmeasured(), Overflow()
         self.noise_floor, self.flips, self.fired = NoiseFloor(), Flips(), InertEdits()
 
-    def update(self, portion: Portion) -> None:
-        """Take a portion in; leaves out its values that overflowed. Raises ModelError as ``Overflow`` does."""
-        self.unmeasured.update(portion)  # first: what overflowed was measured
-        self.overflow.update(portion)
+    def update(self, scored: ScoredGroup) -> None:
+        """Take a group in; leaves out its values that overflowed. Raises ModelError as ``Overflow`` does."""
+        self.unmeasured.update(scored)  # first: what overflowed was measured
+        self.overflow.update(scored)
         for check in (self.noise_floor, self.flips, self.fired):
-            check.update(portion)
+            check.update(scored)
 
     def notes(self) -> list[str]:
         """What must be told. Raises EngineError as ``InertEdits`` does."""
@@ -39,9 +39,9 @@ class NoiseFloor:
     def __init__(self) -> None:
         self.floor: dict[str, float] = {}
 
-    def update(self, portion: Portion) -> None:
-        own = [c for c, copy in enumerate(portion.group.copies) if _is_self(copy)]
-        for name, array in portion.values.items():
+    def update(self, scored: ScoredGroup) -> None:
+        own = [c for c, copy in enumerate(scored.group.copies) if _is_self(copy)]
+        for name, array in scored.values.items():
             drift = np.abs(array[:, own] - array[:, :1])
             if name != "moved" and not np.isnan(drift).all():
                 self.floor[name] = max(self.floor.get(name, 0.0), float(np.nanmax(drift)))
@@ -53,9 +53,9 @@ class Flips:
     def __init__(self) -> None:
         self._flips = self._seen = 0
 
-    def update(self, portion: Portion) -> None:
-        own = [c for c in portion.fresh if _is_self(portion.group.copies[c])]
-        array = portion.values["accuracy"]
+    def update(self, scored: ScoredGroup) -> None:
+        own = [c for c, copy in enumerate(scored.group.copies) if _is_self(copy)]
+        array = scored.values["accuracy"]
         seen = ~np.isnan(array[:, own])
         self._flips += int(((array[:, own] != array[:, :1]) & seen).sum())
         self._seen += int(seen.sum())
@@ -77,10 +77,10 @@ class InertEdits:
         self._idle: dict[tuple[str, str], set[int]] = {}
         self._moved = self._reached = 0.0
 
-    def update(self, portion: Portion) -> None:
-        moved, logprob = portion.values["moved"], portion.values["logprob"]
-        for use in portion.group.uses:
-            copy = portion.group.copies[use.patched]
+    def update(self, scored: ScoredGroup) -> None:
+        moved, logprob = scored.values["moved"], scored.values["logprob"]
+        for use in scored.group.uses:
+            copy = scored.group.copies[use.patched]
             if not _acts(copy) or np.isnan(moved[:, use.patched]).all():
                 continue
             far = float(np.nanmax(moved[:, use.patched]))
@@ -94,7 +94,7 @@ class InertEdits:
     def notes(self, floor: Mapping[str, float]) -> list[str]:
         """Interventions that moved no state of any query; raises EngineError where edits reach no logit.
 
-        floor: of ``NoiseFloor``, over the same portions.
+        floor: of ``NoiseFloor``, over the same groups.
         """
         if self._moved > 1e-3 and self._reached <= floor.get("logprob", 0.0):
             raise EngineError(

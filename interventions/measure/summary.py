@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from patchboard.measure.blocks import Block, blocks
+from patchboard.measure.cell_matrices import CellMatrices, cell_matrices
 from patchboard.measure.decodability import ALL
 from patchboard.measure.effects import curves, effects
+from patchboard.measure.outcome_index import Outcomes
 from patchboard.measure.relation import accuracy_against_cd, correlation
-from patchboard.measure.scan import Outcomes
 from patchboard.measure.statistics import Bootstrap
 from patchboard.store.schema import VERSION
 
@@ -52,7 +52,7 @@ def summarise(
         reporting=curves(outcomes.where(odd=True), bootstrap),
         whole=curves(own, bootstrap),
         by_task=effects(own.where(odd=True), bootstrap),
-        own_blocks=tuple(blocks(own, pooled=True)),
+        own_matrices=tuple(cell_matrices(own, pooled=True)),
         decodability=decodability,
         metric=metric,
         setting=("shots", "seed", *outcomes.swept),
@@ -98,7 +98,7 @@ class _Tables:
     reporting: pl.DataFrame
     whole: pl.DataFrame
     by_task: pl.DataFrame
-    own_blocks: tuple[Block, ...]
+    own_matrices: tuple[CellMatrices, ...]
     decodability: pl.DataFrame | None
     metric: str
     setting: tuple[str, ...]
@@ -187,13 +187,13 @@ def _beside_cd(
     cd = overall_cd(tables.decodability, setting)
     at = dict(zip(cd["layer"], cd["cd"], strict=True))
     high = cd.filter(decodable(pl.col("ci_low"), pl.col("chance")))
-    block = _own_block(tables.own_blocks, name, setting)
-    of_cells = np.array([at.get(each, np.nan) for each in block.cells["layer"]])
+    matrices = _matrices_of(tables.own_matrices, name, setting)
+    of_cells = np.array([at.get(each, np.nan) for each in matrices.cells["layer"]])
     return causal | {
         "cd_at_best_layer": at.get(layer),
         "cd_shots": cd["shots"].max(),
         "chance": cd["chance"].max(),
-        "correlation": correlation(of_cells, block, bootstrap),
+        "correlation": correlation(of_cells, matrices, bootstrap),
         "decodable_but_not_causal": sorted(set(still["layer"]) & set(high["layer"])),
     }
 
@@ -206,13 +206,13 @@ def overall_cd(decodability: pl.DataFrame, setting: Mapping[str, Any]) -> pl.Dat
     return rows.filter(pl.col("shots") == pl.col("shots").max()).unique("layer").sort("layer")
 
 
-def _own_block(own: Sequence[Block], name: str, setting: Mapping[str, Any]) -> Block:
+def _matrices_of(own: Sequence[CellMatrices], name: str, setting: Mapping[str, Any]) -> CellMatrices:
     """The cells of one intervention at one setting."""
     wanted = _at({"intervention": name, **setting})
-    for block in own:
-        columns = block.cells.with_row_index("column").filter(wanted)["column"].to_numpy()
+    for matrices in own:
+        columns = matrices.cells.with_row_index("column").filter(wanted)["column"].to_numpy()
         if len(columns):
-            return block.only(columns)
+            return matrices.only(columns)
     raise AssertionError(f"no outcome of {name} at {setting}")
 
 

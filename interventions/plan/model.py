@@ -21,7 +21,8 @@ EngineKind = Literal["wavefront", "rows"]
 class Counterfactual:
     """One counterfactual computation: edits, and whose answer is teacher-forced (own: "").
 
-    answer: which of its right answers. What is scored on answers 1, 2, … is taken into copy 0's (``measure.portions``).
+    answer: which of its right answers. What is scored on answers 1, 2, … is taken into answer 0's copy
+    (``measure.scored_group``).
     """
 
     edits: tuple[Edit, ...] = ()

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import polars as pl
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -14,6 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from patchboard.engine.hooks import hooked_logits
 from patchboard.engine.local import LocalEngine
+from patchboard.measure.statistics import Bootstrap
 from patchboard.plan.cost import cost_of
 from patchboard.plan.packs import Budget
 
@@ -30,14 +32,16 @@ def modules():
     sys.path.insert(0, folder)
     import decodability
     import ours
+    import outcomes
     import rivals
     import scale
     import sweep
     import workload
 
     yield SimpleNamespace(
-        decodability=decodability, ours=ours, rivals=rivals, scale=scale, sweep=sweep, workload=workload
-    )
+        decodability=decodability, ours=ours, outcomes=outcomes, rivals=rivals, scale=scale, sweep=sweep,
+        workload=workload,
+    )  # fmt: skip
     sys.path.remove(folder)
     torch.set_num_threads(threads)
 
@@ -170,3 +174,17 @@ def test_the_paper_study_is_that_of_llama_70b(modules):
     assert ways["loop"]["forwards"] == 7 * (80 * 7 + 1)
     assert ways["wavefront"]["token_layers"] == found["bound_token_layers"]
     assert ways["loop"]["flops"] > ways["wavefront"]["flops"]
+
+
+def test_ways_of_reading_outcomes_give_the_same_effects(modules, tmp_path):
+    """The benchmark's plain ways against the library's, which its script asserts at every size."""
+    outcomes = modules.outcomes
+    outcomes.write(tmp_path / "outcomes.parquet", queries=7, cells=6, heads=2)
+    bootstrap = Bootstrap(20, 0.95, 0)
+    made = {way: work(tmp_path / "outcomes.parquet", bootstrap) for way, work in outcomes.WAYS.items()}
+    made["index"].write_parquet(tmp_path / "index.parquet")
+    assert len(made["index"]) == 3 * 6 * 3
+    for table in made.values():
+        outcomes.must_agree(table, tmp_path / "index.parquet")
+    with pytest.raises(AssertionError):
+        outcomes.must_agree(made["lists"].with_columns(pl.col("ci_low") + 1e-6), tmp_path / "index.parquet")

@@ -21,7 +21,7 @@ import yaml
 from patchboard.measure.decodability import decodability_table, label_codes
 from patchboard.measure.effects import curves, effects
 from patchboard.measure.nearest import voted
-from patchboard.measure.scan import scanned
+from patchboard.measure.outcome_index import index_outcomes
 from patchboard.measure.statistics import Bootstrap
 from patchboard.measure.summary import summarise
 from patchboard.store.schema import DECODABILITY, OUTCOMES
@@ -187,10 +187,10 @@ def write_run_folder(
     (folder / "spec.yaml").write_text(yaml.safe_dump(spec(), sort_keys=False))
     (folder / "manifest.json").write_text(json.dumps({**manifest(), **(changes or {})}))
     empty = pl.DataFrame(schema=DECODABILITY)
-    made = summarise(scanned(table), cd, "accuracy", BOOTSTRAP)
+    made = summarise(index_outcomes(table), cd, "accuracy", BOOTSTRAP)
     (folder / "summary.json").write_text(json.dumps(made, allow_nan=False))
     table.write_parquet(folder / "outcomes.parquet")
-    effects(scanned(table), BOOTSTRAP).write_parquet(folder / "effects.parquet")
-    curves(scanned(table), BOOTSTRAP).write_parquet(folder / "curves.parquet")
+    effects(index_outcomes(table), BOOTSTRAP).write_parquet(folder / "effects.parquet")
+    curves(index_outcomes(table), BOOTSTRAP).write_parquet(folder / "curves.parquet")
     (empty if cd is None else cd).write_parquet(folder / "decodability.parquet")
     return folder

@@ -16,7 +16,7 @@ from patchboard.experiment.frame import folder_of_variant
 from patchboard.experiments.heads.findings import findings
 from patchboard.experiments.heads.vectors import conditions, vector_study
 from patchboard.measure.head_effects import DRAWS, best_heads, head_effects, random_heads
-from patchboard.measure.scan import scanned
+from patchboard.measure.outcome_index import index_outcomes
 from patchboard.measure.statistics import Bootstrap, interval
 from patchboard.plan.cost import cost_of
 from patchboard.plan.packs import Budget
@@ -197,7 +197,7 @@ def test_heads_that_even_queries_choose_are_judged_by_odd_ones():
         for (layer, head), of in gains.items()
         for q in range(6)
     ]
-    table = head_effects(scanned(outcome_rows(rows).lazy()), "probability", BOOTSTRAP)
+    table = head_effects(index_outcomes(outcome_rows(rows).lazy()), "probability", BOOTSTRAP)
     assert best_heads(table, 4) == [(1, 0), (0, 0), (1, 1), (0, 1)]
     assert dict(zip(table["rank"], table["effect"], strict=True)) == {1: -0.25, 2: 0.0, 3: 0.5, 4: 0.75}
     assert table["chosen"].to_list() == [1.0, 0.0, 0.0, -0.5] and table["random"].null_count() == 4

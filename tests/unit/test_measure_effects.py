@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from patchboard.measure.blocks import blocks
+from patchboard.measure.cell_matrices import cell_matrices
 from patchboard.measure.effects import curves, effects
-from patchboard.measure.scan import scanned
+from patchboard.measure.outcome_index import index_outcomes
 from patchboard.measure.statistics import Bootstrap, interval
 from patchboard.store.schema import CURVES, EFFECTS, OUTCOMES
 from tests.unit import synthetic_run
@@ -54,7 +54,7 @@ def literal(outcomes: pl.DataFrame, keys: list[str]) -> dict:
 
 @pytest.mark.parametrize("made", [effects, curves])
 def test_equal_plain_loops(ragged, made):
-    table = made(scanned(ragged), BOOTSTRAP)
+    table = made(index_outcomes(ragged), BOOTSTRAP)
     keys = [column for column in table.columns if column in ragged.columns and column not in ("clean", "patched")]
     cells = literal(ragged, keys)
     assert len(cells) == len(table)
@@ -71,7 +71,7 @@ def test_equal_plain_loops(ragged, made):
 def test_intervals_are_those_of_the_queries_within_tasks(ragged):
     same = (pl.col("intervention") == "a", pl.col("control") == "random", pl.col("layer") == 5)
     kept = ragged.filter(*same, pl.col("metric") == "kl")
-    row = curves(scanned(kept), BOOTSTRAP).row(0, named=True)
+    row = curves(index_outcomes(kept), BOOTSTRAP).row(0, named=True)
     queries = sorted(literal(kept, [])[()].items())  # by task, then query
     values = [[np.mean([p - c for c, p in pairs]) if pairs else np.nan] for _, pairs in queries]
     tasks = [task for (task, _), _ in queries]
@@ -80,7 +80,7 @@ def test_intervals_are_those_of_the_queries_within_tasks(ragged):
 
 
 def test_every_query_is_used_or_counted_as_excluded(ragged):
-    table = effects(scanned(ragged), BOOTSTRAP)
+    table = effects(index_outcomes(ragged), BOOTSTRAP)
     asked = {task: ragged.filter(task=task)["query"].n_unique() for task in ("AND", "OR", "XOR")}
     for row in table.iter_rows(named=True):
         assert row["n"] + row["excluded"] <= asked[row["task"]]
@@ -91,12 +91,13 @@ def test_every_query_is_used_or_counted_as_excluded(ragged):
 def test_more_draws_are_not_more_queries():
     one_draw = synthetic_run.outcomes(queries=9, layers=1, draws=1).filter(control="random")
     again = one_draw.with_columns(pl.col("vector_task") + "again")
-    assert curves(scanned(pl.concat([one_draw, again])), BOOTSTRAP).equals(curves(scanned(one_draw), BOOTSTRAP))
+    both = index_outcomes(pl.concat([one_draw, again]))
+    assert curves(both, BOOTSTRAP).equals(curves(index_outcomes(one_draw), BOOTSTRAP))
 
 
 def test_order_of_rows_does_not_matter(ragged):
     order = list(CURVES) + ["interventions.b.strength"]
-    one, other = curves(scanned(ragged), BOOTSTRAP), curves(scanned(ragged.reverse()), BOOTSTRAP)
+    one, other = curves(index_outcomes(ragged), BOOTSTRAP), curves(index_outcomes(ragged.reverse()), BOOTSTRAP)
     for column in order:
         left, right = (table.sort(order[:12] + order[-1:], nulls_last=True)[column] for table in (one, other))
         if left.dtype == pl.Float64:
@@ -106,8 +107,8 @@ def test_order_of_rows_does_not_matter(ragged):
 
 
 def test_what_is_measured_beside_a_cell_does_not_change_it(ragged):
-    alone = curves(scanned(ragged.filter(metric="kl", intervention="a")), BOOTSTRAP)
-    beside = curves(scanned(ragged), BOOTSTRAP).filter(metric="kl", intervention="a")
+    alone = curves(index_outcomes(ragged.filter(metric="kl", intervention="a")), BOOTSTRAP)
+    beside = curves(index_outcomes(ragged), BOOTSTRAP).filter(metric="kl", intervention="a")
     order = ["control", "layer"]
     np.testing.assert_allclose(
         alone.sort(order).select("effect", "ci_low", "ci_high").to_numpy(),
@@ -119,20 +120,20 @@ def test_what_is_measured_beside_a_cell_does_not_change_it(ragged):
 def test_one_sided_gaps_leave_the_pair_out(ragged):
     first = ragged.filter(pl.col("patched").is_not_nan()).head(1)
     second = first.with_columns(patched=pl.lit(float("nan")), query=pl.col("query") + 1)
-    (row,) = effects(scanned(pl.concat([first, second])), BOOTSTRAP).to_dicts()
+    (row,) = effects(index_outcomes(pl.concat([first, second])), BOOTSTRAP).to_dicts()
     assert (row["n"], row["excluded"], row["clean"]) == (1, 1, first["clean"][0])
 
 
 def test_columns_and_types_stand_in_the_schema(ragged):
     for made, schema in ((effects, EFFECTS), (curves, CURVES)):
         for table in (ragged, ragged.clear()):
-            kinds = made(scanned(table), BOOTSTRAP).schema
+            kinds = made(index_outcomes(table), BOOTSTRAP).schema
             assert dict(kinds) == {**schema, "interventions.b.strength": pl.Int64()}
 
 
 def test_finds_the_planted_layer_and_nothing_in_the_self_control():
     table = synthetic_run.outcomes()
-    made = curves(scanned(table.filter(metric="accuracy")), synthetic_run.BOOTSTRAP)
+    made = curves(index_outcomes(table.filter(metric="accuracy")), synthetic_run.BOOTSTRAP)
     at_zero = made.filter(intervention="positive", control="", shots=0)
     assert at_zero.sort("effect")["layer"][-1] == synthetic_run.BEST
     assert at_zero.filter(layer=synthetic_run.BEST)["ci_low"][0] > 0.2
@@ -143,7 +144,7 @@ def test_finds_the_planted_layer_and_nothing_in_the_self_control():
 def test_blocks_hold_every_row_once(ragged):
     filled = sum(
         (~np.isnan(block.values(task, slice(0, len(block.cells)))[0])).sum()
-        for block in blocks(scanned(ragged), pooled=False)
+        for block in cell_matrices(index_outcomes(ragged), pooled=False)
         for task in block.queries
     )
     assert filled == ragged.filter(pl.col("clean").is_not_nan()).height

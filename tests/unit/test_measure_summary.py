@@ -8,8 +8,8 @@ import pytest
 import scipy.stats
 
 from patchboard.measure.effects import curves
+from patchboard.measure.outcome_index import index_outcomes
 from patchboard.measure.relation import accuracy_against_cd, spearman
-from patchboard.measure.scan import scanned
 from patchboard.measure.summary import summarise, without_nan
 from patchboard.store.schema import DECODABILITY, OUTCOMES
 from tests.unit import synthetic_run
@@ -28,7 +28,7 @@ def cd() -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def made(outcomes, cd) -> dict:
-    return summarise(scanned(outcomes), cd, "accuracy", BOOTSTRAP)
+    return summarise(index_outcomes(outcomes), cd, "accuracy", BOOTSTRAP)
 
 
 def plain(effect_of, layers=range(6), queries=20, tasks=("AND", "OR"), **columns) -> pl.DataFrame:
@@ -85,7 +85,7 @@ def test_decodable_is_not_causal(made):
 def test_even_queries_choose_and_odd_ones_are_reported():
     """Even queries are best at layer 2, odd ones at 5: a summary that peeked would say 5, or 1.0."""
     flattering = plain(lambda layer, query: {2: 1.0 if query % 2 == 0 else 0.25, 5: query % 2 * 0.9}.get(layer, 0))
-    entry = summarise(scanned(flattering), None, "accuracy", BOOTSTRAP)["interventions"]["a"]
+    entry = summarise(index_outcomes(flattering), None, "accuracy", BOOTSTRAP)["interventions"]["a"]
     assert entry["best_layer"] == 2
     assert entry["effect_on_choosing_half"] == 1.0 and entry["effect"] == 0.25
     assert entry["n"] == 20
@@ -93,13 +93,13 @@ def test_even_queries_choose_and_odd_ones_are_reported():
 
 def test_a_negative_effect_can_be_the_largest():
     table = plain(lambda layer, query: {1: -0.8, 4: 0.5}.get(layer, 0.1))
-    entry = summarise(scanned(table), None, "accuracy", BOOTSTRAP)["interventions"]["a"]
+    entry = summarise(index_outcomes(table), None, "accuracy", BOOTSTRAP)["interventions"]["a"]
     assert (entry["best_layer"], entry["effect"]) == (1, pytest.approx(-0.8))
 
 
 def test_cd_is_taken_at_the_largest_shots_and_marks_what_does_nothing():
     table = plain(lambda layer, query: layer == 3)
-    entry = summarise(scanned(table), overall([0.2, 0.5, 0.7, 0.9, 0.95, 0.61]), "accuracy", BOOTSTRAP)
+    entry = summarise(index_outcomes(table), overall([0.2, 0.5, 0.7, 0.9, 0.95, 0.61]), "accuracy", BOOTSTRAP)
     entry = entry["interventions"]["a"]
     assert (entry["cd_at_best_layer"], entry["cd_shots"], entry["chance"]) == (0.9, 4, 0.2)
     # five labels: high is an interval above (1 + .2) / 2 = .6; layer 5 reaches down to .59
@@ -108,7 +108,7 @@ def test_cd_is_taken_at_the_largest_shots_and_marks_what_does_nothing():
 
 def test_correlation_is_spearmans_and_its_interval_holds_it(outcomes, cd, made):
     own = outcomes.filter(metric="accuracy", control="", intervention="positive", shots=0)
-    curve = curves(scanned(own), BOOTSTRAP)
+    curve = curves(index_outcomes(own), BOOTSTRAP)
     of_layers = cd.filter(task="ALL", shots=4).sort("layer")["cd"]
     expected = scipy.stats.spearmanr(of_layers, curve.sort("layer")["effect"]).statistic
     found = made["interventions"]["positive"]["points"][0]["correlation"]
@@ -119,18 +119,18 @@ def test_correlation_is_spearmans_and_its_interval_holds_it(outcomes, cd, made):
 def test_correlation_is_sure_where_the_data_are_and_absent_below_four_layers():
     cds = overall([0.2, 0.3, 0.5, 0.7, 0.8, 0.9])
     rising = plain(lambda layer, query: layer * 0.1 + query * 0.001)
-    entry = summarise(scanned(rising), cds, "accuracy", BOOTSTRAP)["interventions"]["a"]
+    entry = summarise(index_outcomes(rising), cds, "accuracy", BOOTSTRAP)["interventions"]["a"]
     assert [round(entry["correlation"][key], 9) for key in ("spearman", "ci_low", "ci_high")] == [1, 1, 1]
-    short = summarise(scanned(rising.filter(pl.col("layer") < 3)), cds, "accuracy", BOOTSTRAP)
+    short = summarise(index_outcomes(rising.filter(pl.col("layer") < 3)), cds, "accuracy", BOOTSTRAP)
     assert short["interventions"]["a"]["correlation"] is None
-    flat = summarise(scanned(plain(lambda layer, query: 0.5)), cds, "accuracy", BOOTSTRAP)
+    flat = summarise(index_outcomes(plain(lambda layer, query: 0.5)), cds, "accuracy", BOOTSTRAP)
     assert flat["interventions"]["a"]["correlation"] == {
         "spearman": None, "ci_low": None, "ci_high": None, "layers": 6}  # fmt: skip
 
 
 def test_one_cell_of_several_layers_is_summarised_too(cd):
     together = plain(lambda layer, query: 0.3, layers=[2]).with_columns(layers=pl.lit("2,3,4"))
-    entry = summarise(scanned(together), cd, "accuracy", BOOTSTRAP)["interventions"]["a"]
+    entry = summarise(index_outcomes(together), cd, "accuracy", BOOTSTRAP)["interventions"]["a"]
     assert (entry["best_layer"], entry["layers"], entry["correlation"]) == (2, "2,3,4", None)
     assert entry["effect"] == pytest.approx(0.3) and entry["cd_at_best_layer"] is not None
 
@@ -144,7 +144,7 @@ def test_a_field_swept_for_another_intervention_is_no_setting_of_this_one():
         )
         for s in (0.5, 2.0)
     ]
-    made = summarise(scanned(pl.concat([one, *others])), None, "accuracy", BOOTSTRAP)["interventions"]
+    made = summarise(index_outcomes(pl.concat([one, *others])), None, "accuracy", BOOTSTRAP)["interventions"]
     assert [point["at"] for point in made["a"]["points"]] == [{}]
     assert [point["at"] for point in made["b"]["points"]] == [{path: 0.5}, {path: 2.0}]
     assert made["b"]["at"] == {path: 2.0} and made["b"]["effect"] == 2.0
@@ -190,7 +190,7 @@ def test_cd_of_the_same_setting_is_used(outcomes, cd):
     table = plain(lambda layer, query: layer == 3, **{"model.name": "x"})
     table = pl.concat([table, table.with_columns(pl.lit("y").alias("model.name"))])
     cds = pl.concat([overall([v] * 6).with_columns(pl.lit(m).alias("model.name")) for m, v in (("x", 0.4), ("y", 0.9))])
-    points = summarise(scanned(table), cds, "accuracy", BOOTSTRAP)["interventions"]["a"]["points"]
+    points = summarise(index_outcomes(table), cds, "accuracy", BOOTSTRAP)["interventions"]["a"]["points"]
     assert [(point["at"]["model.name"], point["cd_at_best_layer"]) for point in points] == [
         ("x", 0.4),
         ("y", 0.9),
@@ -206,7 +206,7 @@ def test_is_json_without_decodability_without_queries_and_without_interventions(
         (plain(lambda layer, query: np.nan), cd),
         (plain(lambda layer, query: 1.0, queries=1), cd),
     ):
-        made = summarise(scanned(table), decodability, "accuracy", BOOTSTRAP)
+        made = summarise(index_outcomes(table), decodability, "accuracy", BOOTSTRAP)
         assert json.loads(json.dumps(made, allow_nan=False)) == made
     only_chose = made["interventions"]["a"]
     assert (only_chose["best_layer"], only_chose["effect_on_choosing_half"], only_chose["effect"]) == (

@@ -14,8 +14,7 @@ from patchboard.embedded.tokenizer import build
 from patchboard.emit.select import Selection, choose
 from patchboard.engine.steps import all_right
 from patchboard.errors import SpecError, TaskError
-from patchboard.measure import portions as portions_module
-from patchboard.measure.portions import portions
+from patchboard.measure.scored_group import gather_scores
 from patchboard.plan.build import _foils, _OpenGroup
 from patchboard.plan.cells import Edit
 from patchboard.plan.model import Counterfactual, Group, ScoredCell
@@ -55,7 +54,7 @@ def test_prompts_carry_all_right_answers():
     assert plain == prompter.prompts("A", [[Item("river", {"A": "cold river"})]])
 
 
-def test_scores_of_further_answers_become_the_first_ones(monkeypatch):
+def test_scores_of_further_answers_become_the_first_ones():
     rows = [Item("river", {"A": "cold"}, {"A": ("old", "boat letter")}), Item("garden", {"A": "old"}),
             Item("boat", {"A": "found"}, {"A": ("letter",)})]  # fmt: skip
     prompts = tuple(Prompter(build(), TemplateSection()).prompts("A", [[row] for row in rows]))
@@ -70,24 +69,21 @@ def test_scores_of_further_answers_become_the_first_ones(monkeypatch):
     pairs.remove((2, 4))  # an edit that has no token in that answer
     scores = {name: rng.uniform(0.1, 0.3, len(pairs)) for name in metrics} | {"moved": rng.normal(size=len(pairs))}
     table = pl.DataFrame({"query": [q for q, _ in pairs], "copy": [c for _, c in pairs], **scores})
-    for at_once in (1 << 22, 1):
-        monkeypatch.setattr(portions_module, "_VALUES_AT_ONCE", at_once)
-        (portion,) = portions(group, lambda: [table])
-        assert portion.group.copies == (Counterfactual(), edited)
-        rules = {
-            "accuracy": np.max,
-            "logprob": lambda v: np.log(np.exp(v).sum()),
-            "probability": np.sum,
-            "rank": np.min,
-        }
-        for name, values in portion.values.items():
-            for q in range(3):
-                for c in range(2):
-                    own = table.filter(pl.col("query") == q, pl.col("copy") // 3 == c).sort("copy")[name].to_numpy()
-                    expected = rules.get(name, lambda v: v[0])(own)
-                    if (q, c) == (2, 1) and name in rules:
-                        expected = np.nan
-                    np.testing.assert_allclose(values[q, c], expected, rtol=1e-12)
+    rules = {
+        "accuracy": np.max,
+        "logprob": lambda v: np.log(np.exp(v).sum()),
+        "probability": np.sum,
+        "rank": np.min,
+    }
+    for name, values in gather_scores(group, table.iter_slices(4)).values.items():
+        assert np.isnan(values[:, [1, 2, 4, 5]]).all(), "taken into the first answers' copies"
+        for q in range(3):
+            for c in range(2):
+                own = table.filter(pl.col("query") == q, pl.col("copy") // 3 == c).sort("copy")[name].to_numpy()
+                expected = rules.get(name, lambda v: v[0])(own)
+                if (q, c) == (2, 1) and name in rules:
+                    expected = np.nan
+                np.testing.assert_allclose(values[q, 3 * c], expected, rtol=1e-12)
 
 
 def test_a_foil_is_no_right_answer():

@@ -10,14 +10,11 @@ import pytest
 
 from patchboard.engine.load import open_model
 from patchboard.errors import ModelError
-from patchboard.measure import blocks as blocks_module
-from patchboard.measure import outcomes as outcomes_module
-from patchboard.measure import portions as portions_module
-from patchboard.measure import scan, statistics
+from patchboard.measure import cell_matrices, outcome_index, statistics
 from patchboard.measure.effects import curves, effects
+from patchboard.measure.outcome_index import index_outcomes
 from patchboard.measure.outcomes import outcome_rows, outcome_schema, scored_metrics
-from patchboard.measure.portions import portions
-from patchboard.measure.scan import scanned
+from patchboard.measure.scored_group import gather_scores
 from patchboard.measure.self_checks import Checks
 from patchboard.measure.statistics import Bootstrap
 from patchboard.measure.summary import summarise
@@ -47,10 +44,10 @@ def table() -> pl.DataFrame:
 
 def bound(monkeypatch, small: int) -> None:
     """Hold as little as possible, everywhere."""
-    monkeypatch.setattr(scan, "_ROWS_AT_ONCE", 7 * small)
-    monkeypatch.setattr(scan, "_VALUES_AT_ONCE", 11 * small)
-    monkeypatch.setattr(scan, "_WORTH_READING", small)
-    monkeypatch.setattr(blocks_module, "_VALUES_AT_ONCE", 30 * small)
+    monkeypatch.setattr(outcome_index, "_ROWS_AT_ONCE", 7 * small)
+    monkeypatch.setattr(outcome_index, "_VALUES_AT_ONCE", 11 * small)
+    monkeypatch.setattr(outcome_index, "_WORTH_READING", small)
+    monkeypatch.setattr(cell_matrices, "_VALUES_AT_ONCE", 30 * small)
     monkeypatch.setattr(statistics, "_COUNTS_KEPT", 0)
     monkeypatch.setattr(statistics, "_COUNTS_AT_ONCE", 500 * small)
     monkeypatch.setattr(statistics, "_FLOATS_AT_ONCE", 300 * small)
@@ -93,7 +90,7 @@ def test_streamed_from_a_file_equals_the_whole_table_at_once(table, tmp_path, mo
     shuffled = table.sample(fraction=1, shuffle=True, seed=2) if small == 40 else table
     few = shuffled.filter(pl.col("intervention") == "added", pl.col("metric").is_in(["logprob", "conversion"]))
     few.write_parquet(tmp_path / "outcomes.parquet", row_group_size=100)
-    outcomes = scanned(pl.scan_parquet(tmp_path / "outcomes.parquet"))
+    outcomes = index_outcomes(pl.scan_parquet(tmp_path / "outcomes.parquet"))
     made = (curves if pooled else effects)(outcomes, BOOTSTRAP)
     expected = whole(few, pooled)
     keys = [*(n for n in NAMES if n in made.columns), "prompts.shots"]
@@ -105,10 +102,10 @@ def test_streamed_from_a_file_equals_the_whole_table_at_once(table, tmp_path, mo
 
 def test_the_summary_does_not_depend_on_the_size_of_pieces(table, tmp_path, monkeypatch):
     cd = synthetic_run.decodability(points=12)
-    at_once = summarise(scanned(table), cd, "accuracy", BOOTSTRAP)
+    at_once = summarise(index_outcomes(table), cd, "accuracy", BOOTSTRAP)
     bound(monkeypatch, 40)
     table.write_parquet(tmp_path / "outcomes.parquet", row_group_size=1000)
-    streamed = summarise(scanned(pl.scan_parquet(tmp_path / "outcomes.parquet")), cd, "accuracy", BOOTSTRAP)
+    streamed = summarise(index_outcomes(pl.scan_parquet(tmp_path / "outcomes.parquet")), cd, "accuracy", BOOTSTRAP)
 
     def compare(one, other) -> None:
         if isinstance(one, dict):
@@ -127,8 +124,8 @@ def test_the_summary_does_not_depend_on_the_size_of_pieces(table, tmp_path, monk
 @pytest.mark.parametrize("odd", [False, True])
 def test_a_selection_is_the_filtered_tables_scan(table, odd):
     wanted = (pl.col("metric") == "kl", pl.col("control") != "self")
-    one = scanned(table).where(*wanted).where(odd=odd)
-    other = scanned(table.filter(*wanted, pl.col("query") % 2 == int(odd)))
+    one = index_outcomes(table).where(*wanted).where(odd=odd)
+    other = index_outcomes(table.filter(*wanted, pl.col("query") % 2 == int(odd)))
     assert one.cells.equals(other.cells)
     assert all(a.tolist() == b.tolist() for a, b in zip(one.queries, other.queries, strict=True))
     assert effects(one, BOOTSTRAP).equals(effects(other, BOOTSTRAP))
@@ -137,13 +134,13 @@ def test_a_selection_is_the_filtered_tables_scan(table, odd):
 @pytest.mark.slow
 def test_the_index_is_no_longer_than_the_cells(monkeypatch):
     """10,000 queries of 1,000 cells: one list of 10,000, not 1,000 of them; and one run of rows a cell."""
-    monkeypatch.setattr(scan, "_ROWS_AT_ONCE", 7)
-    full = scanned(synthetic_run.outcomes(queries=9, layers=2))
+    monkeypatch.setattr(outcome_index, "_ROWS_AT_ONCE", 7)
+    full = index_outcomes(synthetic_run.outcomes(queries=9, layers=2))
     assert len(full.runs) == len(full.cells) == len(full.queries) > 400
     assert len({id(each) for each in full.queries}) == 1
 
 
-# a group's portions
+# a group's scores
 
 
 @pytest.fixture(scope="module")
@@ -166,35 +163,18 @@ def scores(group: Group, seed: int = 0) -> pl.DataFrame:
     return rows.sample(fraction=1, shuffle=True, seed=seed)
 
 
-def taken(groups, tables) -> tuple[pl.DataFrame, Checks, int]:
-    checks, schema, pieces, number = Checks(), outcome_schema(groups), [], 0
+def taken(groups, tables) -> tuple[pl.DataFrame, Checks]:
+    checks, schema, pieces = Checks(), outcome_schema(groups), []
     for group, values in zip(groups, tables, strict=True):
-        for portion in portions(group, lambda values=values: values.iter_slices(13)):
-            checks.update(portion)
-            pieces += outcome_rows(portion, schema)
-            number += 1
-    return pl.concat(pieces), checks, number
-
-
-@pytest.mark.slow
-def test_rows_and_checks_do_not_depend_on_the_portions(groups, monkeypatch):
-    tables = [scores(group, seed) for seed, group in enumerate(groups)]
-    rows, checks, number = taken(groups, tables)
-    assert number == len(groups)
-    for at_once in (1, 300):
-        monkeypatch.setattr(portions_module, "_VALUES_AT_ONCE", at_once)
-        monkeypatch.setattr(outcomes_module, "_ROWS_AT_ONCE", at_once)
-        again, others, more = taken(groups, tables)
-        assert more > 3 * len(groups) and again.equals(rows)
-        assert others.noise_floor.floor == checks.noise_floor.floor
-        assert others.flips.rate == checks.flips.rate
-        assert others.fired.notes({}) == checks.fired.notes({}) != []
-        assert others.unmeasured.notes() == checks.unmeasured.notes()
+        scored = gather_scores(group, values.iter_slices(13))
+        checks.update(scored)
+        pieces += outcome_rows(scored, schema)
+    return pl.concat(pieces), checks
 
 
 def test_rows_and_checks_equal_plain_look_ups(groups):
     group, values = groups[0], scores(groups[0])
-    rows, checks, _ = taken([group], [values])
+    rows, checks = taken([group], [values])
     at = {(row["query"], row["copy"]): row for row in values.iter_rows(named=True)}
     assert rows.columns == [*OUTCOMES, "prompts.shots", "interventions.added.strength"]
     found = rows.iter_rows(named=True)
@@ -221,14 +201,13 @@ def test_rows_and_checks_equal_plain_look_ups(groups):
     assert checks.noise_floor.floor["logprob"] == max(abs(a["logprob"] - b["logprob"]) for a, b in pairs)
 
 
-def test_an_overflow_is_left_out_of_every_portion_and_counted_once(groups, monkeypatch):
+def test_an_overflow_is_left_out_of_every_cell_and_counted_once(groups):
     group = groups[0]
     lost = next(use for use in group.uses if use.cell.control == "" and use.cell.intervention == "positive")
     values = scores(group).with_columns(
         logprob=pl.when(pl.col("copy") == lost.patched).then(float("nan")).otherwise("logprob")
     )
-    monkeypatch.setattr(portions_module, "_VALUES_AT_ONCE", 1)
-    rows, checks, _ = taken([group], [values])
+    rows, checks = taken([group], [values])
     count = len(values.filter(copy=lost.patched))
     (told,) = (note for note in checks.overflow.notes() if note.startswith("positive"))
     assert f"layer {lost.cell.row['layer']}: {count} are left out" in told

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from patchboard.measure.scan import Ints, Outcomes
+from patchboard.measure.outcome_index import Ints, Outcomes
 from patchboard.measure.statistics import Bootstrap, Floats, Replicates, drawn
 
 OF_A_TASK = ("task", "vector_task")
@@ -20,7 +20,7 @@ _VALUES_AT_ONCE = 1 << 20
 
 @dataclass(frozen=True)
 class Means:
-    """What was measured of a block's cells. All [cells]: mean values, queries in the mean, queries left out.
+    """What was measured of some cells. All [cells]: mean values, queries in the mean, queries left out.
 
     Means are in the metric's unit, NaN where a cell has no query left.
     """
@@ -33,13 +33,13 @@ class Means:
 
 
 @dataclass(frozen=True)
-class Block:
+class CellMatrices:
     """Cells that share their queries, and so their resamples. Its values are read when they are asked for.
 
     cells: one row a cell, with the columns that name it.
-    members: [pairs, 2] (column in the block, index into ``outcomes.cells``): a pooled cell has one of each
+    members: [pairs, 2] (column of the matrices, index into ``outcomes.cells``): a pooled cell has one of each
     task, and several where a task's queries meet several vectors (random draws).
-    queries: task -> its different queries, in order, over all of the block's cells.
+    queries: task -> its different queries, in order, over all of the cells.
     """
 
     outcomes: Outcomes
@@ -47,8 +47,8 @@ class Block:
     members: Ints
     queries: Mapping[str, Ints]
 
-    def only(self, columns: Ints) -> Block:
-        """The block with some of its cells, and all of its queries."""
+    def only(self, columns: Ints) -> CellMatrices:
+        """Some of the cells, with the queries of all."""
         place = np.full(len(self.cells), -1)
         place[columns] = np.arange(len(columns))
         kept = self.members[place[self.members[:, 0]] >= 0]
@@ -78,7 +78,7 @@ class Block:
     def measured(self, bootstrap: Bootstrap) -> tuple[Means, Replicates]:
         """Means over queries of all cells, and the replicates of their effects, tasks resampled within themselves.
 
-        The replicates of all cells are held at once: ``parts`` makes blocks of which that can be asked.
+        The replicates of all cells are held at once: ``parts`` makes pieces of which that can be asked.
         """
         sums = np.zeros((3, len(self.cells)))
         used = np.zeros(len(self.cells), dtype=np.int64)
@@ -98,14 +98,14 @@ class Block:
             clean, patched, effect = sums / used
         return Means(clean, patched, effect, used, asked - used), replicates
 
-    def parts(self, bootstrap: Bootstrap) -> Iterator[Block]:
-        """The block's cells in pieces whose replicates may be held together."""
+    def parts(self, bootstrap: Bootstrap) -> Iterator[CellMatrices]:
+        """The cells in pieces whose replicates may be held together."""
         for start in range(0, len(self.cells), bootstrap.cells_at_once):
             yield self.only(np.arange(start, min(start + bootstrap.cells_at_once, len(self.cells))))
 
 
-def blocks(outcomes: Outcomes, pooled: bool) -> Iterator[Block]:
-    """One block per shots, seed and swept fields (and task, unless pooled), in order of appearance.
+def cell_matrices(outcomes: Outcomes, pooled: bool) -> Iterator[CellMatrices]:
+    """One per shots, seed and swept fields (and task, unless pooled), in order of appearance.
 
     pooled: cells that differ in task or vector_task only are one cell.
     """
@@ -114,44 +114,44 @@ def blocks(outcomes: Outcomes, pooled: bool) -> Iterator[Block]:
     names = outcomes.cells.drop(OF_A_TASK) if pooled else outcomes.cells
     cell_of = _codes(names)
     different = names.unique(maintain_order=True)
-    block_of = _codes(names.select("shots", "seed", *outcomes.swept, *([] if pooled else ["task"])))
+    number_of = _codes(names.select("shots", "seed", *outcomes.swept, *([] if pooled else ["task"])))
     task = outcomes.cells["task"].to_list()
-    for number in range(block_of.max() + 1):
-        rows = np.flatnonzero(block_of == number)
+    for number in range(number_of.max() + 1):
+        rows = np.flatnonzero(number_of == number)
         columns, column = np.unique(cell_of[rows], return_inverse=True)
         queries: dict[str, Ints] = {}
-        for each in dict.fromkeys(task):  # in the order of all tasks: a cell's first value is the same in every block
+        for each in dict.fromkeys(task):  # in the order of all tasks: a cell's first value is the same in all of them
             of_task = {id(found): found for found in (outcomes.queries[row] for row in rows if task[row] == each)}
             if of_task:
                 queries[each] = np.unique(np.concatenate(list(of_task.values())))
-        yield Block(outcomes, different[columns], np.stack([column, rows], axis=1), queries)
+        yield CellMatrices(outcomes, different[columns], np.stack([column, rows], axis=1), queries)
 
 
-def merged(found: Iterable[Block]) -> Iterator[Block]:
-    """The same cells in the same order; neighbours of equal queries are one block, as their resamples are the same.
+def merge_neighbours(found: Iterable[CellMatrices]) -> Iterator[CellMatrices]:
+    """The same cells in the same order; neighbours of equal queries are made one, as their resamples are the same.
 
     So the settings of a sweep share their draws, which take longer than all else where queries are many.
     """
-    alike: list[Block] = []
-    for block in found:
-        if alike and not _same_queries(alike[0], block):
+    alike: list[CellMatrices] = []
+    for matrices in found:
+        if alike and not _same_queries(alike[0], matrices):
             yield _one(alike)
             alike = []
-        alike.append(block)
+        alike.append(matrices)
     if alike:
         yield _one(alike)
 
 
-def _same_queries(one: Block, other: Block) -> bool:
+def _same_queries(one: CellMatrices, other: CellMatrices) -> bool:
     return list(one.queries) == list(other.queries) and all(
         np.array_equal(queries, other.queries[task]) for task, queries in one.queries.items()
     )
 
 
-def _one(alike: Sequence[Block]) -> Block:
-    starts = np.cumsum([0, *(len(block.cells) for block in alike)])
-    members = [block.members + [start, 0] for block, start in zip(alike, starts[:-1], strict=True)]
-    return replace(alike[0], cells=pl.concat([block.cells for block in alike]), members=np.concatenate(members))
+def _one(alike: Sequence[CellMatrices]) -> CellMatrices:
+    starts = np.cumsum([0, *(len(matrices.cells) for matrices in alike)])
+    members = [matrices.members + [start, 0] for matrices, start in zip(alike, starts[:-1], strict=True)]
+    return replace(alike[0], cells=pl.concat([matrices.cells for matrices in alike]), members=np.concatenate(members))
 
 
 def _codes(frame: pl.DataFrame) -> Ints:

@@ -41,7 +41,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """A table of outcomes, or a selection of its cells and queries. Make it through ``scanned``.
+    """A table of outcomes, or a selection of its cells and queries. Make it through ``index_outcomes``.
 
     cells: the columns that name a cell (all but query, clean and patched), one row a cell, in the order of
     their first rows. chosen: [cells] index of each in the whole table. queries: [cells] the cell's different
@@ -97,7 +97,7 @@ class Outcomes:
             yield Rows(cell[kept], query[kept].astype(np.int64), clean[kept], patched[kept])
 
 
-def scanned(table: pl.DataFrame | pl.LazyFrame) -> Outcomes:
+def index_outcomes(table: pl.DataFrame | pl.LazyFrame) -> Outcomes:
     """Index a table of store.schema.OUTCOMES and the swept columns, reading a piece of it at a time."""
     lazy = table.lazy()
     schema = lazy.collect_schema()
