@@ -23,6 +23,9 @@ from patchboard.spec import Study
 from patchboard.store.folder import RunFolder
 from patchboard.tasks.base import NULL
 
+LEARNED, CAUSED = "learned.parquet", "caused.parquet"
+"""CD and accuracy over training; effects over training."""
+
 
 @dataclass(frozen=True)
 class Checkpoints(StudyExperiment):
@@ -33,7 +36,7 @@ class Checkpoints(StudyExperiment):
     revisions: str | None = None
     title = "CD, accuracy and effect over training"
     prose = findings
-    tables = ("learned.parquet", "caused.parquet")
+    tables = (LEARNED, CAUSED)
 
     def prepare(self, study: Study) -> Study:
         return swept_over(study, self.embedded, self.folders, self.revisions)
@@ -46,16 +49,16 @@ class Checkpoints(StudyExperiment):
         layer = layer_by_cd(last, _edited(curves) or last["layer"].unique().to_list(), shots)
         effects, metric = run.folder.read_table("effects.parquet"), run.spec.metrics[0]
         return {
-            "learned.parquet": cd_and_accuracy(decodability, checkpoints, axis, layer, run.bootstrap),
-            "caused.parquet": effects_at(effects, curves, checkpoints, axis, layer, metric),
+            LEARNED: cd_and_accuracy(decodability, checkpoints, axis, layer, run.bootstrap),
+            CAUSED: effects_at(effects, curves, checkpoints, axis, layer, metric),
         }
 
     def summarise(self, run: FinishedRun, tables: Tables) -> dict[str, Any]:
-        spec, learned, caused = run.spec, tables["learned.parquet"], tables["caused.parquet"]
-        overall = learned.filter(pl.col("task") == ALL)
-        series = {task: _series(task, learned, caused) for task in learned["task"].unique(maintain_order=True)}
+        spec, scores, effects = run.spec, tables[LEARNED], tables[CAUSED]
+        overall = scores.filter(pl.col("task") == ALL)
+        series = {task: _series(task, scores, effects) for task in scores["task"].unique(maintain_order=True)}
         steps = overall["step"].to_list()
-        made = {
+        summary = {
             "version": 1,
             "axis": next(iter(run.study.axes)),
             "checkpoints": overall["checkpoint"].to_list(),
@@ -67,11 +70,11 @@ class Checkpoints(StudyExperiment):
             "edited_shots": spec.prompts.shots,
             "layer": overall["layer"][0],
             "metric": spec.metrics[0],
-            "interventions": caused["intervention"].unique(maintain_order=True).to_list(),
+            "interventions": effects["intervention"].unique(maintain_order=True).to_list(),
             "chance": overall["chance"][0],
-            "learned": learned.to_dicts(),
-            "caused": caused.to_dicts(),
-            "over_tasks": _over_tasks(learned),
+            "learned": scores.to_dicts(),
+            "caused": effects.to_dicts(),
+            "over_tasks": _over_tasks(scores),
             "half_risen": {
                 task: {what: half_risen(steps, rows) for what, rows in of.items()} for task, of in series.items()
             },
@@ -81,7 +84,7 @@ class Checkpoints(StudyExperiment):
             },
             "unreached": listed_of(spec.model.name).unreached if self.revisions else "",
         }  # fmt: skip
-        return without_nan(made)
+        return without_nan(summary)
 
     def drawings(self, run: FinishedRun, tables: Tables, summary: Summary) -> Iterator[Drawing]:
         from patchboard.experiments.checkpoints.figures import drawings
@@ -90,7 +93,7 @@ class Checkpoints(StudyExperiment):
         steps = {each.name: each.step for each in checkpoints_of(run.study)}
         overall = cd_by_layer(run).filter(pl.col("task") == ALL)
         by_layer = overall.with_columns(step=pl.col(axis).replace_strict(steps)).sort("step", "layer")
-        return drawings(summary, tables["learned.parquet"], tables["caused.parquet"], by_layer)
+        return drawings(summary, tables[LEARNED], tables[CAUSED], by_layer)
 
 
 def most_shots(run: FinishedRun) -> int:
@@ -109,22 +112,22 @@ def _edited(curves: pl.DataFrame) -> list[int]:
     return sorted(set.intersection(*({*part["layer"]} for part in parts))) if parts else []
 
 
-def _series(task: str, learned: pl.DataFrame, caused: pl.DataFrame) -> dict[str, list[tuple[float, float, float]]]:
+def _series(task: str, scores: pl.DataFrame, effects: pl.DataFrame) -> dict[str, list[tuple[float, float, float]]]:
     """cd, accuracy and each intervention's effect on a task: (value, low, high) a step; Null has CD alone."""
-    rows = learned.filter(pl.col("task") == task)
+    rows = scores.filter(pl.col("task") == task)
     series = {"cd": rows.select("cd", "cd_low", "cd_high").rows()}
     if task == NULL:
         return series
     series["accuracy"] = rows.select("accuracy", "accuracy_low", "accuracy_high").rows()
-    own = caused.filter(pl.col("task") == task, pl.col("control") == "")
+    own = effects.filter(pl.col("task") == task, pl.col("control") == "")
     for (name,), part in own.group_by("intervention", maintain_order=True):
         series[str(name)] = part.select("effect", "ci_low", "ci_high").rows()
     return series
 
 
-def _over_tasks(learned: pl.DataFrame) -> list[dict[str, Any]]:
+def _over_tasks(scores: pl.DataFrame) -> list[dict[str, Any]]:
     """Mean and standard deviation (ddof 1, the paper's band) over tasks, Null left out, a row a step."""
-    tasks = learned.filter(~pl.col("task").is_in([ALL, NULL])).group_by("step", maintain_order=True)
+    tasks = scores.filter(~pl.col("task").is_in([ALL, NULL])).group_by("step", maintain_order=True)
     columns = ("cd", "accuracy")
     means = [pl.col(column).mean().alias(f"{column}_mean") for column in columns]
     return tasks.agg(*means, *(pl.col(column).std().alias(f"{column}_sd") for column in columns)).to_dicts()

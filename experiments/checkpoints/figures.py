@@ -25,7 +25,7 @@ _MOST_WRITTEN = 16
 
 
 def drawings(
-    summary: Mapping[str, Any], learned: pl.DataFrame, caused: pl.DataFrame, by_layer: pl.DataFrame
+    summary: Mapping[str, Any], scores: pl.DataFrame, effects: pl.DataFrame, by_layer: pl.DataFrame
 ) -> Iterator[Drawing]:
     """All figures of an experiment. by_layer: step, layer, cd of all labels, sorted."""
     layer, shots = summary["layer"], summary["shots"]
@@ -33,24 +33,24 @@ def drawings(
         f"Accuracy at {shots} shots (left axis) and CD at layer {layer} (right axis, dotted: chance), mean over tasks,"
         " bands of one standard deviation over tasks, Null left out."
     )
-    if len(caused):
+    if len(effects):
         caption += (
             f" Below: effect of editing that layer in prompts of {summary['edited_shots']} shots, pooled over tasks,"
             " bands of a bootstrap over queries; thin: random vectors of the same norm."
         )
-    yield Drawing("training", "CD and accuracy over training", caption, _training(summary, caused))
+    yield Drawing("training", "CD and accuracy over training", caption, _training(summary, effects))
     caption = f"Layer {layer}, bands of a bootstrap over prompts. Dotted: chance of CD."
-    yield Drawing("by-task", "Each task over training", caption, _by_task(summary, learned, caused))
+    yield Drawing("by-task", "Each task over training", caption, _by_task(summary, scores, effects))
     caption = (
         f"CD of all labels at {shots} shots; chance is the white line on the bar. The frame is the layer followed."
     )
     yield Drawing("layers", "CD by layer over training", caption, _layers(by_layer, layer))
 
 
-def _training(summary: Mapping[str, Any], caused: pl.DataFrame) -> Figure:
+def _training(summary: Mapping[str, Any], effects: pl.DataFrame) -> Figure:
     spread = pl.DataFrame(summary["over_tasks"])
     titles = [f"{summary['shots']} shots"]
-    if len(caused):
+    if len(effects):
         titles.append(f"edited, {counted(summary['edited_shots'], 'shot')}")
     figure, axes = panels(titles, 1, height=2.1, share_y=False)
     handles = [_spread(axes[0], spread, "accuracy", "accuracy")]
@@ -63,8 +63,8 @@ def _training(summary: Mapping[str, Any], caused: pl.DataFrame) -> Figure:
     axes[0].set_ylabel("accuracy (fraction)", color=_ACCURACY)
     for axis in (axes[0], right):
         axis.set_ylim(-0.02, 1.05)
-    if len(caused):
-        handles += _effects(axes[1], caused.filter(pl.col("task") == ALL), summary["interventions"])
+    if len(effects):
+        handles += _effects(axes[1], effects.filter(pl.col("task") == ALL), summary["interventions"])
         axes[1].axhline(0, color="black", linewidth=0.8)
         axes[1].set_ylabel(effect_label(summary["metric"]))
     _log_steps(axes[-1], summary["steps"])
@@ -94,21 +94,21 @@ def _effects(axis: Axes, rows: pl.DataFrame, names: Sequence[str]) -> list[Line2
     return handles
 
 
-def _by_task(summary: Mapping[str, Any], learned: pl.DataFrame, caused: pl.DataFrame) -> Figure:
-    tasks = [task for task in learned["task"].unique(maintain_order=True) if task not in (ALL, NULL)]
+def _by_task(summary: Mapping[str, Any], scores: pl.DataFrame, effects: pl.DataFrame) -> Figure:
+    tasks = [task for task in scores["task"].unique(maintain_order=True) if task not in (ALL, NULL)]
     figure, axes = panels(tasks, min(3, len(tasks)), height=1.8, share_y=True)
     if summary["metric"] != "accuracy":
-        caused = caused.clear()  # in a unit of its own
-    lowest = float(caused.filter(pl.col("control") == "").select(pl.col("ci_low").min()).item() or 0)
+        effects = effects.clear()  # in a unit of its own
+    lowest = float(effects.filter(pl.col("control") == "").select(pl.col("ci_low").min()).item() or 0)
     handles: list[Line2D] = []
     for axis, task in zip(axes, tasks, strict=True):
-        own = learned.filter(pl.col("task") == task).sort("step")
+        own = scores.filter(pl.col("task") == task).sort("step")
         handles = []
         for what, label in (("accuracy", "accuracy"), ("cd", "CD")):
             line = line_with_band(axis, own, ("step", what), what, markersize=3, label=label, **_LOOKS[what])
             handles.append(line)
         axis.axhline(summary["chance"], color=CD_COLOUR, linestyle=":", linewidth=0.8)
-        handles += _effects(axis, caused.filter(pl.col("task") == task), summary["interventions"])
+        handles += _effects(axis, effects.filter(pl.col("task") == task), summary["interventions"])
         axis.set_ylim(min(0, lowest) - 0.02, 1.05)
     _log_steps(axes[-1], summary["steps"])
     for axis in axes[-min(3, len(tasks)) :]:

@@ -15,7 +15,7 @@ Summary = Mapping[str, Any]
 def introduction(summary: Summary) -> list[str]:
     """What was run, in sentences."""
     steps = summary["steps"]
-    told = [
+    sentences = [
         f"{len(steps)} checkpoints of one training, steps {steps[0]:,} to {steps[-1]:,}, tasks of the family"
         f" {summary['family']}. CD (leave-one-out vote of {summary['k']} neighbours, chance"
         f" {fraction(summary['chance'])}) and accuracy are of the same prompts of {summary['shots']} shots.",
@@ -25,13 +25,13 @@ def introduction(summary: Summary) -> list[str]:
         " Null left out: the paper's band.",
     ]
     if summary["interventions"]:
-        told.append(
+        sentences.append(
             f"Effects: {summary['metric']} of prompts of {summary['edited_shots']} shots, edited - clean, pooled over"
             " tasks; of random vectors of the same norm beside them."
         )
     if summary["unreached"]:
-        told.append(f"The revisions are those of the local cache; {summary['unreached']}.")
-    return told
+        sentences.append(f"The revisions are those of the local cache; {summary['unreached']}.")
+    return sentences
 
 
 def findings(summary: Summary) -> list[str]:

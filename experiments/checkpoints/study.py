@@ -25,8 +25,8 @@ def swept_over(study: Study, own: Path, folders_like: str | None, revisions_like
     swept = [path for path in study.axes if path in AXES]
     if folders_like and revisions_like:
         raise SpecError("--folders", "and --revisions are both given", "keep one")
-    for flag, given in (("--folders", folders_like), ("--revisions", revisions_like)):
-        if given and swept:
+    for flag, pattern in (("--folders", folders_like), ("--revisions", revisions_like)):
+        if pattern and swept:
             raise SpecError(flag, f"is given, and {swept[0]} is swept", "keep one")
     if revisions_like:
         if model["name"] == EMBEDDED or expanded(model["name"]).is_dir():
@@ -39,10 +39,10 @@ def swept_over(study: Study, own: Path, folders_like: str | None, revisions_like
             flag = "--folders" if folders_like else "model.name"
             remedy = "leave out --model" if folders_like else "give --folders PATTERN, or --revisions PATTERN"
             raise SpecError(flag, what, remedy)
-        found = folders(folders_like) if folders_like else folders(f"{from_here(own)}/*", "model.name")
+        checkpoints = folders(folders_like) if folders_like else folders(f"{from_here(own)}/*", "model.name")
         # float32 as the embedded model itself, whatever they are stored in
         dtype = model["dtype"] if folders_like or model["dtype"] != "auto" else "float32"
-        study = _with(study, name={"sweep": [each.name for each in found]}, dtype=dtype)
+        study = _with(study, name={"sweep": [each.name for each in checkpoints]}, dtype=dtype)
     _check(study)
     return study
 

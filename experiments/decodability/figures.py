@@ -57,10 +57,10 @@ def _by_task(table: pl.DataFrame) -> Figure:
     for axis, task in zip(axes, tasks, strict=True):
         axis.axhline(table["chance"][0], color=CD_COLOUR, linestyle=":", linewidth=1)
         for number, each in enumerate(shots):
-            mine = table.filter(pl.col("task") == task, pl.col("shots") == each).sort("layer")
-            line_with_band(axis, mine, ("layer", "cd"), markersize=3, linewidth=1.2, **look_of(number))
+            cd = table.filter(pl.col("task") == task, pl.col("shots") == each).sort("layer")
+            line_with_band(axis, cd, ("layer", "cd"), markersize=3, linewidth=1.2, **look_of(number))
         axis.set_ylim(-0.02, 1.02)
-        whole_layers(axis, mine["layer"].to_numpy())
+        whole_layers(axis, cd["layer"].to_numpy())
     for axis in axes[-4:]:
         axis.set_xlabel("layer")
     figure.supylabel("CD", fontsize=9)
@@ -108,8 +108,8 @@ def _projection(projection: pl.DataFrame) -> Figure:
     for axis, title, part in zip(grid, titles, parts, strict=False):
         axis.set_title(title)
         for number, task in enumerate(tasks):
-            mine = part.filter(pl.col("task") == task)
-            axis.scatter(mine["x"], mine["y"], s=7, linewidths=0, **look_of(number))
+            states = part.filter(pl.col("task") == task)
+            axis.scatter(states["x"], states["y"], s=7, linewidths=0, **look_of(number))
         axis.tick_params(labelsize=7)
     handles = key_of(tasks, linestyle="")
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))

@@ -17,7 +17,7 @@ def counts(text: str) -> tuple[int, ...]:
     parts = (listed[1] if listed else text).split(",")
     if not all(part.strip().isdecimal() for part in parts):
         raise ArgumentTypeError(f"found '{text}', expected whole numbers as in 1,2,4")
-    found = tuple(map(int, parts))
-    if found[0] < 1 or any(a >= b for a, b in zip(found, found[1:], strict=False)):
+    numbers = tuple(map(int, parts))
+    if numbers[0] < 1 or any(a >= b for a, b in zip(numbers, numbers[1:], strict=False)):
         raise ArgumentTypeError(f"found '{text}', expected numbers above 0, each more than the one before")
-    return found
+    return numbers

@@ -47,8 +47,8 @@ class Heads(StudyExperiment):
         outcomes = index_outcomes(run.folder.scan_table("outcomes.parquet"))
         effects = head_effects(outcomes, run.spec.metrics[0], run.bootstrap)
         second = vector_study(run.study, effects, self.top)
-        made = RunFolder(run_study(second, replace(options, out=folder.path / EXAMINED)), second.digest)
-        vectors = conditions(made.scan_table("outcomes.parquet"), self.top, bootstrap_of(second))
+        second_run = RunFolder(run_study(second, replace(options, out=folder.path / EXAMINED)), second.digest)
+        vectors = conditions(second_run.scan_table("outcomes.parquet"), self.top, bootstrap_of(second))
         return {"heads.parquet": effects, "vectors.parquet": vectors}
 
     def summarise(self, run: FinishedRun, tables: Tables) -> dict[str, Any]:

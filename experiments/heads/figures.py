@@ -28,14 +28,16 @@ _COLOURS = {
 def drawings(summary: Mapping[str, Any], effects: pl.DataFrame) -> Iterator[Drawing]:
     """All figures of an experiment."""
     for metric in effects["metric"].unique(maintain_order=True):
-        mine = effects.filter(pl.col("metric") == metric)
+        of_metric = effects.filter(pl.col("metric") == metric)
         caption = (
             f"Mean {effect_label(metric)} of putting one head at its mean, on odd queries of prompts that do not tell"
             " the task. A dot marks intervals that leave out zero. Outlined: the"
             f" {max(summary['top'])} best heads by {summary['metric']} on even queries, from which function vectors are"
             " made. Random vector: one of the mean's norm instead."
         )
-        yield Drawing(f"aie-{metric}", f"Average indirect effect on {metric}", caption, _maps(summary, mine, metric))
+        yield Drawing(
+            f"aie-{metric}", f"Average indirect effect on {metric}", caption, _maps(summary, of_metric, metric)
+        )
     caption = (
         "Accuracy on prompts without demonstrations. Dotted: without a vector. Lines: bootstrap over queries within"
         " tasks. The layer of each vector is chosen on even queries, accuracy is of odd ones."
@@ -45,19 +47,19 @@ def drawings(summary: Mapping[str, Any], effects: pl.DataFrame) -> Iterator[Draw
     yield Drawing("vectors-by-task", "The same by task", caption, _by_task(summary))
 
 
-def _maps(summary: Mapping[str, Any], mine: pl.DataFrame, metric: str) -> Figure:
-    rows = mine.with_columns(pl.col("layer").cast(pl.String).alias("layers"))
+def _maps(summary: Mapping[str, Any], effects: pl.DataFrame, metric: str) -> Figure:
+    rows = effects.with_columns(pl.col("layer").cast(pl.String).alias("layers"))
     best = rows.filter(pl.col("rank") <= max(summary["top"]))
     outlined = list(zip(best["layers"], best["head"], strict=True))
     parts = [Panel("mean of the task's own prompts", rows, outlined)]
-    if mine["random"].null_count() < mine.height:
+    if effects["random"].null_count() < effects.height:
         random = rows.with_columns(effect="random", ci_low="random_low", ci_high="random_high")
         parts.append(Panel("random vector", random, outlined))
     largest = pl.concat([part.rows["effect"] for part in parts]).fill_nan(None).abs().max()
     limit = float(largest) if isinstance(largest, float) and largest > 0 else 1.0
-    columns = [str(layer) for layer in mine["layer"].unique().sort()]
+    columns = [str(layer) for layer in effects["layer"].unique().sort()]
     # one above the other: small effects have long numbers
-    grid = Grid(columns, mine["head"].unique().sort().to_list(), 1, limit)
+    grid = Grid(columns, effects["head"].unique().sort().to_list(), 1, limit)
     height = 0.55 + grid.square[1] * len(grid.heads)
     figure, axes = panels([part.title for part in parts], grid.across, height, share_y=True)
     images = [head_map(axis, part, grid) for axis, part in zip(axes, parts, strict=True)]

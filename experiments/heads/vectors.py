@@ -140,15 +140,15 @@ def conditions(outcomes: pl.LazyFrame, top: Sequence[int], bootstrap: Bootstrap)
     the draws: three draws are not three times as many queries.
     """
     rows = outcomes.filter(pl.col("metric") == "accuracy", pl.col("clean").is_not_nan()).collect()
-    made = [_measured(rows, "no vector", None, ["mean-added"], "", bootstrap, column="clean")]
+    measured = [_measured(rows, "no vector", None, ["mean-added"], "", bootstrap, column="clean")]
     for count in top:
         names = [name_of("random", count, draw) for draw in range(DRAWS)]
-        made.append(_measured(rows, "top heads", count, [name_of("top", count)], "", bootstrap))
-        made.append(_measured(rows, "random heads", count, names, "", bootstrap))
-        made.append(_measured(rows, "random vector", count, [name_of("top", count)], "random", bootstrap))
-    made.append(_measured(rows, ADDED, None, ["mean-added"], "", bootstrap))
-    made.append(_measured(rows, PATCHED, None, ["mean-patched"], "", bootstrap))
-    return pl.concat(made)
+        measured.append(_measured(rows, "top heads", count, [name_of("top", count)], "", bootstrap))
+        measured.append(_measured(rows, "random heads", count, names, "", bootstrap))
+        measured.append(_measured(rows, "random vector", count, [name_of("top", count)], "random", bootstrap))
+    measured.append(_measured(rows, ADDED, None, ["mean-added"], "", bootstrap))
+    measured.append(_measured(rows, PATCHED, None, ["mean-patched"], "", bootstrap))
+    return pl.concat(measured)
 
 
 def best_layer(rows: pl.DataFrame, name: str) -> int:
@@ -167,12 +167,12 @@ def _measured(
     here = pl.any_horizontal((pl.col("intervention") == n) & (pl.col("layer") == at) for n, at in layers.items())
     own = rows.filter(here, pl.col("control") == control, pl.col("query") % 2 == 1)
     means = own.group_by("task", "query", maintain_order=True).agg(pl.col(column, "clean").mean())
-    found = []
+    rows_of_tasks = []
     for task in (ALL, *means["task"].unique(maintain_order=True)):
         part = means if task == ALL else means.filter(pl.col("task") == task)
         values = np.stack([part[column].to_numpy(), (part[column] - part["clean"]).to_numpy()], axis=1)
         low, high = interval(values, bootstrap, part["task"].to_list())
         (value, effect) = values.mean(axis=0)
         at = [] if column == "clean" else list(layers.values())
-        found.append((condition, heads, task, at, value, low[0], high[0], effect, low[1], high[1], len(part)))
-    return pl.DataFrame(found, schema=CONDITIONS, orient="row")
+        rows_of_tasks.append((condition, heads, task, at, value, low[0], high[0], effect, low[1], high[1], len(part)))
+    return pl.DataFrame(rows_of_tasks, schema=CONDITIONS, orient="row")

@@ -51,7 +51,7 @@ class InterventionBars(StudyExperiment):
     def compute(self, run: FinishedRun, folder: RunFolder, options: Options) -> Tables:
         outcomes = run.folder.scan_table("outcomes.parquet")
         choices = list(choose_layers(outcomes, run.folder.read_table("decodability.parquet")))
-        made = {"bars.parquet": (bars, BARS), "matrix.parquet": (matrix, MATRIX)}
+        measures = {"bars.parquet": (bars, BARS), "matrix.parquet": (matrix, MATRIX)}
         return {
             name: pl.concat(
                 measure(rows, layer, run.bootstrap).select(
@@ -59,7 +59,7 @@ class InterventionBars(StudyExperiment):
                 )
                 for by, layer, rows in choices
             ).cast(columns)  # type: ignore[arg-type]
-            for name, (measure, columns) in made.items()
+            for name, (measure, columns) in measures.items()
         }
 
     def summarise(self, run: FinishedRun, tables: Tables) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def _of_layer(summary: Summary, by: str) -> Iterator[str]:
             condition: fmean(r["mean"] for r in rows if r["shots"] == shots and r["condition"] == condition)
             for condition in dict.fromkeys(r["condition"] for r in rows)
         }
-        told = ", ".join(f"{condition} {fraction(value)}" for condition, value in mean.items())
+        accuracies = ", ".join(f"{condition} {fraction(value)}" for condition, value in mean.items())
         cells = [r for r in summary["matrix"] if r["chosen_by"] == by and r["shots"] == shots]
         own = [r["mean"] for r in cells if r["measure"] == "accuracy" and r["source"] == r["target"]]
         others = [r["mean"] for r in cells if r["measure"] == "accuracy" and r["source"] != r["target"]]
@@ -48,7 +48,7 @@ def _of_layer(summary: Summary, by: str) -> Iterator[str]:
         matrix = f" Own means change accuracy by {signed(fmean(own))}, all others by {signed(fmean(others))}"
         matrix += f"; conversion {fraction(fmean(converted))}." if converted else "."
         layer = summary["layers"][by]
-        yield f"Layer {layer} ({BY[by]}), {shots} shots, mean accuracy over tasks: {told}." + matrix
+        yield f"Layer {layer} ({BY[by]}), {shots} shots, mean accuracy over tasks: {accuracies}." + matrix
 
 
 def overview(summary: Summary) -> list[Table]:

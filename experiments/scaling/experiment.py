@@ -79,7 +79,7 @@ class Scaling(StudyExperiment):
     def summarise(self, run: FinishedRun, tables: Tables) -> dict[str, Any]:
         runs, spec, table = self._runs(run), run.spec, tables["sized.parquet"]
         own = table.filter(pl.col("control") == "")
-        made = {
+        summary = {
             "version": 1,
             "family": spec.tasks.family,
             "tasks": runs[0].run.manifest["tasks"][0],
@@ -100,7 +100,7 @@ class Scaling(StudyExperiment):
             ],
             "exponents": {count: exponent(own.filter(pl.col("measure") == ACCURACY), count) for count in COUNTS},
         }
-        return without_nan(made)
+        return without_nan(summary)
 
     def drawings(self, run: FinishedRun, tables: Tables, summary: Summary) -> Iterator[Drawing]:
         from patchboard.experiments.scaling.figures import drawings
@@ -117,11 +117,11 @@ def with_siblings(study: Study, siblings: Path) -> Study:
     if model["name"] != EMBEDDED:
         what = f"'{model['name']}' is one model, expected several"
         raise SpecError("model.name", what, "write {sweep: [A, B]}, or give finished runs: scaling.py RUN_DIR…")
-    found = sorted(str(each) for each in from_here(siblings).glob("*/") if (each / "config.json").is_file())
-    if not found:
+    names = sorted(str(each) for each in from_here(siblings).glob("*/") if (each / "config.json").is_file())
+    if not names:
         raise SpecError("model.name", f"no models in {from_here(siblings)}", "write model.name: {sweep: [A, B]}")
     dtype = "float32" if model["dtype"] == "auto" else model["dtype"]  # as the embedded model has
-    return study_of({**study.tree, "model": {**model, "name": {"sweep": [*found, EMBEDDED]}, "dtype": dtype}})
+    return study_of({**study.tree, "model": {**model, "name": {"sweep": [*names, EMBEDDED]}, "dtype": dtype}})
 
 
 def exponent(accuracy: pl.DataFrame, count: str) -> dict[str, Any] | None:

@@ -74,17 +74,17 @@ def compare_conditions(conditions: Sequence[Condition], bootstrap: Bootstrap) ->
     base = conditions[0]
     own_cells = pl.col("control") == ""
     edited = base.outcomes.filter(own_cells).select(pl.col("layer").unique()).collect()["layer"].to_list()
-    asked = base.outcomes.select(pl.col("shots").unique()).collect()["shots"].to_list()
+    evaluated = base.outcomes.select(pl.col("shots").unique()).collect()["shots"].to_list()
     measured = base.decodability["shots"].unique().to_list()
-    both = sorted(set(asked) & set(measured)) or [max(measured)]
+    both = sorted(set(evaluated) & set(measured)) or [max(measured)]
     own = {each.name: layer_by_cd(each.decodability, edited, both[-1]) for each in conditions}
     layer = own[base.name]
     first = scores(base.outcomes, layer)
     rows: list[dict[str, Any]] = []
     for each in conditions:
         for measure, at in (("cd", layer), ("own cd", own[each.name])):
-            found = [row for shots in both for row in _of_cd(each.decodability, at, shots)]
-            rows += [{"condition": each.name, "measure": measure, "intervention": "", **row} for row in found]
+            cd_rows = [row for shots in both for row in _of_cd(each.decodability, at, shots)]
+            rows += [{"condition": each.name, "measure": measure, "intervention": "", **row} for row in cd_rows]
         values = first if each is base else scores(each.outcomes, layer)
         rows += [{"condition": each.name, **row} for row in _of_scores(values, layer, bootstrap)]
         if each is not base:

@@ -41,9 +41,9 @@ def _cd(decodability: Mapping[str, pl.DataFrame], layer: int) -> Figure:
         axis.axhline(base["chance"][0], color=CD_COLOUR, linestyle=":", linewidth=1)
         axis.axvline(layer, color=CD_COLOUR, linewidth=0.6)
         for number, table in enumerate(decodability.values()):
-            mine = table.filter(pl.col("task") == ALL, pl.col("shots") == each).sort("layer")
-            line_with_band(axis, mine, ("layer", "cd"), markersize=3.5, linewidth=1.2, **look_of(number))
-            whole_layers(axis, mine["layer"].to_numpy())
+            cd = table.filter(pl.col("task") == ALL, pl.col("shots") == each).sort("layer")
+            line_with_band(axis, cd, ("layer", "cd"), markersize=3.5, linewidth=1.2, **look_of(number))
+            whole_layers(axis, cd["layer"].to_numpy())
         axis.set_ylim(-0.02, 1.02)
     figure.supxlabel("layer", fontsize=9)
     figure.supylabel("CD", fontsize=9)
@@ -59,10 +59,10 @@ def _bars(summary: Mapping[str, Any], measure: str, intervention: str = "") -> F
     colours = {name: CYCLE[number % len(CYCLE)] for number, name in enumerate(conditions)}
     figure, axes = panels([counted(each, "shot") for each in shots], 1, height=1.9, share_y=True)
     for axis, each in zip(axes, shots, strict=True):
-        mine = [row for row in rows if row["shots"] == each]
-        tasks = list(dict.fromkeys(row["task"] for row in mine))
+        of_shots = [row for row in rows if row["shots"] == each]
+        tasks = list(dict.fromkeys(row["task"] for row in of_shots))
         axis.axhline(0, color="black", linewidth=0.6)
-        grouped_bars(axis, mine, tasks, colours, ("task", "condition", "value"))
+        grouped_bars(axis, of_shots, tasks, colours, ("task", "condition", "value"))
         axis.set_xticks(range(len(tasks)), ["all tasks" if task == ALL else task for task in tasks], fontsize=8)
         if measure == "accuracy":
             axis.set_ylim(0, 1.02)

@@ -30,13 +30,13 @@ def condition_sentences(summary: Summary) -> Iterator[str]:
     names = list(dict.fromkeys(row["condition"] for row in summary["compared"]))
     for name in names:
         cd, own = (_found(summary, name, measure, summary["shots"]) for measure in ("cd", "own cd"))
-        told = [f"CD {_spread(cd)} at layer {cd['layer']}, {_spread(own)} at its own best ({own['layer']})"]
+        clauses = [f"CD {_spread(cd)} at layer {cd['layer']}, {_spread(own)} at its own best ({own['layer']})"]
         for row in _all_tasks(summary, name):
             what = "accuracy" if row["measure"] == "accuracy" else f"effect of {row['intervention']}"
             value = _spread(row, signed if row["measure"] == "effect" else fraction)
             more = f", {_difference(row)} from '{names[0]}'" if row["difference"] is not None else ""
-            told.append(f"{what} at {row['shots']} shots {value}{more}")
-        yield f"{name[0].upper()}{name[1:]}: {'; '.join(told)}."
+            clauses.append(f"{what} at {row['shots']} shots {value}{more}")
+        yield f"{name[0].upper()}{name[1:]}: {'; '.join(clauses)}."
 
 
 def overview(summary: Summary) -> list[Table]:

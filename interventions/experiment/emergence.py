@@ -15,10 +15,10 @@ from patchboard.measure.replicates import layer_by_cd
 from patchboard.measure.statistics import Bootstrap, interval
 from patchboard.tasks.base import NULL
 
-AT = {"step": pl.Int64(), "checkpoint": pl.String(), "task": pl.String()}
+OF_STEP = {"step": pl.Int64(), "checkpoint": pl.String(), "task": pl.String()}
 """Of every table; task: a task, or ALL."""
-LEARNED = {
-    **AT,
+CD_AND_ACCURACY = {
+    **OF_STEP,
     "layer": pl.Int32(),  # the best by CD at the last checkpoint
     "n": pl.Int32(),  # prompts
     "cd": pl.Float64(),
@@ -31,8 +31,8 @@ LEARNED = {
     "own_cd": pl.Float64(),
     "chance": pl.Float64(),
 }
-CAUSED = {
-    **AT,
+EFFECTS = {
+    **OF_STEP,
     "layer": pl.Int32(),
     "intervention": pl.String(),
     "control": pl.String(),
@@ -49,7 +49,10 @@ CAUSED = {
 def cd_and_accuracy(
     decodability: pl.DataFrame, checkpoints: Sequence[Checkpoint], axis: str, layer: int, bootstrap: Bootstrap
 ) -> pl.DataFrame:
-    """LEARNED: of each checkpoint and label. decodability: DECODABILITY at one number of shots, with the axis."""
+    """CD_AND_ACCURACY of each checkpoint and label.
+
+    decodability: DECODABILITY at one number of shots, with the axis.
+    """
     tables = []
     layers, shots = decodability["layer"].unique().to_list(), decodability["shots"][0]
     for each in checkpoints:
@@ -71,7 +74,7 @@ def cd_and_accuracy(
                 accuracy_low=pl.col("task").replace_strict(low), accuracy_high=pl.col("task").replace_strict(high)
             )
         )
-    return pl.concat(tables).select(pl.col(column).cast(kind) for column, kind in LEARNED.items())
+    return pl.concat(tables).select(pl.col(column).cast(kind) for column, kind in CD_AND_ACCURACY.items())
 
 
 def share_interval(rows: pl.DataFrame, bootstrap: Bootstrap) -> tuple[float, float]:
@@ -93,7 +96,7 @@ def share_interval(rows: pl.DataFrame, bootstrap: Bootstrap) -> tuple[float, flo
 def effects_at(
     effects: pl.DataFrame, curves: pl.DataFrame, checkpoints: Sequence[Checkpoint], axis: str, layer: int, metric: str
 ) -> pl.DataFrame:
-    """CAUSED: effects at the layer, of each task and of all, the interventions' and their controls'."""
+    """EFFECTS at the layer, of each task and of all, the interventions' and their controls'."""
     steps = pl.DataFrame(
         [(each.name, each.step) for each in checkpoints], schema={axis: pl.String(), "step": pl.Int64()}, orient="row"
     )
@@ -102,7 +105,7 @@ def effects_at(
     rows = pl.concat([curves.with_columns(task=pl.lit(ALL)), by_task.select(pl.exclude("vector_task"))], how="diagonal")
     rows = rows.filter(pl.col("layer") == layer, pl.col("metric") == metric).join(steps, axis)
     return rows.with_columns(checkpoint=axis).sort("step", maintain_order=True).select(
-        pl.col(column).cast(kind) for column, kind in CAUSED.items()
+        pl.col(column).cast(kind) for column, kind in EFFECTS.items()
     )  # fmt: skip
 
 

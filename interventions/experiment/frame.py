@@ -156,8 +156,8 @@ class StudyExperiment(Experiment[FinishedRun]):
         return (run.folder.path / "spec.yaml").read_text(encoding="utf-8")
 
     def page(self, run: FinishedRun, tables: Tables, summary: Summary) -> Page:
-        told = self.prose.introduction(summary), self.prose.findings(summary), self.prose.overview(summary)
-        return Page(self.title, *told, self.spec_text(run), self.drawings(run, tables, summary))
+        texts = self.prose.introduction(summary), self.prose.findings(summary), self.prose.overview(summary)
+        return Page(self.title, *texts, self.spec_text(run), self.drawings(run, tables, summary))
 
 
 def folder_of_variant(run: Path, digest: str, variant: Mapping[str, Any]) -> Path:

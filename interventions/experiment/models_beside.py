@@ -13,10 +13,10 @@ def model_beside(name: str, folder: Path) -> str:
 
     Relative where that can be, so that a run does not tell whose machine it was on.
     """
-    beside = (folder / name).resolve()
-    if Path(name).is_dir() or not beside.is_dir():
+    shipped = (folder / name).resolve()
+    if Path(name).is_dir() or not shipped.is_dir():
         return name
-    return os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside)
+    return os.path.relpath(shipped) if shipped.is_relative_to(Path.cwd()) else str(shipped)
 
 
 def with_models_beside(study: Study, folder: Path) -> Study:

@@ -43,25 +43,25 @@ def step_of(name: str) -> int | None:
     (1000, 500, 30, None)
     """
     last = Path(name).name
-    found = re.search(r"step[-_ ]?(\d+)", last, re.IGNORECASE) or re.search(r"(\d+)", last)
-    return int(found[1]) if found else None
+    number = re.search(r"step[-_ ]?(\d+)", last, re.IGNORECASE) or re.search(r"(\d+)", last)
+    return int(number[1]) if number else None
 
 
 def in_order(names: Sequence[str], where: str) -> list[Checkpoint]:
     """The checkpoints by step. Raises SpecError at ``where``: a name without a number, one step twice, fewer than 2."""
-    found: dict[int, Checkpoint] = {}
+    by_step: dict[int, Checkpoint] = {}
     for name in names:
         step = step_of(name)
         if step is None:
             what = f"'{name}' has no number, expected the training step in its name"
             raise SpecError(where, what, "name checkpoints as in step1000, or narrow the pattern")
-        if step in found:
-            what = f"'{found[step].name}' and '{name}' are both of step {step}"
+        if step in by_step:
+            what = f"'{by_step[step].name}' and '{name}' are both of step {step}"
             raise SpecError(where, what, "narrow the pattern to one of them")
-        found[step] = Checkpoint(name, step)
-    if len(found) < 2:
-        raise SpecError(where, f"gives {len(found)} checkpoint, expected at least 2", "widen it")
-    return [found[step] for step in sorted(found)]
+        by_step[step] = Checkpoint(name, step)
+    if len(by_step) < 2:
+        raise SpecError(where, f"gives {len(by_step)} checkpoint, expected at least 2", "widen it")
+    return [by_step[step] for step in sorted(by_step)]
 
 
 def folders(pattern: str, where: str = "--folders") -> list[Checkpoint]:
@@ -114,10 +114,10 @@ def _cached(model: str) -> tuple[str, ...]:
     from huggingface_hub import CacheNotFound, constants, scan_cache_dir
 
     try:
-        found = scan_cache_dir(constants.HF_HUB_CACHE)
+        cache = scan_cache_dir(constants.HF_HUB_CACHE)
     except CacheNotFound:
         return ()
-    repos = [repo for repo in found.repos if repo.repo_id == model and repo.repo_type == "model"]
+    repos = [repo for repo in cache.repos if repo.repo_id == model and repo.repo_type == "model"]
     return tuple(sorted(name for repo in repos for name in repo.refs))
 
 

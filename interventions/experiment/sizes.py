@@ -74,9 +74,9 @@ def check_alike(runs: Sequence[ComparableRun]) -> None:
     first = runs[0]
     seen: dict[tuple[str, str], Path] = {}
     for each in runs:
-        found = _difference(_settings(first), _settings(each))
-        if found is not None:
-            path, theirs, ours = found
+        difference = _difference(_settings(first), _settings(each))
+        if difference is not None:
+            path, theirs, ours = difference
             what = f"has {path} {json.dumps(ours)}, {first.run.folder} has {json.dumps(theirs)}"
             raise RunFolderError(str(each.run.folder), what, "compare runs that differ in their models alone")
         for section in models_of(each.study):
@@ -101,9 +101,9 @@ def _difference(one: Any, other: Any, path: str = "") -> tuple[str, Any, Any] | 
     """The first path at which two trees differ, with both values."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         for key in dict.fromkeys([*one, *other]):
-            found = _difference(one.get(key), other.get(key), f"{path}.{key}".removeprefix("."))
-            if found is not None:
-                return found
+            difference = _difference(one.get(key), other.get(key), f"{path}.{key}".removeprefix("."))
+            if difference is not None:
+                return difference
         return None
     return None if one == other else (path, one, other)
 

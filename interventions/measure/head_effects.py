@@ -48,12 +48,12 @@ def head_effects(outcomes: Outcomes, metric: str, bootstrap: Bootstrap) -> pl.Da
 
     Tasks are pooled: every query weighs the same, which with equally many of each task is the mean over tasks.
     """
-    mine = pl.col("intervention") == HEADS
+    of_heads = pl.col("intervention") == HEADS
     own, drawn = pl.col("control") == "", pl.col("control") == "random"
     place = ["metric", "layer", "head"]
-    even = curves(outcomes.where(mine, own, odd=False), bootstrap).select(*place, pl.col("effect").alias("chosen"))
-    odd = curves(outcomes.where(mine, own, odd=True), bootstrap)
-    controls = curves(outcomes.where(mine, drawn, odd=True), bootstrap).select(
+    even = curves(outcomes.where(of_heads, own, odd=False), bootstrap).select(*place, pl.col("effect").alias("chosen"))
+    odd = curves(outcomes.where(of_heads, own, odd=True), bootstrap)
+    controls = curves(outcomes.where(of_heads, drawn, odd=True), bootstrap).select(
         *place, pl.col("effect").alias("random"), pl.col("ci_low").alias("random_low"),
         pl.col("ci_high").alias("random_high"),
     )  # fmt: skip
@@ -80,9 +80,9 @@ def random_heads(effects: pl.DataFrame, without: Sequence[Head], count: int, see
     there are any. Told by seed and count."""
     every = sorted(set(zip(effects["layer"], effects["head"], strict=True)) - set(without))
     rng = np.random.default_rng([seed, count])
-    found: list[list[int]] = []
-    while len(found) < DRAWS:
+    sets: list[list[int]] = []
+    while len(sets) < DRAWS:
         drawn = sorted(rng.choice(len(every), size=count, replace=False).tolist())
-        if drawn not in found or len(found) >= math.comb(len(every), count):
-            found.append(drawn)
-    return [[every[i] for i in drawn] for drawn in found]
+        if drawn not in sets or len(sets) >= math.comb(len(every), count):
+            sets.append(drawn)
+    return [[every[i] for i in drawn] for drawn in sets]

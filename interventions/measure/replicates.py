@@ -38,14 +38,14 @@ MATRIX = {
 
 def replicated(rows: pl.DataFrame, keys: Sequence[str], bootstrap: Bootstrap) -> pl.DataFrame:
     """MEASURED of each group of ``keys``, in order of appearance. rows: ``keys``, ``seed``, ``value`` (finite)."""
-    found = []
+    measured = []
     for key, group in rows.group_by(keys, maintain_order=True):
         means = group.group_by("seed", maintain_order=True).agg(pl.col("value").mean())["value"]
         seeds = [str(seed) for seed in group["seed"].to_list()]
         low, high = interval(group["value"].to_numpy()[:, None], bootstrap, seeds)
         spread = means.std(ddof=1) if len(means) > 1 else None
-        found.append((*key, means.mean(), spread, low[0], high[0], len(means), group.height))
-    return pl.DataFrame(found, schema={**{key: rows.schema[key] for key in keys}, **MEASURED}, orient="row")
+        measured.append((*key, means.mean(), spread, low[0], high[0], len(means), group.height))
+    return pl.DataFrame(measured, schema={**{key: rows.schema[key] for key in keys}, **MEASURED}, orient="row")
 
 
 def bars(outcomes: pl.LazyFrame, layer: int, bootstrap: Bootstrap) -> pl.DataFrame:

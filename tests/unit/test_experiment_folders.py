@@ -82,7 +82,7 @@ HALVES = (".pairs.77.parquet", ".heads.2147483000.parquet", ".memories.9.safeten
 
 
 def test_what_a_kill_left_of_an_experiments_tables_goes_at_the_next_start(run):
-    """Of tables whose names no run has, in the experiment's folder and in a laboratory's own."""
+    """Of tables whose names no run has, in the experiment's folder and in that of one which trains."""
     kept = (".thesis.77.tex", "notes.77.parquet")
     for place in (run, run / EXAMINED):
         (place / "figures").mkdir()
