@@ -12,7 +12,7 @@ from patchboard.user_paths import expanded
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("check", help="test the ops, metrics, tasks and controls of a plug-in")
+    parser = commands.add_parser("check", help="test what each piece of a plug-in promises")
     parser.add_argument("files", nargs="+", type=expanded, metavar="FILE.py")
     parser.set_defaults(act=act)
 
@@ -30,7 +30,6 @@ def act(args: argparse.Namespace, overrides: Sequence[str]) -> int:
 
 def check_file(file: Path) -> list[str]:
     """Print how each piece of the file keeps its promises; returns the pieces that break one."""
-    import patchboard.tasks.resolve  # noqa: F401  # enrols our families, whose names are taken
     from patchboard.plugin_files import activate
     from patchboard.plugins.checks import findings
     from patchboard.registry import Origin

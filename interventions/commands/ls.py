@@ -49,8 +49,8 @@ def print_listing() -> None:
         "model families": dict.fromkeys(ARCHITECTURES, ""),
     }  # fmt: skip
     registries = {
-        "task families": FAMILIES, "ops": OPS, "metrics": METRICS, "controls": CONTROLS,
-        "model families": ARCHITECTURES,
+        "task families": FAMILIES, "ops": OPS, "vectors": FITTERS, "controls": CONTROLS, "metrics": METRICS,
+        "positions": POSITIONS, "model families": ARCHITECTURES,
     }  # fmt: skip
     for kind, entries in listing.items():
         print(kind)

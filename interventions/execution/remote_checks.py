@@ -49,6 +49,7 @@ def check_remote_plan(plan: ModelPlan, device: str) -> None:
     check_section(plan.section, device)
     check_pieces_travel(
         ops={edit.op for group in plan.groups for copy in group.copies for edit in copy.edits},
+        fitters={recipe.kind for recipe in plan.recipes.values()},
         metrics={name for group in plan.groups for name in group.metrics},
     )
     for decoding in plan.decodings:

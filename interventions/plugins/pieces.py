@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, get_args
 
@@ -13,7 +13,10 @@ from patchboard.ops.base import OperandKind
 from patchboard.plan.controls import Control
 from patchboard.plugins.requirements import Attribute, Function, check_piece, signature_complaint
 from patchboard.plugins.task_function import family_of
-from patchboard.spec.sections import Section
+from patchboard.spec.positions import Position
+from patchboard.spec.section import Section
+from patchboard.spec.vectors import Takes
+from patchboard.vectors.fitters import Fitter
 
 _OPERANDS = get_args(OperandKind)
 
@@ -75,6 +78,18 @@ CONTROL = (
 )
 
 
+BUILD = Function("build", ("recipe", "statistics"))
+FITTER = (
+    Attribute("takes", lambda v: v in get_args(Takes), f"one of {', '.join(get_args(Takes))}", 'takes = "task"'),
+    Attribute("makes", lambda v: v in ("vector", "subspace"), "vector or subspace", 'makes = "vector"'),
+    Attribute(
+        "options", lambda v: isinstance(v, Mapping), "a mapping of fields to defaults", 'options = {"share": 0.5}'
+    ),
+    Attribute("build", lambda v: v is not Fitter.build, "a function of its own", BUILD.form),
+    BUILD,
+)
+
+
 class _MetricDefaults:
     """What a metric need not have: the own answer is scored, of several tokens and of several answers the first."""
 
@@ -127,6 +142,28 @@ def control(name: str, piece: Any) -> Any:
     return _checked("control", name, piece, CONTROL)
 
 
+def fitter(name: str, piece: Any, takes: Takes) -> Any:
+    """The fitter's class. takes: beside a function. Raises PluginError."""
+    if not isinstance(piece, type):
+        made = _class_of("fitter", name, piece, BUILD, {"takes": takes}, (Fitter,))
+        return _checked("fitter", name, made, FITTER)
+    if not issubclass(piece, Fitter):
+        what = f"is {piece!r}, expected a subclass of patchboard.vectors.fitters.Fitter"
+        raise PluginError(f"fitter '{name}'", what, f"write class {piece.__name__}(Fitter)")
+    return _checked("fitter", name, piece, FITTER)
+
+
+def position(name: str, piece: Any, phrase: str) -> Position:
+    """The named position. Raises PluginError."""
+    if isinstance(piece, type) or not callable(piece):
+        raise PluginError(f"position '{name}'", f"is {piece!r}, expected a function of a prompt", "decorate one")
+    complaint = signature_complaint(piece, Function(getattr(piece, "__name__", "find"), ("prompt",)))
+    if complaint is not None:
+        raise PluginError(f"position '{name}'", *complaint)
+    meaning = " ".join((piece.__doc__ or name).split())
+    return Position(meaning, phrase or meaning.rstrip("."), piece)
+
+
 def family(name: str, piece: Any) -> Architecture:
     """The row of a model family. Raises PluginError."""
     if isinstance(piece, Architecture):
@@ -148,7 +185,9 @@ def family(name: str, piece: Any) -> Architecture:
     return Architecture(name, **written)
 
 
-def _class_of(kind: str, name: str, piece: Any, function: Function, given: dict[str, Any]) -> type:
+def _class_of(
+    kind: str, name: str, piece: Any, function: Function, given: dict[str, Any], bases: tuple[type, ...] = ()
+) -> type:
     """The piece, where it is a class; else one with the decorated function and what is given beside it."""
     if isinstance(piece, type):
         _none_given(kind, name, given)
@@ -163,7 +202,7 @@ def _class_of(kind: str, name: str, piece: Any, function: Function, given: dict[
             what = f"is a function, and its '{key}' is not given"
             raise PluginError(f"{kind} '{name}'", what, f'write @register.{kind}("{name}", {key}=…)')
     made = {"__doc__": piece.__doc__, "__module__": piece.__module__, function.name: staticmethod(piece), **given}
-    return type(getattr(piece, "__name__", name), (), made)
+    return type(getattr(piece, "__name__", name), bases, made)
 
 
 def _none_given(kind: str, name: str, given: dict[str, Any]) -> None:

@@ -18,14 +18,17 @@ from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
 from patchboard.engine.families import ARCHITECTURES, Architecture
-from patchboard.metrics.base import METRICS
-from patchboard.ops.base import OPS
+from patchboard.metrics import METRICS
+from patchboard.ops import OPS
 from patchboard.plan.controls import CONTROLS
 from patchboard.plugin_files import GROUP, distribution_origin, origin_now
 from patchboard.plugins import pieces
 from patchboard.plugins.requirements import check_name
 from patchboard.registry import Enrolment, Origin, Registry, defined_as
-from patchboard.tasks.base import FAMILIES
+from patchboard.spec.positions import POSITIONS
+from patchboard.spec.vectors import Takes
+from patchboard.tasks.families import FAMILIES
+from patchboard.vectors.fitters import FITTERS
 
 P = TypeVar("P")
 Decorator = Callable[[P], P]
@@ -68,6 +71,21 @@ class Register:
         answer is one of another item's.
         """
         return self._enrolling("task", FAMILIES, name, lambda piece: pieces.task(name, piece, tasks))
+
+    def fitter(self, name: str, *, takes: Takes = "task") -> Decorator:
+        """A kind of vector: a subclass of ``patchboard.vectors.fitters.Fitter``, or its ``build(recipe, statistics)``.
+
+        ``statistics.means(recipe.plus, recipe.layer, recipe.only)`` is [task, d_model] float64; gives [d_model], or a
+        ``SubspaceTensors``. takes: of a function, what its field holds: a ``task``, a ``pair``, or all ``tasks``.
+        """
+        return self._enrolling("fitter", FITTERS, name, lambda piece: pieces.fitter(name, piece, takes))
+
+    def position(self, name: str, *, phrase: str = "") -> Decorator:
+        """A named place of prompts: a function prompt -> indices of its tokens, in ``range(len(prompt.token_ids))``.
+
+        prompt: a ``patchboard.tasks.prompt.Prompt``; its ``positions`` has ours. phrase: how reports call it.
+        """
+        return self._enrolling("position", POSITIONS, name, lambda piece: pieces.position(name, piece, phrase))
 
     def control(self, name: str) -> Decorator:
         """What is run beside each intervention: a subclass of ``patchboard.plan.controls.Control``, whose ``cells``

@@ -10,15 +10,16 @@ import dis
 import inspect
 import io
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 from patchboard.errors import PluginError
-from patchboard.metrics.base import METRICS
-from patchboard.ops.base import OPS
-from patchboard.registry import OWN
+from patchboard.metrics import METRICS
+from patchboard.ops import OPS
+from patchboard.registry import OWN, Registry
+from patchboard.vectors.fitters import FITTERS
 
 ON_A_SERVER = (
     "__future__", "builtins", "collections", "dataclasses", "einops", "enum", "functools", "heapq", "math", "numpy",
@@ -47,15 +48,19 @@ def check_travels(what: str, function: Any) -> None:
         raise PluginError("--remote", f"{what} cannot travel: {refusal}", remedy) from None
 
 
-def check_pieces_travel(ops: Iterable[str], metrics: Iterable[str]) -> None:
-    """Raises PluginError for the first op or metric of a user that a server could not run. Names are of registries."""
-    for registry, names, function in ((OPS, ops, "apply"), (METRICS, metrics, "score")):
+def check_pieces_travel(ops: Iterable[str], fitters: Iterable[str], metrics: Iterable[str]) -> None:
+    """Raises PluginError for the first op, fitter or metric of a user that a server could not run. By their names."""
+    pieces: tuple[tuple[Registry, Iterable[str], Callable[[Any], Any]], ...] = (
+        (OPS, ops, lambda op: op.apply),
+        (FITTERS, fitters, lambda fitter: fitter.joint_builder() or fitter.builder()),
+        (METRICS, metrics, lambda metric: metric.score),
+    )
+    for registry, names, function_of in pieces:
         for name in sorted(names):
             enrolment = registry.enrolment(name)
             if enrolment.origin != OWN:
-                check_travels(
-                    f"{registry.kind} '{name}' of {enrolment.origin.name}", getattr(enrolment.entry, function)
-                )
+                what = f"{registry.kind} '{name}' of {enrolment.origin.name}"
+                check_travels(what, function_of(enrolment.entry))
 
 
 class _Journey:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-import patchboard.tasks.resolve  # noqa: F401  # enrols the families
 from patchboard.commands.main import main
 from patchboard.plugins.checks import PROMISES
 from patchboard.plugins.checks.promise import kept
 from patchboard.registry import OWN
 
 
-@pytest.mark.parametrize("kind", ["op", "metric", "control"])
+@pytest.mark.parametrize("kind", ["op", "metric", "fitter", "control"])
 def test_our_own_pieces_keep_every_promise(kind):
     registry, promises = PROMISES[kind]
-    assert len(registry) >= 4 and len(promises) >= 6
+    assert len(registry) >= 4 and len(promises) >= 5
     for name, entry in registry.items():
         if registry.enrolment(name).origin == OWN:
             assert [f for f in kept(promises, entry) if f.problem] == [], f"{kind} {name}"
@@ -79,9 +78,32 @@ class Mine(Control):
     def cells(cls, placed, options):
         {body}
 '''
+FITTER = '''
+import torch
+import patchboard as pb
+
+
+@pb.register.fitter("mine")
+def mine(recipe, statistics):
+    """The median of the task's states."""
+    columns = slice(*(recipe.columns or (None,)))
+    means = statistics.means(recipe.plus, recipe.layer, recipe.only)[:, columns]
+    {body}
+'''
+POSITION = '''
+import patchboard as pb
+
+
+@pb.register.position("mine")
+def mine(prompt):
+    """the prompt's first token"""
+    {body}
+'''
 LETTERS = "return [Item(a, {'upper': a.upper(), 'twice': a + a}) for a in "
 HALF = "tuple(PlannedEdit(replace(p.edit, strength=p.edit.strength / 2{more}), {recipe}) for p in placed.edits)"
 GOOD = {
+    "fitter": FITTER.format(body="return means.mean(0)"),
+    "position": POSITION.format(body="return [0]"),
     "op": OP.format(body="return h + strength * operand"),
     "metric": METRIC.format(body="return logits.gather(-1, target[:, None])[:, 0]", more=""),
     "task": TASK.format(body=f"{LETTERS}'abcdefgh']"),
@@ -144,6 +166,24 @@ FAULTS = {
     "a family with an empty answer": (
         TASK.format(body="return [Item(a, {'upper': '', 'twice': a}) for a in 'abcdefg']"), "has an empty answer",
     ),
+    "a fitter of a part": (
+        FITTER.format(body="return means.mean(0)[:3]"), "makes a finite operand of its kind, as wide as the",
+    ),
+    "a fitter without heads": (
+        FITTER.format(body="return statistics.means(recipe.plus, recipe.layer, recipe.only).mean(0)"),
+        "of one head's part of the states, a vector as wide as that part: gives vector of shape [12]",
+    ),
+    "a fitter of others": (
+        FITTER.format(body="return means.mean(0) + statistics.means(('C',), recipe.layer, 'all')[0, columns]"),
+        "depends on the tasks that it is given, and on no other: changes with states of B, C, Null",
+    ),
+    "a fitter of nothing": (FITTER.format(body="return torch.ones_like(means[0])"), "does not depend on its task's"),
+    "a fitter that writes": (
+        FITTER.format(body="return statistics.all.sums[recipe.plus[0]].mul_(2)[0, columns] + means[0]"),
+        "does not write into the statistics: the statistics are written over",
+    ),
+    "a position outside": (POSITION.format(body="return [len(prompt.token_ids)]"), "gives indices of the prompt's own"),
+    "a position nowhere": (POSITION.format(body="return []"), "gives tokens of some prompt: gives no token of any"),
     "a control elsewhere": (
         CONTROL.format(body=f"yield ControlCell('mine', '', {HALF.format(more=', layer=3', recipe='None')})"),
         "it edits the places that the intervention edits: beside patched",

@@ -70,7 +70,7 @@ def loaded(plugin):
 @pytest.mark.parametrize("case", TRAVELS)
 def test_travels(loaded, case):
     loaded(clamp_with(*TRAVELS[case]))
-    check_pieces_travel(ops=["clamp", "patch"], metrics=["accuracy", "kl"])
+    check_pieces_travel(ops=["clamp", "patch"], fitters=["mean"], metrics=["accuracy", "kl"])
 
 
 @pytest.mark.parametrize("case", STAYS)
@@ -78,22 +78,25 @@ def test_stays(loaded, case):
     helpers, result, why = STAYS[case]
     path = loaded(clamp_with(helpers, result))
     with pytest.raises(PluginError) as refused:
-        check_pieces_travel(ops=["clamp"], metrics=[])
+        check_pieces_travel(ops=["clamp"], fitters=[], metrics=[])
     assert refused.value.one_line() == (
         f"--remote: op 'clamp' of {path} cannot travel: {why}; write what it needs into the plug-in's own file,"
         " or run it here"
     )
-    check_pieces_travel(ops=["patch"], metrics=["accuracy"])  # what is not used may stay
+    check_pieces_travel(ops=["patch"], fitters=[], metrics=["accuracy"])  # what is not used may stay
 
 
 def test_our_own_pieces_are_held_to_it_too():
     from patchboard.metrics import METRICS
     from patchboard.ops import OPS
+    from patchboard.vectors.fitters import FITTERS
 
     for name, op in OPS.items():
         check_travels(name, op.apply)
     for name, metric in METRICS.items():
         check_travels(name, metric.score)
+    for name, fitter in FITTERS.items():
+        check_travels(name, fitter.joint_builder() or fitter.builder())
 
 
 def test_closures_and_defaults_are_looked_at():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from patchboard.ops.base import OPS
+from patchboard.ops import OPS
 from patchboard.plan.controls import ControlCell, PlacedIntervention
 from patchboard.plan.edit_sites import edit_sites_of
 from patchboard.plan.facts import ModelFacts

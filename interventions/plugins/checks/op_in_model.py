@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from patchboard.ops.base import OPS, SubspaceTensors
+from patchboard.ops import OPS, SubspaceTensors
 from patchboard.plan.cells import STATE, Edit
 from patchboard.plan.model import Counterfactual, EngineKind
 from patchboard.plan.packing import lay_out

@@ -6,16 +6,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from patchboard.engine.families import ARCHITECTURES
-from patchboard.metrics.base import METRICS
-from patchboard.ops.base import OPS
+from patchboard.metrics import METRICS
+from patchboard.ops import OPS
 from patchboard.plan.controls import CONTROLS
 from patchboard.plugins.checks.control import CONTROL_PROMISES
+from patchboard.plugins.checks.fitter import FITTER_PROMISES
 from patchboard.plugins.checks.metric import METRIC_PROMISES
 from patchboard.plugins.checks.op import OP_PROMISES
+from patchboard.plugins.checks.position import POSITION_PROMISES
 from patchboard.plugins.checks.promise import Finding, Promise, kept
 from patchboard.plugins.checks.task import TASK_PROMISES
 from patchboard.registry import Origin, Registry
-from patchboard.tasks.base import FAMILIES
+from patchboard.spec.positions import POSITIONS
+from patchboard.tasks.families import FAMILIES
+from patchboard.vectors.fitters import FITTERS
 
 
 def _documented(piece: Any) -> str:
@@ -28,6 +32,8 @@ PROMISES: dict[str, tuple[Registry, tuple[Promise, ...]]] = {
     "op": (OPS, (DOCUMENTED, *OP_PROMISES)),
     "metric": (METRICS, (DOCUMENTED, *METRIC_PROMISES)),
     "task": (FAMILIES, (DOCUMENTED, *TASK_PROMISES)),
+    "fitter": (FITTERS, (DOCUMENTED, *FITTER_PROMISES)),
+    "position": (POSITIONS, POSITION_PROMISES),
     "control": (CONTROLS, (DOCUMENTED, *CONTROL_PROMISES)),
     "family": (ARCHITECTURES, ()),
 }
