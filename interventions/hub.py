@@ -70,7 +70,7 @@ def silence(repo: str, revision: str | None, kind: str = "model") -> str:
     address = _address()
     if address not in _SILENT:
         reasons: list[str] = []
-        asking = Thread(target=lambda: reasons.append(_asked(repo, revision, kind)), daemon=True)
+        asking = Thread(target=lambda: reasons.append(_why_silent(repo, revision, kind)), daemon=True)
         asking.start()
         asking.join(ANSWER)
         reason = reasons[0] if reasons else f"did not answer within {ANSWER:g} s"
@@ -120,7 +120,7 @@ def _address() -> str:
     return constants.ENDPOINT
 
 
-def _asked(repo: str, revision: str | None, kind: str) -> str:
+def _why_silent(repo: str, revision: str | None, kind: str) -> str:
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError
 

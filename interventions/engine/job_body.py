@@ -45,7 +45,7 @@ def answer_job(model: Any, job: dict[str, Any], tools: dict[str, Any]) -> dict[s
     }  # fmt: skip
     statistics = fitted(forward, batch_of, job["fits"], tools["scorers"]["accuracy"])
     answer["fits_finite"] = all([one.is_finite() for one in statistics.values()])
-    lacking = [task for key in job["asked"] for task in statistics[tuple(key)].lacks_correct()]
+    lacking = [task for key in job["only_correct"] for task in statistics[tuple(key)].lacks_correct()]
     answer["lacking"] = sorted(set(lacking))
     recipes = {key: Record(**recipe) for key, recipe in job["recipes"].items()}
     operands = make_all(recipes, statistics, project, *tools["builders"])  # type: ignore[arg-type]

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from patchboard.engine.load import open_model
+from patchboard.engine.ndif.job_client import JobClient, OutOfMemory
 from patchboard.engine.ndif.jobs import Job, in_halves
 from patchboard.engine.ndif.payload import Shell
 from patchboard.engine.ndif.preflight import check_host, host_of, version_notes
-from patchboard.engine.ndif.waiting import JobClient, OutOfMemory
 from patchboard.errors import RemoteRunError
 from patchboard.execution.choose_engine import EngineChoice, choice_by_difference, choice_without_sample
 from patchboard.execution.identity import bind_to_place, bind_to_served_commit
@@ -127,7 +127,7 @@ class _RemoteModel:
             client = self._connected()
             client.total = client.done + len(missing)
             try:
-                client.carry(missing)
+                client.run(missing)
             except OutOfMemory as error:
                 self._halve(error.job, next(job for job, own in zip(jobs, sent, strict=True) if own is error.job))
 

@@ -105,10 +105,7 @@ class TrainingScript:
         add_trust_flag(parser)
         parser.add_argument("--quiet", action="store_true", help="no progress, no findings")
         parser.add_argument("--json", action="store_true", help="print summary.json (or the plan)")
-        flags = {flag for action in parser._actions for flag in action.option_strings}
-        # not parse_known_args: argparse takes an unknown flag whose value has a space in it for a positional argument
-        overrides = [each for each in arguments if each.startswith("--") and each.partition("=")[0] not in flags]
-        args = parser.parse_args([each for each in arguments if each not in overrides])
+        args, overrides = parse_flags(parser, arguments)
         if args.full and args.spec:
             raise SpecError("--full", f"is the script's own YAML, and {args.spec} is given too", "keep one")
         if has_model_name and args.model is not None:

@@ -29,7 +29,7 @@ FOLDERS = ("parts", "figures")
 MIRROR = "wandb"
 """W&B's local files, which are there before the run is, and outlast --fresh: neither the run's own nor strange."""
 
-MIRROR_NOTE = "mirror.json"
+MIRROR_RECORD = "mirror.json"
 
 _OF_EXPERIMENTS = (".parquet", ".safetensors")
 _VECTORS = re.compile(r"m\d+-vectors\.safetensors")  # one a model where models are swept
@@ -95,7 +95,7 @@ def remove_unfinished(path: Path) -> None:
         for entry in folder.iterdir() if folder.is_dir() else ():
             if is_unfinished(entry.name, kinds):
                 entry.unlink()
-    remove_left(path / MIRROR / MIRROR_NOTE)
+    remove_left(path / MIRROR / MIRROR_RECORD)
 
 
 def remove_left(*files: Path) -> None:

@@ -32,7 +32,7 @@ class JobLedger:
     def id_of(self, key: str) -> str | None:
         return self._sent.get(key, {}).get("id")
 
-    def note(self, key: str, name: str, id: str) -> None:
+    def record(self, key: str, name: str, id: str) -> None:
         self._sent[key] = {"name": name, "id": id}
         self._write()
 

@@ -27,7 +27,7 @@ def mirror(folder: Path, want: Want, say: Say) -> str:
     link = link_of_folder(want, folder, manifest["name"], manifest["digest"], content.config, say)
     if not isinstance(link, Link):
         return f"{folder}: mirrored already, {link}"
-    link.fill(content)
+    link.log(content)
     link.close(0, "")
     if link.failed:
         raise RemoteRunError(str(folder), "W&B has not got all of it", "give the same command again")

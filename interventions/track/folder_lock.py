@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from patchboard.store.integrity import LOCK
 
-_AGAIN = 0.5
+_PAUSE = 0.5
 """Seconds between two looks."""
 
 
@@ -25,9 +25,9 @@ def in_use(folder: Path) -> bool:
         return True
 
 
-def wait_for_turn(folder: Path, say: Callable[[str], None]) -> None:
+def wait_while_in_use(folder: Path, say: Callable[[str], None]) -> None:
     """Come back when no other process is running in the folder: agents may be given the same point."""
     if in_use(folder):
         say(f"{folder} is being computed by another process: waiting for its result")
         while in_use(folder):
-            time.sleep(_AGAIN)
+            time.sleep(_PAUSE)

@@ -1,4 +1,4 @@
-"""An open W&B run with the run folder's note of it. What fails in W&B costs a line, never the run."""
+"""An open W&B run with the run folder's record of it. What fails in W&B costs a line, never the run."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchboard.track import upload as filling
-from patchboard.track.mirror_note import Note, note_for, write_note
+from patchboard.track import upload
+from patchboard.track.mirror_record import MirrorRecord, record_for, write_record
 from patchboard.track.mode import Want
 from patchboard.track.opening import Identity, Say, local_folder, mode_for, opened
 
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 
 
 class Link:
-    """of: the run folder that the W&B run belongs to, with its note; None for an agent's, which is the sweep's.
+    """of: the run folder that the W&B run belongs to, with its record; None for an agent's, which is the sweep's.
 
     mode, at: how it is open, and its URL or the local folder of an offline one. failed: W&B lacks some of the run.
     """
 
-    def __init__(self, run: wandb.Run, say: Say, of: tuple[Note, Path] | None = None):
+    def __init__(self, run: wandb.Run, say: Say, of: tuple[MirrorRecord, Path] | None = None):
         self._run, self._say = run, say
         self.mode = "offline" if run.offline else "online"
         self.at = str(Path(run.dir).parent) if run.offline else str(run.url)
         self.failed = self._complete = False
         self._of = (of[0].opened(self.mode, self.at), of[1]) if of else None
-        self._write_note()
+        self._write_record()
 
     def configure(self, config: dict[str, Any]) -> None:
         with self._surviving():
-            filling.configure(self._run, config)
+            upload.configure(self._run, config)
 
-    def fill(self, content: filling.Content) -> None:
+    def log(self, content: upload.Content) -> None:
         """Log the content of a finished run's folder."""
         with self._surviving():
-            filling.fill(self._run, content)
+            upload.log_content(self._run, content)
             self._complete = True
 
     def close(self, exit_code: int, error: str) -> None:
@@ -48,12 +48,12 @@ class Link:
                 self._run.summary["error"] = error
             self._run.finish(exit_code=exit_code)
         if self._complete and not self.failed:
-            self._write_note()
+            self._write_record()
 
-    def _write_note(self) -> None:
+    def _write_record(self) -> None:
         if self._of:
-            note, folder = self._of
-            write_note(folder, note.filled(folder) if self._complete else note)
+            record, folder = self._of
+            write_record(folder, record.completed(folder) if self._complete else record)
 
     @contextmanager
     def _surviving(self) -> Iterator[None]:
@@ -80,9 +80,9 @@ def link_of_folder(
 
     Raises SpecError as ``mode_for``.
     """
-    note = note_for(folder, digest, fresh)
-    identity = Identity(note.id, f"{name}-{digest[:8]}", config, local_folder(folder))
+    record = record_for(folder, digest, fresh)
+    identity = Identity(record.id, f"{name}-{digest[:8]}", config, local_folder(folder))
     mode = mode_for(want, identity, say)
-    if note.is_of(folder, mode):
-        return note.at
-    return Link(opened(mode, identity, say), say, (note, folder))
+    if record.is_of(folder, mode):
+        return record.at
+    return Link(opened(mode, identity, say), say, (record, folder))

@@ -15,7 +15,7 @@ def unreachable(url: str) -> str:
     By ``requests``, as wandb itself, so that proxies and certificates count as they do there. Takes ALL at most.
     """
     reasons: list[str] = []
-    asking = Thread(target=lambda: reasons.append(_asked(url)), daemon=True)
+    asking = Thread(target=lambda: reasons.append(_why_unreachable(url)), daemon=True)
     asking.start()
     asking.join(ALL)
     host = urlsplit(url).hostname or url
@@ -24,7 +24,7 @@ def unreachable(url: str) -> str:
     return f"{host} {reasons[0]}" if reasons[0] else ""
 
 
-def _asked(url: str) -> str:
+def _why_unreachable(url: str) -> str:
     import requests
 
     try:

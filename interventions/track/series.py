@@ -33,11 +33,11 @@ def series(run: Run) -> dict[str, dict[int, float]]:
 
 def rows(run: Run) -> list[dict[str, float]]:
     """``series`` as the history has them: one row a layer, with its number under ``layer``."""
-    found: dict[int, dict[str, float]] = {}
+    of_layer: dict[int, dict[str, float]] = {}
     for name, values in series(run).items():
         for layer, value in values.items():
-            found.setdefault(layer, {LAYER: layer})[name] = value
-    return [found[layer] for layer in sorted(found)]
+            of_layer.setdefault(layer, {LAYER: layer})[name] = value
+    return [of_layer[layer] for layer in sorted(of_layer)]
 
 
 def _cd(run: Run) -> Iterator[tuple[str, dict[int, float]]]:

@@ -54,7 +54,7 @@ class Mirror:
         from patchboard.store.folder import check_free, missing_folders
         from patchboard.store.integrity import MIRROR
         from patchboard.track.config import config_of
-        from patchboard.track.folder_lock import in_use, wait_for_turn
+        from patchboard.track.folder_lock import in_use, wait_while_in_use
         from patchboard.track.link import link_of_folder
 
         self._folder = folder
@@ -62,7 +62,7 @@ class Mirror:
         if self._of_agent:
             if self._link:
                 self._link.configure(config)
-            wait_for_turn(folder, say)
+            wait_while_in_use(folder, say)
             return
         check_free(folder, study.digest, fresh)
         # in use: the run is going to be refused, and the W&B run is another process's
@@ -74,7 +74,7 @@ class Mirror:
     def _open(self, link: Callable[[], Link | str]) -> None:
         """Raises PatchboardError; all else that wandb may raise (over its own settings, say) costs a line."""
         try:
-            found = link()
+            opened = link()
         except PatchboardError:
             raise
         except OSError:  # nothing can be written there, which the run says better
@@ -82,24 +82,24 @@ class Mirror:
         except Exception as error:
             say(f"W&B could not be started ({' '.join(str(error).split())}); `patchboard track` mirrors the run later")
             return
-        if isinstance(found, str):  # where the mirror is that the folder has already
+        if isinstance(opened, str):  # where the mirror is that the folder has already
             return
-        self._link = found
-        if found.mode == "online" and not self._quiet:
-            say(f"W&B: {found.at}")
+        self._link = opened
+        if opened.mode == "online" and not self._quiet:
+            say(f"W&B: {opened.at}")
 
     def _content_with(self, folder: Path, digest: str) -> bool:
         """Whether a finished run has its mirror: then there is nothing to import wandb for."""
-        from patchboard.track.mirror_note import note_for
+        from patchboard.track.mirror_record import record_for
 
-        return note_for(folder, digest).is_of(folder, "online" if self._want == "online" else "offline")
+        return record_for(folder, digest).is_of(folder, "online" if self._want == "online" else "offline")
 
     def finish(self, folder: Path) -> None:
         """Log the results of the finished run."""
         if self._link:
             from patchboard.track.upload import content_of
 
-            self._link.fill(content_of(folder))
+            self._link.log(content_of(folder))
 
     def close(self, error: BaseException | None) -> None:
         """Close the W&B run with the state that the run ended in."""

@@ -18,10 +18,10 @@ def tables(run: Run) -> Mapping[str, pl.DataFrame]:
     The interventions themselves on the first metric come first, so that a cut leaves what matters.
     """
     first = [pl.col("metric") != run.metric, pl.col("control") != ""]
-    found = {
+    chosen = {
         name: table.sort(first, maintain_order=True)
         for name, table in (("effects", run.effects), ("curves", run.curves))
     }
     if not run.decodability.is_empty():
-        found["decodability"] = run.decodability.sort(pl.col("task") != "ALL", maintain_order=True)
-    return {name: table.head(MOST_ROWS).fill_nan(None) for name, table in found.items()}
+        chosen["decodability"] = run.decodability.sort(pl.col("task") != "ALL", maintain_order=True)
+    return {name: table.head(MOST_ROWS).fill_nan(None) for name, table in chosen.items()}

@@ -43,7 +43,7 @@ def content_of(folder: Path) -> Content:
     )
 
 
-def fill(opened: wandb.Run, content: Content) -> None:
+def log_content(opened: wandb.Run, content: Content) -> None:
     """Log all of it. A row's step is its number, so rows that an earlier try has sent are not sent again."""
     import wandb
 

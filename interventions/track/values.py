@@ -16,31 +16,31 @@ def summary_values(run: Run) -> dict[str, Any]:
     All of an intervention are at its best layer, which is chosen by the spec's first metric on one half of the
     queries; effects and intervals are of the other half.
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, entry in run.summary["interventions"].items():
-        found |= _of_intervention(name, entry)
+        values |= _of_intervention(name, entry)
     cd, fit = run.summary["decodability"] or {}, run.summary["accuracy_against_cd"] or {}
-    found |= {"cd_max": cd.get("cd"), "cd_max_layer": cd.get("layer"), "cd_chance": cd.get("chance")}
-    found |= {"accuracy_against_cd/r2": fit.get("r2"), "accuracy_against_cd/slope": fit.get("slope")}
-    found |= {f"noise_floor/{metric}": value for metric, value in (run.manifest.get("noise_floor") or {}).items()}
-    found |= {"flip_rate": run.manifest.get("flip_rate"), "seconds": (run.manifest.get("seconds") or {}).get("total")}
-    return {key: value for key, value in found.items() if value is not None}
+    values |= {"cd_max": cd.get("cd"), "cd_max_layer": cd.get("layer"), "cd_chance": cd.get("chance")}
+    values |= {"accuracy_against_cd/r2": fit.get("r2"), "accuracy_against_cd/slope": fit.get("slope")}
+    values |= {f"noise_floor/{metric}": value for metric, value in (run.manifest.get("noise_floor") or {}).items()}
+    values |= {"flip_rate": run.manifest.get("flip_rate"), "seconds": (run.manifest.get("seconds") or {}).get("total")}
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _of_intervention(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {f"best/layer/{name}": entry["best_layer"]}
+    values: dict[str, Any] = {f"best/layer/{name}": entry["best_layer"]}
     if entry["best_layer"] is None:
-        return found
-    found[f"best/head/{name}"] = entry["head"]
+        return values
+    values[f"best/head/{name}"] = entry["head"]
     for metric, measured in entry["metrics"].items():
-        found |= {f"best/{bound}/{name}/{metric}": measured[bound] for bound in _BOUNDS}
+        values |= {f"best/{bound}/{name}/{metric}": measured[bound] for bound in _BOUNDS}
     for control, measured in entry["controls"].items():
-        found[f"best/control/{name}/{control}"] = measured["effect"]
+        values[f"best/control/{name}/{control}"] = measured["effect"]
     relation = entry["correlation"] or {}
-    found |= {
+    values |= {
         f"best/cd/{name}": entry["cd_at_best_layer"],
         f"correlation/{name}": relation.get("spearman"),
         f"correlation_low/{name}": relation.get("ci_low"),
         f"correlation_high/{name}": relation.get("ci_high"),
     }
-    return found
+    return values

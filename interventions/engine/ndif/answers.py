@@ -19,7 +19,7 @@ class BadAnswer(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """What one job found.
+    """What one job brought.
 
     scores: metric -> [answer] of all its packs, in their order; but for accuracy, of own tasks' answers only.
     moved [slot]. votes [layer, shots, point] and hits [point, shots] of its decoding. facts: served dtype, device,
@@ -37,11 +37,11 @@ class Answer:
 
 def opened_answer(content: bytes, job: Job, answers: int, own: int) -> Answer:
     """answers: scored ones of all its packs; own: those of the prompts' own tasks. Raises BadAnswer."""
-    found = _loaded(content)
-    if found.get("key") != job.key:
-        raise BadAnswer(f"its key is {found.get('key')}, expected {job.key}")
+    saved = _loaded(content)
+    if saved.get("key") != job.key:
+        raise BadAnswer(f"its key is {saved.get('key')}, expected {job.key}")
     try:
-        answer = _answer(found)
+        answer = _answer(saved)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise BadAnswer(f"lacks {error}") from error
     if job.packs:
@@ -58,27 +58,27 @@ def _loaded(content: bytes) -> dict[str, Any]:
     try:
         raw = zstandard.ZstdDecompressor().decompress(content, max_output_size=1 << 31)
         # nothing but tensors and plain data can come in: a host need not be trusted with running code here
-        saved = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+        loaded = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
     except Exception as error:  # zstandard, zipfile and the unpickler each have their own
         raise BadAnswer(f"cannot be read ({type(error).__name__})") from error
-    found = saved.get("answer") if isinstance(saved, dict) else None
-    if not isinstance(found, dict):
+    saved = loaded.get("answer") if isinstance(loaded, dict) else None
+    if not isinstance(saved, dict):
         raise BadAnswer("holds no answer")
-    return found
+    return saved
 
 
-def _answer(found: dict[str, Any]) -> Answer:
-    scores = {name: floats_of(planes) for name, planes in found.get("scores", {}).items()}
-    if "hits_of_packs" in found:
-        scores["accuracy"] = found["hits_of_packs"].numpy().astype(np.float32)
+def _answer(saved: dict[str, Any]) -> Answer:
+    scores = {name: floats_of(planes) for name, planes in saved.get("scores", {}).items()}
+    if "hits_of_packs" in saved:
+        scores["accuracy"] = saved["hits_of_packs"].numpy().astype(np.float32)
     return Answer(
         scores=scores,
-        moved=found.get("moved", torch.zeros(0)).double(),
-        votes=found["votes"].numpy() if "votes" in found else None,
-        hits=found["hits"].numpy().astype(bool) if "hits" in found else None,
-        finite=bool(found.get("finite", True)) and bool(found["fits_finite"]),
-        vectors=found.get("vectors", {}),
-        facts={name: found[name] for name in ("dtype", "device", "torch", "autocast", "lacking")},
+        moved=saved.get("moved", torch.zeros(0)).double(),
+        votes=saved["votes"].numpy() if "votes" in saved else None,
+        hits=saved["hits"].numpy().astype(bool) if "hits" in saved else None,
+        finite=bool(saved.get("finite", True)) and bool(saved["fits_finite"]),
+        vectors=saved.get("vectors", {}),
+        facts={name: saved[name] for name in ("dtype", "device", "torch", "autocast", "lacking")},
     )
 
 

@@ -19,7 +19,7 @@ import httpx
 _CONNECT = 10.0
 
 
-class Trouble(Exception):
+class PassingFailure(Exception):
     """An exchange that failed in a way which may pass: refused, silent, cut off, 5xx, or unreadable."""
 
 
@@ -38,11 +38,11 @@ class Host:
         self.url, self.key, self.patience = url.rstrip("/"), key, patience
 
     def get_json(self, path: str, seconds: float = 15.0) -> Any:
-        """A small answer, asked for often enough within the patience. Raises Trouble or HostRefusal."""
+        """A small answer, asked for often enough within the patience. Raises PassingFailure or HostRefusal."""
         return _parsed(self._exchange("GET", f"{self.url}{path}", min(seconds, self.patience / 3)))
 
     def post(self, metadata: str, blob: bytes) -> Any:
-        """Send one request; returns the host's first answer. Raises Trouble or HostRefusal."""
+        """Send one request; returns the host's first answer. Raises PassingFailure or HostRefusal."""
         seconds = 30.0 + len(blob) / 100_000  # on a line of 1 Mbit/s
         return _parsed(
             self._exchange(
@@ -52,7 +52,7 @@ class Host:
         )  # fmt: skip
 
     def download(self, url: str, seconds: float = 300.0) -> bytes:
-        """A result, whole. Raises Trouble or HostRefusal."""
+        """A result, whole. Raises PassingFailure or HostRefusal."""
         return self._exchange("GET", url if "://" in url else f"{self.url}{url}", seconds, ours=False)
 
     def _exchange(self, method: str, url: str, seconds: float, ours: bool = True, **content: Any) -> bytes:
@@ -69,17 +69,17 @@ class Host:
                 for piece in response.iter_bytes():
                     body += piece
                     if time.monotonic() > end:
-                        raise Trouble(f"no whole answer within {limit:.2g} s")
+                        raise PassingFailure(f"no whole answer within {limit:.2g} s")
         except httpx.InvalidURL as error:
             raise HostRefusal(400, f"'{url}' is no URL") from error
         except httpx.TimeoutException as error:
-            raise Trouble(f"no answer within {limit:.2g} s") from error
+            raise PassingFailure(f"no answer within {limit:.2g} s") from error
         except httpx.ConnectError as error:
-            raise Trouble(f"cannot be reached ({_short(error)})") from error
+            raise PassingFailure(f"cannot be reached ({_short(error)})") from error
         except httpx.HTTPError as error:
-            raise Trouble(f"the connection broke ({_short(error)})") from error
+            raise PassingFailure(f"the connection broke ({_short(error)})") from error
         if response.status_code >= 500 or response.status_code in (408, 429):
-            raise Trouble(f"answers {response.status_code} ({_detail(bytes(body))})")
+            raise PassingFailure(f"answers {response.status_code} ({_detail(bytes(body))})")
         if response.status_code >= 400:
             raise HostRefusal(response.status_code, _detail(bytes(body)))
         return bytes(body)
@@ -98,15 +98,15 @@ def _parsed(body: bytes) -> Any:
     try:
         return json.loads(body)
     except ValueError as error:
-        raise Trouble(f"answers something other than JSON ({_detail(body)})") from error
+        raise PassingFailure(f"answers something other than JSON ({_detail(body)})") from error
 
 
 def _detail(body: bytes) -> str:
     """What a body says, in a few words: FastAPI's {"detail": …}, or its first line."""
     text = body.decode("utf-8", "replace").strip()
     try:
-        found = json.loads(text)
-        text = str(found.get("detail", found)) if isinstance(found, dict) else str(found)
+        content = json.loads(text)
+        text = str(content.get("detail", content)) if isinstance(content, dict) else str(content)
     except ValueError:
         pass
     return (text.splitlines() or ["nothing"])[0][:200]

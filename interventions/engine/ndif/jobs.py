@@ -190,7 +190,7 @@ def job_data(plan: ModelPlan, job: Job, config: Any, sizes: Sizes, bring_vectors
         "heads": wiring.heads,
         "fits": [_fit_data(fit, plan.fits, recipes, tokens) for fit in fits_of(plan, recipes)],
         "recipes": {key: _recipe_data(recipe) for key, recipe in recipes.items()},
-        "asked": [(r.fit, _place_data(r)) for r in recipes.values() if r.only == "correct"],
+        "only_correct": [(r.fit, _place_data(r)) for r in recipes.values() if r.only == "correct"],
         **packs_data(job, slots),
         "decoding": _decoding_data(job, tokens) if job.decoding else None,
         "bring_vectors": bring_vectors,
@@ -205,15 +205,15 @@ def packs_data(job: Job, slots: dict[tuple[str, int], int]) -> dict[str, Any]:
     """Each structure once, and of each pack, in their order, its structure's number and its own tokens."""
     structures: list[tuple] = []
     packs: list[Any] = [None] * len(job.packs)
-    for found in structures_of(job.packs):
-        group, first = job.packs[found.packs[0]]
-        batch = make_batch(found.layout)
+    for structure in structures_of(job.packs):
+        group, first = job.packs[structure.packs[0]]
+        batch = make_batch(structure.layout)
         shared = {name: value for name, value in fields_of(batch).items() if name not in OF_EACH_PACK}
-        reads = found.layout.reads
+        reads = structure.layout.reads
         starts = answer_starts(reads.prompt, reads.copy)
         own_answers = np.flatnonzero(of_own_task(group, np.array(first.copies)[reads.copy[starts]]))
         own_slots = put([slots[group.id, c] for c in first.copies])
-        for place, *own in zip(found.packs, found.tokens, found.targets, found.foils, strict=True):
+        for place, *own in zip(structure.packs, structure.tokens, structure.targets, structure.foils, strict=True):
             packs[place] = (len(structures), [sealed(put(values)) for values in own])
         structures.append((sealed(Record(**shared)), sealed(put(starts)), sealed(put(own_answers)), sealed(own_slots)))
     return {"structures": structures, "packs": packs, "slots": len(slots)}

@@ -10,7 +10,7 @@ from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
-from patchboard.engine.ndif.host import Host, HostRefusal, Trouble
+from patchboard.engine.ndif.host import Host, HostRefusal, PassingFailure
 from patchboard.errors import ModelError, RemoteRunError, SpecError
 from patchboard.hub import is_commit
 from patchboard.spec.sections import ModelSection
@@ -32,7 +32,7 @@ class Served:
     """Of the model, where the host serves it by its commit."""
 
 
-def host_of(asked: str, patience: float) -> Host:
+def host_of(address: str, patience: float) -> Host:
     """The host of ``--remote [URL]``: "" is NDIF_HOST, else NDIF. Raises SpecError without a key or a URL.
 
     The key is NDIF_API_KEY, or what `nnsight login` has stored. One's own server may need none.
@@ -42,12 +42,12 @@ def host_of(asked: str, patience: float) -> Host:
     import_nnsight()
     from nnsight.schema.config import CONFIG
 
-    url = asked or os.environ.get("NDIF_HOST") or CONFIG.API.HOST or NDIF
+    url = address or os.environ.get("NDIF_HOST") or CONFIG.API.HOST or NDIF
     key = os.environ.get("NDIF_API_KEY") or CONFIG.API.APIKEY or ""
     if not url.startswith(("http://", "https://")):
-        flag = "--remote" if asked else "NDIF_HOST"
+        flag = "--remote" if address else "NDIF_HOST"
         raise SpecError(flag, f"'{url}' is no URL of a host", f"write http(s)://HOST[:PORT], such as {NDIF}")
-    if not key and not asked:
+    if not key and not address:
         raise SpecError(
             "NDIF_API_KEY", f"is not set, {url} asks for one", f"get a key at {_KEY_PAGE}, then export NDIF_API_KEY=…"
         )
@@ -75,16 +75,16 @@ def check_host(host: Host, section: ModelSection) -> Served:
 def _deployments(host: Host) -> list[dict[str, Any]]:
     try:
         status = host.get_json("/status")
-    except Trouble as error:
+    except PassingFailure as error:
         raise RemoteRunError(host.url, str(error), "check the address and the network, then the same command") from None
     except HostRefusal as error:
         if error.status in (401, 403):
             raise _refused_key(host, error) from None
         raise RemoteRunError(host.url, f"answers {error}", "is this an NDIF host? see docs/remote.md") from None
-    found = status.get("deployments") if isinstance(status, dict) else None
-    if not isinstance(found, dict):
+    deployments = status.get("deployments") if isinstance(status, dict) else None
+    if not isinstance(deployments, dict):
         raise RemoteRunError(host.url, "its /status lists no deployments", "is this an NDIF host? see docs/remote.md")
-    return [{"repo_id": name, **entry} for name, entry in found.items() if isinstance(entry, dict)]
+    return [{"repo_id": name, **entry} for name, entry in deployments.items() if isinstance(entry, dict)]
 
 
 def _refused_key(host: Host, error: HostRefusal) -> SpecError:
@@ -117,12 +117,12 @@ def _loaded(deployments: list[dict[str, Any]]) -> str:
 def _versions(host: Host) -> dict[str, str]:
     """The host's python and packages; empty where it does not tell."""
     try:
-        found = host.get_json("/env")
-    except (Trouble, HostRefusal):
+        environment = host.get_json("/env")
+    except (PassingFailure, HostRefusal):
         return {}
-    packages = found.get("packages", {}) if isinstance(found, dict) else {}
+    packages = environment.get("packages", {}) if isinstance(environment, dict) else {}
     kept = {name: str(packages[name]) for name in ("nnsight", "torch", "transformers") if name in packages}
-    python = found.get("python_version") if isinstance(found, dict) else None
+    python = environment.get("python_version") if isinstance(environment, dict) else None
     return kept | ({"python": str(python).split()[0]} if python else {})
 
 
@@ -145,9 +145,11 @@ def version_notes(versions: dict[str, str]) -> list[str]:
         notes.append(f"the host does not tell its nnsight, here is {ours}")
     elif theirs != ours:
         notes.append(f"the host runs nnsight {theirs}, here is {ours}")
-    found = versions.get("transformers")
-    if found and _minor(found) != _minor(version("transformers")):
-        notes.append(f"the host runs transformers {found}, here is {version('transformers')}: numbers may differ")
+    transformers = versions.get("transformers")
+    if transformers and _minor(transformers) != _minor(version("transformers")):
+        notes.append(
+            f"the host runs transformers {transformers}, here is {version('transformers')}: numbers may differ"
+        )
     return notes
 
 

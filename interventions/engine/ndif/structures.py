@@ -29,20 +29,20 @@ class Structure:
 
 
 def structures_of(packs: Packs) -> Iterator[Structure]:
-    for numbers, layout in _alike(packs):
-        yield Structure(tuple(numbers), layout, *_own(packs, numbers, layout))
+    for numbers, layout in _grouped_by_shape(packs):
+        yield Structure(tuple(numbers), layout, *_tokens_of(packs, numbers, layout))
 
 
 def answers_of(packs: Packs) -> list[tuple[np.ndarray, np.ndarray]]:
     """(query, copy) [answer] of each pack's answers, in the order in which they are computed."""
-    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    for numbers, layout in _alike(packs):
+    answers: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    for numbers, layout in _grouped_by_shape(packs):
         reads = layout.reads
         starts = answer_starts(reads.prompt, reads.copy)
         for number in numbers:
             pack = packs[number][1]
-            found[number] = reads.prompt[starts] + pack.prompts.start, np.array(pack.copies)[reads.copy[starts]]
-    return [found[number] for number in range(len(packs))]
+            answers[number] = reads.prompt[starts] + pack.prompts.start, np.array(pack.copies)[reads.copy[starts]]
+    return [answers[number] for number in range(len(packs))]
 
 
 def of_own_task(group: Group, copies: np.ndarray) -> np.ndarray:
@@ -50,7 +50,7 @@ def of_own_task(group: Group, copies: np.ndarray) -> np.ndarray:
     return np.array([not group.copies[c].target for c in copies.tolist()], dtype=bool)
 
 
-def _alike(packs: Packs) -> Iterator[tuple[list[int], Layout]]:
+def _grouped_by_shape(packs: Packs) -> Iterator[tuple[list[int], Layout]]:
     """The numbers of packs of one structure, and the first one's layout."""
     groups: dict[tuple, list[int]] = {}
     for number, (group, pack) in enumerate(packs):
@@ -66,7 +66,7 @@ def _shapes(group: Group, pack: Pack) -> list[tuple]:
     return [tuple(map(shape_of, some[inside])) for some in (group.prompts, *group.donors.values())]
 
 
-def _own(packs: Packs, numbers: list[int], layout: Layout) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _tokens_of(packs: Packs, numbers: list[int], layout: Layout) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Tokens, targets and foils of each of these packs."""
     group, first = packs[numbers[0]]
     if first.together > 1 or any(len(set(shapes)) > 1 for shapes in _shapes(group, first)):

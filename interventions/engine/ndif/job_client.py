@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from patchboard.engine.memory import is_out_of_memory_text
 from patchboard.engine.ndif.answers import BadAnswer
-from patchboard.engine.ndif.host import Host, HostRefusal, Trouble
+from patchboard.engine.ndif.host import Host, HostRefusal, PassingFailure
 from patchboard.engine.ndif.jobs import Job
 from patchboard.errors import PatchboardError, RemoteRunError, SpecError
 
@@ -28,7 +28,7 @@ class Ledger(Protocol):
     """Ids of jobs that were sent, on disk."""
 
     def id_of(self, key: str) -> str | None: ...
-    def note(self, key: str, name: str, id: str) -> None: ...
+    def record(self, key: str, name: str, id: str) -> None: ...
     def forget(self, key: str) -> None: ...
 
 
@@ -41,17 +41,19 @@ class OutOfMemory(Exception):
 
 
 @dataclass
-class _JobInFlight:
+class _SentJob:
     """One job under way."""
 
     job: Job
     id: str
-    sent: float
-    heard: float = 0.0
-    changed: float = 0.0
+    sent_at: float
+    heard_at: float = 0.0
+    changed_at: float = 0.0
     news: str = ""
-    strange: int = 0
-    times: int = 1  # that it was sent
+    mismatches: int = 0
+    """Answers in a row that were of another job."""
+    attempts: int = 1
+    """How often it was sent."""
 
 
 @dataclass
@@ -73,142 +75,142 @@ class JobClient:
     done: int = 0
     sent_bytes: dict[str, int] = field(default_factory=dict)
 
-    def carry(self, jobs: Sequence[Job]) -> None:
+    def run(self, jobs: Sequence[Job]) -> None:
         """Returns when every job's answer is taken.
 
         Raises RemoteRunError where that cannot be, SpecError where the key is refused, OutOfMemory.
         """
-        waiting, flights = deque(jobs), list[_JobInFlight]()
+        waiting, under_way = deque(jobs), list[_SentJob]()
         pause = 0.05
-        while waiting or flights:
-            while waiting and len(flights) < _WINDOW:
-                flights.append(self._started(waiting.popleft()))
+        while waiting or under_way:
+            while waiting and len(under_way) < _WINDOW:
+                under_way.append(self._start(waiting.popleft()))
                 pause = 0.05
-            for flight in list(flights):
-                if self._landed(flight):
-                    flights.remove(flight)
+            for sent in list(under_way):
+                if self._is_done(sent):
+                    under_way.remove(sent)
                     self.done += 1
                     pause = 0.05
-            if flights:
+            if under_way:
                 time.sleep(pause)
                 pause = min(pause * 1.5, 3.0)
 
-    def _started(self, job: Job) -> _JobInFlight:
+    def _start(self, job: Job) -> _SentJob:
         known = self.ledger.id_of(job.key)
         if known is not None:
             self._say(job, f"sent earlier as {known[:8]}, asking for it")
-            return self._flight(job, known)
-        return self._flight(job, self._sent(job))
+            return self._followed(job, known)
+        return self._followed(job, self._send(job))
 
-    def _flight(self, job: Job, id: str, times: int = 1) -> _JobInFlight:
+    def _followed(self, job: Job, id: str, attempts: int = 1) -> _SentJob:
         now = time.monotonic()
-        return _JobInFlight(job, id, now, now, now, times=times)
+        return _SentJob(job, id, now, now, now, attempts=attempts)
 
-    def _sent(self, job: Job) -> str:
+    def _send(self, job: Job) -> str:
         """Send the job and note its id before anything waits for it."""
         from nnsight.schema.request import RequestModel
 
         blob = self.payload(job)
         self.sent_bytes[job.key] = len(blob)
         envelope = RequestModel(model_key=self.model_key, compress=True, env=dict(self.environment)).metadata()
-        reply = self._insistently(lambda: self.host.post(envelope, blob))
+        reply = self._with_retries(lambda: self.host.post(envelope, blob))
         id, status = (reply.get("id"), reply.get("status")) if isinstance(reply, dict) else (None, None)
         if not id:
-            raise self._stopped("gave no id for a job", "is this an NDIF host? see docs/remote.md")
+            raise self._stop_error("gave no id for a job", "is this an NDIF host? see docs/remote.md")
         if status == "ERROR":
-            raise self._failed(job, str(reply.get("description", "")))
-        self.ledger.note(job.key, job.name, id)
+            raise self._failure_of(job, str(reply.get("description", "")))
+        self.ledger.record(job.key, job.name, id)
         self._say(job, f"sent as {id[:8]}, {_size(len(blob))}")
         return id
 
-    def _insistently(self, ask: Callable[[], Any]) -> Any:
+    def _with_retries(self, ask: Callable[[], Any]) -> Any:
         """Ask until there is an answer; raises where the host's patience is over or it refuses."""
         end, pause = time.monotonic() + self.host.patience, 0.2
         while True:
             try:
                 return ask()
             except HostRefusal as error:
-                raise self._refused(error) from None
-            except Trouble as error:
+                raise self._refusal(error) from None
+            except PassingFailure as error:
                 if time.monotonic() + pause > end:
-                    raise self._stopped(str(error)) from None
+                    raise self._stop_error(str(error)) from None
                 time.sleep(pause)
                 pause = min(pause * 2, 5.0)
 
-    def _landed(self, flight: _JobInFlight) -> bool:
+    def _is_done(self, sent: _SentJob) -> bool:
         """One look at a job; True once its answer is taken."""
         now = time.monotonic()
         try:
-            reply = self.host.get_json(f"/response/{flight.id}")
+            reply = self.host.get_json(f"/response/{sent.id}")
         except HostRefusal as error:
             if error.status != 404:
-                raise self._refused(error) from None
-            flight.heard = time.monotonic()
-            if now - flight.sent > min(30.0, self.host.patience / 2):
-                self._again(flight, "is unknown to the host (restarted?)")
+                raise self._refusal(error) from None
+            sent.heard_at = time.monotonic()
+            if now - sent.sent_at > min(30.0, self.host.patience / 2):
+                self._resend(sent, "is unknown to the host (restarted?)")
             return False
-        except Trouble as error:
-            if time.monotonic() - flight.heard > self.host.patience:
-                raise self._stopped(str(error)) from None
+        except PassingFailure as error:
+            if time.monotonic() - sent.heard_at > self.host.patience:
+                raise self._stop_error(str(error)) from None
             return False
-        flight.heard = time.monotonic()
-        if not isinstance(reply, dict) or reply.get("id") != flight.id:
-            flight.strange += 1
-            if flight.strange >= _ATTEMPTS:
-                self._again(flight, "is answered for with another job's status")
+        sent.heard_at = time.monotonic()
+        if not isinstance(reply, dict) or reply.get("id") != sent.id:
+            sent.mismatches += 1
+            if sent.mismatches >= _ATTEMPTS:
+                self._resend(sent, "is answered for with another job's status")
             return False
-        flight.strange = 0
+        sent.mismatches = 0
         status, text = str(reply.get("status")), str(reply.get("description") or "")
         if status == "COMPLETED":
-            return self._fetched(flight, reply)
+            return self._fetch(sent, reply)
         if status == "ERROR":
-            self._error(flight, text)
+            self._handle_failure(sent, text)
             return False
-        self._note_news(flight, status, text)
+        self._watch_status(sent, status, text)
         return False
 
-    def _note_news(self, flight: _JobInFlight, status: str, text: str) -> None:
+    def _watch_status(self, sent: _SentJob, status: str, text: str) -> None:
         news = f"{status.lower()}{': ' + text if text else ''}"
-        if news != flight.news:
-            flight.news, flight.changed = news, time.monotonic()
-            self._say(flight.job, news)
-        elif time.monotonic() - flight.changed > _PATIENCES * self.host.patience:
-            what = f"left job {flight.id[:8]} {status.lower()} for {_PATIENCES * self.host.patience:.0f} s without news"
-            raise self._stopped(what)
+        if news != sent.news:
+            sent.news, sent.changed_at = news, time.monotonic()
+            self._say(sent.job, news)
+        elif time.monotonic() - sent.changed_at > _PATIENCES * self.host.patience:
+            what = f"left job {sent.id[:8]} {status.lower()} for {_PATIENCES * self.host.patience:.0f} s without news"
+            raise self._stop_error(what)
 
-    def _fetched(self, flight: _JobInFlight, reply: Mapping[str, Any]) -> bool:
+    def _fetch(self, sent: _SentJob, reply: Mapping[str, Any]) -> bool:
         where, problem = reply.get("data"), "carries no address of its result"
         for attempt in range(_ATTEMPTS if isinstance(where, str) and where else 0):
             if attempt:
                 time.sleep(0.2 * 2**attempt)
             try:
                 content = self.host.download(str(where))
-                seconds = round(time.monotonic() - flight.sent, 3)
-                facts = {"id": flight.id, "seconds": seconds, "bytes_down": len(content)}
-                facts["bytes_up"] = self.sent_bytes.get(flight.job.key)
-                self.take(flight.job, content, facts)
-                self._say(flight.job, f"done in {seconds:.1f} s, {_size(len(content))}")
+                seconds = round(time.monotonic() - sent.sent_at, 3)
+                facts = {"id": sent.id, "seconds": seconds, "bytes_down": len(content)}
+                facts["bytes_up"] = self.sent_bytes.get(sent.job.key)
+                self.take(sent.job, content, facts)
+                self._say(sent.job, f"done in {seconds:.1f} s, {_size(len(content))}")
                 return True
             except BadAnswer as error:
                 problem = f"brought a result that {error}"
-            except Trouble as error:
+            except PassingFailure as error:
                 problem = f"does not hand over its result: the host {error}"
             except HostRefusal as error:
                 problem = f"does not hand over its result ({error})"
-        self._again(flight, problem)
+        self._resend(sent, problem)
         return False
 
-    def _error(self, flight: _JobInFlight, text: str) -> None:
+    def _handle_failure(self, sent: _SentJob, text: str) -> None:
         """The server's own failure: what can be helped by sending it again is, within measure."""
         if is_out_of_memory_text(text):
-            self.ledger.forget(flight.job.key)
-            raise OutOfMemory(flight.job)
+            self.ledger.forget(sent.job.key)
+            raise OutOfMemory(sent.job)
         if any(sign in text.lower() for sign in ("preempted", "cancelled", "evicted", "is cached")):
-            self._again(flight, f"was dropped by the host ({last_line(text)})")
+            self._resend(sent, f"was dropped by the host ({last_line(text)})")
             return
-        raise self._failed(flight.job, text)
+        raise self._failure_of(sent.job, text)
 
-    def _failed(self, job: Job, text: str) -> PatchboardError:
+    def _failure_of(self, job: Job, text: str) -> PatchboardError:
         self.ledger.forget(job.key)
         remedy = "the same command tries again; docs/remote.md lists what servers refuse"
         if "not whitelisted" in text or "unpickl" in text.lower() or "nnsight" in last_line(text).lower():
@@ -217,26 +219,26 @@ class JobClient:
             remedy = "use smaller jobs: --job-tokens; finished ones are kept"
         elif "not deployed" in text or "not currently" in text:
             remedy = "wait until it is served; the same command resumes"
-        return self._stopped(f"ended job {job.name} with an error: {last_line(text)}", remedy)
+        return self._stop_error(f"ended job {job.name} with an error: {last_line(text)}", remedy)
 
-    def _again(self, flight: _JobInFlight, why: str) -> None:
+    def _resend(self, sent: _SentJob, why: str) -> None:
         """Send the job once more, or give up."""
-        self.ledger.forget(flight.job.key)
-        if flight.times >= _ATTEMPTS:
-            raise self._stopped(f"job {flight.job.name} {why}, {_ATTEMPTS} times over")
-        self._say(flight.job, f"{why}: sent again")
-        fresh = self._flight(flight.job, self._sent(flight.job), flight.times + 1)
-        vars(flight).update(vars(fresh))
+        self.ledger.forget(sent.job.key)
+        if sent.attempts >= _ATTEMPTS:
+            raise self._stop_error(f"job {sent.job.name} {why}, {_ATTEMPTS} times over")
+        self._say(sent.job, f"{why}: sent again")
+        anew = self._followed(sent.job, self._send(sent.job), sent.attempts + 1)
+        vars(sent).update(vars(anew))
 
-    def _refused(self, error: HostRefusal) -> PatchboardError:
+    def _refusal(self, error: HostRefusal) -> PatchboardError:
         if error.status == 401 or (error.status == 403 and "key" in error.detail.lower()):
             return SpecError("NDIF_API_KEY", f"{self.host.url} refuses it ({error.detail})", "check the key")
         remedy = (
             "may the key use this model? is nnsight's version the host's (docs/remote.md)? the same command resumes"
         )
-        return self._stopped(f"answers {error}", remedy)
+        return self._stop_error(f"answers {error}", remedy)
 
-    def _stopped(self, what: str, remedy: str = "") -> RemoteRunError:
+    def _stop_error(self, what: str, remedy: str = "") -> RemoteRunError:
         kept = f"{self.done} of {self.total} jobs are done and kept"
         return RemoteRunError(self.host.url, f"{what} ({kept})", remedy or "the same command resumes")
 
