@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,15 @@ def check_loaded(folder: RunFolder, section: ModelSection, config: Any) -> None:
 def name_of(section: ModelSection) -> str:
     """What the manifest calls a model: its revisions are several."""
     return section.label if section.revision == "main" else f"{section.label}@{section.revision}"
+
+
+def distinct_names(sections: Sequence[ModelSection]) -> list[str]:
+    """The name of each of a run's models, with its dtype where that alone tells it from another."""
+    names = [name_of(section) for section in sections]
+    return [
+        f"{name}, dtype {section.dtype}" if names.count(name) > 1 else name
+        for name, section in zip(names, sections, strict=True)
+    ]
 
 
 def _contents(section: ModelSection, finished: bool) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,6 @@ from patchboard.execution.options import Options
 from patchboard.execution.progress import Progress
 from patchboard.measure.scored_group import ScoreTables
 from patchboard.plan.model import Group, ModelPlan
-from patchboard.spec.sections import ModelSection
 from patchboard.store.folder import RunFolder
 
 Measure = Callable[[Group, ScoreTables], None]
@@ -52,17 +51,6 @@ class ModelResult:
     entry: dict[str, Any]
     engine: str
     notes: list[str]
-
-
-def distinct_names(sections: Sequence[ModelSection]) -> list[str]:
-    """Each model's label, with its revision and dtype where others of that label have another."""
-    fields = ("revision", "dtype")
-    names = []
-    for section in sections:
-        alike = [other for other in sections if other.label == section.label]
-        differing = [f for f in fields if len({getattr(other, f) for other in alike}) > 1]
-        names.append(", ".join([section.label, *(f"{field} {getattr(section, field)}" for field in differing)]))
-    return names
 
 
 def model_entry(plan: ModelPlan, parameters: Mapping[str, int], dtype: str, device: str, **more: Any) -> dict[str, Any]:

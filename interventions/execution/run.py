@@ -11,8 +11,8 @@ import polars as pl
 from patchboard.engine.load import open_model
 from patchboard.engine.trust import code_is_trusted, code_run
 from patchboard.execution.decodings import decodability_tables
-from patchboard.execution.identity import identity_of, note_process
-from patchboard.execution.model_run import Measure, ModelResult, ModelRun, distinct_names
+from patchboard.execution.identity import distinct_names, identity_of, note_process
+from patchboard.execution.model_run import Measure, ModelResult, ModelRun
 from patchboard.execution.options import Options
 from patchboard.execution.plan_files import costs_of, excluded_prompts, write_plan
 from patchboard.execution.progress import Progress

@@ -1,6 +1,6 @@
 """What a run calls its models, and how it counts and times its phases."""
 
-from patchboard.execution.model_run import distinct_names
+from patchboard.execution.identity import distinct_names
 from patchboard.execution.progress import Progress
 from patchboard.spec.sections import ModelSection
 
@@ -9,7 +9,7 @@ def test_models_of_one_label_are_told_apart_by_what_differs():
     main, step = (ModelSection(name="org/m", revision=revision) for revision in ("main", "step-3"))
     half, other = ModelSection(name="org/m", dtype="float16"), ModelSection(name="org/other")
     assert distinct_names([main, other]) == ["org/m", "org/other"]
-    assert distinct_names([main, step, other]) == ["org/m, revision main", "org/m, revision step-3", "org/other"]
+    assert distinct_names([main, step, other]) == ["org/m", "org/m@step-3", "org/other"]
     assert distinct_names([main, half]) == ["org/m, dtype auto", "org/m, dtype float16"]
 
 
