@@ -184,4 +184,4 @@ def test_files_that_the_docs_name_are_there():
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
         for name in re.findall(r"`([\w/]+\.py)`", page.read_text()):
             there = any(f"/{file}".endswith(f"/{name}") for file in files)
-            assert there or name.startswith("transformers/"), f"{page.name} names {name}"
+            assert there or "NAME" in name, f"{page.name} names {name}"
