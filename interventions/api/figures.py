@@ -64,7 +64,8 @@ def figure_of(folder: Path, kind: str, by: str | None, metric: str | None, numbe
 
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
+    with styled():
+        FigureCanvasAgg(figure).print_png(buffer)
     return buffer.getvalue()
 
 

@@ -114,8 +114,8 @@ class Run:
         Raises SpecError for a kind, a grouping or a metric that the run does not have.
 
         >>> figure = run.plot("effect", by="task")
-        >>> [axes.get_title() for axes in figure.axes[:1]]
-        ['p']
+        >>> [axes.get_title(loc="left") for axes in figure.axes[:3]]
+        ['p', 'zeroed', 'erased']
         """
         from patchboard.api.figures import figure_of
 
@@ -149,7 +149,7 @@ class Run:
 
         >>> row = run.examples("p", layer=2, task="XOR", n=1).row(0, named=True)
         >>> row["answer"], row["effect"] == row["patched"] - row["clean"]
-        ('1001', True)
+        ('0110', True)
         """
         from patchboard.api.examples import Wanted, examples_of
 

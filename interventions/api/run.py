@@ -65,8 +65,8 @@ def run(
     RemoteRunError, after which the same call resumes. Works beside a running event loop and in any thread.
 
     >>> run = pb.run(study, out=folder)
-    >>> run.path == folder, run.effects["metric"].unique().to_list()
-    (True, ['accuracy'])
+    >>> run.path == folder, run.summary["metric"]
+    (True, 'accuracy')
     """
     _check_choice("device", device, DEVICES)
     check_engine(engine, "engine")

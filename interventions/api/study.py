@@ -49,7 +49,7 @@ class Study(axes.Study):
 
         >>> plan = study.plan()
         >>> plan.as_dict()["models"][0]["cost"]["cells"]
-        21
+        33
         """
         from patchboard.api.in_memory import study_in_memory
         from patchboard.api.plan import Plan
@@ -87,7 +87,7 @@ def load(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | 
     2
     >>> pb.load(spec, {"prompts.shotz": 2})
     Traceback (most recent call last):
-    patchboard.errors.SpecError: --prompts.shotz: unknown field; did you mean 'shots'?
+    patchboard.errors.SpecError: --prompts.shotz: unknown key 'shotz'; did you mean 'shots'?
     """
     if isinstance(source, Mapping):
         refuse_other_kind(source, "run", "spec")

@@ -27,10 +27,17 @@ from patchboard.user_paths import expanded
 
 @dataclass(frozen=True, repr=False)
 class Sweep:
-    """The points of a sweep, collected: ``path`` is its folder, ``status`` 0 or the first failed point's."""
+    """The points of a sweep, collected: ``path`` is its folder, ``status`` 0 or the first failed point's.
+
+    Shows itself as a table. ``sweep`` makes it; ``Sweep(folder)`` reads a collected one again.
+
+    >>> pb.Sweep(folder).table
+    Traceback (most recent call last):
+    patchboard.errors.RunFolderError: ...sweep.parquet: is missing: no finished run is here; ...
+    """
 
     path: Path
-    status: int
+    status: int = 0
 
     @cached_property
     def table(self) -> pl.DataFrame:
@@ -77,7 +84,7 @@ def sweep(
 
     >>> pb.sweep("no-such-sweep.yaml")
     Traceback (most recent call last):
-    patchboard.errors.SpecError: no-such-sweep.yaml: there is no such file; give the path of a YAML spec
+    patchboard.errors.SpecError: no-such-sweep.yaml: cannot be read (No such file or directory); ...
     """
     shown = progress is True or (progress is None and (sys.stderr.isatty() or in_notebook()))
     with drawn_progress(shown) as tick:

@@ -31,7 +31,7 @@ class Vectors(Mapping[Key, "Tensor | SubspaceTensors"]):
 
     >>> v = run.vectors["p", 2, "XOR"]
     >>> tuple(v.shape), v.stamp["site"], v.stamp["layer"]
-    ((32,), 'resid_post', 2)
+    ((48,), 'resid_post', 2)
     >>> sorted(run.vectors["p", 2])[-2:]
     [('p', 2, 'XOR'), ('p', 2, 'XOR~random0')]
     >>> run.vectors["p", 2, "XR"]
