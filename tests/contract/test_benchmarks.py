@@ -13,11 +13,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from patchboard.engine.hooks import hooked_logits
 from patchboard.engine.local import LocalEngine
 from patchboard.measure.statistics import Bootstrap
 from patchboard.plan.cost import cost_of
 from patchboard.plan.packs import Budget
+from tests.hooks import hooked_logits
 
 TOLERANCE = 1e-5
 """Logits and states of two ways to compute the same thing, in float32."""

@@ -10,7 +10,6 @@ import torch
 
 from patchboard.embedded.tokenizer import build
 from patchboard.engine.families import ARCHITECTURES, head_dim_of
-from patchboard.engine.hooks import hooked_logits
 from patchboard.engine.local import LocalEngine
 from patchboard.engine.sites import SITES
 from patchboard.ops import OPS, SubspaceTensors
@@ -18,6 +17,7 @@ from patchboard.plan.cells import OWN_STATE, STATE, Edit
 from patchboard.plan.model import Counterfactual
 from patchboard.plan.packing import lay_out
 from patchboard.plan.suffix import positions_of
+from tests.hooks import hooked_logits
 from tests.models import SIZES, random_model, shared_prompts, unequal_prompts
 
 TOLERANCE = 1e-5

@@ -10,12 +10,12 @@ from transformers.models.llama.modeling_llama import LlamaAttention, LlamaDecode
 
 from patchboard.embedded.tokenizer import build
 from patchboard.engine.families import ARCHITECTURES, at_path, head_dim_of
-from patchboard.engine.hooks import hooked_logits
 from patchboard.engine.local import LocalEngine
 from patchboard.errors import ModelError
 from patchboard.plan.cells import Edit
 from patchboard.plan.model import Counterfactual
 from patchboard.plan.packing import EngineKind, lay_out
+from tests.hooks import hooked_logits
 from tests.models import SIZES, WINDOW, random_model, unequal_prompts
 
 TOLERANCE = 1e-5

@@ -10,13 +10,13 @@ import torch
 from patchboard.embedded.tokenizer import build
 from patchboard.engine.families import architecture_of, head_dim_of
 from patchboard.engine.family_check import check_architecture
-from patchboard.engine.hooks import hooked_logits
 from patchboard.engine.local import LocalEngine
 from patchboard.engine.sites import SITES
 from patchboard.errors import ModelError
 from patchboard.plan.cells import OWN_STATE, Edit
 from patchboard.plan.model import Counterfactual
 from patchboard.plan.packing import lay_out
+from tests.hooks import hooked_logits
 from tests.models import SIZES, random_model, unequal_prompts
 
 TOLERANCE = 1e-5

@@ -1,7 +1,7 @@
-"""The tests' oracle: plain PyTorch hooks, one forward pass for one prompt and one copy.
+"""The oracle: plain PyTorch hooks, one forward pass for one prompt and one copy.
 
 No packing, no padding, no nnsight, and its own reading of what an edit means, so that agreement with
-the engine says something. Slow; used on a few cells in tests and benchmarks.
+the engine says something. Slow: for a few cells.
 """
 
 from __future__ import annotations
