@@ -29,12 +29,12 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True  # a connection that is kept waiting does not keep the process alive
     request_queue_size = 64
 
-    def __init__(self, port: int, host: Host, key: str | None, inline: bool) -> None:
+    def __init__(self, port: int, host: Host, key: str | None) -> None:
         super().__init__(("127.0.0.1", port), Handler)
         self.host, self.key = host, key
         self.faults, self.log = Faults(), Log()
         self.url = f"http://127.0.0.1:{self.server_port}"
-        self.jobs = Jobs(host.execute, self.faults, self.url, inline)
+        self.jobs = Jobs(host.execute, self.faults, self.url)
         self.silence = threading.Event()
 
     def clear(self) -> None:
@@ -105,7 +105,7 @@ class Handler(BaseHTTPRequestHandler):
             return self._send(502, _GATEWAY.encode(), "text/html")
         if fault := strikes("refuse_submit"):
             refusal = fault.get("detail", "Internal Server Error"), fault.get("status", 500)
-        elif strikes("forbidden", on="request"):
+        elif strikes("forbidden"):
             refusal = "Invalid API key.", 403
         elif self.server.key is not None and key != self.server.key:
             refusal = _WRONG_KEY, 401
@@ -183,11 +183,6 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _get_subscribe(self, _: str) -> None:
-        if self.server.faults.take("forbidden", on="subscribe"):
-            return self._json({"detail": "Forbidden"}, 403)
-        silent = self.server.faults.take("silent_websocket")
-        if silent and silent.get("handshake"):
-            return self._keep_silent()
         self.close_connection = True
         self.send_response(101)
         for name, value in (("Upgrade", "websocket"), ("Connection", "Upgrade"),
@@ -197,7 +192,6 @@ class Handler(BaseHTTPRequestHandler):
         connection = Connection(self.rfile, self.connection)  # pyright: ignore[reportArgumentType]
         session = self.server.jobs.subscribe(connection)
         connection.send(json.dumps({"session_id": session}))
-        connection.silent = bool(silent)
         connection.serve()
         self.server.jobs.unsubscribe(session)
 
@@ -207,7 +201,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _hangs_up(self, kind: str, length: int = 0) -> bool:
         """Whether the connection was dropped in mid-request: half of its body read, and a reset."""
-        if kind not in ("request", "response", "result", "subscribe"):
+        if kind not in ("request", "response", "result"):
             return False
         fault = self.server.faults.take("drop_connection", on=kind)
         if fault is None or fault.get("on", "request") != kind:

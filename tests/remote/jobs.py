@@ -16,7 +16,7 @@ from frames import Connection
 from nnsight.schema.request import RequestModel
 from nnsight.schema.response import ResponseModel, Status
 
-_OF_JOBS = ("lose_job", "hang", "slow", "server_error", "out_of_memory", "close_websocket")
+_OF_JOBS = ("lose_job", "hang", "slow", "server_error", "out_of_memory")
 _OUT_OF_MEMORY = (
     "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which 1.20 GiB is "
     "free. Including non-PyTorch memory, this process has 77.89 GiB memory in use."
@@ -39,11 +39,10 @@ class Jobs:
     """All jobs since the last restart.
 
     execute: runs a job's blob and returns its result's bytes. url: of this server, for results.
-    inline: results go home over the websocket as NDIF sends them, not as an address.
     """
 
-    def __init__(self, execute: Callable[[RequestModel, bytes], bytes], faults: Faults, url: str, inline: bool) -> None:
-        self._execute, self._faults, self._url, self._inline = execute, faults, url, inline
+    def __init__(self, execute: Callable[[RequestModel, bytes], bytes], faults: Faults, url: str) -> None:
+        self._execute, self._faults, self._url = execute, faults, url
         self._jobs: dict[str, Job] = {}
         self._queue: list[Job] = []
         self._listening: dict[str, Connection] = {}
@@ -104,16 +103,15 @@ class Jobs:
             listening = list(self._listening.values())
             self._listening.clear()
         for connection in listening:
-            connection.close(abrupt=True)
+            connection.cut()
 
-    def _tell(self, job: Job, status: Status, description: str, data: Any = None) -> ResponseModel:
+    def _tell(self, job: Job, status: Status, description: str, data: Any = None) -> None:
         """Where a job has come to: over its websocket, else kept for polling (never both, as NDIF has it)."""
         response = ResponseModel(id=job.id, status=status, description=description, data=data)
         if not job.request.session_id:
             job.response = response
         elif connection := self._listening.get(job.request.session_id):
-            connection.send(response.pickle() if isinstance(data, bytes) else response.model_dump_json())
-        return response
+            connection.send(response.model_dump_json())
 
     def _work(self) -> None:
         while True:
@@ -129,8 +127,6 @@ class Jobs:
         self._tell(job, Status.DISPATCHED, "Your job has been sent to the model deployment.")
         self._tell(job, Status.RUNNING, "Your job has started running.")
         try:
-            if "close_websocket" in job.faults and (connection := self._listening.get(job.request.session_id)):
-                connection.close(abrupt=job.faults["close_websocket"].get("abrupt", False))
             if "slow" in job.faults:
                 time.sleep(job.faults["slow"].get("seconds", 1.0))
             if "server_error" in job.faults:
@@ -141,6 +137,4 @@ class Jobs:
         except BaseException as error:  # a job that exits ends itself, not the worker
             self._tell(job, Status.ERROR, described(error))
             return
-        home = self._inline and job.request.session_id
-        data = job.result if home else f"{self._url}/result/{job.id}"
-        self._tell(job, Status.COMPLETED, "Your job has been completed.", data)
+        self._tell(job, Status.COMPLETED, "Your job has been completed.", f"{self._url}/result/{job.id}")

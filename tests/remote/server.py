@@ -1,7 +1,7 @@
 """A loopback stand-in of an NDIF server, in a process of its own: nnsight 0.8's protocol over HTTP and websocket.
 
     python tests/remote/server.py --model FOLDER [--as meta-llama/Llama-3.1-70B] [--dtype float32|bfloat16]
-        [--port 0] [--autocast] [--separate] [--inline] [--key KEY] [--with-parent]
+        [--port 0] [--autocast] [--separate] [--key KEY] [--with-parent]
 
 Prints {"port": N} when ready. Jobs are executed for real, on the model in FOLDER, under the name that it is served as.
 Beside NDIF's own addresses: POST /fault {"name", "times", …} (see faults.py), POST /clear, GET /log.
@@ -44,12 +44,12 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--key")
-    for flag in ("autocast", "separate", "inline", "with-parent"):
+    for flag in ("autocast", "separate", "with-parent"):
         parser.add_argument(f"--{flag}", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1)
     host = Host(args.model, args.repo, getattr(torch, args.dtype), args.autocast, args.separate)
-    server = Server(args.port, host, args.key, args.inline)
+    server = Server(args.port, host, args.key)
     if args.with_parent:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     print(json.dumps({"port": server.server_port}), flush=True)

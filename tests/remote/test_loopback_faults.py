@@ -10,9 +10,7 @@ from typing import Any
 import httpx
 import pytest
 import torch
-import websocket
 import zstandard
-from pydantic import ValidationError
 
 from tests.remote.conftest import LoopbackServer
 from tests.remote.faults import FAULTS
@@ -32,18 +30,11 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("fault", SUBMISSIONS)
 def test_refused_submission(server, client, fault):
     """A RemoteError with the reason; no job is made, and the next one succeeds."""
-    server.fault(fault, **({"on": "request"} if fault == "forbidden" else {}))
+    server.fault(fault)
     with pytest.raises(remote_error(), match=SUBMISSIONS[fault]):
         submitted(client, server.url)
     assert not [entry for entry in server.log("request") if entry["id"]]
     assert polled(submitted(client, server.url)) is not None
-
-
-def test_forbidden_websocket(server, client):
-    """What a host of an older nnsight answers."""
-    server.fault("forbidden", on="subscribe")
-    with pytest.raises(websocket.WebSocketBadStatusException, match="403 Forbidden"):
-        blocking(client, {"remote": server.url})
 
 
 def test_nobody_listens(server, client):
@@ -92,15 +83,6 @@ def test_error_in_the_block_comes_with_its_line(server, client):
     with pytest.raises(remote_error(), match=r"(?s)tensor\(1\) \+ undefined_name.*NameError.*undefined_name"):
         with client.trace(IDS, remote=server.url):
             torch.tensor(1) + undefined_name  # pyright: ignore  # noqa: B018, F821
-
-
-@pytest.mark.parametrize(
-    ("abrupt", "symptom"), [(False, ValidationError), (True, websocket.WebSocketConnectionClosedException)]
-)
-def test_websocket_closed_while_the_job_runs(server, client, abrupt, symptom):
-    server.fault("close_websocket", abrupt=abrupt)
-    with pytest.raises(symptom):
-        blocking(client, {"remote": server.url})
 
 
 def test_restart_forgets_finished_jobs(server, client):

@@ -42,16 +42,11 @@ def polling(model: Any, url: str) -> Any:
     return polled(submitted(model, url))
 
 
-def over_websocket(model: Any, url: str) -> Any:
-    return blocking(model, {"remote": url})
-
-
 SILENT: dict[str, Callable[[Any, str], Any]] = {
     "silent_submit": submitted,
     "silent_poll": polling,
     "silent_result": polling,
-    "silent_websocket": over_websocket,
-    "hang": over_websocket,
+    "hang": lambda model, url: blocking(model, {"remote": url}),
 }
 
 
@@ -62,9 +57,8 @@ def test_silence(server, client, fault):
     assert polled(submitted(client, server.url)) is not None
 
 
-@pytest.mark.parametrize(("fault", "option"), [("silent_websocket", "handshake"), ("silent_result", "headers")])
-def test_silence_elsewhere(server, client, fault, option):
-    server.fault(fault, **{option: True})
+def test_a_result_that_never_comes(server, client):
+    server.fault("silent_result", headers=True)
     assert waits(lambda: blocking(client, {"remote": server.url}), server)
 
 
