@@ -90,6 +90,7 @@ def facts_of(section: ModelSection, config: Any) -> ModelFacts:
         sites=tuple(site for site in SITES if not architecture.lacks(site)),
         packs=architecture.packs,
         context=context_of(config),
+        rotary_limit=rotary_limit_of(config),
         notes=(*adapter.notes(section), *gguf.notes(section)),
     )
 
@@ -106,6 +107,24 @@ def context_of(config: Any) -> int:
     if not isinstance(factor, int | float):
         return named
     return max(named, int(factor * rotary.get("original_max_position_embeddings", named)))
+
+
+def rotary_limit_of(config: Any) -> int:
+    """Tokens up to which rotary frequencies are the same in every pass, 0 where they always are.
+
+    transformers makes those of two kinds anew from the longest sequence of each pass
+    (``modeling_rope_utils.dynamic_rope_update``): ``dynamic`` beyond max_position_embeddings, ``longrope`` beyond the
+    length of the first training.
+    """
+    rotary = getattr(config, "rope_parameters", None) or {}
+    limits = []
+    for parameters in (rotary, *rotary.values()):  # some families have one set for each kind of attention
+        kind = str(parameters.get("rope_type")) if isinstance(parameters, dict) else ""
+        if "dynamic" in kind:
+            limits.append(config.max_position_embeddings)
+        elif kind == "longrope":
+            limits.append(parameters["original_max_position_embeddings"])
+    return min(limits, default=0)
 
 
 def load_weights(section: ModelSection, device: str, dtype: str) -> Any:

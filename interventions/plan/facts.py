@@ -23,5 +23,7 @@ class ModelFacts:
     """Whether its attention takes a mask, so that copies can share a sequence."""
     context: int = 0
     """Tokens that a sequence may have; 0 where the configuration names no limit."""
+    rotary_limit: int = 0
+    """Tokens of a sequence beyond which its rotary frequencies depend on what else is in the pass; 0: they never do."""
     notes: tuple[str, ...] = ()
     """What a user should know of the model, told with the plan and in the report."""

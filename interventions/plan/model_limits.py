@@ -11,7 +11,7 @@ from patchboard.tasks.prompt import Prompt
 
 
 def check_reach(plan: ModelPlan) -> None:
-    """Raises ModelError for a token that the model has no embedding for, or a sequence it cannot take.
+    """Raises ModelError for a token that the model has no embedding for, or a sequence it cannot take by itself.
 
     A model with rotary positions computes something for any length; beyond the length it was trained on
     that is not the model that anyone means to study.
@@ -44,9 +44,10 @@ def _check(
             )
     # an answer's last token is predicted and never fed in
     longest = max((len(tokens) + max(map(len, answers)) - 1 for tokens, answers in usable), default=0)
+    found = f"a prompt of {task} with {shots} shot{'s' * (shots != 1)} has {longest} tokens with its answer"
     if 0 < facts.context < longest:
-        what = (
-            f"a prompt of {task} with {shots} shot{'s' * (shots != 1)} has {longest} tokens with its answer,"
-            f" the model's context (the length it was trained on) is {facts.context}"
-        )
+        what = f"{found}, the model's context (the length it was trained on) is {facts.context}"
         raise ModelError(where, what, "use fewer shots, or a model with a longer context")
+    if 0 < facts.rotary_limit < longest:
+        what = f"{found}, beyond {facts.rotary_limit} this model's rotary frequencies depend on what else is in a pass"
+        raise ModelError(where, what, "use fewer shots, or a model whose rotary positions are scaled once for all")
