@@ -52,7 +52,7 @@ def prepare(settings: FinetuneSettings) -> Preparation:
     with told_of_study():
         check_study(study)
     tokenizer, facts = open_model(settings.model)
-    layers = {which: layers_of(which, settings.adapter, facts.layers) for which in WHICH}
+    layers: dict[Which, list[int]] = {which: layers_of(which, settings.adapter, facts.layers) for which in WHICH}
     samples = samples_of(study.points[0].spec, settings.training, tokenizer, facts)
     with told_of_study():
         plans = [plan for each in (study, stated) if each is not None for plan in plan_study(each)]
