@@ -33,7 +33,7 @@ def test_a_killed_experiment_ends_as_an_uninterrupted_one(tmp_path, llama_folder
     status, told, error = ran("finetune.py", *asked, "--out", whole)
     assert status == 0 and str(whole / "report.html") in told, error
 
-    def killed(*_: object) -> None:
+    def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     for place in ("models._save_adapter", "experiment.run_study", "experiment.compare_conditions"):
