@@ -72,8 +72,8 @@ def intervene(
     else:
         width = model.config.hidden_size
     edit = StateEdit(OPS.get(op, "op").apply, _operand(op, vector, width), float(strength), columns)
-    tokens = EditedTokens(position if isinstance(position, str | int) else tuple(position))
-    _check_position(tokens.position)
+    _check_position(position)
+    tokens = EditedTokens(position)
     with ExitStack() as stack:
         stack.enter_context(tokens.followed(model))
         for block in blocks:
@@ -114,7 +114,7 @@ def _check_position(position: Any) -> None:
         if position not in FORMS:
             what = f"found '{position}', expected {', '.join(FORMS)} or indices"
             raise SpecError("position", what, suggest(position, FORMS))
-    elif not all(isinstance(index, int) for index in (position if isinstance(position, tuple) else (position,))):
+    elif not all(isinstance(index, int) for index in (position if isinstance(position, Sequence) else (position,))):
         raise SpecError("position", f"found {position!r}, expected {', '.join(FORMS)} or indices", "give one of these")
 
 
@@ -142,5 +142,5 @@ def _operand(op: str, vector: Any, width: int) -> Tensor | SubspaceTensors | Non
             "vector", f"has shape {list(shape)}, the model's states there have [{width}]", "give one of these"
         )
     if subspace:
-        return SubspaceTensors(*(part.detach().float() for part in (vector.left, vector.right, vector.center)))
-    return vector.detach().float()
+        return SubspaceTensors(*(part.float() for part in (vector.left, vector.right, vector.center)))
+    return vector.float()

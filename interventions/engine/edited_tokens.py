@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
 
@@ -16,7 +16,7 @@ from patchboard.engine.families import architecture_of, at_path
 from patchboard.errors import SpecError
 
 FORMS = ("from_last", "last", "all")
-Position: TypeAlias = Literal["from_last", "last", "all"] | int | tuple[int, ...] | Any
+Position: TypeAlias = Literal["from_last", "last", "all"] | int | Sequence[int]
 
 _CACHES = ("cache", "past_key_values", "cache_params")
 """What decoders call the states of earlier tokens."""
@@ -28,8 +28,8 @@ class EditedTokens:
     position: ``from_last``, ``last``, ``all``, or indices of the prompt.
     """
 
-    def __init__(self, position: str | int | tuple[int, ...]):
-        self.position: Any = (position,) if isinstance(position, int) else position
+    def __init__(self, position: str | int | Sequence[int]):
+        self.position = (position,) if isinstance(position, int) else position
         self.chosen = torch.zeros(0, 0, dtype=torch.bool)
         """[batch, seq] of the current pass."""
         self._prompt: Tensor | None = None
@@ -108,7 +108,7 @@ class EditedTokens:
             chosen[:, size:] = self.position == "from_last"
         else:
             for index in self.position if prompt.any() else ():
-                chosen[:, :size] |= _nth(prompt, index)
+                chosen[:, :size] |= _nth(prompt, int(index))
         return chosen[:, :length]
 
 

@@ -12,8 +12,8 @@ from patchboard.hub import commit_of
 from patchboard.spec.sections import ModelSection
 from patchboard.tasks.files import sha256_of
 
-_WEIGHTS = ("*.safetensors", "*.bin")
-"""Kinds of weight files; transformers reads the first that a folder has."""
+_WEIGHTS = ("model*.safetensors", "*.safetensors", "pytorch_model*.bin", "*.bin")
+"""Names of weight files; transformers reads those of the first kind that a folder has."""
 _BESIDE = (
     "config.json", "*.index.json", "tokenizer*", "*.model", "*.tiktoken", "vocab*", "merges.txt", "added_tokens.json",
     "special_tokens_map.json", "*.py",

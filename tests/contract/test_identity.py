@@ -18,6 +18,7 @@ from patchboard.execution.options import Options
 from patchboard.execution.run import run_study
 from patchboard.spec import dump_yaml
 from patchboard.spec.study import study_of
+from patchboard.store.identity import Identity, difference
 from patchboard.tasks.files import sha256_of
 from tests.contract.tiny import manifest_of
 
@@ -241,3 +242,18 @@ def test_a_branch_that_moves_while_it_is_loaded_is_one_line():
     check_commit(section, None, NEW)
     with pytest.raises(ModelError, match=f"main of {REPO} moved from {OLD[:12]} to {NEW[:12]} while it was loaded"):
         check_commit(section, OLD, NEW)
+
+
+def test_the_commit_that_a_host_serves_is_noted_and_held_against_a_later_one(tmp_path):
+    from patchboard.spec.sections import ModelSection
+    from patchboard.store.folder import RunFolder
+
+    section, folder = ModelSection(name=REPO), RunFolder(tmp_path, "d")
+    noted = Identity(1, served={REPO: {"revision": "main"}})
+    folder.write_json("manifest.json", {"digest": "d", "version": 1, "identity": noted.as_json()})
+    identity.bind_to_served_commit(folder, section, "")
+    identity.bind_to_served_commit(folder, section, OLD)
+    assert folder.manifest["identity"]["served"] == {REPO: {"revision": "main", "commit": OLD}}
+    assert difference(folder.manifest["identity"], noted) is None, "a later start does not know it yet"
+    with pytest.raises(RunFolderError, match=f"another commit of {REPO} .was {OLD[:12]}, now {NEW[:12]} on the host"):
+        identity.bind_to_served_commit(folder, section, NEW)

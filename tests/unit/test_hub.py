@@ -208,3 +208,26 @@ def test_no_network_from_the_command_line(tmp_path, remote):
     (line,) = found.stderr.splitlines()
     assert found.returncode == 2 and not list(tmp_path.glob("runs/*"))
     assert line.startswith("error: NDIF_API_KEY: is not set" if remote else "error: model.name: no configuration")
+
+
+def cached_ref(tmp_path: Path, commit: str) -> None:
+    refs = tmp_path / "cache" / "models--someone--tiny" / "refs"
+    refs.mkdir(parents=True)
+    (refs / "main").write_text(commit)
+
+
+def test_a_branch_is_the_commit_that_the_hub_tells(at, folder, tmp_path):
+    cached_ref(tmp_path, "f" * 40)
+    with serving(folder) as (url, asked):
+        at(url)
+        assert hub.commit_of(REPO, "main") == COMMIT, "not the cache's word, which is older"
+        assert hub.commit_of("someone/unknown", "main") in (None, COMMIT)
+        before = len(asked)
+        assert hub.commit_of(REPO, "e" * 40) == "e" * 40 and len(asked) == before, "a commit asks nobody"
+
+
+def test_where_the_hub_is_silent_the_cache_has_the_word(at, tmp_path):
+    at(closed())
+    assert hub.commit_of(REPO, "main") is None
+    cached_ref(tmp_path, "f" * 40)
+    assert hub.commit_of(REPO, "main") == "f" * 40
