@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
-from patchboard.api.study import Study
 from patchboard.engine.in_memory import LoadedModel
 from patchboard.errors import SpecError
+from patchboard.spec import Study
 from patchboard.spec.study import study_of
+
+Kind = TypeVar("Kind", bound=Study)
 
 
 @contextmanager
 def study_in_memory(
-    study: Study, model: Any, tokenizer: Any, remote: object, device: str = "auto"
-) -> Iterator[tuple[Study, LoadedModel | None]]:
+    study: Kind, model: Any, tokenizer: Any, remote: object, device: str = "auto"
+) -> Iterator[tuple[Kind, LoadedModel | None]]:
     """The study as it is where no model is given, else the same on that model, which can be found in the body.
 
     The model takes the place of ``model.name`` and ``model.revision``, as --model does. Raises SpecError for what
@@ -29,7 +31,7 @@ def study_in_memory(
 
     with holding(model, tokenizer) as loaded:
         moved = study_of({**study.tree, "model": {"name": loaded.name}})
-        yield Study(**vars(moved)), loaded
+        yield type(study)(**vars(moved)), loaded
 
 
 def check_alone(study: Study, model: Any, tokenizer: Any, remote: object, device: str) -> None:
