@@ -34,14 +34,17 @@ def order() -> list[tuple[str, ...]]:
 
 
 def modules() -> dict[str, ast.Module]:
-    """Every module of the package by its dotted name."""
+    """Every module of the package by its dotted name; a script beside a folder of its name as ``NAME.script``."""
     return {
-        ".".join((package, *file.relative_to(ROOT / folder).with_suffix("").parts)).removesuffix(
-            ".__init__"
-        ): ast.parse(file.read_text(encoding="utf-8"))
+        _name_of(package, file.relative_to(ROOT / folder), file): ast.parse(file.read_text(encoding="utf-8"))
         for package, folder in FOLDERS.items()
         for file in sorted((ROOT / folder).rglob("*.py"))
     }
+
+
+def _name_of(package: str, place: Path, file: Path) -> str:
+    name = ".".join((package, *place.with_suffix("").parts)).removesuffix(".__init__")
+    return f"{name}.script" if (file.with_suffix("") / "__init__.py").is_file() else name
 
 
 def imports_of(tree: ast.AST) -> set[str]:
