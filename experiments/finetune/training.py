@@ -12,7 +12,7 @@ from torch import Tensor
 
 from patchboard.engine.device import device_of
 from patchboard.errors import EngineError
-from patchboard.experiment.training import Trainer
+from patchboard.experiment.training import Trainer, trapezoid
 from patchboard.experiments.finetune.samples import Sample, batch_at, steps_of_training
 from patchboard.experiments.finetune.settings import TrainingSection
 
@@ -36,7 +36,8 @@ def train(
     trainer = Trainer(
         model, [optimiser],
         lambda step: _loss(model, batch_at(step, samples, settings, device), settings, step, device),
-        lambda step: rate_at(step, steps, settings.warmup), checkpoint, settings.clip,
+        lambda step: trapezoid(step, steps, settings.warmup, max(1, steps - settings.warmup)),
+        checkpoint, settings.clip,
     )  # fmt: skip
     while trainer.step < steps:
         saved_at = min(steps, (trainer.step // settings.checkpoint + 1) * settings.checkpoint)
@@ -47,13 +48,6 @@ def train(
         trainer.save()
     model.eval()
     return trainer.losses
-
-
-def rate_at(step: int, steps: int, warmup: int) -> float:
-    """Share of the highest learning rate at a step: up over the warm-up, then straight down to 0."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return (steps - step) / max(1, steps - warmup)
 
 
 def _loss(model: Any, batch: dict[str, Tensor], settings: TrainingSection, step: int, device: torch.device) -> Tensor:

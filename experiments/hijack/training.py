@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from patchboard.experiment.training import Trainer
+from patchboard.experiment.training import Trainer, trapezoid
 from patchboard.experiments.hijack.model import TwoLayers
 from patchboard.experiments.hijack.settings import TrainingSection
 from patchboard.experiments.hijack.tables import CURVE
@@ -59,7 +59,7 @@ def train(
 
 def schedule(step: int, steps: int) -> float:
     """Share of the highest learning rate at a step."""
-    return min(1.0, (step + 1) / _WARM_UP) * (0.05 + 0.475 * (1 + math.cos(math.pi * step / steps)))
+    return trapezoid(step, steps, _WARM_UP) * (0.05 + 0.475 * (1 + math.cos(math.pi * step / steps)))
 
 
 def loss_of(model: TwoLayers, sequences: Sequences, which: str) -> Tensor:

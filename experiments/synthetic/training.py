@@ -9,7 +9,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from patchboard.experiment.training import Trainer
+from patchboard.experiment.training import Trainer, trapezoid
 from patchboard.experiments.synthetic.batches import Batches
 from patchboard.experiments.synthetic.model import Regressor, build_model
 from patchboard.experiments.synthetic.settings import SyntheticSettings, TrainingSection
@@ -32,7 +32,11 @@ def trainer_of(settings: SyntheticSettings, file: Path, device: torch.device) ->
         return (predicted.float() - y).square().mean()
 
     optimisers = optimisers_of(model, training)
-    return Trainer(model, optimisers, loss_of, lambda step: rate_at(step, training), file, training.clip)
+
+    def rate_at(step: int) -> float:
+        return trapezoid(step, training.steps, training.warmup, training.cooldown)
+
+    return Trainer(model, optimisers, loss_of, rate_at, file, training.clip)
 
 
 def loss_curve(losses: list[float]) -> pl.DataFrame:
@@ -46,13 +50,6 @@ def tasks_at(step: int, settings: SyntheticSettings) -> int:
     """How many of the tasks are in the mixture at a step: all, unless they join one by one."""
     every, tasks = settings.training.one_by_one, len(settings.data.tasks)
     return min(tasks, 1 + step // every) if every else tasks
-
-
-def rate_at(step: int, training: TrainingSection) -> float:
-    """The learning rate at a step, as a share of its highest: up over the warm-up, down over the cool-down."""
-    up = (step + 1) / training.warmup if training.warmup else 1.0
-    down = (training.steps - step) / training.cooldown if training.cooldown else 1.0
-    return min(1.0, up, down)
 
 
 def optimisers_of(model: Regressor, training: TrainingSection) -> list[torch.optim.Optimizer]:

@@ -92,3 +92,10 @@ class Trainer:
         """Keep the state: a training that is killed goes on from here."""
         progress = {"losses": self.losses, "records": self.records, "seconds": self.seconds}
         keep_training(self.file, self.weights, self.optimisers, progress)
+
+
+def trapezoid(step: int, steps: int, warmup: int = 0, cooldown: int = 0) -> float:
+    """Share of the highest learning rate at a step: up over ``warmup`` steps, down to 0 over the last ``cooldown``."""
+    up = (step + 1) / warmup if warmup else 1.0
+    down = (steps - step) / cooldown if cooldown else 1.0
+    return min(1.0, up, down)

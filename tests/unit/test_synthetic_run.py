@@ -20,7 +20,7 @@ from patchboard.experiments.synthetic.experiment import Synthetic
 from patchboard.experiments.synthetic.model import build_model
 from patchboard.experiments.synthetic.questions import questions_of, sequences_of
 from patchboard.experiments.synthetic.settings import SyntheticSettings, study_in
-from patchboard.experiments.synthetic.training import loss_curve, rate_at, tasks_at, trainer_of
+from patchboard.experiments.synthetic.training import loss_curve, tasks_at, trainer_of
 from patchboard.measure.statistics import Bootstrap
 from patchboard.tasks.linear_regression import token_inputs
 from tests.scripts import ran
@@ -230,10 +230,14 @@ def test_tasks_join_one_by_one(small):
     assert tasks_at(0, small) == 2
 
 
-def test_the_rate_rises_and_falls(small):
-    training = small.training.model_copy(update={"steps": 100, "warmup": 10, "cooldown": 50})
-    assert [rate_at(step, training) for step in (0, 4, 9, 49, 75, 99)] == [0.1, 0.5, 1, 1, 0.5, 0.02]
-    assert {rate_at(step, training.model_copy(update={"warmup": 0, "cooldown": 0})) for step in range(100)} == {1}
+def test_the_rate_rises_and_falls(small, tmp_path):
+    def rate_with(**fields):
+        training = small.training.model_copy(update={"steps": 100, **fields})
+        return trainer_of(small.model_copy(update={"training": training}), tmp_path / "none.pt", CPU).rate_at
+
+    rate_at = rate_with(warmup=10, cooldown=50)
+    assert [rate_at(step) for step in (0, 4, 9, 49, 75, 99)] == [0.1, 0.5, 1, 1, 0.5, 0.02]
+    assert set(map(rate_with(warmup=0, cooldown=0), range(100))) == {1}
 
 
 def test_a_finished_folder_tells_all(finished):
