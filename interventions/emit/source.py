@@ -66,7 +66,7 @@ class Sources:
             (tree,) = ast.parse(code).body
         except (OSError, TypeError, SyntaxError, ValueError):
             raise SpecError(where, "has no source that could be written out", _REMEDY) from None
-        if not isinstance(tree, ast.FunctionDef) or [d for d in tree.decorator_list if _text_of(d) != "staticmethod"]:
+        if not isinstance(tree, ast.FunctionDef) or not all(map(_leaves_alone, tree.decorator_list)):
             raise SpecError(where, "is no plain function, whose source could be written out", _REMEDY)
         starts = [0]
         for line in code.encode().splitlines(keepends=True):
@@ -124,8 +124,9 @@ class Sources:
 _REMEDY = "leave it out, or write it as a function of tensors alone"
 
 
-def _text_of(node: ast.AST) -> str:
-    return ast.unparse(node)
+def _leaves_alone(decorator: ast.AST) -> bool:
+    """Whether a decorator gives the function itself back, as `@pb.register.op(…)` does."""
+    return re.fullmatch(r"staticmethod|(\w+\.)?register\.\w+\(.*\)", ast.unparse(decorator), re.DOTALL) is not None
 
 
 def _wrapped(doc: str, indent: str) -> str:

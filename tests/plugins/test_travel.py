@@ -111,3 +111,33 @@ def test_closures_and_defaults_are_looked_at():
     for function in (made(Path("x")), made(1.0, Path("x"))):
         with pytest.raises(PluginError, match="pathlib"):
             check_travels("op", function)
+
+
+def test_a_registered_function_is_written_out_by_emit(plugin):
+    from patchboard.emit.source import Sources
+    from patchboard.ops import OPS
+
+    activate([plugin(HALVED, "halve.py")])
+    sources = Sources()
+    assert sources.add(OPS["halve"].apply, "halve", "op") == "halve"
+    assert sources.definitions["halve"].startswith("def halve(h, operand, strength):") and "by(" in str(sources)
+    made: dict = {}
+    exec("\n".join(sources.definitions.values()), made)
+    assert torch.equal(made["halve"](torch.ones(2), None, 1.0), torch.full((2,), 0.5))
+
+
+HALVED = """
+import patchboard as pb
+
+
+def by(strength):
+    return 1 - strength / SHARE
+
+
+SHARE = 2
+
+
+@pb.register.op("halve", operand="none", neutral=0.0)
+def halve(h, operand, strength):
+    return h * by(strength)
+"""
