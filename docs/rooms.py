@@ -11,6 +11,7 @@ import ast
 import re
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from html import escape
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def order() -> list[tuple[str, ...]]:
     return [tuple(re.findall(r"`(\w+)`", row)) for row in rows]
 
 
+@cache
 def modules() -> dict[str, ast.Module]:
     """Every module of the package by its dotted name; a script beside a folder of its name as ``NAME.script``."""
     return {
@@ -76,6 +78,7 @@ def drawn(all_arrows: set[tuple[str, str]]) -> set[tuple[str, str]]:
     for above, room in all_arrows:
         below.setdefault(above, set()).add(room)
 
+    @cache
     def reached(room: str) -> set[str]:
         return set().union(*({each} | reached(each) for each in below.get(room, ())))
 
