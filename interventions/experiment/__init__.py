@@ -17,5 +17,6 @@ makes something of a finished run (``frame.StudyExperiment``):
 One that trains models of its own (``frame.TrainingExperiment``) has settings of its own in place of a study
 (``settings.ExperimentSettings``), and tells their ``plan``. The frame does the rest: folder, lock, resuming, files,
 manifest, page, command line (``command.StudyScript``, ``command.TrainingScript``), printing, ``--json``.
-``training`` is the loop of all trainings, whose state ``training_state`` keeps and restores. The other modules are what several experiments compute and draw.
+``training`` is the loop of all trainings, whose state ``training_state`` keeps and restores. The other modules are what
+several experiments compute and draw.
 """
