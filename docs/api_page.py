@@ -40,6 +40,11 @@ def page() -> str:
     classes = [name for name in names if inspect.isclass(getattr(pb, name))]
     errors = [name for name in classes if issubclass(getattr(pb, name), pb.PatchboardError)]
     parts += [_entry(f"pb.{name}", getattr(pb, name), 2) for name in functions]
+    owner = type(pb.register)
+    parts.append(
+        f"## pb.register\n\n{_prose(inspect.getdoc(owner) or '')}\n[Plug-ins](plugins.md) has a file of each kind.\n"
+    )
+    parts += [_entry(f"pb.register.{member}", value, 3) for member, value in _members(owner)]
     for name in classes:
         if name not in errors:
             parts.append(_entry(f"pb.{name}", getattr(pb, name), 2))
@@ -101,7 +106,7 @@ def _prose(text: str) -> str:
 
 
 def _summary(value: Any) -> str:
-    return " ".join((inspect.getdoc(value) or "").split("\n\n")[0].split())
+    return " ".join((inspect.getdoc(value) or "").split("\n\n")[0].split()).replace("``", "`")
 
 
 if __name__ == "__main__":

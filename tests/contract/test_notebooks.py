@@ -1,0 +1,37 @@
+"""The notebooks of docs/ run from top to bottom, in a kernel, in a folder of their own."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import ROOT
+
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
+_LARGEST = 400_000
+"""Bytes: figures are stored in them, and everybody who clones gets them."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda file: file.stem)
+def test_a_notebook_runs(notebook, tmp_path):
+    import nbformat
+    from nbclient import NotebookClient
+
+    cells = nbformat.read(notebook, as_version=4)
+    NotebookClient(cells, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+    assert (tmp_path / "runs").is_dir(), "a run is made where the notebook is"
+    for cell in cells.cells:
+        for output in cell.get("outputs", []):
+            # progress is an output that ends empty; a warning or a log would stand there
+            assert output.output_type != "stream", output.text
+
+
+def test_notebooks_are_stored_with_their_outputs_and_small():
+    import json
+
+    assert [file.stem for file in NOTEBOOKS] == ["first_steps", "own_op_and_data"]
+    for file in NOTEBOOKS:
+        assert file.stat().st_size < _LARGEST
+        outputs = [out for cell in json.loads(file.read_text())["cells"] for out in cell.get("outputs", [])]
+        assert outputs and all(out["output_type"] != "error" for out in outputs)
+        assert "/tmp/" not in file.read_text() and "/root/" not in file.read_text()
