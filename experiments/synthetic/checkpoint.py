@@ -119,8 +119,8 @@ class CheckpointEngine:
         schema, pieces, drift = outcome_schema(groups), [], 0.0
         for group in groups:
             scored = gather_scores(group, self._scores(group, operands))
-            clean, probe = scored.values[METRIC][:, 0], scored.values[METRIC][:, group.probe]
-            drift = max(drift, float(np.abs(probe - clean).max()))
+            clean, unmoved = scored.values[METRIC][:, 0], scored.values[METRIC][:, group.noise_copy]
+            drift = max(drift, float(np.abs(unmoved - clean).max()))
             pieces += outcome_rows(scored, schema)
         outcomes = pl.concat(pieces) if pieces else pl.DataFrame(schema=schema)
         own = outcomes.filter(pl.col("control") == "self").select((pl.col("patched") - pl.col("clean")).abs().max())

@@ -93,10 +93,10 @@ class CellMatrices:
                     if resamples.start == 0:
                         sums[:, columns] += [np.nansum(each, axis=0) for each in (clean, patched, patched - clean)]
                         used[columns] += (~np.isnan(clean)).sum(axis=0)
-        asked = sum(map(len, self.queries.values()))
+        all_queries = sum(map(len, self.queries.values()))
         with np.errstate(invalid="ignore"):
             clean, patched, effect = sums / used
-        return Means(clean, patched, effect, used, asked - used), replicates
+        return Means(clean, patched, effect, used, all_queries - used), replicates
 
     def parts(self, bootstrap: Bootstrap) -> Iterator[CellMatrices]:
         """The cells in pieces whose replicates may be held together."""
@@ -121,19 +121,19 @@ def cell_matrices(outcomes: Outcomes, pooled: bool) -> Iterator[CellMatrices]:
         columns, column = np.unique(cell_of[rows], return_inverse=True)
         queries: dict[str, Ints] = {}
         for each in dict.fromkeys(task):  # in the order of all tasks: a cell's first value is the same in all of them
-            of_task = {id(found): found for found in (outcomes.queries[row] for row in rows if task[row] == each)}
+            of_task = {id(ids): ids for ids in (outcomes.queries[row] for row in rows if task[row] == each)}
             if of_task:
                 queries[each] = np.unique(np.concatenate(list(of_task.values())))
         yield CellMatrices(outcomes, different[columns], np.stack([column, rows], axis=1), queries)
 
 
-def merge_neighbours(found: Iterable[CellMatrices]) -> Iterator[CellMatrices]:
+def merge_neighbours(several: Iterable[CellMatrices]) -> Iterator[CellMatrices]:
     """The same cells in the same order; neighbours of equal queries are made one, as their resamples are the same.
 
     So the settings of a sweep share their draws, which take longer than all else where queries are many.
     """
     alike: list[CellMatrices] = []
-    for matrices in found:
+    for matrices in several:
         if alike and not _same_queries(alike[0], matrices):
             yield _one(alike)
             alike = []

@@ -34,8 +34,10 @@ def curves(outcomes: Outcomes, bootstrap: Bootstrap) -> pl.DataFrame:
     return _table(outcomes, cell_matrices(outcomes, pooled=True), CURVES, bootstrap)
 
 
-def _table(outcomes: Outcomes, found: Iterable[CellMatrices], schema: dict, bootstrap: Bootstrap) -> pl.DataFrame:
-    measured = [_measure(part, bootstrap) for matrices in merge_neighbours(found) for part in matrices.parts(bootstrap)]
+def _table(outcomes: Outcomes, several: Iterable[CellMatrices], schema: dict, bootstrap: Bootstrap) -> pl.DataFrame:
+    measured = [
+        _measure(part, bootstrap) for matrices in merge_neighbours(several) for part in matrices.parts(bootstrap)
+    ]
     swept = {column: outcomes.cells.schema[column] for column in outcomes.swept}
     table = pl.concat(measured) if measured else pl.DataFrame(schema={**schema, **swept})
     return table.select(pl.col(column).cast(kind) for column, kind in {**schema, **swept}.items())

@@ -28,14 +28,14 @@ def nearest(states: Tensor, k: int) -> Tensor:
         others = points[order]
         squares = (others * others).sum(1)
         grain = squares.max().clamp(min=1e-300) * 1e-12
-        found = []
+        neighbours = []
         for start in range(0, len(points), _ROWS_AT_ONCE):
             some = points[start : start + _ROWS_AT_ONCE]
             distance = ((squares - 2 * some @ others.T + (some * some).sum(1)[:, None]) / grain).round()
             own = torch.arange(start, start + len(some), device=points.device)
             distance[order == own[:, None]] = float("inf")
-            found.append(order[distance.argsort(dim=1, stable=True)[:, :k]])
-        return torch.cat(found)
+            neighbours.append(order[distance.argsort(dim=1, stable=True)[:, :k]])
+        return torch.cat(neighbours)
 
 
 def votes(neighbour_labels: ArrayLike) -> NDArray[Any]:

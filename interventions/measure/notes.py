@@ -16,9 +16,9 @@ def capped(plans: Iterable[ModelPlan]) -> list[str]:
     """Notes on tasks whose pool holds fewer queries than the spec asks for."""
     groups = [group for plan in plans for group in plan.groups]
     notes = [
-        f"task {group.task}: pool has {len(group.prompts)} queries of the {group.asked} asked for"
+        f"task {group.task}: pool has {len(group.prompts)} queries of the {group.requested} asked for"
         for group in groups
-        if len(group.prompts) < group.asked
+        if len(group.prompts) < group.requested
     ]
     return list(dict.fromkeys(notes))
 

@@ -116,11 +116,11 @@ def index_outcomes(table: pl.DataFrame | pl.LazyFrame) -> Outcomes:
         stops = np.append(first[1:], len(piece))
         for key, a, b in zip(piece.select(names)[first].iter_rows(), first.tolist(), stops.tolist(), strict=True):
             code = codes.setdefault(key, len(codes))
-            asked = np.unique(of_query[a:b])
+            ids = np.unique(of_query[a:b])
             if code == len(queries):
-                queries.append(_shared(asked, known))
+                queries.append(_shared(ids, known))
             else:
-                queries[code] = _shared(np.union1d(queries[code], asked), known)
+                queries[code] = _shared(np.union1d(queries[code], ids), known)
             if runs and runs[-1][0] == code:  # goes on from the piece before
                 runs[-1] = (code, runs[-1][1], start + b)
             else:

@@ -67,13 +67,13 @@ def accuracy_against_cd(decodability: pl.DataFrame) -> list[dict[str, Any]]:
     their decodability (only the interventions differ) are one.
     """
     swept = [column for column in decodability.columns if column not in DECODABILITY]
-    found: dict[str, dict[str, Any]] = {}
+    fits: dict[str, dict[str, Any]] = {}
     for part in decodability.partition_by(swept, maintain_order=True) if swept else [decodability]:
         fit = _fit(part.filter(pl.col("shots") >= 1))
         if fit:
             at = {field: part[field][0] for field in swept if part[field][0] is not None}
-            found.setdefault(repr(fit), {"at": at, **fit})  # as text, in which NaN equals NaN
-    return list(found.values())
+            fits.setdefault(repr(fit), {"at": at, **fit})  # as text, in which NaN equals NaN
+    return list(fits.values())
 
 
 def _fit(table: pl.DataFrame) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from patchboard.plan.controls import CONTROLS
 from patchboard.plan.expansion import cells_of
 from patchboard.plan.facts import ModelFacts
 from patchboard.plan.model import Counterfactual, Decoding, Fit, Group, ModelPlan, ScoredCell
-from patchboard.plan.model_limits import check_reach
+from patchboard.plan.model_limits import check_limits
 from patchboard.plan.planned_edits import Context, FitSetting, is_paired
 from patchboard.plan.prompt_source import FamilyPrompts, PromptSource
 from patchboard.plan.suffix import positions_of
@@ -82,8 +82,8 @@ class _OpenGroup:
     def give(self, source: str, evaluated: Mapping[str, tuple[Prompt, ...]]) -> None:
         """Prompts whose states edits of this source take: the source's own, in order, or the next of this task."""
         if source not in self.donors:
-            given = (*self.prompts[1:], self.prompts[0]) if source == SAME else evaluated[source]
-            self.donors[source] = tuple(given[i % len(given)] for i in range(len(self.prompts)))
+            donors = (*self.prompts[1:], self.prompts[0]) if source == SAME else evaluated[source]
+            self.donors[source] = tuple(donors[i % len(donors)] for i in range(len(self.prompts)))
 
     def use(self, cell: Cell) -> None:
         converted = clean = -1
@@ -162,9 +162,9 @@ class _Builder:
 
     def _open_group(self, point: Point, task: str, prompts: tuple[Prompt, ...]) -> _OpenGroup:
         group = _OpenGroup(f"{len(self.groups)}-{task}", prompts, point, task)
-        probe = Counterfactual((Edit("patch", "resid_post", self.facts.layers // 2, '"last"', 1.0, OWN_STATE),))
-        group.copies = {Counterfactual(): 0, probe: 1}
-        for copy in (Counterfactual(), probe):  # with those of their further answers
+        noise_copy = Counterfactual((Edit("patch", "resid_post", self.facts.layers // 2, '"last"', 1.0, OWN_STATE),))
+        group.copies = {Counterfactual(): 0, noise_copy: 1}
+        for copy in (Counterfactual(), noise_copy):  # with those of their further answers
             group.copy(copy)
         return group
 
@@ -194,8 +194,8 @@ class _Builder:
         """A fit without recipes. own: of the same rows with their own labels, by which shuffled ones are judged; what
         is excluded there is excluded here."""
         tasks, shuffled = tuple(source.tasks), setting.answers == "shuffled"
-        found = source.prompts("fit", tasks, setting.shots, setting.prompts, shuffled=shuffled)
-        prompts = {task: tuple(rows) for task, rows in found.items()}
+        drawn = source.prompts("fit", tasks, setting.shots, setting.prompts, shuffled=shuffled)
+        prompts = {task: tuple(rows) for task, rows in drawn.items()}
         if own is not None:
             prompts = {
                 task: tuple(
@@ -213,10 +213,10 @@ class _Builder:
             return
         key = f"{family_key} {_text_key(point)} {section.model_dump_json()}"
         if key not in self.decodings:
-            found = source.prompts(
+            drawn = source.prompts(
                 "decodability", source.tasks, max(section.shots), section.prompts, asked=section.shots
             )
-            prompts = {task: tuple(rows) for task, rows in found.items()}
+            prompts = {task: tuple(rows) for task, rows in drawn.items()}
             self.decodings[key] = Decoding(f"cd{len(self.decodings)}", section, prompts, ())
         known = self.decodings[key]
         self._note_setting(known.id, point, ("decodability", *_ROWS_FIELDS))
@@ -253,7 +253,7 @@ class _Builder:
             frames=described(self._prompts(), self.tokenizer),
         )
         if self.source is None:  # else its ids may be another thing than places in a vocabulary
-            check_reach(plan)
+            check_limits(plan)
         return plan
 
     def _prompts(self) -> Iterator[Prompt]:
@@ -273,12 +273,12 @@ class _Builder:
             prompts=group.prompts,
             foils=_foils(group.prompts),
             copies=tuple(group.copies),
-            probe=1,
+            noise_copy=1,
             uses=tuple(group.uses),
             metrics=tuple(spec.metrics),
             prefix=_common_prefix(group.prompts) if spec.prompts.demonstrations == "shared" else 0,
             donors=group.donors,
-            asked=spec.prompts.queries,
+            requested=spec.prompts.queries,
         )
 
 

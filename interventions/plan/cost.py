@@ -132,8 +132,8 @@ def _bounds(group: Group, layers: int) -> Counter[str]:
         if shape not in known:
             known[shape] = _bounds_of(prompt, group.copies, layers)
         total.update(known[shape])
-    given = [p for prompts in group.donors.values() for p in prompts if not p.excluded]
-    total["bound"] += sum(len(clean_tokens(p)) for p in given) * layers
+    donors = [p for prompts in group.donors.values() for p in prompts if not p.excluded]
+    total["bound"] += sum(len(clean_tokens(p)) for p in donors) * layers
     if group.prefix:  # computed once for all
         total["bound"] -= (sum(not p.excluded for p in group.prompts) - 1) * group.prefix * layers
     return total

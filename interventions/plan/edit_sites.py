@@ -30,11 +30,11 @@ def edit_sites_of(variant: Variant, facts: ModelFacts, where: str) -> Iterator[E
     """For each cell of the variant, the blocks and heads of each of its edits."""
     section = variant.section
     if section.edits is not None:
-        found = [
+        places = [
             [(layer, head) for layers in _sets_of(e, facts, at) for layer in layers for head in _heads_of(e, facts, at)]
             for e, at in ((e, f"{where}.edits[{i}]") for i, e in enumerate(section.edits))
         ]
-        yield EditSites(found, min(layer for spots in found for layer, _ in spots))
+        yield EditSites(places, min(layer for places_of_edit in places for layer, _ in places_of_edit))
         return
     (edit,) = section.parts
     for head in _heads_of(edit, facts, where):

@@ -44,7 +44,7 @@ class ScoredCell:
 class Group:
     """Evaluated prompts of one task, with every copy that any cell needs of them.
 
-    copies[0] is the clean run; copies[probe] patches a mid-layer state with itself (noise floor).
+    copies[0] is the clean run; copies[noise_copy] patches a mid-layer state with itself (noise floor).
     """
 
     id: str
@@ -54,14 +54,14 @@ class Group:
     prompts: tuple[Prompt, ...]
     foils: tuple[int, ...]  # first token of a wrong answer, -1 where there is none
     copies: tuple[Counterfactual, ...]
-    probe: int
+    noise_copy: int
     uses: tuple[ScoredCell, ...]
     metrics: tuple[str, ...]
     prefix: int = 0
     """First tokens that all prompts share and that are computed once for many of them; 0: none are."""
     donors: Mapping[str, tuple[Prompt, ...]] = field(default_factory=dict)
     """Source of states -> for each prompt the one whose states it is given (op resample)."""
-    asked: int = 0
+    requested: int = 0
     """Queries that the spec asks for; there are fewer prompts where the pool is smaller."""
 
 

@@ -1,4 +1,4 @@
-"""Do the prompts lie within the model's reach: ids within its vocabulary, lengths within its context?"""
+"""Do the prompts lie within the model's limits: ids within its vocabulary, lengths within its context?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from patchboard.plan.model import ModelPlan
 from patchboard.tasks.prompt import Prompt
 
 
-def check_reach(plan: ModelPlan) -> None:
+def check_limits(plan: ModelPlan) -> None:
     """Raises ModelError for a token that the model has no embedding for, or a sequence it cannot take by itself.
 
     A model with rotary positions computes something for any length; beyond the length it was trained on
@@ -44,10 +44,10 @@ def _check(
             )
     # an answer's last token is predicted and never fed in
     longest = max((len(tokens) + max(map(len, answers)) - 1 for tokens, answers in usable), default=0)
-    found = f"a prompt of {task} with {shots} shot{'s' * (shots != 1)} has {longest} tokens with its answer"
+    length = f"a prompt of {task} with {shots} shot{'s' * (shots != 1)} has {longest} tokens with its answer"
     if 0 < facts.context < longest:
-        what = f"{found}, the model's context (the length it was trained on) is {facts.context}"
+        what = f"{length}, the model's context (the length it was trained on) is {facts.context}"
         raise ModelError(where, what, "use fewer shots, or a model with a longer context")
     if 0 < facts.rotary_limit < longest:
-        what = f"{found}, beyond {facts.rotary_limit} this model's rotary frequencies depend on what else is in a pass"
+        what = f"{length}, beyond {facts.rotary_limit} this model's rotary frequencies depend on what else is in a pass"
         raise ModelError(where, what, "use fewer shots, or a model whose rotary positions are scaled once for all")

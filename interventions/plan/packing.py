@@ -42,16 +42,16 @@ def lay_out(
         prefix, together = 0, 1
     kept = [i for i, prompt in enumerate(prompts) if not prompt.excluded]
     units = [tuple(kept[start : start + together]) for start in range(0, len(kept), together)]
-    given = donors or {}
+    donors = donors or {}
     alike: dict[tuple, list[int]] = {}
     for number, unit in enumerate(units):
-        found = (prompts, *given.values())
-        alike.setdefault(tuple(shape_of(some[i]) for some in found for i in unit), []).append(number)
+        sources = (prompts, *donors.values())
+        alike.setdefault(tuple(shape_of(some[i]) for some in sources for i in unit), []).append(number)
     stamps = []
     for numbers in alike.values():
         chosen = [units[number] for number in numbers]
         own = [[prompts[i] for i in unit] for unit in chosen]
-        others = {source: [[some[i] for i in unit] for unit in chosen] for source, some in given.items()}
+        others = {source: [[some[i] for i in unit] for unit in chosen] for source, some in donors.items()}
         stamps.append(_stamp(np.array(numbers), np.array(chosen), own, others, copies, way, prefix))
     layout = _side_by_side(stamps)
     reads = layout.reads.taken(np.argsort(layout.reads.prompt, kind="stable"))
@@ -79,7 +79,7 @@ def _stamp(
     copies: Sequence[Counterfactual], way: EngineKind, prefix: int,
 ) -> _Stamp:  # fmt: skip
     """units, donors[source]: [unit][prompt], all of one shape."""
-    builder = UnitBuilder(units[0], copies, way, prefix, {source: given[0] for source, given in donors.items()})
+    builder = UnitBuilder(units[0], copies, way, prefix, {source: first for source, (first, *_) in donors.items()})
     layout = builder.build()
     owners = [[(donors[source] if source else units)[u][i].token_ids for source, i in builder.owners_of]
               for u in range(len(units))]  # fmt: skip
@@ -89,9 +89,9 @@ def _stamp(
     tokens[:, own] = ids[:, builder.owners[own], layout.positions[own]]  # answers before their last token are alike
     reads = layout.reads
     targets = np.repeat(reads.target[None], len(units), 0)
-    asked = [(copies[c].target, copies[c].answer) for c in reads.copy.tolist()]
-    for target, number in set(asked):
-        mine = np.array([one == (target, number) for one in asked])
+    answers_read = [(copies[c].target, copies[c].answer) for c in reads.copy.tolist()]
+    for target, number in set(answers_read):
+        mine = np.array([one == (target, number) for one in answers_read])
         answers = _padded([[(*p.right(target), *[()] * (number + 1))[number] for p in unit] for unit in units])
         targets[:, mine] = answers[:, reads.prompt[mine], reads.token[mine]]
     return _Stamp(layout, numbers, prompts, tokens, targets)

@@ -24,16 +24,16 @@ def positions_of(prompt: Prompt, position: str, length: int) -> tuple[int, ...]:
     `answer` means the forced answer tokens of that sequence. Integers count the prompt's tokens,
     negative ones from its end; one that the prompt doesn't have names no token.
     """
-    found: set[int] = set()
+    indices: set[int] = set()
     size = len(prompt.token_ids)
     for name in _names(position):
         if isinstance(name, int):
-            found.update([name + size if name < 0 else name] if -size <= name < size else [])
+            indices.update([name + size if name < 0 else name] if -size <= name < size else [])
         elif name == "answer":
-            found.update(range(size, length))
+            indices.update(range(size, length))
         else:
-            found.update(prompt.positions[name])
-    return tuple(sorted(found))
+            indices.update(prompt.positions[name])
+    return tuple(sorted(indices))
 
 
 @dataclass(frozen=True)
@@ -115,15 +115,15 @@ def shape_of(prompt: Prompt) -> Shape:
 def branches(prompt: Prompt, shots: Sequence[int]) -> list[tuple[int, tuple[tuple[int, ...], ...]]]:
     """Right answers to rows of a prompt beside those that stand in it: for each of ``shots``, (where the answer
     begins, ids of the further ones); as many shots as there are demonstrations mean the query."""
-    found = []
+    answers = []
     for s in shots:
         if s < len(prompt.demo_answers):
             at = prompt.demo_answers[s]
             shown = tuple(prompt.token_ids[i] for i in at)
-            found.append((at[0], tuple(ids for ids in prompt.demo_right.get(s, ()) if ids != shown)))
+            answers.append((at[0], tuple(ids for ids in prompt.demo_right.get(s, ()) if ids != shown)))
         else:
-            found.append((len(prompt.token_ids), prompt.right()[1:]))
-    return found
+            answers.append((len(prompt.token_ids), prompt.right()[1:]))
+    return answers
 
 
 def branch_tokens(prompt: Prompt, shots: Sequence[int]) -> list[int]:

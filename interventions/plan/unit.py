@@ -52,7 +52,7 @@ class _Home:
         return tuple((segment, a, b) for segment, a, b in parts if segment is not None and a < b)
 
 
-def _given(donor: Prompt, edit: Edit) -> tuple[int, ...]:
+def _donor_positions(donor: Prompt, edit: Edit) -> tuple[int, ...]:
     """Positions of the donor whose states the edit puts in, in order."""
     return positions_of(donor, edit.position, len(clean_tokens(donor)))
 
@@ -70,7 +70,7 @@ class UnitBuilder:
     ):  # fmt: skip
         self.prompts, self.copies, self.way, self.prefix, self.donors = prompts, copies, way, prefix, donors
         self.rows: list[list[_Segment]] = []
-        self.given: dict[tuple[str, int], _Home] = {}  # (source, prompt) -> the donor's clean run
+        self.donor_homes: dict[tuple[str, int], _Home] = {}  # (source, prompt) -> the donor's clean run
         self.own: dict[tuple[tuple[int, ...], int], _Home] = {}
         """(tokens, prompt) -> the unedited run under a further answer, where a copy is given states of that answer."""
         self.owners_of: list[tuple[str, int]] = []
@@ -132,8 +132,8 @@ class UnitBuilder:
     def _copies(self, i: int, prompt: Prompt, home: _Home) -> dict[int, tuple[Suffix, _Segment | None]]:
         """Copy -> its suffix and the segment that computes it (None: all of it is in the clean run)."""
         copies = self.copies
-        found = {c: suffix for c, copy in enumerate(copies) if (suffix := suffix_of(prompt, copy)) is not None}
-        suffixes = {c: suffix for c, suffix in found.items() if self._find_donors(i, suffix)}
+        computable = {c: suffix for c, copy in enumerate(copies) if (suffix := suffix_of(prompt, copy)) is not None}
+        suffixes = {c: suffix for c, suffix in computable.items() if self._find_donors(i, suffix)}
         made: dict[tuple, _Segment] = {}
         # unedited runs under another answer come first: edited ones take their states from them
         for c in sorted(suffixes, key=lambda c: bool(copies[c].edits)):
@@ -152,11 +152,11 @@ class UnitBuilder:
                 self.own[key] = self.own.get(key) or _Home(self._row(suffix.tokens, i), None)
             if source:
                 donor = self.donors[source][i]
-                if donor.excluded or len(_given(donor, edit)) != len(where):
+                if donor.excluded or len(_donor_positions(donor, edit)) != len(where):
                     return False
-                if (source, i) not in self.given:
+                if (source, i) not in self.donor_homes:
                     self.owners_of.append((source, i))
-                    self.given[source, i] = _Home(self._row(clean_tokens(donor), len(self.owners_of) - 1), None)
+                    self.donor_homes[source, i] = _Home(self._row(clean_tokens(donor), len(self.owners_of) - 1), None)
         return True
 
     def _source(self, edit: Edit, i: int, home: _Home, n: int, at: int) -> tuple[int, int]:
@@ -164,7 +164,7 @@ class UnitBuilder:
         source = source_of(edit)
         if not source:
             return home.at(at)
-        return self.given[source, i].at(_given(self.donors[source][i], edit)[n])
+        return self.donor_homes[source, i].at(_donor_positions(self.donors[source][i], edit)[n])
 
     def _segment(
         self, i: int, home: _Home, copy: Counterfactual, suffix: Suffix, unedited: _Segment | None

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from patchboard.report.findings import best_what, findings
+from patchboard.report.findings import best_what
 from patchboard.report.numbers import best_place, fraction, signed, with_interval
 from patchboard.report.run_files import setting_label
 from patchboard.report.task_counts import Counted, task_counts
@@ -77,11 +77,6 @@ def controls_there(point: Mapping[str, Any]) -> str:
     """What the controls do at the same layer: what the intervention must be held against."""
     known = {name: entry for name, entry in (point["controls"] or {}).items() if entry["effect"] is not None}
     return ", ".join(f"{name} {signed(entry['effect'])}" for name, entry in known.items()) or "-"
-
-
-def report_lines(summary: Mapping[str, Any]) -> list[str]:
-    """The findings as plain lines, for logs and trackers."""
-    return findings(summary)
 
 
 def print_plan(study: Study, plan: Mapping[str, Any], follows: str = "", console: Console | None = None) -> None:

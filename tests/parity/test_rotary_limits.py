@@ -11,7 +11,7 @@ from patchboard.engine.local import LocalEngine
 from patchboard.errors import ModelError
 from patchboard.plan.cells import Edit
 from patchboard.plan.model import Counterfactual, Group, ModelPlan
-from patchboard.plan.model_limits import check_reach
+from patchboard.plan.model_limits import check_limits
 from patchboard.plan.packing import lay_out
 from patchboard.spec.sections import ModelSection
 from tests.hooks import hooked_logits
@@ -49,13 +49,13 @@ def test_prompts_within_the_limit_are_exact_and_longer_ones_refused(kind):
     prompts = unequal_prompts()
     longest = max(len(prompt.token_ids) + len(prompt.answer_ids) - 1 for prompt in prompts)
     within, beyond = scaled(kind, longest), scaled(kind, longest - 1)
-    check_reach(plan_of(within, prompts))
+    check_limits(plan_of(within, prompts))
     for way in ("wavefront", "rows"):
         assert furthest_from_hooks(within, way, prompts) < 1e-5
         # the shorter prompts are computed with the longest one's frequencies, in both ways alike
         assert furthest_from_hooks(beyond, way, prompts) > 1e-4
     with pytest.raises(ModelError, match=f"has {longest} tokens with its answer, beyond {longest - 1} this model's"):
-        check_reach(plan_of(beyond, prompts))
+        check_limits(plan_of(beyond, prompts))
 
 
 def test_scaled_once_for_all_has_no_limit():

@@ -14,9 +14,10 @@ import pytest
 from patchboard.errors import RunFolderError
 from patchboard.report import write_report
 from patchboard.report.effect_figures import effect_figures
+from patchboard.report.findings import findings
 from patchboard.report.run_files import read_run
 from patchboard.report.style import styled
-from patchboard.report.tables import controls_there, print_run, report_lines
+from patchboard.report.tables import controls_there, print_run
 from patchboard.report.task_figures import task_figures
 from tests.unit import synthetic_run
 
@@ -83,7 +84,7 @@ def test_the_page_says_what_the_summary_holds(folder):
         for point in entry["points"]:
             if point["effect"] not in (0, None) and abs(point["effect"]) >= 0.0005:
                 assert f"{point['effect']:+.3f} [" in text
-    for line in report_lines(summary):
+    for line in findings(summary):
         assert line in text
     assert "no fit prompt of XNOR was answered correctly" in text
     assert "Left out of XOR: 3 (the answer is no whole number of tokens)" in text
