@@ -45,7 +45,7 @@ def fit_batches(fit: Fit, tokens: int) -> Iterator[tuple[str, int, Batch]]:
                 own = layout.reads.taken(np.flatnonzero(layout.reads.prompt < len(chunk)))
                 layout.reads = Reads.joined([own, Reads.of(branched.reads)])
             batch = make_batch(layout, [_mean_capture(chunk, p, fit.layers) for p in fit.places])
-            yield task, len(chunk), branched.told(batch)
+            yield task, len(chunk), branched.with_right_answers(batch)
 
 
 def judge_of(fit: Fit, fits: Iterable[Fit]) -> tuple[str, dict[str, list[int]]] | None:
@@ -94,7 +94,7 @@ def decoding_batches(decoding: Decoding, layers: Sequence[int], tokens: int) -> 
             cols = [_before(prompt, s) for prompt in chunk for s in shots]
             group = put(range(len(rows)))
             capture = Capture("resid_post", tuple(layers), put(rows), put(cols), group, len(rows))
-            yield label, len(chunk), branched.told(make_batch(layout, [capture]))
+            yield label, len(chunk), branched.with_right_answers(make_batch(layout, [capture]))
 
 
 class _Branched:
@@ -122,7 +122,7 @@ class _Branched:
         self.reads += [Read(answer, 0, j, row, last + j, token, -1, row, last) for j, token in enumerate(ids)]
         self.right_for.append(thing)
 
-    def told(self, batch: Batch) -> Batch:
+    def with_right_answers(self, batch: Batch) -> Batch:
         """The batch with what its answers are right answers to."""
         if self.reads:
             batch.right_for = put(self.right_for)

@@ -33,8 +33,8 @@ def answer_job(model: Any, job: dict[str, Any], tools: dict[str, Any]) -> dict[s
     def forward(batch: Any, operands: dict[str, Any], scorers: dict[str, Callable]) -> dict[str, Any]:
         return traced_forward(model, wiring, batch, operands, scorers, tools["ops"])
 
-    def project(given: dict[int, Tensor]) -> dict[int, Tensor]:
-        return projected(model, wiring, {"input_ids": torch.ones(1, 1, dtype=torch.long)}, given, h.device)
+    def project(rows: dict[int, Tensor]) -> dict[int, Tensor]:
+        return projected(model, wiring, {"input_ids": torch.ones(1, 1, dtype=torch.long)}, rows, h.device)
 
     def batch_of(sealed: Any) -> Any:
         return opened(sealed, h.device)
@@ -43,7 +43,7 @@ def answer_job(model: Any, job: dict[str, Any], tools: dict[str, Any]) -> dict[s
         "key": job["key"], "dtype": str(h.dtype), "device": h.device.type, "torch": str(torch.__version__),
         "autocast": torch.is_autocast_enabled(h.device.type),
     }  # fmt: skip
-    statistics = fitted(forward, batch_of, job["fits"], tools["scorers"]["accuracy"])
+    statistics = fit_statistics(forward, batch_of, job["fits"], tools["scorers"]["accuracy"])
     answer["fits_finite"] = all([one.is_finite() for one in statistics.values()])
     lacking = [task for key in job["only_correct"] for task in statistics[tuple(key)].lacks_correct()]
     answer["lacking"] = sorted(set(lacking))
@@ -51,9 +51,9 @@ def answer_job(model: Any, job: dict[str, Any], tools: dict[str, Any]) -> dict[s
     operands = make_all(recipes, statistics, project, *tools["builders"])  # type: ignore[arg-type]
     if job["packs"]:
         placed = {key: operand.to(h.device) for key, operand in operands.items()}
-        answer.update(scored(forward, batch_of, job, placed, tools))
+        answer.update(score_packs(forward, batch_of, job, placed, tools))
     if job["decoding"]:
-        answer.update(decoded(forward, batch_of, job["decoding"], tools["scorers"]["accuracy"], tools["voted"]))
+        answer.update(decode(forward, batch_of, job["decoding"], tools["scorers"]["accuracy"], tools["voted"]))
     if job["bring_vectors"]:
         answer["vectors"] = {key: vars(one) if hasattr(one, "center") else one for key, one in operands.items()}
     return answer
@@ -68,21 +68,21 @@ def first_states(model: Any, architecture: dict[str, Any]) -> Tensor:
     return h
 
 
-def fitted(
+def fit_statistics(
     forward: Callable, batch_of: Callable, fits: list[dict[str, Any]], score: Callable
 ) -> dict[tuple, PlaceStatistics]:
     """Statistics of each fit (by its id) at each of its places."""
-    found: dict[tuple, PlaceStatistics] = {}
+    statistics: dict[tuple, PlaceStatistics] = {}
     right: dict[str, dict[str, Tensor]] = {}
     for fit in fits:
         own = [PlaceStatistics(fit["layers"], fit["labels"], fit["keep_states"]) for _ in fit["places"]]
         batches = ((task, count, batch_of(sealed)) for task, count, sealed in fit["batches"])
         right[fit["id"]] = fill_statistics(forward, batches, score, own, taken_over(right, fit["judge"]))
-        found.update({(fit["id"], tuple(place)): one for place, one in zip(fit["places"], own, strict=True)})
-    return found
+        statistics.update({(fit["id"], tuple(place)): one for place, one in zip(fit["places"], own, strict=True)})
+    return statistics
 
 
-def scored(
+def score_packs(
     forward: Callable, batch_of: Callable, job: dict[str, Any], operands: dict[str, Any], tools: dict[str, Any]
 ) -> dict[str, Any]:
     """Of all packs one after the other: ``scores`` metric -> bytes [4, own task's answer] (``byte_planes``),
@@ -97,12 +97,11 @@ def scored(
     for number, (tokens, targets, foils) in job["packs"]:
         batch, starts, own, slots = structures[number]
         batch.tokens, batch.targets, batch.foils = batch_of(tokens), batch_of(targets), batch_of(foils)
-        found = forward(batch, operands, scorers)
-        for name, values in found["scores"].items():
-            answers = tools["combined"](tools["combine"][name], values.float().cpu().numpy(), starts)
-            found_all = torch.from_numpy(answers)
-            parts[name].append(found_all if name == "accuracy" else found_all[own])
-        far = largest_moves(batch, found["moved"])
+        result = forward(batch, operands, scorers)
+        for name, values in result["scores"].items():
+            answers = torch.from_numpy(tools["combined"](tools["combine"][name], values.float().cpu().numpy(), starts))
+            parts[name].append(answers if name == "accuracy" else answers[own])
+        far = largest_moves(batch, result["moved"])
         moved.scatter_reduce_(0, slots[: len(far)], far, "amax")
     return {
         "scores": {name: byte_planes(torch.cat(parts[name])) for name in parts if name != "accuracy"},
@@ -116,7 +115,7 @@ def byte_planes(values: Tensor) -> Tensor:
     return values.contiguous().view(torch.uint8).reshape(-1, 4).T.contiguous()
 
 
-def decoded(
+def decode(
     forward: Callable, batch_of: Callable, decoding: dict[str, Any], score: Callable, voted: Callable
 ) -> dict[str, Any]:
     """``votes`` [layer, shots, point] int16 and ``hits`` [point, shots] uint8; ``finite``: whether all states were."""

@@ -8,7 +8,7 @@ from typing import Any
 from patchboard.engine import adapter, gguf
 from patchboard.engine.families import architecture_of, head_dim_of, mlp_width_of
 from patchboard.engine.in_memory import loaded_model
-from patchboard.engine.load_errors import RETRY, known, told
+from patchboard.engine.load_errors import RETRY, explained, known
 from patchboard.engine.quantization import check_quantization, quantization_of
 from patchboard.engine.sites import SITES
 from patchboard.engine.source import source_of
@@ -38,7 +38,7 @@ def _loaded(section: ModelSection, what: str, load: Any, **options: Any) -> Any:
         found = cached or (f"no {what} could be loaded from '{section.name}' ({error})", RETRY)
         raise ModelError("model.name", *found) from error
     except Exception as error:  # a damaged file raises its reader's own: safetensors', tokenizers', torch's
-        raise told(error, section, source, what) from error
+        raise explained(error, section, source, what) from error
 
 
 def open_model(section: ModelSection) -> tuple[Any, ModelFacts]:

@@ -18,11 +18,11 @@ RETRY = "check the network, then the same command"
 _WHOLE = "check that the folder's files are whole"
 
 
-def told(error: Exception, section: ModelSection, source: str, what: str) -> ModelError:
+def explained(error: Exception, section: ModelSection, source: str, what: str) -> ModelError:
     """The error to raise in place of ``error``, which came of loading ``what`` (configuration, tokenizer, weights)."""
     first = _first_line(error)
     local = Path(source).is_dir()
-    found, remedy = (
+    finding, remedy = (
         known(error, source, what)
         or (_in_folder(error, Path(source), first, what) if local else None)
         or (
@@ -32,11 +32,11 @@ def told(error: Exception, section: ModelSection, source: str, what: str) -> Mod
             else "check the name, the network and (for gated models) `hf auth login`",
         )
     )
-    return ModelError("model.name", found, remedy)
+    return ModelError("model.name", finding, remedy)
 
 
 Told = tuple[str, str]
-"""What was found, and its remedy."""
+"""What was finding, and its remedy."""
 
 
 def known(error: BaseException | None, source: str, what: str) -> Told | None:

@@ -139,15 +139,15 @@ class LocalEngine:
     ) -> PackScores:
         """One pack's reads. operands: as ``place`` gives them."""
         layout = pack_layout(group, pack)
-        batch, found = self.forward(layout, operands, scorers)
-        scores = {name: values.cpu().numpy() for name, values in found["scores"].items()}
-        return pack_scores(pack, layout, scores, largest_moves(batch, found["moved"]))
+        batch, result = self.forward(layout, operands, scorers)
+        scores = {name: values.cpu().numpy() for name, values in result["scores"].items()}
+        return pack_scores(pack, layout, scores, largest_moves(batch, result["moved"]))
 
     def fit(
         self, fits: Sequence[Fit], step: Step = lambda _: None, score: Scorer = Accuracy.score
     ) -> dict[tuple[str, Place], PlaceStatistics]:
         """Statistics of each fit's prompts (by its id) at each of its places. score: by which an answer is right."""
-        found: dict[tuple[str, Place], PlaceStatistics] = {}
+        statistics: dict[tuple[str, Place], PlaceStatistics] = {}
         right: dict[str, dict[str, Tensor]] = {}
 
         def stepped(fit: Fit) -> Iterator[tuple[str, int, Batch]]:
@@ -159,17 +159,17 @@ class LocalEngine:
             own = [PlaceStatistics(fit.layers, fit.labels, fit.keep_states) for _ in fit.places]
             judged = taken_over(right, judge_of(fit, fits))
             right[fit.id] = fill_statistics(self._pass, stepped(fit), score, own, judged)
-            found |= {(fit.id, place): one for place, one in zip(fit.places, own, strict=True)}
-        return found
+            statistics |= {(fit.id, place): one for place, one in zip(fit.places, own, strict=True)}
+        return statistics
 
-    def projected(self, given: dict[int, Tensor]) -> dict[int, Tensor]:
+    def projected(self, rows: dict[int, Tensor]) -> dict[int, Tensor]:
         """Block -> rows of heads' outputs through its output projection, as ``vectors.function.Project`` says."""
         token = torch.zeros(1, 1, dtype=torch.long, device=self.device)
         if self.embed is None:
-            return projected(self.traced, self.wiring, {"input_ids": token}, given, self.device)
+            return projected(self.traced, self.wiring, {"input_ids": token}, rows, self.device)
         with torch.no_grad():
             states = self.embed(token)
-        return projected(self.traced, self.wiring, {"inputs_embeds": states}, given, self.device)
+        return projected(self.traced, self.wiring, {"inputs_embeds": states}, rows, self.device)
 
     def decode(
         self, decoding: Decoding, keep: Keep, step: Step = lambda _: None, score: Scorer = Accuracy.score

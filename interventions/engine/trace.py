@@ -134,7 +134,7 @@ def score_reads(logits: Tensor, batch: Batch, scorers: Functions) -> dict[str, T
         with torch.autocast(logits.device.type, enabled=False):
             for name, score in scorers.items():
                 parts[name].append(score(*args))
-    return {name: torch.cat(found) for name, found in parts.items()}
+    return {name: torch.cat(pieces) for name, pieces in parts.items()}
 
 
 def traced_forward(
@@ -163,8 +163,8 @@ def traced_forward(
         inputs["inputs_embeds"] = batch.embeds[:, :width]
     read_rows, read_cols = batch.read_rows, batch.read_cols
     with torch.no_grad(), model.trace(inputs, use_cache=False, logits_to_keep=1):
-        found = {"moved": [], "states": [[] for _ in batch.captures], "scores": {}}
-        found.save()  # pyright: ignore[reportAttributeAccessIssue]  # nnsight's, on every object
+        result = {"moved": [], "states": [[] for _ in batch.captures], "scores": {}}
+        result.save()  # pyright: ignore[reportAttributeAccessIssue]  # nnsight's, on every object
         if mask is not None:
             args, kwargs = decoder.inputs
             decoder.inputs = (args, {**kwargs, "attention_mask": narrowed(mask, width)})
@@ -175,23 +175,23 @@ def traced_forward(
                 args, kwargs = grown_inputs(module.inputs, stage, batch, mask) if grown else ((module.input,), {})
                 for groups, captures in at_input:
                     for i in captures:
-                        found["states"][i].append(captured(args[0], batch.captures[i]))
-                    found["moved"].extend(apply_edits(args[0], groups, operands, ops))
+                        result["states"][i].append(captured(args[0], batch.captures[i]))
+                    result["moved"].extend(apply_edits(args[0], groups, operands, ops))
                 if grown:
                     module.inputs = (args, kwargs)
             for place, groups, captures in inside:
                 h = states_at(module, place, wiring, len(batch.tokens))
                 for i in captures:
-                    found["states"][i].append(captured(h, batch.captures[i]))
-                found["moved"].extend(apply_edits(h, groups, operands, ops))
+                    result["states"][i].append(captured(h, batch.captures[i]))
+                result["moved"].extend(apply_edits(h, groups, operands, ops))
         if read_rows is not None and read_cols is not None:
             final = stages[-1].output
             if batch.joins:  # some decoders hold the final norm's output to their own input's length
                 stages[-1].output = final[:, :width]
             # where the residual stream is float32 (Mamba-2), the model casts before its head
             head.input = final[read_rows.to(final.device), read_cols.to(final.device)][None].to(wiring.dtype)
-            found["scores"] = score_reads(model.output.logits[0], batch, scorers)
-    return found
+            result["scores"] = score_reads(model.output.logits[0], batch, scorers)
+    return result
 
 
 Work = tuple[list, list[int]]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from patchboard.engine.load import load_weights, open_model
-from patchboard.engine.load_errors import told
+from patchboard.engine.load_errors import explained
 from patchboard.engine.source import source_of
 from patchboard.errors import ModelError
 from patchboard.spec.sections import ModelSection
@@ -116,7 +116,7 @@ MISSING = [
 
 @pytest.mark.parametrize(("error", "what", "remedy"), MISSING)
 def test_what_the_machine_lacks_is_no_damage(error, what, remedy, llama_folder):
-    found = told(error, ModelSection(name=str(llama_folder)), str(llama_folder), "weights")
+    found = explained(error, ModelSection(name=str(llama_folder)), str(llama_folder), "weights")
     assert what in found.what and remedy in found.remedy
     assert "files are whole" not in found.one_line()
 
