@@ -5,12 +5,17 @@ python experiments/checkpoints.py --folders 'runs/train/step*'
 python experiments/checkpoints.py --model EleutherAI/pythia-410m --revisions 'step*000' --tasks.bits=null --device cuda
 """
 
+from __future__ import annotations
+
 import sys
 from argparse import ArgumentParser
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from patchboard.experiment.command import StudyScript
+
+if TYPE_CHECKING:
+    from patchboard.experiment.frame import StudyExperiment
 
 HERE = Path(__file__).parent
 
@@ -21,10 +26,10 @@ def add_flags(parser: ArgumentParser) -> None:
     own.add_argument("--revisions", metavar="PATTERN", help="branches and tags of --model on the Hub: 'step*'")
 
 
-def experiment(**flags: Any) -> Any:
+def experiment(folders: str | None, revisions: str | None) -> StudyExperiment:
     from patchboard.experiments.checkpoints.experiment import Checkpoints  # torch takes seconds to load
 
-    return Checkpoints(HERE / "models" / "checkpoints", **flags)
+    return Checkpoints(HERE / "models" / "checkpoints", folders, revisions)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,18 @@ python experiments/decodability.py --projection umap                  # as the p
 python experiments/decodability.py --model meta-llama/Llama-3.2-1B --device cuda
 """
 
+from __future__ import annotations
+
 import sys
 from argparse import ArgumentParser
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from patchboard.experiment.command import StudyScript
+
+if TYPE_CHECKING:
+    from patchboard.experiment.frame import StudyExperiment
+    from patchboard.experiment.projection import Method
 
 
 def add_flags(parser: ArgumentParser) -> None:
@@ -19,10 +25,10 @@ def add_flags(parser: ArgumentParser) -> None:
     parser.add_argument("--projection", default="pca", choices=("pca", "umap"), help=text)
 
 
-def experiment(**flags: Any) -> Any:
+def experiment(projection: Method) -> StudyExperiment:
     from patchboard.experiments.decodability.experiment import Decodability  # torch takes seconds to load
 
-    return Decodability(**flags)
+    return Decodability(projection)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,18 @@ python experiments/heads.py --tasks.family=pos --prompts.shots=0 --prompts.label
 python experiments/heads.py --model meta-llama/Llama-3.2-1B --device cuda --top 1,5,10,20
 """
 
+from __future__ import annotations
+
 import sys
 from argparse import ArgumentParser
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from patchboard.experiment.command import StudyScript
 from patchboard.experiments.heads.counts import counts
+
+if TYPE_CHECKING:
+    from patchboard.experiment.frame import StudyExperiment
 
 
 def add_flags(parser: ArgumentParser) -> None:
@@ -19,10 +24,10 @@ def add_flags(parser: ArgumentParser) -> None:
     parser.add_argument("--top", type=counts, default=(1, 2, 4, 8), metavar="N,N", help=about)
 
 
-def experiment(**flags: Any) -> Any:
+def experiment(top: tuple[int, ...]) -> StudyExperiment:
     from patchboard.experiments.heads.experiment import Heads  # torch takes seconds to load
 
-    return Heads(**flags)
+    return Heads(top)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,19 @@ python experiments/intervention_bars.py --tasks.family=pos
 python experiments/intervention_bars.py --model meta-llama/Llama-3.2-1B --device cuda
 """
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from patchboard.experiment.command import StudyScript
 
+if TYPE_CHECKING:
+    from patchboard.experiment.frame import StudyExperiment
 
-def experiment() -> Any:
+
+def experiment() -> StudyExperiment:
     from patchboard.experiments.intervention_bars.experiment import InterventionBars  # torch takes seconds to load
 
     return InterventionBars()

@@ -5,16 +5,21 @@ python experiments/prompting.py "--tasks={family: pos, source: grammar}"
 python experiments/prompting.py experiments/specs/prompting_pos.yaml --model meta-llama/Llama-3.2-1B --device cuda
 """
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from patchboard.experiment.command import StudyScript
+
+if TYPE_CHECKING:
+    from patchboard.experiment.frame import StudyExperiment
 
 HERE = Path(__file__).parent
 
 
-def experiment() -> Any:
+def experiment() -> StudyExperiment:
     from patchboard.experiments.prompting.experiment import Prompting  # torch takes seconds to load
 
     return Prompting(HERE)

@@ -5,16 +5,21 @@ python experiments/scaling.py runs/pythia-70m runs/pythia-410m runs/pythia-1b   
 python experiments/scaling.py "--model.name={sweep: [EleutherAI/pythia-70m, EleutherAI/pythia-410m]}" --tasks.bits=null
 """
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from patchboard.experiments.scaling.command import ScalingScript
+
+if TYPE_CHECKING:
+    from patchboard.experiment.frame import StudyExperiment
 
 HERE = Path(__file__).parent
 
 
-def experiment() -> Any:
+def experiment() -> StudyExperiment:
     from patchboard.experiments.scaling.experiment import Scaling  # torch takes seconds to load
 
     return Scaling(HERE / "models" / "sizes")
