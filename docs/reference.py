@@ -17,7 +17,7 @@ from patchboard.engine.sites import SITES
 from patchboard.metrics import METRICS
 from patchboard.ops import OPS
 from patchboard.plan.controls import CONTROLS
-from patchboard.spec import sections
+from patchboard.spec import edits, sections, vectors
 from patchboard.spec.positions import POSITIONS
 from patchboard.spec.values import label
 from patchboard.tasks.families import FAMILIES
@@ -33,12 +33,12 @@ PLACES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("tasks", sections.TasksSection),
     ("prompts", sections.PromptsSection),
     ("prompts.template", sections.TemplateSection),
-    ("interventions.NAME", sections.InterventionSection),
-    ("interventions.NAME.edits[i]", sections.EditSection),
-    ("interventions.NAME.vector", sections.VectorSection),
-    ("interventions.NAME.layers, as a mapping", sections.Together),
-    ("interventions.NAME.layers, from each one on", sections.Onwards),
-    ("interventions.NAME.layers, up to each one", sections.Upto),
+    ("interventions.NAME", edits.InterventionSection),
+    ("interventions.NAME.edits[i]", edits.EditSection),
+    ("interventions.NAME.vector", vectors.VectorSection),
+    ("interventions.NAME.layers, as a mapping", edits.Together),
+    ("interventions.NAME.layers, from each one on", edits.Onwards),
+    ("interventions.NAME.layers, up to each one", edits.Upto),
     ("controls[i]", sections.ControlSection),
     ("decodability", sections.DecodabilitySection),
     ("statistics", sections.StatisticsSection),

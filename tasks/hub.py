@@ -12,7 +12,7 @@ from pydantic import Field
 from patchboard.errors import TaskError
 from patchboard.hub import HubSilentError, downloaded
 from patchboard.registry import suggest
-from patchboard.spec.sections import Section
+from patchboard.spec.section import Section
 from patchboard.user_paths import expanded
 
 WHERE = "tasks.dataset"

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from patchboard.spec.refusal import InvalidValue
-from patchboard.spec.sections import Section
+from patchboard.spec.section import Section
 from patchboard.tasks.base import NULL
 from patchboard.tasks.hub import WHERE, HubOptions, class_names, load_rows
 from patchboard.tasks.pair_rows import Row, Source

@@ -13,7 +13,8 @@ from patchboard.experiment.settings import ExperimentName, ExperimentSettings, t
 from patchboard.registry import suggest
 from patchboard.spec import Study, study_of
 from patchboard.spec.kinds import FileKind
-from patchboard.spec.sections import EMBEDDED, Count, Differing, ModelSection, Section, Seed, Shots
+from patchboard.spec.section import Count, Differing, Section, Seed, Shots
+from patchboard.spec.sections import EMBEDDED, ModelSection
 from patchboard.spec.values import shown
 from patchboard.spec.yaml_text import read_yaml
 from patchboard.user_paths import expanded

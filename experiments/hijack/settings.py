@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 from patchboard.experiment.settings import ExperimentSettings
 from patchboard.spec.kinds import FileKind
 from patchboard.spec.refusal import InvalidValue
-from patchboard.spec.sections import Count, Differing, Section, Seed, Shots, StatisticsSection
+from patchboard.spec.section import Count, Differing, Section, Seed, Shots
+from patchboard.spec.sections import StatisticsSection
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Length = Annotated[int, Field(ge=8)]

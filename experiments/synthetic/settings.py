@@ -17,7 +17,7 @@ from patchboard.registry import suggest
 from patchboard.spec import Point, Study
 from patchboard.spec.kinds import FileKind
 from patchboard.spec.refusal import InvalidValue, only_once
-from patchboard.spec.sections import Count, Section, Seed
+from patchboard.spec.section import Count, Section, Seed
 from patchboard.spec.study import study_of
 from patchboard.tasks.linear_regression import Kind, Mixture, Regression
 

@@ -17,7 +17,7 @@ from patchboard.spec.fields import kinds_at, unknown_key
 from patchboard.spec.kinds import FileKind, refuse_other_kind
 from patchboard.spec.paths import FieldPath, format_path, split_path
 from patchboard.spec.refusal import refused_at
-from patchboard.spec.sections import Section
+from patchboard.spec.section import Section
 from patchboard.spec.values import shown
 from patchboard.spec.wording import complaints, first_of
 from patchboard.spec.yaml_text import dump_yaml, parse_yaml, plain, plain_at

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from patchboard.errors import SpecError
 from patchboard.plan.facts import ModelFacts
 from patchboard.spec.axes import Variant
+from patchboard.spec.edits import EditSection, Onwards, Together, Upto
 from patchboard.spec.head_pairs import parse_pairs
 from patchboard.spec.layers import parse_layers
-from patchboard.spec.sections import EditSection, Onwards, Together, Upto
 from patchboard.spec.vectors import VectorSection
 
 EditSite = tuple[int, int]
@@ -30,11 +30,11 @@ def edit_sites_of(variant: Variant, facts: ModelFacts, where: str) -> Iterator[E
     """For each cell of the variant, the blocks and heads of each of its edits."""
     section = variant.section
     if section.edits is not None:
-        places = [
+        of_edits = [
             [(layer, head) for layers in _sets_of(e, facts, at) for layer in layers for head in _heads_of(e, facts, at)]
             for e, at in ((e, f"{where}.edits[{i}]") for i, e in enumerate(section.edits))
         ]
-        yield EditSites(places, min(layer for places_of_edit in places for layer, _ in places_of_edit))
+        yield EditSites(of_edits, min(layer for sites in of_edits for layer, _ in sites))
         return
     (edit,) = section.parts
     for head in _heads_of(edit, facts, where):

@@ -21,12 +21,12 @@ def cells_of(
     names = tuple(control.name for control in controls)
     for sites in edit_sites_of(variant, context.facts, f"interventions.{variant.name}"):
         placed = PlacedIntervention(variant, sites, context, names)
-        found = [ControlCell("", placed.vector_task, placed.edits, scored_as=placed.vector_task)]
+        cells = [ControlCell("", placed.vector_task, placed.edits, scored_as=placed.vector_task)]
         for i, section in enumerate(controls):
             where = f"controls[{i}]"
-            found += CONTROLS.get(section.name, where).cells(placed, options_of(section, where))
-        for each in found:
-            converts = each.scored_as if each.scored_as in context.real and each.scored_as != context.task else ""
-            edits = tuple(planned.edit for planned in each.edits)
-            recipes = [planned.recipe for planned in each.edits if planned.recipe]
-            yield Cell(variant.name, each.control, each.vector_task, edits, sites.layer, swept, converts), recipes
+            cells += CONTROLS.get(section.name, where).cells(placed, options_of(section, where))
+        for cell in cells:
+            converts = cell.scored_as if cell.scored_as in context.real and cell.scored_as != context.task else ""
+            edits = tuple(planned.edit for planned in cell.edits)
+            recipes = [planned.recipe for planned in cell.edits if planned.recipe]
+            yield Cell(variant.name, cell.control, cell.vector_task, edits, sites.layer, swept, converts), recipes

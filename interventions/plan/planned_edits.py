@@ -13,7 +13,7 @@ from patchboard.plan.cells import SAME, STATE, Edit
 from patchboard.plan.edit_sites import EditSite, summed_heads
 from patchboard.plan.facts import ModelFacts
 from patchboard.spec.axes import Variant
-from patchboard.spec.sections import EditSection
+from patchboard.spec.edits import EditSection
 from patchboard.spec.vectors import VectorSection
 from patchboard.tasks.base import NULL
 from patchboard.vectors.base import Place, Recipe

@@ -11,7 +11,8 @@ from patchboard.plan.controls import CONTROLS, options_of
 from patchboard.plugin_files import activate
 from patchboard.registry import suggest
 from patchboard.spec.axes import Point, Study
-from patchboard.spec.sections import EMBEDDED, EditSection, Spec
+from patchboard.spec.edits import EditSection
+from patchboard.spec.sections import EMBEDDED, Spec
 from patchboard.tasks.base import NULL
 from patchboard.tasks.files import sha256_of
 from patchboard.tasks.resolve import build_family

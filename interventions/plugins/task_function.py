@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from patchboard.errors import TaskError
-from patchboard.spec.sections import Section
+from patchboard.spec.section import Section
 from patchboard.tasks.base import NULL, Item
 
 

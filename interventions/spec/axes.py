@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from patchboard.spec.edits import InterventionSection
 from patchboard.spec.paths import FieldPath
 from patchboard.spec.refusal import InvalidValue
-from patchboard.spec.sections import InterventionSection, Spec
+from patchboard.spec.sections import Spec
 from patchboard.spec.values import label as label
 from patchboard.spec.values import shown
 

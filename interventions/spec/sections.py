@@ -6,16 +6,14 @@ Names that other modules register (ops, metrics, families, controls) are plain s
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from patchboard.spec.layers import TEXT_PATTERN, canonical_layers
-from patchboard.spec.positions import PositionName, check_position
+from patchboard.spec.edits import InterventionSection
 from patchboard.spec.refusal import InvalidValue
-from patchboard.spec.section import Count, Differing, Section, Seed, Shots, exactly_one
+from patchboard.spec.section import Count, Differing, Section, Seed, Shots
 from patchboard.spec.values import shown
-from patchboard.spec.vectors import VectorSection
 
 EMBEDDED = "embedded"
 """``model.name`` of the model that comes with the package."""
@@ -126,125 +124,6 @@ class PromptsSection(Section):
             what = f"shuffled needs at least 2 demonstrations, shots is {self.shots}"
             raise InvalidValue(what, "use more shots, or labels: own", ("labels",))
         return self
-
-
-PlainLayers = Annotated[
-    Annotated[str, Field(pattern=TEXT_PATTERN)] | int | list[int], BeforeValidator(canonical_layers)
-]
-"""all, a block, a list of blocks, or from:to:step."""
-
-
-class Together(Section):
-    """``{together: all}``: all these layers edited in one cell, not one cell a layer."""
-
-    together: PlainLayers
-
-
-class Onwards(Section):
-    """``{onwards: all}``: one cell a layer, which edits it and every later block."""
-
-    onwards: PlainLayers = Field(description="the first edited block of each cell")
-
-
-class Upto(Section):
-    """``{upto: all}``: one cell a layer, which edits it and every earlier block."""
-
-    upto: PlainLayers = Field(description="the last edited block of each cell")
-
-
-Several = Together | Onwards | Upto
-"""``layers`` as a mapping: a cell edits several blocks."""
-
-
-def _layers(value: Any) -> Any:
-    return value if isinstance(value, Several) else canonical_layers(value)
-
-
-def _heads(value: Any) -> Any:
-    if isinstance(value, dict):
-        raise InvalidValue(f"found {shown(value)}, expected heads", "write all, a head's number, or a list [0, 4]")
-    return canonical_layers(value, "head")
-
-
-def _position(value: Any) -> Any:
-    check_position(value)
-    return value
-
-
-# The checks come before the unions, so that a wrong value gets one complaint and not one a branch.
-Layers = Annotated[PlainLayers | Several, BeforeValidator(_layers)]
-Position = Annotated[PositionName | int | list[PositionName | int], BeforeValidator(_position)]
-Site = Literal["resid_pre", "resid_post", "attn_out", "mlp_out", "head"]
-Heads = Annotated[Annotated[str, Field(pattern=TEXT_PATTERN)] | int | list[int], BeforeValidator(_heads)]
-"""Heads of a block, written as layers are."""
-
-
-class _OneEdit(Section):
-    """The fields that an edit has, whether it stands alone or in a list."""
-
-    vector: VectorSection | None = None
-    source: str | None = Field(
-        default=None,
-        description="of resample: same_task, other_task, null_task or a task's name; default: other_task",
-    )
-    layers: Layers = "all"
-    site: Site = "resid_post"
-    heads: Heads = Field(default="all", description="of site head; one cell a head")
-    position: Position = "last"
-    strength: float = Field(default=1.0, description="1 is the whole edit; see each op's formula")
-
-    @model_validator(mode="after")
-    def _heads_of_head(self) -> Self:
-        if self.site != "head" and self.heads != "all":
-            raise InvalidValue(f"found {shown(self.heads)} beside site {self.site}", "write site: head", ("heads",))
-        return self
-
-
-class EditSection(_OneEdit):
-    """One edit. ``layers`` and ``heads`` are axes in an intervention of one edit, sets in one of several."""
-
-    op: str
-
-
-def _one_set(layers: Any) -> None:
-    """Raises InvalidValue where layers of an edit in ``edits`` are several sets of blocks."""
-    if not isinstance(layers, Onwards | Upto):
-        return
-    ((key, value),) = layers.model_dump().items()
-    if not isinstance(value, int) and not (isinstance(value, list) and len(value) == 1):
-        what = f"found {shown(value)}, expected one block: in edits, layers are one set and no axis"
-        raise InvalidValue(what, f"write {{{key}: 5}}, or {{together: …}}", ("layers", key))
-
-
-class InterventionSection(_OneEdit):
-    """Either the fields of one edit, or ``edits``, a list of them made in one cell."""
-
-    model_config = ConfigDict(json_schema_extra=exactly_one("op", "edits"))
-
-    op: str | None = None
-    edits: Annotated[list[EditSection], Field(min_length=1)] | None = None
-
-    @model_validator(mode="after")
-    def _op_or_edits(self) -> InterventionSection:
-        if self.op is None and self.edits is None:
-            raise InvalidValue("has neither op nor edits", "add op: patch (`patchboard ls` lists all ops)")
-        if self.edits is not None and self.model_fields_set - {"edits"}:
-            extra = ", ".join(sorted(self.model_fields_set - {"edits"}))
-            raise InvalidValue(f"has {extra} beside edits", f"move {extra} into each of the edits")
-        for i, edit in enumerate(self.edits or ()):
-            try:
-                _one_set(edit.layers)
-            except InvalidValue as refusal:
-                raise refusal.inside("edits", i) from None
-        return self
-
-    @property
-    def parts(self) -> tuple[EditSection, ...]:
-        """The edits, one or several."""
-        if self.edits is not None:
-            return tuple(self.edits)
-        assert self.op is not None
-        return (EditSection(op=self.op, **{name: getattr(self, name) for name in _OneEdit.model_fields}),)
 
 
 class ControlSection(Section):

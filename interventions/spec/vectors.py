@@ -108,7 +108,7 @@ class VectorSection(Section):
                 if value is not None:
                     _check_taken(KINDS[name].takes, name, value)
             elif name not in options:
-                fields = [*type(self).model_fields, *KINDS, *options]
+                fields = {*type(self).model_fields, *KINDS, *options}
                 raise InvalidValue(f"unknown key '{name}'", suggest(name, fields), (name,))
             elif type(value) is not type(options[name]) and not (type(value), type(options[name])) == (int, float):
                 what = f"found {shown(value)}, expected something as {shown(options[name])}"

@@ -34,12 +34,15 @@ def function_vectors(
     parts: dict[Any, list[tuple[int, int]]] = {}  # what decides a vector -> (block, row) of its parts
     for recipe in recipes.values():
         if _identity(recipe) not in parts:
-            found = parts[_identity(recipe)] = []
-            for block, given in heads_means(recipe, fits[recipe.fit, recipe.place]).items():
-                found.append((block, len(rows.setdefault(block, []))))
-                rows[block].append(given)
-    written = project({block: torch.stack(given) for block, given in rows.items()})
-    sums = {what: torch.stack([written[block][row].double() for block, row in at]).sum(0) for what, at in parts.items()}
+            places = parts[_identity(recipe)] = []
+            for block, means in heads_means(recipe, fits[recipe.fit, recipe.place]).items():
+                places.append((block, len(rows.setdefault(block, []))))
+                rows[block].append(means)
+    written = project({block: torch.stack(means) for block, means in rows.items()})
+    sums = {
+        identity: torch.stack([written[block][row].double() for block, row in places]).sum(0)
+        for identity, places in parts.items()
+    }
     return {key: sums[_identity(recipe)] for key, recipe in recipes.items()}
 
 
@@ -50,8 +53,8 @@ def _identity(recipe: Recipe) -> tuple:
 
 def heads_means(recipe: Recipe, statistics: PlaceStatistics) -> dict[int, Tensor]:
     """Block -> [heads * head_dim]: the mean outputs of the recipe's heads in that block, zero for all others."""
-    found: dict[int, Tensor] = {}
+    of_block: dict[int, Tensor] = {}
     for block, start, stop in recipe.heads:
         means = statistics.means(recipe.plus, block, recipe.only).mean(0)
-        found.setdefault(block, torch.zeros_like(means))[start:stop] = means[start:stop]
-    return found
+        of_block.setdefault(block, torch.zeros_like(means))[start:stop] = means[start:stop]
+    return of_block

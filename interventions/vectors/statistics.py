@@ -14,7 +14,7 @@ from torch import Tensor
 from patchboard.tasks.base import NULL
 
 
-class MeanFitter:
+class RunningMeans:
     """Mean state of each task: ``update`` with batches, ``mean`` when all are in."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class PlaceStatistics:
 
     def __init__(self, layers: Sequence[int], labels: Sequence[str], keep_states: bool):
         self.layers, self.labels, self.keep_states = tuple(layers), tuple(labels), keep_states
-        self.all, self.correct = MeanFitter(), MeanFitter()
+        self.all, self.correct = RunningMeans(), RunningMeans()
         self.states: list[tuple[str, Tensor, Tensor]] = []
         self.erasers: dict[tuple[int, str], Any] = {}
 

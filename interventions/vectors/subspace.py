@@ -63,10 +63,10 @@ def leace_subspace(states: Tensor, labels: Tensor) -> SubspaceTensors:
     one_hot = torch.nn.functional.one_hot(labels).to(states.dtype)
     cross = s[:, None] * (u.T @ (one_hot - one_hot.mean(0))) / (n - 1)
     white = whitening[:, None] * cross
-    found, strength, _ = torch.linalg.svd(white, full_matrices=False)
-    found = found * (strength > LEACE_TOLERANCE)
-    left = vh.T @ (torch.where(mask, deviation, 0.0)[:, None] * found)
-    right = (found.T * whitening) @ vh
+    directions, strength, _ = torch.linalg.svd(white, full_matrices=False)
+    directions = directions * (strength > LEACE_TOLERANCE)
+    left = vh.T @ (torch.where(mask, deviation, 0.0)[:, None] * directions)
+    right = (directions.T * whitening) @ vh
     return SubspaceTensors(left=left, right=right, center=center)
 
 

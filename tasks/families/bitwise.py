@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from patchboard.spec.sections import Section
+from patchboard.spec.section import Section
 from patchboard.tasks.base import FAMILIES, NULL, Item
 
 _MAX_POOL = 4096

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from patchboard.spec.refusal import InvalidValue
-from patchboard.spec.sections import Section
+from patchboard.spec.section import Section
 from patchboard.tasks.base import FAMILIES, NULL, Item, normal_form
 from patchboard.tasks.files import sha256_of
 from patchboard.tasks.hub import local_files

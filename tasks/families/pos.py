@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from patchboard.errors import TaskError
 from patchboard.spec.refusal import InvalidValue
-from patchboard.spec.sections import Section
+from patchboard.spec.section import Section
 from patchboard.tasks import grammar
 from patchboard.tasks.base import FAMILIES, NULL, Item
 from patchboard.tasks.files import sha256_of

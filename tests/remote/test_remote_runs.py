@@ -53,6 +53,27 @@ def test_remote_equals_local_to_the_bit(servers, llama_snapshot, local_run, tmp_
 
 
 @pytest.mark.slow
+def test_shuffled_answers_are_the_same_there(server, llama_snapshot, tmp_path):
+    """Jobs that hold cells of the control alone fit its twin with own answers too, which says what is right."""
+    vector = {"shots": 3, "prompts": 5}
+    sections = {
+        "m": {"op": "patch", "vector": {"mean": "same_task", **vector}, "layers": "all"},
+        "e": {"op": "ablate", "vector": {"subspace": "tasks", "method": "leace", **vector}, "layers": [1]},
+        "f": {
+            "op": "add",
+            "vector": {"function_vector": "same_task", "heads": [[3, 1], [0, 2]], **vector},
+            "layers": [2],
+        },
+    }
+    changes = {"interventions": sections, "controls": ["shuffled", "random"], "decodability": None}
+    status, _, err = run_remotely(llama_snapshot, server, tmp_path / "run", "--job-tokens", "300", "--quiet", **changes)
+    assert (status, err) == (0, "") and len(server.log("request")) > 2
+    here = run_here(llama_snapshot, tmp_path / "here", **changes)
+    assert_same_tables(tmp_path / "run", here)
+    assert "shuffled" in table(here, "effects.parquet")["control"].to_list()
+
+
+@pytest.mark.slow
 def test_small_jobs_give_the_same(server, llama_snapshot, local_run, tmp_path):
     """Each of many jobs fits its own vectors again."""
     status, _, err = run_remotely(llama_snapshot, server, tmp_path / "run", "--job-tokens", "150", "--vectors")

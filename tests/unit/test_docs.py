@@ -14,8 +14,9 @@ from pydantic import BaseModel
 from patchboard.errors import PatchboardError
 from patchboard.execution.run import Options, run_study
 from patchboard.plan.validate import check_study
-from patchboard.spec import load_study, sections, study_of
+from patchboard.spec import edits, load_study, sections, study_of, vectors
 from patchboard.spec.overrides import parse_overrides
+from patchboard.spec.section import Section
 from patchboard.store import schema
 
 ROOT = Path(__file__).parents[2]
@@ -55,9 +56,10 @@ def test_the_page_of_the_spec_is_current(script):
 
 
 def test_every_section_has_its_place_on_the_page(script):
-    known = {s for s in vars(sections).values() if isinstance(s, type) and issubclass(s, BaseModel)}
+    held = [value for module in (sections, edits, vectors) for value in vars(module).values()]
+    known = {s for s in held if isinstance(s, type) and issubclass(s, BaseModel)}
     # ControlOptions is the short form of ControlSection
-    plain = {s for s in known - {BaseModel, sections.Section, sections.ControlOptions} if s.__name__[0] != "_"}
+    plain = {s for s in known - {BaseModel, Section, sections.ControlOptions} if s.__name__[0] != "_"}
     assert {section for _, section in script["PLACES"]} == plain
 
 

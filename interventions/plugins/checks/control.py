@@ -12,7 +12,7 @@ from patchboard.plan.facts import ModelFacts
 from patchboard.plan.planned_edits import Context, FitSetting
 from patchboard.plugins.checks.promise import Promise
 from patchboard.spec.axes import Variant
-from patchboard.spec.sections import InterventionSection
+from patchboard.spec.edits import InterventionSection
 from patchboard.tasks.base import NULL
 
 _VECTOR = {"mean": "same_task", "shots": 2, "prompts": 4}
