@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import json
+
 import pytest
 
 from tests.conftest import ROOT
@@ -26,12 +29,12 @@ def test_a_notebook_runs(notebook, tmp_path):
             assert output.output_type != "stream", output.text
 
 
-def test_notebooks_are_stored_with_their_outputs_and_small():
-    import json
-
+def test_there_are_two_and_they_are_small():
     assert [file.stem for file in NOTEBOOKS] == ["first_steps", "own_op_and_data"]
     for file in NOTEBOOKS:
         assert file.stat().st_size < _LARGEST
-        outputs = [out for cell in json.loads(file.read_text())["cells"] for out in cell.get("outputs", [])]
-        assert outputs and all(out["output_type"] != "error" for out in outputs)
-        assert "/tmp/" not in file.read_text() and "/root/" not in file.read_text()
+        cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+        for cell in cells:
+            if cell["cell_type"] == "code":
+                ast.parse("".join(cell["source"]))
+        assert not any(out["output_type"] == "error" for cell in cells for out in cell.get("outputs", []))
