@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, get_args
 
@@ -161,7 +161,8 @@ def position(name: str, piece: Any, phrase: str) -> Position:
     if complaint is not None:
         raise PluginError(f"position '{name}'", *complaint)
     meaning = " ".join((piece.__doc__ or name).split())
-    return Position(meaning, phrase or meaning.rstrip("."), piece)
+    find: Callable[[Any], Sequence[int]] = piece
+    return Position(meaning, phrase or meaning.rstrip("."), find)
 
 
 def family(name: str, piece: Any) -> Architecture:

@@ -53,7 +53,7 @@ def agrees_in_a_model(op: Any) -> str:
         "vector": torch.randn(_WIDTH, generator=generator),
         "subspace": SubspaceTensors(basis, basis.T.contiguous(), torch.randn(_WIDTH, generator=generator)),
     }
-    key = {"state": f"{STATE}B", "none": ""}.get(op.operand, op.operand)
+    key = {"state": f"{STATE}B", "none": ""}.get(op.operand, str(op.operand))
     edits = [Edit(_UNDER_CHECK, "resid_post", layer, '"last"', _STRENGTH, key) for layer in range(_LAYERS)]
     copies = [Counterfactual((edit,)) for edit in edits]
     expected = {
