@@ -15,7 +15,7 @@ from patchboard.plan.expansion import cells_of
 from patchboard.plan.facts import ModelFacts
 from patchboard.plan.model import Counterfactual, Decoding, Fit, Group, ModelPlan, ScoredCell
 from patchboard.plan.model_limits import check_limits
-from patchboard.plan.planned_edits import Context, FitSetting, is_paired
+from patchboard.plan.planned_edits import Answers, Context, FitSetting, is_paired
 from patchboard.plan.prompt_source import FamilyPrompts, PromptSource
 from patchboard.plan.suffix import positions_of
 from patchboard.spec.axes import Point, Study, label
@@ -171,9 +171,10 @@ class _Builder:
     def _fits(self, point: Point, source: PromptSource, family_key: str) -> dict[FitSetting, str]:
         """Ids of the fits of every vector of the point, and of its controls."""
         vectors = [part.vector for variant in point.variants for part in variant.section.parts if part.vector]
-        of_controls = {CONTROLS.get(control.name, "controls").answers for control in point.spec.controls} - {"own"}
+        requested: set[Answers] = {"own"}
+        requested.update(CONTROLS.get(control.name, "controls").answers for control in point.spec.controls)
         ids: dict[FitSetting, str] = {}
-        for answers in ("own", *sorted(of_controls)):
+        for answers in sorted(requested):  # "own" first: shuffled ones are judged by them
             for vector in vectors:
                 setting = FitSetting(vector.shots, vector.prompts, answers)
                 if setting in ids or (answers != "own" and not is_paired(vector)):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field
+from pydantic.config import JsonDict
 
 from patchboard.registry import Registry, suggest
 from patchboard.spec.refusal import InvalidValue, only_once, refused_at
@@ -45,7 +46,12 @@ for _name, _position in {
 }.items():
     POSITIONS.register(_name)(_position)
 
-PositionName = Annotated[str, Field(json_schema_extra=lambda schema: schema.update(enum=POSITIONS.names()))]
+
+def _list_names(schema: JsonDict) -> None:
+    schema["enum"] = [*POSITIONS.names()]
+
+
+PositionName = Annotated[str, Field(json_schema_extra=_list_names)]
 
 
 def check_position_syntax(value: Any, where: str) -> None:
