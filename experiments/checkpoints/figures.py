@@ -13,7 +13,16 @@ from matplotlib.lines import Line2D
 
 from patchboard.measure.decodability import ALL
 from patchboard.report.drawing import Drawing, panels
-from patchboard.report.marks import ACCURACY_LOOK, CD_LOOK, cd_bar, effect_look, every_tick, heat_map, line_with_band
+from patchboard.report.marks import (
+    ACCURACY_LOOK,
+    CD_LOOK,
+    Look,
+    cd_bar,
+    effect_look,
+    every_tick,
+    heat_map,
+    line_with_band,
+)
 from patchboard.report.numbers import counted
 from patchboard.report.style import CD_COLOUR, CYCLE, WIDTH, effect_label
 from patchboard.tasks.base import NULL
@@ -89,7 +98,7 @@ def _effects(axis: Axes, rows: pl.DataFrame, names: Sequence[str]) -> list[Line2
             if part.is_empty():
                 continue
             label = f"{name}, {control}" if control else f"effect of {name}"
-            look = effect_look(number, control) | {"linewidth": 0.9 if control else 1.6}
+            look: Look = {**effect_look(number, control), "linewidth": 0.9 if control else 1.6}
             handles.append(line_with_band(axis, part, ("step", "effect"), label=label, markersize=3.5, **look))
     return handles
 
