@@ -86,7 +86,7 @@ def activate(paths: Sequence[Path]) -> None:
     for path in paths:
         known = _read.get(path)
         if known is None or known.digests != _digests(known.digests):
-            known = _read[path] = _load(path, known)
+            known = _read[path] = _load(path)
         else:
             for registry, name, enrolment in known.pieces:
                 registry.enrol(name, enrolment)
@@ -115,13 +115,13 @@ def distribution_origin(point: EntryPoint) -> Origin:
     return Origin("distribution", f"{point.dist.name} {point.dist.version}" if point.dist else point.name)
 
 
-def _load(path: Path, before: PluginFile | None) -> PluginFile:
+def _load(path: Path) -> PluginFile:
     if not path.is_file():
         near = suggest(path.name, [file.name for file in path.parent.glob("*.py")])
         remedy = near if near.startswith("did you mean") else "give the path of a Python file"
         raise PluginError(str(path), "there is no such file", remedy)
-    for name in before.modules if before else ():
-        sys.modules.pop(name, None)
+    for name in {name for plugin in _read.values() for name in plugin.modules}:
+        sys.modules.pop(name, None)  # an older content, or a module of this name beside another plug-in
     origin = Origin("file", str(path))
     try:
         module = _executed(path, origin)

@@ -51,7 +51,6 @@ class Register:
         >>> import patchboard as pb
         >>> @pb.register.op("halve_example", operand="none", neutral=0.0)
         ... def halve(h, operand, strength):
-        ...     '''h (1 - strength / 2).'''
         ...     return h * (1 - strength / 2)
         """
         return self._enrolling("op", OPS, name, lambda piece: pieces.op(name, piece, operand, neutral))

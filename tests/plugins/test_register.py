@@ -71,6 +71,16 @@ def test_an_edited_module_beside_the_file_is_read_again(plugin):
     assert OPS["clamp"].neutral == 3.0
 
 
+def test_modules_of_one_name_beside_two_files_are_two(plugin, tmp_path):
+    text = "from values_of_mine import NEUTRAL\n" + CLAMP.replace("0.0", "NEUTRAL")
+    for folder, neutral in (("a", 1.0), ("b", 2.0)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "values_of_mine.py").write_text(f"NEUTRAL = {neutral}\n")
+        study = study_of({**CLAMPED, "plugins": [str(plugin(text, f"{folder}/my_ops.py"))]})
+        check_study(study)
+        assert OPS["clamp"].neutral == neutral
+
+
 def test_our_own_names_cannot_be_taken(plugin):
     path = plugin(CLAMP.replace('"clamp"', '"patch"'))
     line = line_of(study_of, {"plugins": [str(path)]})
