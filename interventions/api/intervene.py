@@ -132,15 +132,18 @@ def _operand(op: str, vector: Any, width: int) -> Tensor | SubspaceTensors | Non
         raise SpecError(
             "vector", f"is missing, op {op} needs a {wanted}", "give run.vectors[intervention, layer, task]"
         )
-    subspace = not isinstance(vector, Tensor) and all(hasattr(vector, part) for part in ("left", "right", "center"))
-    kind = "subspace" if subspace else "vector" if isinstance(vector, Tensor) else type(vector).__name__
+    kind = "vector" if isinstance(vector, Tensor) else "subspace" if _is_subspace(vector) else type(vector).__name__
     if kind != wanted:
         raise SpecError("vector", f"is a {kind}, op {op} needs a {wanted}", f"give a {wanted}, or another op")
-    shape = tuple(vector.center.shape if subspace else vector.shape)
+    shape = tuple(vector.shape if isinstance(vector, Tensor) else vector.center.shape)
     if shape != (width,):
         raise SpecError(
             "vector", f"has shape {list(shape)}, the model's states there have [{width}]", "give one of these"
         )
-    if subspace:
-        return SubspaceTensors(*(part.float() for part in (vector.left, vector.right, vector.center)))
-    return vector.float()
+    if isinstance(vector, Tensor):
+        return vector.float()
+    return SubspaceTensors(vector.left.float(), vector.right.float(), vector.center.float())
+
+
+def _is_subspace(vector: Any) -> bool:
+    return all(isinstance(getattr(vector, part, None), Tensor) for part in ("left", "right", "center"))

@@ -51,7 +51,7 @@ class EditedTokens:
             self._look(signature.bind_partial(*args, **kwargs).arguments)
 
         own = vars(model).get("generate")
-        generate = model.generate
+        generate: Any = model.generate
 
         @functools.wraps(generate)
         def generating(inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
@@ -75,7 +75,7 @@ class EditedTokens:
 
     def _look(self, given: dict[str, Any]) -> None:
         given = {**given, **given.get("kwargs", {})}
-        tokens = given.get("input_ids") if given.get("input_ids") is not None else given["inputs_embeds"]
+        tokens: Tensor = given["inputs_embeds"] if given.get("input_ids") is None else given["input_ids"]
         batch, width = tokens.shape[:2]
         before = self._earlier(given)
         self._seen = before + width

@@ -76,7 +76,8 @@ def _check_tokenizer(tokenizer: Any, model: PreTrainedModel) -> None:
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         what = f"found a {type(tokenizer).__name__}, expected a tokenizer of transformers"
         raise ModelError("tokenizer", what, "give what AutoTokenizer.from_pretrained returns")
-    rows = model.get_input_embeddings().weight.shape[0]
+    embeddings: Any = model.get_input_embeddings()
+    rows = embeddings.weight.shape[0]
     largest = max(tokenizer.get_vocab().values(), default=0)
     if largest >= rows:
         what = f"its largest token id is {largest}, and the model embeds {rows} tokens"
@@ -104,7 +105,7 @@ def _digest_of_tensors(tensors: Mapping[str, Tensor]) -> str:
     for name, tensor in tensors.items():
         digest.update(f"{name} {list(tensor.shape)} {tensor.dtype}\n".encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy() if flat.numel() else b"")
+        digest.update(memoryview(flat.view(torch.uint8).numpy()))
     return digest.hexdigest()
 
 
