@@ -58,6 +58,7 @@ def _in_cell() -> Iterator[Tick]:
     from IPython.display import HTML, display  # pyright: ignore[reportMissingImports]
 
     handle = display(HTML(""), display_id=True)
+    assert handle is not None  # as it is asked for
     bars: dict[str, tuple[int, int]] = {}
     drawn = 0.0
 
