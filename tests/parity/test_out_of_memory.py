@@ -38,7 +38,7 @@ def packs_of_groups(folder, engine, way: str = "wavefront", groups: tuple[str, .
 
 def table_of(folder, engine, way: str = "wavefront") -> pl.DataFrame:
     packs = packs_of_groups(folder, engine, way)
-    return pl.concat(packs.compute(*packs.parts.groups)()).sort("query", "copy")
+    return pl.concat(packs.compute(*packs.parts.groups)).sort("query", "copy")
 
 
 class SmallMemory(LocalEngine):
