@@ -105,7 +105,7 @@ def _digest_of_tensors(tensors: Mapping[str, Tensor]) -> str:
     for name, tensor in tensors.items():
         digest.update(f"{name} {list(tensor.shape)} {tensor.dtype}\n".encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(memoryview(flat.view(torch.uint8).numpy()))
+        digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
