@@ -166,7 +166,7 @@ def agent(tmp_path, monkeypatch):
         save_config_file_from_dict(str(tmp_path / "point.yaml"), args)
         monkeypatch.setenv("WANDB_SWEEP_ID", "s1")
         monkeypatch.setenv("WANDB_SWEEP_PARAM_PATH", str(tmp_path / "point.yaml"))
-        flags = SimpleNamespace(spec=spec, plugins=None, model=None, revision=None, dtype=None, layers=None)
+        flags = SimpleNamespace(spec=spec, plugins=(), model=None, revision=None, dtype=None, layers=None)
         return study_of_flags(flags, create_sweep_command_args({"args": args})[macro])  # type: ignore[arg-type]
 
     return started
