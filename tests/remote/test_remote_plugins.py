@@ -53,10 +53,10 @@ def unit_mean(recipe, statistics):
     return torch.nn.functional.normalize(mean, dim=0)
 
 
-@pb.register.position("first")
-def first(prompt):
-    """the prompt's first token"""
-    return [0]
+@pb.register.position("first_of_query")
+def first_of_query(prompt):
+    """the first token of the query's input"""
+    return prompt.positions["query"][:1]
 
 
 @pb.register.control("half")
@@ -87,12 +87,13 @@ def no_plugin_stays() -> Iterator[None]:
 
 def changes(file: Path) -> dict:
     vector = {"shots": 1, "prompts": 3, "only": "all"}
+    other = {"unit_mean": "other_task", **vector}
     return {
         "plugins": [str(file)],
         "tasks": {"family": "letters"},
         "interventions": {
             "c": {"op": "clamp", "vector": {"mean": "same_task", **vector}, "layers": [1]},
-            "u": {"op": "add", "vector": {"unit_mean": "same_task", **vector}, "layers": [0], "position": "first"},
+            "u": {"op": "add", "vector": other, "layers": [1], "position": "first_of_query"},
             "h": {"op": "clamp", "vector": {"unit_mean": "same_task", **vector}, "layers": [0], "site": "head"},
         },
         "controls": ["self", "half"],
@@ -111,8 +112,7 @@ def test_pieces_of_a_user_give_the_same_bits_on_a_server(llama_snapshot, servers
     assert_same_tables(here, tmp_path / "there")
     effects = table(here, "effects.parquet")
     moved = effects.filter((pl.col("metric") == "margin") & (pl.col("effect").abs() > 1e-6))
-    cells = {("c", ""), ("c", "half"), ("u", ""), ("u", "half"), ("h", ""), ("h", "half")}
-    assert set(moved.select("intervention", "control").rows()) == cells
+    assert set(moved.select("intervention", "control").rows()) == {(i, c) for i in "cuh" for c in ("", "half")}
 
 
 def test_what_cannot_travel_is_refused_before_anything_is_sent(llama_snapshot, servers, tmp_path):
