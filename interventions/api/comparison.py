@@ -12,7 +12,7 @@ from patchboard.report.numbers import with_interval
 if TYPE_CHECKING:
     from rich.console import Console
 
-_MEASURED = ("effect", "ci_low", "ci_high")
+_MEASURED: tuple[str, ...] = ("effect", "ci_low", "ci_high")
 _DIFFERENCE = ("difference", "difference_low", "difference_high")
 _SHOWN = {"run_a", "run_b", "paired", *_DIFFERENCE, *(f"{name}_{side}" for side in "ab" for name in (*_MEASURED, "n"))}
 _MOST_ROWS = 40
@@ -69,7 +69,7 @@ class Comparison(pl.DataFrame):
         rows = []
         for row in self.head(_MOST_ROWS).iter_rows(named=True):
             a, b = ({name: row[f"{name}_{side}"] for name in _MEASURED} for side in "ab")
-            both = dict(zip(_MEASURED, (row[name] for name in _DIFFERENCE), strict=True))
+            both = {name: row[difference] for name, difference in zip(_MEASURED, _DIFFERENCE, strict=True)}
             cells = ["-" if row[name] is None else str(row[name]) for name in names]
             rows.append([*cells, *map(with_interval, (a, b, both))])
         if len(self) > _MOST_ROWS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import polars as pl
 
@@ -17,11 +17,19 @@ from patchboard.plan.suffix import suffix_of
 from patchboard.registry import suggest
 from patchboard.store.schema import CELL, OUTCOMES
 
-if TYPE_CHECKING:
-    from patchboard.api.result import Run
-
 _COLUMNS = ("task", "query", "intervention", "control", "vector_task", "layers", "head", "shots", "strength")
 _ORDERS = ("effect", "random")
+
+
+class Outcomes(Protocol):
+    """What of a ``Run`` is looked at."""
+
+    @property
+    def outcomes(self) -> pl.DataFrame: ...
+    @property
+    def summary(self) -> Mapping[str, Any]: ...
+    @property
+    def model_plans(self) -> Sequence[ModelPlan]: ...
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class Wanted:
     metric: str | None
 
 
-def examples_of(run: Run, wanted: Wanted, n: int, order: str, seed: int) -> pl.DataFrame:
+def examples_of(run: Outcomes, wanted: Wanted, n: int, order: str, seed: int) -> pl.DataFrame:
     """The table that ``Run.examples`` describes."""
     if order not in _ORDERS:
         raise SpecError("examples(order)", f"unknown order {order!r}", suggest(str(order), _ORDERS))
@@ -61,7 +69,7 @@ def examples_of(run: Run, wanted: Wanted, n: int, order: str, seed: int) -> pl.D
     return pl.concat([chosen.select(*_COLUMNS, *swept), edited, values], how="horizontal")
 
 
-def _wanted_rows(run: Run, wanted: Wanted) -> pl.DataFrame:
+def _wanted_rows(run: Outcomes, wanted: Wanted) -> pl.DataFrame:
     """The outcomes of the wanted cells. Raises SpecError at the first wish that leaves none."""
     rows = run.outcomes
     metric = run.summary["metric"] if wanted.metric is None else wanted.metric
@@ -86,7 +94,7 @@ def _fits(value: object, column: str) -> bool:
     return isinstance(value, str) == (OUTCOMES[column] == pl.String())
 
 
-def _edited(run: Run, rows: pl.DataFrame, swept: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+def _edited(run: Outcomes, rows: pl.DataFrame, swept: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     """For each row the prompt's text, indices and texts of its edited tokens, and its answer."""
     cells = {key: found for plan in run.model_plans for key, found in _cells_of(plan, swept)}
     tokenizers = {id(plan): open_model(plan.section)[0] for plan in run.model_plans}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from patchboard.engine.families import Architecture
 from patchboard.errors import PluginError
@@ -161,8 +161,7 @@ def position(name: str, piece: Any, phrase: str) -> Position:
     if complaint is not None:
         raise PluginError(f"position '{name}'", *complaint)
     meaning = " ".join((piece.__doc__ or name).split())
-    find: Callable[[Any], Sequence[int]] = piece
-    return Position(meaning, phrase or meaning.rstrip("."), find)
+    return Position(meaning, phrase or meaning.rstrip("."), cast("Callable[[Any], Sequence[int]]", piece))
 
 
 def family(name: str, piece: Any) -> Architecture:
