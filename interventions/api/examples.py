@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import polars as pl
 
@@ -21,20 +21,9 @@ _COLUMNS = ("task", "query", "intervention", "control", "vector_task", "layers",
 _ORDERS = ("effect", "random")
 
 
-class Outcomes(Protocol):
-    """What of a ``Run`` is looked at."""
-
-    @property
-    def outcomes(self) -> pl.DataFrame: ...
-    @property
-    def summary(self) -> Mapping[str, Any]: ...
-    @property
-    def model_plans(self) -> Sequence[ModelPlan]: ...
-
-
 @dataclass(frozen=True)
 class Wanted:
-    """Which cells' outcomes; None stands for all, but for the metric, where it is the spec's first."""
+    """Which cells' outcomes; None stands for all."""
 
     intervention: str | None
     layer: int | None
@@ -42,24 +31,26 @@ class Wanted:
     control: str
     shots: int | None
     head: int | None
-    metric: str | None
+    metric: str
 
 
-def examples_of(run: Outcomes, wanted: Wanted, n: int, order: str, seed: int) -> pl.DataFrame:
-    """The table that ``Run.examples`` describes."""
+def examples_of(
+    outcomes: pl.DataFrame, plans: Callable[[], Sequence[ModelPlan]], wanted: Wanted, n: int, order: str, seed: int
+) -> pl.DataFrame:
+    """The table that ``Run.examples`` describes. plans: makes the run's plans again, once what is wanted is known."""
     if order not in _ORDERS:
         raise SpecError("examples(order)", f"unknown order {order!r}", suggest(str(order), _ORDERS))
     if n < 1:
         raise SpecError("examples(n)", f"found {n}, expected a whole number ≥ 1", "give how many")
-    rows = _wanted_rows(run, wanted).filter(pl.col("patched").is_not_nan())
+    rows = _wanted_rows(outcomes, wanted).filter(pl.col("patched").is_not_nan())
     rows = rows.with_columns(effect=pl.col("patched") - pl.col("clean"))
     if order == "effect":
         chosen = rows.sort(pl.col("effect").abs(), descending=True, maintain_order=True).head(n)
     else:
         chosen = rows.sample(min(n, len(rows)), seed=seed, shuffle=True)
-    swept = [name for name in run.outcomes.columns if name not in OUTCOMES]
+    swept = [name for name in outcomes.columns if name not in OUTCOMES]
     edited = pl.DataFrame(
-        list(_edited(run, chosen, swept)),
+        list(_edited(plans(), chosen, swept)),
         schema={
             "text": pl.String(), "edited_at": pl.List(pl.Int64()), "edited": pl.List(pl.String()), "answer": pl.String()
         },
@@ -69,13 +60,12 @@ def examples_of(run: Outcomes, wanted: Wanted, n: int, order: str, seed: int) ->
     return pl.concat([chosen.select(*_COLUMNS, *swept), edited, values], how="horizontal")
 
 
-def _wanted_rows(run: Outcomes, wanted: Wanted) -> pl.DataFrame:
+def _wanted_rows(outcomes: pl.DataFrame, wanted: Wanted) -> pl.DataFrame:
     """The outcomes of the wanted cells. Raises SpecError at the first wish that leaves none."""
-    rows = run.outcomes
-    metric = run.summary["metric"] if wanted.metric is None else wanted.metric
+    rows = outcomes
     wishes = {
         "intervention": wanted.intervention, "control": wanted.control, "task": wanted.task, "layer": wanted.layer,
-        "head": wanted.head, "shots": wanted.shots, "metric": metric,
+        "head": wanted.head, "shots": wanted.shots, "metric": wanted.metric,
     }  # fmt: skip
     for column, value in wishes.items():
         if value is None:
@@ -83,7 +73,7 @@ def _wanted_rows(run: Outcomes, wanted: Wanted) -> pl.DataFrame:
         some = rows.filter(pl.col(column) == value) if _fits(value, column) else rows.clear()
         if some.is_empty():
             there = filter(None, map(str, rows[column].unique().drop_nulls().to_list()))
-            what = f"the run has no {column} {value!r}{' there' if len(rows) < len(run.outcomes) else ''}"
+            what = f"the run has no {column} {value!r}{' there' if len(rows) < len(outcomes) else ''}"
             raise SpecError(f"examples({column})", what, suggest(str(value), there))
         rows = some
     return rows
@@ -94,10 +84,10 @@ def _fits(value: object, column: str) -> bool:
     return isinstance(value, str) == (OUTCOMES[column] == pl.String())
 
 
-def _edited(run: Outcomes, rows: pl.DataFrame, swept: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+def _edited(plans: Sequence[ModelPlan], rows: pl.DataFrame, swept: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     """For each row the prompt's text, indices and texts of its edited tokens, and its answer."""
-    cells = {key: found for plan in run.model_plans for key, found in _cells_of(plan, swept)}
-    tokenizers = {id(plan): open_model(plan.section)[0] for plan in run.model_plans}
+    cells = {key: cell for plan in plans for key, cell in _cells_of(plan, swept)}
+    tokenizers = {id(plan): open_model(plan.section)[0] for plan in plans}
     for row in rows.iter_rows(named=True):
         plan, group, cell = cells[_key(row, swept)]
         prompt = group.prompts[row["query"]]

@@ -153,9 +153,9 @@ class Run:
         """
         from patchboard.api.examples import Wanted, examples_of
 
-        wanted = Wanted(intervention, layer, task, control, shots, head, metric)
+        wanted = Wanted(intervention, layer, task, control, shots, head, metric or self.summary["metric"])
         with at_hand(self._loaded):
-            return examples_of(self, wanted, n, order, seed)
+            return examples_of(self.outcomes, lambda: self.model_plans, wanted, n, order, seed)
 
     def write_report(self) -> Path:
         """Draw the figures and the page again; returns the page, ``report.html``."""
