@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,24 @@ os.environ["WANDB_MODE"] = "disabled"  # tests/track opens W&B runs, each in an 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: idle threads sleep instead of spinning
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def nothing_registered_stays() -> Iterator[None]:
+    """Registries hold after each test what they held before it."""
+    yield
+    if "patchboard.plugin_files" not in sys.modules:
+        return
+    from patchboard import plugin_files
+    from patchboard.registry import Registry
+
+    plugin_files.use_in_process(())
+    plugin_files.activate(())
+    for registry in Registry.all:
+        for kind in ("session", "distribution"):
+            for name in registry.enrolments(kind):
+                registry.remove(name)
+    plugin_files._entry_points_loaded.clear()
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,11 @@
-"""Plug-in files for the tests, and registries that hold what they held before."""
+"""Plug-in files for the tests."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from patchboard import plugin_files
-from patchboard.plugin_files import activate, use_in_process
-from patchboard.registry import Registry
 
 CLAMP = '''
 import patchboard as pb
@@ -28,18 +24,6 @@ class Clamp:
 
 LIMIT = 1.0
 '''
-
-
-@pytest.fixture(autouse=True)
-def nothing_registered_stays() -> Iterator[None]:
-    yield
-    use_in_process(())
-    activate(())
-    for registry in Registry.all:
-        for kind in ("session", "distribution"):
-            for name in registry.enrolments(kind):
-                registry.remove(name)
-    plugin_files._entry_points_loaded.clear()
 
 
 @pytest.fixture
