@@ -26,15 +26,15 @@ def capped(plans: Iterable[ModelPlan]) -> list[str]:
 def of_prompts(plans: Sequence[ModelPlan]) -> list[str]:
     """Notes on what prompts hold that a reader would not expect: special tokens, inputs made one, few queries."""
     model = (lambda plan: f"{plan.section.name}: ") if len(plans) > 1 else (lambda plan: "")
-    told = [f"{model(plan)}{remark}" for plan in plans for entry in plan.frames for remark in remarks(entry)]
+    notes = [f"{model(plan)}{remark}" for plan in plans for entry in plan.frames for remark in remarks(entry)]
     for plan in plans:
         for merged in filter(None, (facts.get("merged_inputs") for facts in plan.tasks.values())):
             other = f" ({merged['contradicting']} of them with another answer)" if merged["contradicting"] else ""
-            told.append(
+            notes.append(
                 f"{merged['inputs']} inputs differ from an earlier one only in white space or Unicode form, and are one"
                 f" item with it{other}"
             )
-    return [*dict.fromkeys(told), *capped(plans), *lost_answers(plans)]
+    return [*dict.fromkeys(notes), *capped(plans), *lost_answers(plans)]
 
 
 def foreseen(plans: Sequence[ModelPlan]) -> list[str]:

@@ -70,19 +70,21 @@ def conversion_figures(run: Run) -> Iterator[Drawing]:
 def _several(run: Run) -> str:
     """For captions: what is edited beside the layer, where it is more."""
     words = {"onwards": "all later ones with it", "upto": "all earlier ones with it"}
-    found = {axis: [name for name in run.summary["interventions"] if run.axis(name) == axis] for axis in words}
-    parts = [f"{listed(names)}: {words[axis]}" for axis, names in found.items() if names]
+    interventions_of = {
+        axis: [name for name in run.summary["interventions"] if run.axis(name) == axis] for axis in words
+    }
+    parts = [f"{listed(names)}: {words[axis]}" for axis, names in interventions_of.items() if names]
     return f" ({'; '.join(parts)})" if parts else ""
 
 
 def _panels(run: Run, table: pl.DataFrame) -> list[Panel]:
-    found = []
+    panels = []
     for name in table["intervention"].unique(maintain_order=True):
         mine = table.filter(pl.col("intervention") == name)
         for setting in settings_of(mine, run.swept):
             title = ", ".join(filter(None, (name + _TITLES.get(run.axis(name) or "", ""), setting_label(setting))))
-            found.append((title, at_setting(mine, setting, run.swept), _cd(run, setting)))
-    return found
+            panels.append((title, at_setting(mine, setting, run.swept), _cd(run, setting)))
+    return panels
 
 
 def _cd(run: Run, setting: dict) -> pl.DataFrame:

@@ -28,18 +28,18 @@ _AXES = {"onwards": "from {} on", "upto": "up to {}"}
 
 def findings(summary: Mapping[str, Any]) -> list[str]:
     """A few sentences per intervention, for every swept setting; then accuracy against CD."""
-    found = []
+    sentences = []
     for name, entry in summary["interventions"].items():
         for point in entry["points"]:
-            found.append(" ".join(_of_point(name, point, summary["metric"])))
+            sentences.append(" ".join(_of_point(name, point, summary["metric"])))
     fit = summary["accuracy_against_cd"]
     if fit and fit["slope"] is not None:
         layer = f" at layer {fit['layer']}" if "layer" in fit else ""
-        found.append(
+        sentences.append(
             f"Over tasks and numbers of demonstrations, accuracy goes with CD{layer} as {plain(fit['intercept'])}"
             f" {signed(fit['slope'])} x CD, R² = {fraction(fit['r2'])} (n = {fit['n']})."
         )
-    return found
+    return sentences
 
 
 def best_what(summary: Mapping[str, Any]) -> str:
@@ -110,11 +110,11 @@ def _controls(point: Mapping[str, Any]) -> Iterator[str]:
 
 def _by_meaning(controls: Sequence[str]) -> dict[str, list[str]]:
     """What an overlap with a control means -> the controls of which it means that."""
-    found: dict[str, list[str]] = {}
+    names_of: dict[str, list[str]] = {}
     for name in controls:
         control = CONTROLS.get(name, "controls") if name in CONTROLS else Control
-        found.setdefault(control.overlap, []).append(name)
-    return found
+        names_of.setdefault(control.overlap, []).append(name)
+    return names_of
 
 
 def _room(point: Mapping[str, Any], metric: str) -> str:
@@ -129,32 +129,32 @@ def _room(point: Mapping[str, Any], metric: str) -> str:
 def caveats(run: Run) -> list[str]:
     """What limits the numbers: rounding, fallbacks, exclusions, and what the intervals leave out."""
     manifest = run.manifest
-    found = []
+    sentences = []
     floor = {name: value for name, value in manifest["noise_floor"].items() if value is not None}
     if floor:
         each = listed(f"{name} {plain(value)}" for name, value in floor.items())
-        found.append(
+        sentences.append(
             f"Noise floor: patching a prompt with its own state changed the metrics by at most {each}"
             f" (exact match flipped in {100 * manifest['flip_rate']:.2g} % of such runs). What is smaller is rounding."
         )
-    found += [f"Fallback: {each}." for each in manifest["fallbacks"]]
+    sentences += [f"Fallback: {each}." for each in manifest["fallbacks"]]
     for task, reasons in manifest["excluded"].items():
         each = listed(f"{count} ({reason})" for reason, count in reasons.items())
-        found.append(f"Left out of {task}: {each} of the evaluated queries.")
+        sentences.append(f"Left out of {task}: {each} of the evaluated queries.")
     smallest = run.own["n"].min()
     if isinstance(smallest, int) and smallest < 50:
-        found.append(f"Some means rest on {smallest} queries only; bootstrap intervals of so few are too narrow.")
-    found.append(
+        sentences.append(f"Some means rest on {smallest} queries only; bootstrap intervals of so few are too narrow.")
+    sentences.append(
         f"{len(run.own)} intervals of {run.metric} are drawn, and none is corrected for their number: some leave out"
         " the truth. The best layer's effect is safe from that, being measured on queries that did not choose it."
     )
     if "shared" in values_of(run.spec, "prompts", "demonstrations"):
-        found.append(
+        sentences.append(
             "With shared demonstrations all queries of a task stand behind one draw of them, and intervals do not hold"
             " that draw: repeat over prompts.seed."
         )
-    found.append(
+    sentences.append(
         "Intervals hold the choice of queries, not that of the fit prompts, the tasks or the model: another set of"
         " fit prompts gives another vector. Repeat with {sweep: [...]} over prompts.seed to see how much that matters."
     )
-    return found
+    return sentences

@@ -28,9 +28,9 @@ def head_figures(run: Run, metric: str) -> Iterator[Drawing]:
     table = of_heads(run.curves.filter(pl.col("metric") == metric), run.swept)
     for name in table["intervention"].unique(maintain_order=True):
         mine = table.filter(pl.col("intervention") == name)
-        found = [_panels(name, each, at_setting(mine, each, run.swept)) for each in settings_of(mine, run.swept)]
-        if any(found):
-            yield from _figures(run, metric, name, [some for some in found if some])
+        figures = [_panels(name, each, at_setting(mine, each, run.swept)) for each in settings_of(mine, run.swept)]
+        if any(figures):
+            yield from _figures(run, metric, name, [some for some in figures if some])
 
 
 def _panels(name: str, setting: dict[str, Any], here: pl.DataFrame) -> list[Panel]:

@@ -39,7 +39,7 @@ def top_heads(run: Run) -> list[dict[str, Any]]:
     an effect of 0, each with ``controls``, name -> row at the same head; ``of``, the number of heads.
     """
     table = of_heads(run.curves.filter(pl.col("metric") == run.metric), run.swept).filter(pl.col("n") > 0)
-    found = []
+    heads = []
     for name in table["intervention"].unique(maintain_order=True):
         mine = table.filter(pl.col("intervention") == name)
         for setting in settings_of(mine, run.swept):
@@ -48,8 +48,8 @@ def top_heads(run: Run) -> list[dict[str, Any]]:
             moved = own.filter(pl.col("effect") != 0)
             largest = moved.sort(pl.col("effect").abs(), descending=True, maintain_order=True).head(TOP)
             rows = [{**row, "controls": _controls(others, row)} for row in largest.iter_rows(named=True)]
-            found.append({"name": name, "at": setting_label(setting), "rows": rows, "of": len(own)})
-    return found
+            heads.append({"name": name, "at": setting_label(setting), "rows": rows, "of": len(own)})
+    return heads
 
 
 def _controls(others: pl.DataFrame, row: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -120,9 +120,9 @@ def decodabilities(run: Run) -> list[tuple[str, pl.DataFrame]]:
     if run.decodability.is_empty():
         return []
     swept = [column for column in run.decodability.columns if column not in DECODABILITY]
-    found: list[tuple[str, pl.DataFrame]] = []
+    tables: list[tuple[str, pl.DataFrame]] = []
     for setting in settings_of(run.decodability, swept):
         table = at_setting(run.decodability, setting, swept).select(DECODABILITY.keys())
-        if not any(table.equals(other) for _, other in found):
-            found.append((setting_label(setting), table))
-    return found if len(found) > 1 else [("", table) for _, table in found]
+        if not any(table.equals(other) for _, other in tables):
+            tables.append((setting_label(setting), table))
+    return tables if len(tables) > 1 else [("", table) for _, table in tables]

@@ -28,13 +28,13 @@ def task_counts(described: Iterable[Mapping[str, Any]]) -> list[Counted]:
 
     described: what families tell of themselves, as in the manifest's ``tasks`` and the plan's.
     """
-    found: list[Counted] = []
+    counts: list[Counted] = []
     for facts in described:
         if "by_tag" in facts:
             counted = Counted(_sentence(facts), _HEADS, tuple(_row(tag, n) for tag, n in facts["by_tag"].items()))
-            if counted not in found:  # seeds differ in their prompts, not in what the source holds
-                found.append(counted)
-    return found
+            if counted not in counts:  # seeds differ in their prompts, not in what the source holds
+                counts.append(counted)
+    return counts
 
 
 def _sentence(facts: Mapping[str, Any]) -> str:

@@ -19,16 +19,16 @@ SHORTHANDS = {"model": "model.name", "revision": "model.revision", "dtype": "mod
 """Flags that stand for a path each; ``layers`` stands for those of every intervention of one edit."""
 
 
-def check_given(tree: Tree, given: Mapping[str, Any]) -> None:
+def check_given(tree: Tree, parameters: Mapping[str, Any]) -> None:
     """Raises SpecError where the resolved spec holds another value than it was given.
 
-    given: path (or the name of a shorthand) -> value; names of flags that say how to run count as held. A value is
+    parameters: path (or the name of a shorthand) -> value; names of flags that say how to run count as held. A value is
     held if setting it changes nothing, whatever its spelling.
     """
     model = tree["model"]
     # scripts that follow a model over checkpoints or sizes sweep it themselves
     of_script = any(is_sweep(model[field]) for field in ("name", "revision"))
-    for name, value in given.items():
+    for name, value in parameters.items():
         for path in _paths(name, tree):
             if of_script and path.startswith("model.") and not is_sweep(value):
                 continue

@@ -81,10 +81,10 @@ def find_axes(tree: Any, path: FieldPath = ()) -> Axes:
     if isinstance(tree, dict) and "sweep" in tree:
         return {path: _values(tree, path)}
     entries = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
-    found: Axes = {}
+    axes: Axes = {}
     for key, value in entries:
-        found |= find_axes(value, (*path, key))
-    return found
+        axes |= find_axes(value, (*path, key))
+    return axes
 
 
 def _values(node: Tree, path: FieldPath) -> list[Any]:

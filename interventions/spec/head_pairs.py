@@ -38,11 +38,11 @@ def parse_pairs(pairs: list[list[int]], layers: int, heads: int, where: str) -> 
 
     Raises SpecError at the pair for a layer or a head that the model has not, and for a head named twice.
     """
-    found: dict[tuple[int, int], int] = {}
+    place_of: dict[tuple[int, int], int] = {}
     for i, (layer, head) in enumerate(pairs):
         at = f"{where}[{i}]"
         ((block,), (own,)) = parse_layers(layer, layers, at), parse_layers(head, heads, at, "head")
         pair = block, own
-        if found.setdefault(pair, i) != i:
-            raise SpecError(at, f"is head {pair[1]} of layer {pair[0]}, as entry {found[pair]} is", "keep one")
-    return tuple(found)
+        if place_of.setdefault(pair, i) != i:
+            raise SpecError(at, f"is head {pair[1]} of layer {pair[0]}, as entry {place_of[pair]} is", "keep one")
+    return tuple(place_of)

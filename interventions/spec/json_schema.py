@@ -76,14 +76,14 @@ def _texts_of(kind: str, schema: Schema, plain: Schema) -> list[Schema]:
     """Where a name of that kind stands, each as the schema of a text."""
     intervention, _ = plain["InterventionSection"]["properties"]["op"]["anyOf"]
     control, *_ = schema["properties"]["controls"]["items"]["anyOf"]
-    found = {
+    texts = {
         "op": [plain["EditSection"]["properties"]["op"], intervention],
         "metric": [schema["properties"]["metrics"]["items"]],
         "task": [plain["TasksSection"]["properties"]["family"]],
         "control": [plain["ControlSection"]["properties"]["name"], control],
     }[kind]
-    assert all(each["type"] == "string" for each in found), kind
-    return found
+    assert all(each["type"] == "string" for each in texts), kind
+    return texts
 
 
 def _sweepable(schema: Schema) -> Schema:

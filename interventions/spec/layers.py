@@ -60,8 +60,8 @@ def with_form_of(former: Any, layers: Any) -> Any:
     """
     values = former["sweep"] if isinstance(former, Mapping) and "sweep" in former else [former]
     keys = {next(iter(value)) if isinstance(value, Mapping) else None for value in values}
-    asked = layers["sweep"] if isinstance(layers, Mapping) and "sweep" in layers else [layers]
-    if len(keys) > 1 or None in keys or any(isinstance(value, Mapping) for value in asked):
+    forms = layers["sweep"] if isinstance(layers, Mapping) and "sweep" in layers else [layers]
+    if len(keys) > 1 or None in keys or any(isinstance(value, Mapping) for value in forms):
         return layers
     return {keys.pop(): layers}
 

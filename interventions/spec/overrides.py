@@ -28,7 +28,7 @@ def parse_overrides(
     exact: arguments -> the value that each was written from, where that is known: text like '1e-3' has lost its kind.
     Raises SpecError at the argument for anything but ``--path=value``, and for a path given twice.
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for argument in arguments:
         flag, equals, text = argument.partition("=")
         if not re.fullmatch(r"--\w[\w.\-\[\]]*", flag):
@@ -43,19 +43,19 @@ def parse_overrides(
         if not equals:
             raise SpecError(flag, "has no value", f"write {flag}=VALUE")
         path = ".".join(parts)
-        if path in found:
+        if path in values:
             raise SpecError(flag, "is given twice", "keep one")
         if exact and argument in exact:
-            found[path] = exact[argument]
+            values[path] = exact[argument]
             continue
         try:
-            found[path] = parse_yaml(text, flag, none_is_null=True)
+            values[path] = parse_yaml(text, flag, none_is_null=True)
         except SpecError as error:
             if not error.what.startswith("is no YAML"):
                 raise
             remedy = f"quote it for YAML as well: {flag}='\"…\"'"
             raise SpecError(flag, f"the value '{text}' {error.what}", remedy) from None
-    return found
+    return values
 
 
 def text_of_flag(text: str, flag: str) -> Any:

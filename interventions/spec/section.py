@@ -25,8 +25,8 @@ Differing = AfterValidator(_differ)
 
 def exactly_one(*fields: str) -> dict[str, Any]:
     """For the JSON Schema: one of the fields is given, and not as null."""
-    given = [{"required": [field], "properties": {field: {"not": {"type": "null"}}}} for field in fields]
-    return {"oneOf": given}
+    alternatives = [{"required": [field], "properties": {field: {"not": {"type": "null"}}}} for field in fields]
+    return {"oneOf": alternatives}
 
 
 class Section(BaseModel):

@@ -50,8 +50,8 @@ class ModelSection(Section):
     @property
     def changes(self) -> dict[str, str]:
         """What is asked for beyond the model's own weights, for the manifest."""
-        asked = {"adapter": self.adapter, "quantization": self.quantization}
-        return {field: value for field, value in asked.items() if value is not None}
+        changes = {"adapter": self.adapter, "quantization": self.quantization}
+        return {field: value for field, value in changes.items() if value is not None}
 
     @property
     def label(self) -> str:

@@ -83,16 +83,16 @@ def _with_plugins(raw: Tree, folder: Path) -> Tree:
 def _study(raw: Tree, where: Callable[[FieldPath], str]) -> Study:
     axes = find_axes(raw)
     shared = {path: values for path, values in axes.items() if owner(path) is None}
-    found: list[Complaint] = []
-    specs = _validated(Spec, raw, (), axes, shared, "points", found)
+    complaints: list[Complaint] = []
+    specs = _validated(Spec, raw, (), axes, shared, "points", complaints)
     sections: dict[str, Chosen[InterventionSection]] = {}
     named = raw.get("interventions")
     for name, node in named.items() if isinstance(named, dict) else ():
         own = {path: values for path, values in axes.items() if owner(path) == name}
         at = ("interventions", name)
-        sections[name] = _validated(InterventionSection, node, at, axes, own, f"variants of {name}", found)
-    if found:
-        raise first_of(found, where)
+        sections[name] = _validated(InterventionSection, node, at, axes, own, f"variants of {name}", complaints)
+    if complaints:
+        raise first_of(complaints, where)
     values = _resolved_values(axes, specs, sections)
     variants = tuple(
         Variant(name, section, _swept(axes, values, name, chosen))

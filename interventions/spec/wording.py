@@ -49,9 +49,9 @@ def spec_error(error: ValidationError, root: type[BaseModel], prefix: FieldPath 
     return first_of(complaints(error, root, prefix))
 
 
-def first_of(found: Sequence[Complaint], where: Callable[[FieldPath], str] = format_path) -> SpecError:
+def first_of(complaints: Sequence[Complaint], where: Callable[[FieldPath], str] = format_path) -> SpecError:
     """The first complaint as an error, which says how many more there are."""
-    distinct = list(dict.fromkeys(found))
+    distinct = list(dict.fromkeys(complaints))
     more = f" (and {len(distinct) - 1} more)" if len(distinct) > 1 else ""
     first = distinct[0]
     return SpecError(where(first.path) or "spec", first.what, first.remedy + more)
@@ -59,7 +59,7 @@ def first_of(found: Sequence[Complaint], where: Callable[[FieldPath], str] = for
 
 def complaints(error: ValidationError, root: type[BaseModel], prefix: FieldPath = ()) -> list[Complaint]:
     """Every finding of ``error``, a section's unknown keys before its missing ones (which they explain)."""
-    found = []
+    worded = []
     for finding in error.errors(include_url=False):
         # "[key]" is pydantic's mark for a mapping's key; the key itself stands before it
         path = tuple(part for part in finding["loc"] if part != "[key]")
@@ -68,27 +68,27 @@ def complaints(error: ValidationError, root: type[BaseModel], prefix: FieldPath 
             complaint = Complaint((*prefix, *path, *refusal.at), refusal.what, refusal.remedy)
         else:
             complaint = Complaint((*prefix, *path), *_worded(finding, path, root))
-        found.append((finding["type"], complaint))
-    unknown_in = {complaint.path[:-1] for kind, complaint in found if kind == "extra_forbidden"}
+        worded.append((finding["type"], complaint))
+    unknown_in = {complaint.path[:-1] for kind, complaint in worded if kind == "extra_forbidden"}
     # sorting is stable: only what an unknown key of the same section explains moves back
-    found.sort(key=lambda entry: entry[0] == "missing" and entry[1].path[:-1] in unknown_in)
-    return [complaint for _, complaint in found]
+    worded.sort(key=lambda entry: entry[0] == "missing" and entry[1].path[:-1] in unknown_in)
+    return [complaint for _, complaint in worded]
 
 
 def _worded(finding: Any, path: FieldPath, root: type[BaseModel]) -> tuple[str, str]:
-    kind, given, context = finding["type"], finding["input"], finding.get("ctx", {})
+    kind, value, context = finding["type"], finding["input"], finding.get("ctx", {})
     if kind == "extra_forbidden":
         return unknown_key(root, path)
     if kind == "missing":
         return "is missing", "add it"
     if kind in _EXPECTED:
-        return _wrong_type(_EXPECTED[kind], given, path, root)
+        return _wrong_type(_EXPECTED[kind], value, path, root)
     if kind in _BOUNDS:
         name, expected, remedy = _BOUNDS[kind]
         bound = context[name]
-        return f"found {flow(given)}, expected {expected.format(bound)}", f"write {remedy.format(bound)}"
+        return f"found {flow(value)}, expected {expected.format(bound)}", f"write {remedy.format(bound)}"
     if kind == "literal_error":
-        return _wrong_choice(given, context["expected"])
+        return _wrong_choice(value, context["expected"])
     if kind in ("too_short", "too_long"):
         wanted = context["min_length"] if kind == "too_short" else context["max_length"]
         words, remedy = ("at least", "add to it") if kind == "too_short" else ("at most", "shorten it")
@@ -96,46 +96,46 @@ def _worded(finding: Any, path: FieldPath, root: type[BaseModel]) -> tuple[str, 
     if kind == "string_pattern_mismatch":
         signs = "'.', '_' and '-'" if "." in context["pattern"] else "'_' and '-'"
         start = ", beginning with a letter or digit" if "." in context["pattern"] else ""
-        return f"found {shown(given)}, expected letters, digits, {signs}{start}", "rename it"
+        return f"found {shown(value)}, expected letters, digits, {signs}{start}", "rename it"
     # a type of finding that no section raises today: pydantic's own words, on one line
-    return f"found {shown(given)} ({' '.join(finding['msg'].split())})", "see `patchboard schema`"
+    return f"found {shown(value)} ({' '.join(finding['msg'].split())})", "see `patchboard schema`"
 
 
-def _wrong_type(expected: str, given: Any, path: FieldPath, root: type[BaseModel]) -> tuple[str, str]:
+def _wrong_type(expected: str, value: Any, path: FieldPath, root: type[BaseModel]) -> tuple[str, str]:
     kinds = kinds_at(root, path)
     section, nullable = section_of(kinds), type(None) in kinds
     if section is not None:
         expected += f" ({', '.join(section.model_fields)})"
-    what = f"found {shown(given)}, expected {expected}"
-    if isinstance(given, list):
+    what = f"found {shown(value)}, expected {expected}"
+    if isinstance(value, list):
         if expected == "a mapping":
             return what, "give each entry a name, as in {my_name: …}"
-        return what, f"write {{sweep: {flow(given)}}} to sweep"
+        return what, f"write {{sweep: {flow(value)}}} to sweep"
     if expected == "a list":
-        return what, f"write [{flow(given)}]"
+        return what, f"write [{flow(value)}]"
     if section is not None:
         first, field = next(iter(section.model_fields.items()))
-        if isinstance(given, str) and str in kinds_at(section, (first,)):
-            return what, f"write {{{first}: {flow(given)}}}"
+        if isinstance(value, str) and str in kinds_at(section, (first,)):
+            return what, f"write {{{first}: {flow(value)}}}"
         return (
             what,
             "write null to leave it out" if nullable else "remove it for its defaults, or give its keys",
         )
-    if given is None:
+    if value is None:
         return what, "remove it for its default"
-    if isinstance(given, dict) and expected != "text":
-        return what, "write {sweep: [v1, v2]} to sweep" if len(given) == 1 else f"write {expected}"
+    if isinstance(value, dict) and expected != "text":
+        return what, "write {sweep: [v1, v2]} to sweep" if len(value) == 1 else f"write {expected}"
     if expected == "text":
-        return what, f"put it in quotes: '{flow(given)}'" if not isinstance(given, dict) else "write text"
-    if isinstance(given, str) and re.fullmatch(r"\s*[-+]?[\d.]+(e[-+]?\d+)?\s*|true|false", given.lower()):
-        return what, f"write {given.strip()} without quotes"
+        return what, f"put it in quotes: '{flow(value)}'" if not isinstance(value, dict) else "write text"
+    if isinstance(value, str) and re.fullmatch(r"\s*[-+]?[\d.]+(e[-+]?\d+)?\s*|true|false", value.lower()):
+        return what, f"write {value.strip()} without quotes"
     default = default_at(root, path)
     return what, f"write {expected}" + (f" such as {default}" if type(default) in (int, float) else "")
 
 
-def _wrong_choice(given: Any, expected: str) -> tuple[str, str]:
-    if isinstance(given, list):
-        return f"found {shown(given)}, expected {expected}", f"write {{sweep: {flow(given)}}} to sweep"
+def _wrong_choice(value: Any, expected: str) -> tuple[str, str]:
+    if isinstance(value, list):
+        return f"found {shown(value)}, expected {expected}", f"write {{sweep: {flow(value)}}} to sweep"
     choices = re.findall(r"'([^']*)'", expected)
-    remedy = suggest(given, choices) if isinstance(given, str) else f"write {expected}"
-    return f"found {shown(given)}, expected {expected}", remedy
+    remedy = suggest(value, choices) if isinstance(value, str) else f"write {expected}"
+    return f"found {shown(value)}, expected {expected}", remedy

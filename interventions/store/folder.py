@@ -107,11 +107,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
         return {}
     remedy = "use --fresh to start over, or give another --out" if _is_of_a_run(path) else "give another --out"
     try:
-        found = read_json(file)
+        manifest = read_json(file)
     except (OSError, ValueError) as error:
         what = f"cannot be read ({' '.join(str(error).split())})"
         raise RunFolderError(str(file), what, remedy) from None
-    entries = found if isinstance(found, dict) else {}
+    entries = manifest if isinstance(manifest, dict) else {}
     if not isinstance(entries.get("digest"), str) or not isinstance(entries.get("version"), int):
         raise RunFolderError(str(file), "is not the manifest of a run", remedy)
     return entries
@@ -163,9 +163,9 @@ def _check_same_identity(path: Path, manifest: Mapping[str, Any], identity: Iden
         if manifest.get("status") != "finished":
             raise RunFolderError(str(path), "was begun before runs noted what they are computed on", FRESH)
         return
-    found = difference(noted, identity)
-    if found:
-        raise RunFolderError(str(path), *found)
+    differing = difference(noted, identity)
+    if differing:
+        raise RunFolderError(str(path), *differing)
 
 
 def missing_folders(path: Path) -> list[Path]:

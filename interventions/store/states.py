@@ -41,10 +41,10 @@ class StateFile:
     def at(self, layer: int, shots: int) -> States:
         """[point, d_model], points in the order in which they were added."""
         layers, numbers, width = self.shape
-        found, start = [], 0
+        pieces, start = [], 0
         for points in self._points:
             slab = 4 * points * width
             self._file.seek(start + (layer * numbers + shots) * slab)
-            found.append(np.frombuffer(self._file.read(slab), dtype=np.float32).reshape(points, width))
+            pieces.append(np.frombuffer(self._file.read(slab), dtype=np.float32).reshape(points, width))
             start += layers * numbers * slab
-        return np.concatenate(found)
+        return np.concatenate(pieces)

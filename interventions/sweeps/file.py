@@ -82,7 +82,7 @@ def load_sweep(path: Path) -> SweepFile:
         metric=metric,
         goal=goal,
         parameters=tuple(
-            parameter_of(str(name), given, f"{where}: parameters.{name}") for name, given in parameters.items()
+            parameter_of(str(name), entry, f"{where}: parameters.{name}") for name, entry in parameters.items()
         ),
         command=_command(tree.get("command"), f"{where}: command", parameters),
         cap=_cap(tree.get("run_cap"), f"{where}: run_cap"),
@@ -119,25 +119,25 @@ def _same(here: Any, there: Any, where: str) -> None:
         raise SpecError(where, what, "quote it, or write a number as 0.001")
 
 
-def _metric(given: Any, where: str) -> tuple[str | None, Literal["minimize", "maximize"]]:
-    if given is None:
+def _metric(entry: Any, where: str) -> tuple[str | None, Literal["minimize", "maximize"]]:
+    if entry is None:
         return None, "minimize"
-    if not isinstance(given, Mapping) or not isinstance(given.get("name"), str) or set(given) - {"name", "goal"}:
-        raise SpecError(where, f"found {shown(given)}, expected name and goal", "write {name: …, goal: maximize}")
-    goal = given.get("goal", "minimize")
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str) or set(entry) - {"name", "goal"}:
+        raise SpecError(where, f"found {shown(entry)}, expected name and goal", "write {name: …, goal: maximize}")
+    goal = entry.get("goal", "minimize")
     if goal not in ("minimize", "maximize"):
         raise SpecError(f"{where}.goal", f"found {shown(goal)}", "write minimize or maximize")
-    return given["name"], goal
+    return entry["name"], goal
 
 
-def _command(given: Any, where: str, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+def _command(entry: Any, where: str, parameters: Mapping[str, Any]) -> tuple[str, ...]:
     from patchboard.sweeps.command import MACROS, OTHER_FORMS
 
-    if given is None:
+    if entry is None:
         return _DEFAULT_COMMAND
-    if not isinstance(given, list) or not all(isinstance(item, str | int | float) for item in given):
-        raise SpecError(where, f"found {shown(given)}, expected a list", "write it as a list of words")
-    command = [_with_variables(str(item), where) for item in given]
+    if not isinstance(entry, list) or not all(isinstance(item, str | int | float) for item in entry):
+        raise SpecError(where, f"found {shown(entry)}, expected a list", "write it as a list of words")
+    command = [_with_variables(str(item), where) for item in entry]
     for item in command:
         if item in OTHER_FORMS:
             what = f"'{item}' writes {OTHER_FORMS[item]}, and a run reads --PATH=VALUE"
@@ -156,24 +156,24 @@ def _command(given: Any, where: str, parameters: Mapping[str, Any]) -> tuple[str
 def _with_variables(item: str, where: str) -> str:
     """``${envvar:NAME}`` filled in. Raises SpecError where it is not set: W&B would write its name."""
 
-    def value(found: re.Match[str]) -> str:
-        if found[1] not in os.environ:
-            raise SpecError(where, f"the variable {found[1]} is not set", f"export {found[1]}, or write the value")
-        return os.environ[found[1]]
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            raise SpecError(where, f"the variable {match[1]} is not set", f"export {match[1]}, or write the value")
+        return os.environ[match[1]]
 
     return re.sub(r"\$\{envvar:([A-Z0-9_]*)\}", value, item)
 
 
 def _without_booleans(parameters: Mapping[str, Any], where: str) -> None:
     """Raises SpecError for a parameter that may be true or false: ``${args_no_boolean_flags}`` would lose it."""
-    for name, given in parameters.items():
-        values = given.get("values", [given.get("value")]) if isinstance(given, Mapping) else []
+    for name, entry in parameters.items():
+        values = entry.get("values", [entry.get("value")]) if isinstance(entry, Mapping) else []
         if any(isinstance(value, bool) for value in values if isinstance(values, list)):
             what = f"'${{args_no_boolean_flags}}' writes nothing for false and no value for true, which {name} may be"
             raise SpecError(where, what, "use ${args}, which writes both")
 
 
-def _cap(given: Any, where: str) -> int | None:
-    if given is not None and (type(given) is not int or given < 1):
-        raise SpecError(where, f"found {shown(given)}, expected a whole number ≥ 1", "write a number of points")
-    return given
+def _cap(entry: Any, where: str) -> int | None:
+    if entry is not None and (type(entry) is not int or entry < 1):
+        raise SpecError(where, f"found {shown(entry)}, expected a whole number ≥ 1", "write a number of points")
+    return entry

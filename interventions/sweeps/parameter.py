@@ -98,21 +98,21 @@ class Parameter:
         return round(value / q) * q if isinstance(q, int) else round(round(value / q) * q, 12)
 
 
-def parameter_of(name: str, given: Any, where: str) -> Parameter:
+def parameter_of(name: str, entry: Any, where: str) -> Parameter:
     """The parameter that a sweep file gives under ``name``. Raises SpecError at ``where``."""
-    if not isinstance(given, Mapping) or not given:
-        raise SpecError(where, f"found {shown(given)}, expected value, values or min and max", "see docs/sweeps.md")
-    if "parameters" in given:
+    if not isinstance(entry, Mapping) or not entry:
+        raise SpecError(where, f"found {shown(entry)}, expected value, values or min and max", "see docs/sweeps.md")
+    if "parameters" in entry:
         raise SpecError(where, "nested parameters reach no spec path", f"write it flat, as `{name}.FIELD: …`")
-    distribution = given.get("distribution") or _implied(given, where)
+    distribution = entry.get("distribution") or _implied(entry, where)
     if distribution not in FIELDS:
         what = f"distribution {shown(distribution)} is none that is run here"
         raise SpecError(f"{where}.distribution", what, suggest(str(distribution), FIELDS))
     fields = FIELDS[distribution]
-    for field in given:
+    for field in entry:
         if field not in (*fields, "distribution"):
             raise SpecError(f"{where}.{field}", f"{distribution} has no such field", f"give {' and '.join(fields)}")
-    filled = {**{field: DEFAULTS[field] for field in fields if field in DEFAULTS}, **given}
+    filled = {**{field: DEFAULTS[field] for field in fields if field in DEFAULTS}, **entry}
     for field in fields:
         if field not in filled:
             raise SpecError(f"{where}.{field}", f"is missing, {distribution} needs it", f"give {' and '.join(fields)}")
@@ -120,30 +120,30 @@ def parameter_of(name: str, given: Any, where: str) -> Parameter:
     return Parameter(name, distribution, {field: filled[field] for field in fields})
 
 
-def _implied(given: Mapping[str, Any], where: str) -> str:
+def _implied(entry: Mapping[str, Any], where: str) -> str:
     """What W&B takes where no distribution is given."""
-    if "value" in given:
+    if "value" in entry:
         return "constant"
-    if "values" in given:
+    if "values" in entry:
         return "categorical"
-    if "min" in given and "max" in given:
-        return "int_uniform" if all(type(given[field]) is int for field in ("min", "max")) else "uniform"
+    if "min" in entry and "max" in entry:
+        return "int_uniform" if all(type(entry[field]) is int for field in ("min", "max")) else "uniform"
     raise SpecError(where, "has neither value, values nor min and max", "give one of them")
 
 
-def _check(distribution: str, given: Mapping[str, Any], where: str) -> None:
-    if distribution == "categorical" and (not isinstance(given["values"], list) or not given["values"]):
-        raise SpecError(f"{where}.values", f"found {shown(given['values'])}, expected a list", "write [v1, v2]")
+def _check(distribution: str, entry: Mapping[str, Any], where: str) -> None:
+    if distribution == "categorical" and (not isinstance(entry["values"], list) or not entry["values"]):
+        raise SpecError(f"{where}.values", f"found {shown(entry['values'])}, expected a list", "write [v1, v2]")
     numbers = [field for field in FIELDS[distribution] if field not in ("value", "values")]
     for field in numbers:
         whole = distribution == "int_uniform"
-        if type(given[field]) not in ((int,) if whole else (int, float)) or not math.isfinite(given[field]):
-            what = f"found {shown(given[field])}, expected a {'whole ' * whole}number"
+        if type(entry[field]) not in ((int,) if whole else (int, float)) or not math.isfinite(entry[field]):
+            what = f"found {shown(entry[field])}, expected a {'whole ' * whole}number"
             raise SpecError(f"{where}.{field}", what, "write a number")
-    if "min" in numbers and given["min"] >= given["max"]:
-        what = f"min is {given['min']} and max is {given['max']}"
+    if "min" in numbers and entry["min"] >= entry["max"]:
+        what = f"min is {entry['min']} and max is {entry['max']}"
         raise SpecError(where, what, "make max the larger one, or give one value")
-    if distribution.endswith("log_uniform_values") and given["min"] <= 0:
-        raise SpecError(f"{where}.min", f"found {given['min']}, a logarithm needs more than 0", "raise min")
-    if given.get("q", 1) <= 0 or given.get("sigma", 1) < 0:
+    if distribution.endswith("log_uniform_values") and entry["min"] <= 0:
+        raise SpecError(f"{where}.min", f"found {entry['min']}, a logarithm needs more than 0", "raise min")
+    if entry.get("q", 1) <= 0 or entry.get("sigma", 1) < 0:
         raise SpecError(where, "q and sigma must be more than 0", "write a positive number")

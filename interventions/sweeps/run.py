@@ -80,7 +80,7 @@ def _write(sweep: SweepFile, points: list[Point], folder: Path) -> None:
     table = table_of(points, sweep)
     atomically(folder / "sweep.parquet", lambda path: table.write_parquet(path, metadata={STAMP: str(VERSION)}))
     best = best_of(points, sweep)
-    found = {
+    summary = {
         "version": VERSION,
         "name": sweep.name,
         "digest": sweep.digest,
@@ -99,7 +99,7 @@ def _write(sweep: SweepFile, points: list[Point], folder: Path) -> None:
             for point in points
         ],
     }
-    text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
     atomically(folder / "sweep.json", lambda path: path.write_text(text, encoding="utf-8"))
     if not draw_sweep(table, [parameter.name for parameter in sweep.varied], folder / "sweep.png"):
         (folder / "sweep.png").unlink(missing_ok=True)

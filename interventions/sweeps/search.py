@@ -55,7 +55,7 @@ def grid_points(sweep: SweepFile) -> list[Point]:
         if values[parameter.name] is None:
             what = f"a grid over {parameter.distribution} has no end"
             raise SpecError(f"parameters.{parameter.name}", what, "give values, or method: random")
-    listed = [found or [] for found in values.values()]
+    listed = [choices or [] for choices in values.values()]
     if math.prod(map(len, listed)) > 100_000:
         raise SpecError("parameters", f"the grid has {math.prod(map(len, listed))} points", "give fewer values")
     return [dict(zip(values, point, strict=True)) for point in itertools.product(*listed)]
@@ -63,12 +63,12 @@ def grid_points(sweep: SweepFile) -> list[Point]:
 
 def random_points(sweep: SweepFile, count: int) -> list[Point]:
     """``count`` different points, the same ones at every call; fewer where there are no more."""
-    found: dict[str, Point] = {}
+    points: dict[str, Point] = {}
     for point in _drawn(sweep, np.random.default_rng(0)):
-        found.setdefault(str(point), point)
-        if len(found) == count:
+        points.setdefault(str(point), point)
+        if len(points) == count:
             break
-    return list(found.values())
+    return list(points.values())
 
 
 def _drawn(sweep: SweepFile, random: np.random.Generator) -> Iterator[Point]:

@@ -7,8 +7,11 @@ import torch
 from patchboard.engine.memory import budget_for
 from patchboard.errors import EngineError
 from patchboard.execution.choose_engine import choice_by_difference
-from patchboard.plan.cost import activation_floats
+from patchboard.plan.cost import activation_floats, cost_of
 from patchboard.plan.facts import ModelFacts
+from patchboard.plan.model import ModelPlan
+from patchboard.plan.packs import Budget
+from patchboard.spec.sections import ModelSection
 
 FACTS = ModelFacts("llama", layers=32, width=4096, vocab=32000, mlp=11008, heads=32, head_dim=128)
 
@@ -30,3 +33,9 @@ def test_a_way_that_is_off_by_more_than_its_dtype_rounds_is_not_taken(dtype, wit
     assert choice_by_difference("llama", "auto", within * 1.01, dtype).engine == "rows"
     with pytest.raises(EngineError):
         choice_by_difference("llama", "wavefront", within * 1.01, dtype)
+
+
+def test_the_plan_tells_a_passs_gigabytes():
+    budget, plan = Budget(1 << 18, 1 << 26), ModelPlan(ModelSection(), FACTS, (), (), {}, (), {})
+    gigabytes = cost_of(plan, "auto", budget).activation_gb
+    assert gigabytes > 0.1 and gigabytes == pytest.approx(activation_floats(FACTS, budget) * 4 / 1024**3, abs=1e-3)

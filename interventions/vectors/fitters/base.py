@@ -74,12 +74,12 @@ class Builders(NamedTuple):
 
 def builders(kinds: Iterable[str]) -> Builders:
     """What makes vectors of these kinds."""
-    found = Builders({}, {})
+    builders_of = Builders({}, {})
     for kind in dict.fromkeys(kinds):
         fitter = FITTERS.get(kind, "vector")
         joint = fitter.joint_builder()
         if joint is None:
-            found.of_one[kind] = fitter.builder()
+            builders_of.of_one[kind] = fitter.builder()
         else:
-            found.of_all[kind] = joint
-    return found
+            builders_of.of_all[kind] = joint
+    return builders_of
