@@ -52,8 +52,8 @@ def files(section: ModelSection) -> dict[str, str]:
     """The adapter's files with their sha256."""
     if section.adapter is None:
         return {}
-    found = {name: _file(section.adapter, name) for name in (ADAPTER_CONFIG, *_WEIGHTS)}
-    return {f"{section.adapter}/{name}": sha256_of(file) for name, file in found.items() if file is not None}
+    file_of = {name: _file(section.adapter, name) for name in (ADAPTER_CONFIG, *_WEIGHTS)}
+    return {f"{section.adapter}/{name}": sha256_of(file) for name, file in file_of.items() if file is not None}
 
 
 def _source(adapter: str) -> str:
@@ -92,10 +92,10 @@ def _config(adapter: str) -> Mapping[str, Any]:
             raise ModelError(_WHERE, what, "give it as model.name, without model.adapter")
         raise ModelError(_WHERE, f"'{adapter}' has no {ADAPTER_CONFIG}", "give a folder that peft has saved")
     try:
-        found = json.loads(Path(file).read_text(encoding="utf-8"))
+        config = json.loads(Path(file).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ModelError(_WHERE, f"{file} is no JSON ({error})", "save the adapter again") from None
-    return found if isinstance(found, dict) else {}
+    return config if isinstance(config, dict) else {}
 
 
 def _check_kind(config: Mapping[str, Any]) -> None:

@@ -43,14 +43,14 @@ class Checkpoint:
 
     def repeated(self) -> list[tuple[str, str, str]]:
         """(name, file, other file) for each name that stands in several files with different values."""
-        found: list[tuple[str, str, str]] = []
+        repeated: list[tuple[str, str, str]] = []
         seen: dict[str, str] = {}
         for listed in self._listed:
             for name, stored in listed.items():
                 if name in seen and not _same(_value(seen[name], name), _value(stored.file, name)):
-                    found.append((name, seen[name], stored.file))
+                    repeated.append((name, seen[name], stored.file))
                 seen[name] = stored.file
-        return found
+        return repeated
 
     def value(self, name: str) -> Tensor:
         return _value(self.tensors[name].file, name)

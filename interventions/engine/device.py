@@ -9,17 +9,17 @@ import torch
 from patchboard.errors import ModelError
 
 
-def device_map_for(asked: str) -> str | dict[str, str] | None:
+def device_map_for(device: str) -> str | dict[str, str] | None:
     """What to give ``from_pretrained``: None for the CPU; all on one GPU; ``auto`` spreads over all GPUs there are,
     and what does not fit stays on the CPU (through accelerate).
 
-    asked: auto, cpu or cuda. Raises ModelError where cuda is asked for and there is none.
+    device: auto, cpu or cuda. Raises ModelError where cuda is asked for and there is none.
     """
-    if asked == "cuda" and not torch.cuda.is_available():
+    if device == "cuda" and not torch.cuda.is_available():
         raise ModelError("--device", "no CUDA device is available", "use --device cpu")
-    if asked == "cpu" or not torch.cuda.is_available():
+    if device == "cpu" or not torch.cuda.is_available():
         return None
-    return "auto" if asked == "auto" else {"": "cuda"}
+    return "auto" if device == "auto" else {"": "cuda"}
 
 
 def device_of(model: Any) -> torch.device:

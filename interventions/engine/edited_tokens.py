@@ -73,13 +73,13 @@ class EditedTokens:
             else:
                 vars(model)["generate"] = own
 
-    def _look(self, given: dict[str, Any]) -> None:
-        given = {**given, **given.get("kwargs", {})}
-        tokens: Tensor = given["inputs_embeds"] if given.get("input_ids") is None else given["input_ids"]
+    def _look(self, arguments: dict[str, Any]) -> None:
+        arguments = {**arguments, **arguments.get("kwargs", {})}
+        tokens: Tensor = arguments["inputs_embeds"] if arguments.get("input_ids") is None else arguments["input_ids"]
         batch, width = tokens.shape[:2]
-        before = self._earlier(given)
+        before = self._earlier(arguments)
         self._seen = before + width
-        mask = given.get("attention_mask")
+        mask = arguments.get("attention_mask")
         prompt = self._prompt
         if prompt is None:  # not of generate: a pass without earlier tokens is a prompt, later tokens follow one
             prompt = _real(mask, batch, width) if before == 0 else torch.zeros(batch, before, dtype=torch.bool)
@@ -87,9 +87,9 @@ class EditedTokens:
             prompt = prompt.repeat_interleave(batch // len(prompt), 0)
         self.chosen = self._of_sequence(prompt, before + width)[:, before:]
 
-    def _earlier(self, given: dict[str, Any]) -> int:
+    def _earlier(self, arguments: dict[str, Any]) -> int:
         """How many tokens the cache holds."""
-        cache = next((found for name in _CACHES if (found := given.get(name)) is not None), None)
+        cache = next((value for name in _CACHES if (value := arguments.get(name)) is not None), None)
         if cache is None:
             return 0
         try:

@@ -144,7 +144,7 @@ def head_dim_of(config: Any) -> int:
 def mlp_width_of(config: Any) -> int:
     """Inner width of the MLPs that a token goes through in one block, all its experts together; 0 if none is named."""
     names = ("moe_intermediate_size", "intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner")
-    width = next((found for name in names if (found := getattr(config, name, None))), 0)
+    width = next((value for name in names if (value := getattr(config, name, None))), 0)
     return width * (getattr(config, "num_experts_per_tok", None) or 1)
 
 

@@ -55,10 +55,10 @@ def check_architecture(model: Any, architecture: Architecture) -> None:
         )
 
 
-def _mismatch(architecture: Architecture, looked_for: str, found: str, field: str) -> ModelError:
+def _mismatch(architecture: Architecture, looked_for: str, measured: str, field: str) -> ModelError:
     return ModelError(
         "model.name",
-        f"looked for {looked_for}, found {found}",
+        f"looked for {looked_for}, found {measured}",
         f"correct `{field}` in the row '{architecture.model_type}' of {ROWS_FILE}, or give a checkpoint that is laid "
         "out as most of its family",
     )
@@ -156,18 +156,18 @@ def _check_flow(layers: int, architecture: Architecture, seen: dict[str, _Seen])
     stack = [f"{_blocks(architecture)}.{i}" for i in range(layers)]
     chain = [(path, "blocks") for path in stack] + [(_norm(architecture), "norm"), (architecture.head, "head")]
     for (giver, _), (taker, field) in zip(chain, chain[1:], strict=False):
-        given = seen[taker].given if taker in seen else None
+        taken = seen[taker].given if taker in seen else None
         returned = seen[giver].returned if giver in seen else None
-        if given is None or returned is None or not _same(given, returned):
+        if taken is None or returned is None or not _same(taken, returned):
             raise _mismatch(
                 architecture,
                 f"the output of '{giver}' as the first positional input of '{taker}'",
-                "no tensor there" if given is None else "other values",
+                "no tensor there" if taken is None else "other values",
                 field,
             )
 
 
-def _same(given: Tensor, returned: Tensor) -> bool:
-    if given.shape != returned.shape:
+def _same(taken: Tensor, returned: Tensor) -> bool:
+    if taken.shape != returned.shape:
         return False
-    return torch.allclose(given, returned.to(given.dtype), rtol=0, atol=0, equal_nan=True)
+    return torch.allclose(taken, returned.to(taken.dtype), rtol=0, atol=0, equal_nan=True)

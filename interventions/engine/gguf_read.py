@@ -14,7 +14,7 @@ from patchboard.errors import ModelError
 from patchboard.spec.sections import ModelSection
 
 
-def check_gguf_read(model: Any, found: Mapping[str, Any], section: ModelSection) -> None:
+def check_gguf_read(model: Any, loading: Mapping[str, Any], section: ModelSection) -> None:
     """Hold the loaded model against its file, and put right what the loader passes over. Raises ModelError.
 
     The model is a plain one afterwards: its weights are unpacked, so nothing of it is quantised any more.
@@ -22,12 +22,12 @@ def check_gguf_read(model: Any, found: Mapping[str, Any], section: ModelSection)
     path = path_of(section)
     assert path is not None
     entries, tensors = metadata(path)
-    for name, stored, wanted in sorted(found["mismatched_keys"]):
+    for name, stored, wanted in sorted(loading["mismatched_keys"]):
         shapes = " x ".join(map(str, stored)), " x ".join(map(str, wanted))
         raise _wrong(path, f"its weight {name} is {shapes[0]}, its entries say {shapes[1]}")
     _check_entries(model, entries, path)
     _check_tensors(model, tensors, entries, path)
-    missing = sorted(found["missing_keys"])
+    missing = sorted(loading["missing_keys"])
     if missing:
         raise _wrong(path, f"it has no tensor for the weight {missing[0]} ({len(missing)} in all)")
     _scale_frequencies(model, path, tensors)

@@ -68,12 +68,12 @@ def _origin(batch: Batch, width: int) -> Tensor:
     return torch.cat([own, *joined], dim=1)
 
 
-def _same_kind(given: Tensor, mask: Any) -> Tensor:
+def _same_kind(tensor: Tensor, mask: Any) -> Tensor:
     """The whole mask of which ``given`` is the narrow beginning: they share their storage, or, where it was
     brought to another device or process, their values."""
     whole = masks_of(mask)
-    width = given.shape[-1]
-    same = (one for one in whole if one.data_ptr() == given.data_ptr())
-    equal = (one for one in whole if torch.equal(one[..., :width, :width].to(given.device), given))
-    found = next(same, None)
-    return next(equal) if found is None else found
+    width = tensor.shape[-1]
+    same = (one for one in whole if one.data_ptr() == tensor.data_ptr())
+    equal = (one for one in whole if torch.equal(one[..., :width, :width].to(tensor.device), tensor))
+    match = next(same, None)
+    return next(equal) if match is None else match

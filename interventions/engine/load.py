@@ -35,8 +35,8 @@ def _loaded(section: ModelSection, what: str, load: Any, **options: Any) -> Any:
         raise
     except HubSilentError as error:
         cached = known(error.__cause__, source, what)  # what the files of the cache are, whatever the network does
-        found = cached or (f"no {what} could be loaded from '{section.name}' ({error})", RETRY)
-        raise ModelError("model.name", *found) from error
+        reason = cached or (f"no {what} could be loaded from '{section.name}' ({error})", RETRY)
+        raise ModelError("model.name", *reason) from error
     except Exception as error:  # a damaged file raises its reader's own: safetensors', tokenizers', torch's
         raise explained(error, section, source, what) from error
 
@@ -153,13 +153,13 @@ def load_weights(section: ModelSection, device: str, dtype: str) -> Any:
     how = {"dtype": kind, "device_map": device_map, "output_loading_info": True, "ignore_mismatched_sizes": True}
     how |= gguf.plain_weights() if gguf.stamp_of(section) else quantization_of(section, kind)
     config = open_config(section)
-    model, found = _loaded(section, "weights", AutoModelForCausalLM.from_pretrained, config=config, **how)
+    model, loading = _loaded(section, "weights", AutoModelForCausalLM.from_pretrained, config=config, **how)
     architecture = architecture_of(model.config)
     if gguf.stamp_of(section):
-        check_gguf_read(model, found, section)
+        check_gguf_read(model, loading, section)
     else:
         source, place = source_of(section)
-        check_read(model, found, checkpoint_of(source, place, model.config), architecture)
+        check_read(model, loading, checkpoint_of(source, place, model.config), architecture)
     model.eval()
     check_architecture(model, architecture)  # runs the model, so where that is fast
     return adapter.merged(model, section) if section.adapter else model

@@ -60,8 +60,8 @@ def _first_line(error: BaseException) -> str:
 def _custom_code(text: str, what: str) -> Told | None:
     if "trust_remote_code" not in text:
         return None
-    found = f"its {what} is Python code of its own, which is not run unasked"
-    return found, "read that code; --trust-remote-code then lets it run in this process"
+    what_is_wrong = f"its {what} is Python code of its own, which is not run unasked"
+    return what_is_wrong, "read that code; --trust-remote-code then lets it run in this process"
 
 
 def _unknown_type(text: str, source: str) -> Told | None:
@@ -80,13 +80,13 @@ def _missing_package(error: BaseException, text: str, first: str, what: str) -> 
     unmet = isinstance(error, ImportError) or re.search(r"pip install|is not installed|not installed", text)
     if not unmet:
         return None
-    found = f"loading its {what} needs a package that is not installed here ({_shortened(first)})"
+    what_is_wrong = f"loading its {what} needs a package that is not installed here ({_shortened(first)})"
     if re.search(r"flash.?att", text, re.IGNORECASE):
-        return found, 'write "attn_implementation": "sdpa" into its config.json (packing needs sdpa or eager)'
-    asked = re.search(r"pip3? install ([^`'\"\n]+)", text)
-    name = asked[1].strip().rstrip(".") if asked else _package_of(text)
+        return what_is_wrong, 'write "attn_implementation": "sdpa" into its config.json (packing needs sdpa or eager)'
+    command = re.search(r"pip3? install ([^`'\"\n]+)", text)
+    name = command[1].strip().rstrip(".") if command else _package_of(text)
     # quoted: a shell would take the > of a version for a file to write to
-    return found, f"pip install {shlex.join(name.split())}" if name else "install it"
+    return what_is_wrong, f"pip install {shlex.join(name.split())}" if name else "install it"
 
 
 _PACKAGES = {
@@ -121,8 +121,8 @@ def _needs_gpu(text: str, first: str, what: str) -> Told | None:
 def _in_folder(error: Exception, folder: Path, first: str, what: str) -> Told | None:
     pointers = [file.name for file in sorted(folder.iterdir()) if _is_pointer(file)]
     if pointers:
-        found = f"{pointers[0]} of '{folder}' is a Git LFS pointer, not the file itself"
-        return found, "fetch the files: git lfs pull"
+        what_is_wrong = f"{pointers[0]} of '{folder}' is a Git LFS pointer, not the file itself"
+        return what_is_wrong, "fetch the files: git lfs pull"
     if "no file named" in str(error) and what == "weights":
         return f"the folder '{folder}' has no weights ({_shortened(first)})", "add model.safetensors"
     if what == "tokenizer" and not list(folder.glob("*token*")) and not list(folder.glob("vocab*")):

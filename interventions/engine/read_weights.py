@@ -19,14 +19,14 @@ from patchboard.errors import ModelError
 _REMEDY = "give the config.json that belongs to the checkpoint"
 
 
-def check_read(model: Any, found: Mapping[str, Any], checkpoint: Checkpoint, architecture: Architecture) -> None:
+def check_read(model: Any, loading: Mapping[str, Any], checkpoint: Checkpoint, architecture: Architecture) -> None:
     """found: transformers' loading info of ``model``. Raises ModelError, one line with the first tensor's name."""
-    for name, stored, wanted in sorted(found["mismatched_keys"]):
+    for name, stored, wanted in sorted(loading["mismatched_keys"]):
         shapes = " x ".join(map(str, stored)), " x ".join(map(str, wanted))
         raise _wrong(f"its weight {name} is {shapes[0]}, its configuration says {shapes[1]}")
-    unread = [name for name in _unread(model, found, checkpoint) if not _harmless(name, checkpoint, model)]
+    unread = [name for name in _unread(model, loading, checkpoint) if not _harmless(name, checkpoint, model)]
     _check_kinds(model, unread, checkpoint, architecture)
-    missing = sorted(found["missing_keys"])
+    missing = sorted(loading["missing_keys"])
     if missing:
         beside = f", and nothing reads its {_first(unread)}" if unread else ""
         raise _wrong(f"its checkpoint lacks the weight {_first(missing)}{beside}")
@@ -45,14 +45,14 @@ def _first(names: Sequence[str]) -> str:
     return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
-def _unread(model: Any, found: Mapping[str, Any], checkpoint: Checkpoint) -> list[str]:
+def _unread(model: Any, loading: Mapping[str, Any], checkpoint: Checkpoint) -> list[str]:
     """Tensors that went nowhere. transformers leaves out of its report what a family's class tells it to ignore."""
     ignored = {*(model._keys_to_ignore_on_load_unexpected or ()), r"rotary_emb\.inv_freq", r"position_ids$"}
     hidden = re.compile("|".join(f"({pattern})" for pattern in sorted(ignored)))
     own, prefix = set(model.state_dict()), f"{model.base_model_prefix}."
     candidates = [name for name in checkpoint.tensors if hidden.search(name)]
     dropped = {name for name in candidates if not {name, prefix + name, name.removeprefix(prefix)} & own}
-    return sorted({*found["unexpected_keys"], *dropped}, key=_in_order)
+    return sorted({*loading["unexpected_keys"], *dropped}, key=_in_order)
 
 
 def _in_order(name: str) -> list[tuple[int, str]]:

@@ -66,8 +66,8 @@ def opened(value: Any, device: Any) -> Any:
     if kind == "tuple":
         return tuple([opened(each, device) for each in value[1]])
     if kind == "floats":
-        found = torch.frombuffer(bytearray(value[2]), dtype=torch.float32) if value[2] else torch.zeros(0)
-        return found.reshape(value[1]).to(device)
+        tensor = torch.frombuffer(bytearray(value[2]), dtype=torch.float32) if value[2] else torch.zeros(0)
+        return tensor.reshape(value[1]).to(device)
     if kind == "integers":
         kinds = {"int8": torch.int8, "int16": torch.int16, "int32": torch.int32, "int64": torch.int64}
         steps = torch.frombuffer(bytearray(value[3]), dtype=kinds[value[2]]) if value[3] else torch.zeros(0)

@@ -89,8 +89,8 @@ def _listed(names: list[str]) -> str:
 def _base_of(adapter_config: Path) -> str:
     """The model that an adapter was trained on, as it names it."""
     try:
-        found: Any = json.loads(adapter_config.read_text(encoding="utf-8"))
+        config: Any = json.loads(adapter_config.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return ""
-    base = found.get("base_model_name_or_path") if isinstance(found, dict) else None
+    base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
     return base if isinstance(base, str) else ""

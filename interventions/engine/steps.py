@@ -51,10 +51,10 @@ def fill_statistics(
         start = len(right[task]) if task in right else 0
         right[task] = torch.cat([right[task], own]) if task in right else own
         decisive = own if judged is None else judged[task][start : start + count]
-        for found, states in zip(statistics, result["states"], strict=True):
+        for statistic, states in zip(statistics, result["states"], strict=True):
             stacked = torch.stack(states, 1).cpu()
             seen = ~stacked.isnan().all(-1).all(-1)  # a prompt without the position has no state
-            found.update(task, stacked[seen], decisive[seen])
+            statistic.update(task, stacked[seen], decisive[seen])
     return right
 
 

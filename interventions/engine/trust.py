@@ -42,9 +42,9 @@ def code_is_trusted() -> bool:
 
 def code_run() -> dict[str, str]:
     """Files of such code that this process has imported -> their sha256, for the manifest."""
-    found = {}
+    files = {}
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if name.startswith(_MODULES) and file and Path(file).name != "__init__.py":
-            found[name.removeprefix(_MODULES)] = sha256_of(file)
-    return dict(sorted(found.items()))
+            files[name.removeprefix(_MODULES)] = sha256_of(file)
+    return dict(sorted(files.items()))

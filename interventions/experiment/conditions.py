@@ -134,8 +134,8 @@ def _of_cd(decodability: pl.DataFrame, layer: int, shots: int) -> Iterator[dict[
 def _of_scores(values: pl.DataFrame, layer: int, bootstrap: Bootstrap) -> Iterator[dict[str, Any]]:
     for key, group in values.group_by("measure", "intervention", "shots", maintain_order=True):
         place = dict(zip(_QUERY[:3], key, strict=True)) | {"layer": layer if key[0] == "effect" else None}
-        for found in over_tasks(_by_task(group, pl.col("value")), bootstrap):
-            yield place | found
+        for estimate in over_tasks(_by_task(group, pl.col("value")), bootstrap):
+            yield place | estimate
 
 
 def _add_differences(rows: list[dict[str, Any]], condition: str, paired: pl.DataFrame, bootstrap: Bootstrap) -> None:
@@ -146,11 +146,11 @@ def _add_differences(rows: list[dict[str, Any]], condition: str, paired: pl.Data
         if row["condition"] == condition and row["measure"] in ("accuracy", "effect")
     }
     for key, group in paired.group_by("measure", "intervention", "shots", maintain_order=True):
-        for found in over_tasks(_by_task(group, pl.col("value") - pl.col("value_first")), bootstrap):
-            places[*key, found["task"]] |= {
-                "difference": found["value"],
-                "difference_low": found["ci_low"],
-                "difference_high": found["ci_high"],
+        for estimate in over_tasks(_by_task(group, pl.col("value") - pl.col("value_first")), bootstrap):
+            places[*key, estimate["task"]] |= {
+                "difference": estimate["value"],
+                "difference_low": estimate["ci_low"],
+                "difference_high": estimate["ci_high"],
             }
 
 

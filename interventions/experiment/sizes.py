@@ -158,7 +158,12 @@ def _effects(summary: Mapping[str, Any], setting: Mapping[str, Any]) -> Iterator
             at = {path: value for path, value in point["at"].items() if path in setting}
             if at != dict(setting) or point["effect"] is None:
                 continue
-            for control, found in {"": point, **point["controls"]}.items():
+            for control, point_of_control in {"": point, **point["controls"]}.items():
                 if control in ("", "random"):
-                    values = (found["effect"], found["ci_low"], found["ci_high"], found["n"])
+                    values = (
+                        point_of_control["effect"],
+                        point_of_control["ci_low"],
+                        point_of_control["ci_high"],
+                        point_of_control["n"],
+                    )
                     yield name, control, point["shots"], point["best_layer"], *values
