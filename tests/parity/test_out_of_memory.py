@@ -119,7 +119,7 @@ engine = Limited(random_model("llama", hidden_size=512, intermediate_size=60000)
 with open_run(Path(sys.argv[1]), "d") as folder:
     packs = packs_of_groups(folder, engine)
     engine.more = int(sys.argv[2]) or engine.more
-    table = pl.concat(packs.compute(*packs.parts.groups)()).sort("query", "copy")
+    table = pl.concat(packs.compute(*packs.parts.groups)).sort("query", "copy")
     table.write_parquet(Path(sys.argv[1]) / "table.parquet")
     print(packs.halvings)
 """

@@ -126,7 +126,7 @@ def partly(run, content):
         run.log(row, step=step)
     run.finish()
     os._exit(9)
-upload.fill = partly
+upload.log_content = partly
 finished.mirror(Path(sys.argv[1]), "online", print)
 """
 
