@@ -18,11 +18,12 @@ from patchboard.engine.trace import Wiring
 def projected(
     model: Any, wiring: Wiring, inputs: dict[str, Tensor], head_means: dict[int, Tensor], device: Any
 ) -> dict[int, Tensor]:
-    """Block -> [row, d_model], float32 on the CPU: each row of ``given`` times the block's output projection.
+    """Block -> [row, d_model], float32 on the CPU: each row of ``head_means`` times the block's output projection.
 
-    head_means: block -> [row, heads * head_dim], heads side by side. inputs: of a forward pass of one token, in which the
-    modules are called. Beside each row goes one of zeros: what comes of it is the bias, which is taken off. One row a
-    call: a product of more rows rounds in another way, and jobs that hold more or fewer are to agree to the bit.
+    head_means: block -> [row, heads * head_dim], heads side by side. inputs: of a forward pass of one token, in
+    which the modules are called. Beside each row goes one of zeros: what comes of it is the bias, which is taken off.
+    One row a call: a product of more rows rounds in another way, and jobs that hold more or fewer are
+    to agree to the bit.
     """
     architecture = wiring.architecture
     blocks = at_path(at_path(model, architecture.decoder), architecture.blocks)
