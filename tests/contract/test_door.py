@@ -100,6 +100,7 @@ def test_every_public_name_is_there_and_is_no_room():
     assert {*pb._HOME_OF, "__version__"} == set(pb.__all__)
 
 
+@pytest.mark.slow
 def test_a_run_is_the_command_lines(tree, run, capsys):
     out = run.path.with_name("by-command")
     (spec := run.path.with_name("spec.yaml")).write_text(dump_yaml(tree))
