@@ -1,4 +1,5 @@
-"""Pairs: a user's own tasks, each a file of inputs and outputs named by its stem, or rows of a data set.
+"""Pairs: a user's own tasks, each a file of inputs and outputs named by its stem, or rows of a data set; or a set of
+such files that is shipped.
 
 An input that several tasks hold is one item with an answer under each of them. Null answers, where
 wanted, are the output of a random row with another input.
@@ -23,6 +24,7 @@ from patchboard.tasks.hub import local_files
 from patchboard.tasks.pair_dataset import ColumnOptions, PairDatasetOptions, dataset_rows, dataset_tasks
 from patchboard.tasks.pair_files import WHERE, find_files, read_rows
 from patchboard.tasks.pair_rows import Row, Source
+from patchboard.tasks.pair_sets import folder_of, set_names
 
 
 class PairOptions(Section):
@@ -34,17 +36,28 @@ class PairOptions(Section):
         ColumnOptions(), description="what the rows of the files call an input and an output"
     )
     dataset: PairDatasetOptions | None = Field(None, description="in place of files")
+    set: str | None = Field(
+        None, description=f"in place of files: a set of tasks that is shipped, {', '.join(set_names())}"
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> PairOptions:
-        if self.files is None and self.dataset is None:
-            raise InvalidValue("is missing", "add files or a dataset", ("files",))
-        if self.files is not None and self.dataset is not None:
-            raise InvalidValue("is given beside dataset, expected one source", "leave one out", ("files",))
-        if self.dataset is not None and "columns" in self.model_fields_set:
-            what, remedy = "is given beside dataset", "name input and output under dataset"
-            raise InvalidValue(what, remedy, ("columns",))
+        sources = [name for name in ("files", "dataset", "set") if getattr(self, name) is not None]
+        if not sources:
+            raise InvalidValue("is missing", "add files, a dataset or a set", ("files",))
+        if len(sources) > 1:
+            what = f"is given beside {sources[1]}, expected one source"
+            raise InvalidValue(what, "leave one out", (sources[0],))
+        if self.files is None and "columns" in self.model_fields_set:
+            remedy = "name input and output under dataset" if self.dataset is not None else "leave it out"
+            raise InvalidValue(f"is given beside {sources[0]}", remedy, ("columns",))
         return self
+
+    def file_of(self) -> dict[str, Path]:
+        """Task -> its file; empty for a data set. Raises TaskError."""
+        if self.set is not None:
+            return find_files([str(folder_of(self.set))])
+        return find_files(self.files) if self.files is not None else {}
 
 
 @dataclass(frozen=True)
@@ -72,15 +85,14 @@ class _Task:
 
 @FAMILIES.register("pairs")
 class Pairs:
-    """Tasks from files of pairs, or from a data set of them."""
+    """Tasks from files of pairs, from a data set of them, or a set that is shipped."""
 
     Options = PairOptions
 
     def __init__(self, tasks: Sequence[str], options: PairOptions):
         """Raises TaskError where a file is not pairs; a data set's text is read by ``pool``."""
         self.tasks, self.options = tuple(tasks), options
-        file_of = find_files(options.files) if options.files is not None else {}
-        self.files = {task: file for task, file in file_of.items() if task in self.tasks}
+        self.files = {task: file for task, file in options.file_of().items() if task in self.tasks}
         if self.files:
             self.read  # noqa: B018
 
@@ -88,8 +100,7 @@ class Pairs:
     def task_names(cls, options: PairOptions) -> tuple[str, ...]:
         if options.dataset is not None:
             return dataset_tasks(options.dataset)
-        assert options.files is not None
-        return tuple(find_files(options.files))
+        return tuple(options.file_of())
 
     @classmethod
     def build(cls, options: PairOptions, tasks: tuple[str, ...], embedded: bool) -> Pairs:
@@ -108,7 +119,7 @@ class Pairs:
     def data_files(self) -> Sequence[Path]:
         if self.options.dataset is not None:
             return local_files(self.options.dataset.name)
-        return [*self.files.values()]
+        return [*self.files.values()] if self.options.set is None else ()  # a shipped set is code
 
     def pool(self, seed: int) -> Sequence[Item]:
         answers: dict[str, dict[str, str]] = {}
@@ -137,5 +148,9 @@ class Pairs:
         counts = {task: read.describe() for task, read in self.read.items()}
         if self.options.dataset is not None:
             return {"family": "pairs", "dataset": self.options.dataset.model_dump(), "tasks": counts}
-        files = {task: {"file": str(file), "sha256": sha256_of(file)} for task, file in self.files.items()}
+        digests = {task: sha256_of(file) for task, file in self.files.items()}
+        if self.options.set is not None:
+            tasks = {task: {"sha256": digest} | counts[task] for task, digest in digests.items()}
+            return {"family": "pairs", "set": self.options.set, "tasks": tasks}
+        files = {task: {"file": str(file), "sha256": digests[task]} for task, file in self.files.items()}
         return {"family": "pairs", "files": {task: facts | counts[task] for task, facts in files.items()}}
