@@ -58,7 +58,9 @@ def run_study(study: Study, options: Options) -> Path:
             progress = Progress(options.tick)
             with progress.timed("total"):
                 _run(study, folder, options, progress, plans)
-            folder.update_manifest(status="finished", seconds=progress.seconds)
+            folder.update_manifest(
+                status="finished", seconds=progress.seconds, processor_seconds=progress.processor_seconds
+            )
         if folder.unsound(["report.html"]):
             _report(folder)
         folder.drop_parts()

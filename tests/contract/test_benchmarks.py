@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -11,12 +12,14 @@ import polars as pl
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+import patchboard as pb
 from patchboard.engine.local import LocalEngine
 from patchboard.measure.statistics import Bootstrap
 from patchboard.plan.cost import cost_of
 from patchboard.plan.packs import Budget
+from tests.contract.tiny import tiny_tree
 from tests.hooks import hooked_logits
 
 TOLERANCE = 1e-5
@@ -33,14 +36,16 @@ def modules():
     import decodability
     import ours
     import outcomes
+    import peers
+    import real_sweep
     import rivals
     import scale
     import sweep
     import workload
 
     yield SimpleNamespace(
-        decodability=decodability, ours=ours, outcomes=outcomes, rivals=rivals, scale=scale, sweep=sweep,
-        workload=workload,
+        decodability=decodability, ours=ours, outcomes=outcomes, peers=peers, real_sweep=real_sweep,
+        rivals=rivals, scale=scale, sweep=sweep, workload=workload,
     )  # fmt: skip
     sys.path.remove(folder)
     torch.set_num_threads(threads)
@@ -188,3 +193,38 @@ def test_ways_of_reading_outcomes_give_the_same_effects(modules, tmp_path):
         outcomes.must_agree(table, tmp_path / "index.parquet")
     with pytest.raises(AssertionError):
         outcomes.must_agree(made["lists"].with_columns(pl.col("ci_low") + 1e-6), tmp_path / "index.parquet")
+
+
+@pytest.fixture(scope="module")
+def run(llama_folder, tmp_path_factory) -> pb.Run:
+    """A sweep of the tiny model with the vectors that the benchmark on a real model has."""
+    tree = tiny_tree(
+        llama_folder, controls=["other_task", "random"], metrics=["accuracy", "logprob"], decodability=None
+    )
+    return pb.run(pb.load(tree), out=tmp_path_factory.mktemp("sweep") / "run")
+
+
+@pytest.mark.parametrize("peer", ["hooks", "spared_hooks", "nnsight"])
+def test_peers_of_the_real_model_compute_a_runs_outcomes(modules, run, llama_folder, peer, tmp_path):
+    """Prompts and vectors go to them through the run folder; answers come back in the order of the run's cells."""
+    peers, module = modules.peers, importlib.import_module(f"peers.{peer}")
+    peers.write_batches(modules.real_sweep.batches_of(run), tmp_path)
+    model, tokenizer = module.load(str(llama_folder)), AutoTokenizer.from_pretrained(llama_folder, padding_side="left")
+    found = {}
+    for batch in peers.read_batches(tmp_path):
+        logprobs, right = peers.outcomes(module.last_logits(model, tokenizer, batch), tokenizer, batch)
+        found |= {f"{batch.task}/logprob": logprobs, f"{batch.task}/right": right}
+    ours = modules.real_sweep.our_outcomes(run)
+    assert ours["AND/logprob"].shape == (3, 2, 3)  # vectors, layers, queries
+    apart = modules.real_sweep.difference(found, ours)
+    assert apart["nats"] < TOLERANCE and apart["flips"] == 0 and apart["of"] == 3 * 3 * 2 * 3
+    for axis in range(3):  # another vector, layer or query is another outcome
+        moved = {name: value.roll(1, axis) for name, value in found.items()}
+        assert modules.real_sweep.difference(moved, ours)["nats"] > 100 * TOLERANCE
+
+
+def test_peers_may_take_some_of_the_layers(modules, run):
+    some, whole = (modules.real_sweep.batches_of(run, every)[0] for every in (2, 1))
+    assert (some.layers, whole.layers) == ([2], [1, 2]) and some.vectors.equal(whole.vectors[:, 1:])
+    ours, of_some = modules.real_sweep.our_outcomes(run), modules.real_sweep.our_outcomes(run, 2)
+    assert all(of_some[name].equal(values[:, 1:]) for name, values in ours.items())

@@ -14,8 +14,9 @@ def test_models_of_one_label_are_told_apart_by_what_differs():
 
 
 def test_steps_add_up_in_each_phase_and_seconds_over_all_its_times(monkeypatch):
-    ticks, clock = [], iter([1.0, 3.0, 10.0, 10.5])
+    ticks, clock, processor = [], iter([1.0, 3.0, 10.0, 10.5]), iter([0.0, 0.75, 2.0, 2.25])
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("time.process_time", lambda: next(processor))
     progress = Progress(lambda *tick: ticks.append(tick))
     fits, packs = progress.counter("fits", 5), progress.counter("packs", 2)
     for count in (2, 3):
@@ -26,3 +27,4 @@ def test_steps_add_up_in_each_phase_and_seconds_over_all_its_times(monkeypatch):
         with progress.timed("fit"):
             pass
     assert progress.seconds == {"fit": 2.5}
+    assert progress.processor_seconds == {"fit": 1.0}
