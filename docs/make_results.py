@@ -23,7 +23,7 @@ from pages import stored
 from pages.carry_out import RunFailed, carry_out
 from pages.frame import Page, Project
 from pages.overview import overview
-from pages.render import rendered
+from pages.render import draws_on_others, rendered
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -48,9 +48,9 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
         return 0
     made = [name for page in chosen if (name := make(project, page, args.runs, only_render=args.render))]
     failed = [page.name for page in chosen if page.name not in made]
-    for name in names:  # those that draw on the others' numbers, and were not asked for
-        if not project.page(name).runs and name not in [page.name for page in chosen]:
-            failed += [] if write(project, project.page(name)) else [name]
+    for page in map(project.page, names):
+        if page.name not in (args.pages or names) and page.place.exists() and draws_on_others(project, page):
+            failed += [] if write(project, page) else [page.name]
     if failed:
         print(f"not made: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
@@ -60,8 +60,8 @@ def make(project: Project, page: Page, runs: Path, only_render: bool) -> str | N
     """The page's runs, its stored numbers, its text. Returns its name, None where a run or the text failed."""
     for name, run in {} if only_render else page.runs.items():
         print(f"{page.name}/{name}: {run.command}", flush=True)
-        if run.lacks_model:
-            print(f"  passed over: needs {run.needs}, which is not installed; its stored numbers stay", flush=True)
+        if lacking := run.lacks(project.root):
+            print(f"  passed over: needs {lacking}, which is not here; its stored numbers stay", flush=True)
             continue
         folder = runs / page.name / name
         try:

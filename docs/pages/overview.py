@@ -17,8 +17,8 @@ def overview(project: Project, pages: Sequence[Page], runs: Path) -> Iterator[st
         entries = stored.read(project, page.name)
         for name, run in page.runs.items():
             state = _state_of(run, entries.get(name), runs / page.name / name)
-            lacking = f"; needs {run.needs}, which is not installed" if run.lacks_model else ""
-            yield f"{page.name}/{name}: {state}{lacking}"
+            lacking = run.lacks(project.root)
+            yield f"{page.name}/{name}: {state}{f'; needs {lacking}, which is not here' if lacking else ''}"
 
 
 def _state_of(run: Run, entry: Mapping[str, Any] | None, folder: Path) -> str:

@@ -9,6 +9,7 @@ import jinja2
 from pages import stored
 from pages.formats import FILTERS
 from pages.frame import Page, Project
+from pages.pretrained import first_of, of_models
 
 
 class Absent(jinja2.StrictUndefined):
@@ -34,7 +35,8 @@ def rendered(project: Project, page: Page) -> str:
     """The page's text. In the template are
 
     - ``runs.NAME``: the values stored of a run; ``made.NAME``: what they come from (command, seconds, date, …)
-    - ``pages.PAGE.runs`` and ``.made``: the same of every page.
+    - ``pages.PAGE.runs`` and ``.made``: the same of every page
+    - ``of_models(runs, KEY)``: the runs of pretrained models, see `pages.pretrained`.
 
     Raises jinja2.TemplateError, of a number that isn't stored UndefinedError.
     """
@@ -44,11 +46,16 @@ def rendered(project: Project, page: Page) -> str:
         lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     environment.filters.update(FILTERS)
-    environment.globals.update(FILTERS)  # `ends|interval(signed)`
+    environment.globals.update(FILTERS, of_models=of_models, first_of=first_of)  # `ends|interval(signed)` names one
     text = environment.get_template(f"{page.name}.md.j2").render(pages=pages, **pages[page.name])
     drawn_on = [page.name] if page.runs else list(pages)
     entries = [entry for name in drawn_on for entry in pages[name]["made"].values()]
     return f"{text.rstrip()}\n\n{last_line(entries)}\n"
+
+
+def draws_on_others(project: Project, page: Page) -> bool:
+    """Whether numbers of other pages stand in it, so that it is to be written anew when they are."""
+    return "pages." in (project.pages / f"{page.name}.md.j2").read_text(encoding="utf-8")
 
 
 def last_line(entries: list[dict[str, Any]]) -> str:

@@ -35,7 +35,7 @@ PAGE = """
 import json
 from pages.frame import Run
 
-RUNS = {"here": Run("hijack", ".123456789"), "there": Run("hijack", ".5", needs="a_model_that_is_absent")}
+RUNS = {"here": Run("hijack", ".123456789"), "there": Run("hijack", ".5", needs=("json", "a_model_that_is_absent"))}
 FIGURES = {"tiny.png": ("here", "figure.png")}
 
 
@@ -65,7 +65,7 @@ def repository(tmp_path: Path) -> Path:
     """One page of two runs, of which one takes a model that is not installed; and one that draws on it."""
     for file, text in {
         "experiments/hijack.py": SCRIPT, "docs/pages/tiny.py": PAGE, "docs/pages/tiny.md.j2": TEMPLATE,
-        "docs/pages/index.py": "RUNS = {}\nvalues = None\n",
+        "docs/pages/index.py": "RUNS = {}\n",
         "docs/pages/index.md.j2": "{{ pages.tiny.runs.here.share|three }}\n",
     }.items():  # fmt: skip
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
@@ -148,6 +148,31 @@ def test_the_overview_says_what_is_to_do(script, repository, capsys):
     (repository / "docs/results/data/tiny.json").write_text(json.dumps(entries))
     script.main(["--list"], repository)
     assert "of results version 0" in capsys.readouterr().out
+
+
+def test_a_page_that_draws_on_another_is_written_with_it(script, repository):
+    assert script.main([], repository) == 0
+    (repository / "experiments/hijack.py").write_text(SCRIPT.replace("float(sys.argv[1])", ".25"))
+    assert script.main(["tiny"], repository) == 0
+    assert (repository / "docs/results/index.md").read_text().startswith(".250\n")
+
+
+def test_runs_of_pretrained_models_are_found_by_their_names(script):
+    from pages.pretrained import first_of, of_models  # type: ignore[import-not-found]
+
+    runs = {"bitwise": 0, "smollm2_pos": 1, "gemma3_pairs": 2, "gemma3_pos": 3}
+    assert of_models(runs, "pos") == {"SmolLM2-135M": 1, "Gemma-3-270M": 3} and of_models(runs, "heads") == {}
+    assert first_of(runs, "gemma3") == 2 and first_of(runs, "gemma") is None
+
+
+def test_a_file_that_a_run_needs_is_looked_for_below_the_root(script, repository):
+    from pages.frame import Run  # type: ignore[import-not-found]
+
+    run = Run("hijack", needs="runs/treebank.conllu")
+    assert run.lacks(repository) == "runs/treebank.conllu"
+    (repository / "runs").mkdir()
+    (repository / "runs/treebank.conllu").write_text("")
+    assert run.lacks(repository) is None
 
 
 def test_a_number_that_is_not_stored_is_named(script, repository, capsys):
