@@ -9,8 +9,10 @@ from patchboard.errors import PatchboardError
 LIBRARIES = {
     "adapters": "peft",
     "bayes": "optuna",
+    "gemma3": "gguf",
     "gguf": "gguf",
     "quantization": "bitsandbytes",
+    "smollm2": "gguf",
     "treebanks": "conllu",
     "umap": "umap",
 }

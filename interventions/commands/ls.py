@@ -28,9 +28,11 @@ def print_listing() -> None:
     """One line for each entry, kind by kind."""
     from patchboard.engine.families import ARCHITECTURES
     from patchboard.engine.sites import SITES
+    from patchboard.engine.unpacked import state_of
     from patchboard.metrics import METRICS
     from patchboard.ops import OPS
     from patchboard.plan.controls import CONTROLS
+    from patchboard.spec.packaged import PACKAGED
     from patchboard.spec.positions import POSITIONS
     from patchboard.tasks.families import FAMILIES
     from patchboard.vectors.fitters import FITTERS
@@ -46,6 +48,9 @@ def print_listing() -> None:
         "metrics": {name: f"{first_line(entry)} [{entry.unit}]" for name, entry in METRICS.items()},
         "sites": dict.fromkeys(SITES, ""),
         "positions": {name: entry.phrase for name, entry in POSITIONS.items()},
+        "packaged models": {
+            name: f"{row.title}, {row.quantization}, {row.licence} [{state_of(row)}]" for name, row in PACKAGED.items()
+        },
         "model families": dict.fromkeys(ARCHITECTURES, ""),
     }  # fmt: skip
     registries = {

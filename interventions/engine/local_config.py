@@ -9,6 +9,7 @@ from typing import Any
 from patchboard.engine.families import ARCHITECTURES
 from patchboard.engine.sites import SITES
 from patchboard.engine.source import looks_like_a_path, source_of
+from patchboard.engine.unpacked import is_unpacked
 from patchboard.plan.facts import ModelFacts
 from patchboard.spec.sections import EMBEDDED, ModelSection
 from patchboard.user_paths import expanded
@@ -28,6 +29,8 @@ def facts_at_home(section: ModelSection) -> ModelFacts | None:
     if named != EMBEDDED and looks_like_a_path(named) and not expanded(named).exists():
         return None  # of another machine, perhaps
     source, place = source_of(section)
+    if section.packaged is not None and not is_unpacked(section.packaged):
+        return None
     if "gguf_file" in place:
         from patchboard.engine.load import facts_of, open_config  # imports transformers
 

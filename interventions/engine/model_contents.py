@@ -7,6 +7,7 @@ from pathlib import Path
 from patchboard.engine import adapter, gguf
 from patchboard.engine.in_memory import loaded_model
 from patchboard.engine.source import source_of
+from patchboard.engine.unpacked import check_had
 from patchboard.errors import ModelError
 from patchboard.hub import commit_of
 from patchboard.spec.sections import ModelSection
@@ -22,8 +23,8 @@ _BESIDE = (
 
 
 def contents_of(section: ModelSection) -> dict[str, str]:
-    """``commit`` of a Hub model, else its files with their sha256; an adapter's files likewise. Of a model in memory
-    the sha256 of its weights, configuration and tokenizer.
+    """``commit`` of a Hub model, else its files with their sha256; an adapter's files likewise. Of a packaged model the
+    sha256 of its GGUF file, of a model in memory that of its weights, configuration and tokenizer.
 
     Without ``commit`` where the Hub is silent and its cache knows no such revision. Raises ModelError for a name or
     an adapter that nothing is behind.
@@ -32,7 +33,10 @@ def contents_of(section: ModelSection) -> dict[str, str]:
     if held is not None:
         return dict(held.contents)
     source, place = source_of(section)
-    if "revision" in place:
+    if section.packaged is not None:
+        check_had(section.packaged)
+        own = section.packaged.contents  # what is unpacked of another file, or is altered since, is never loaded
+    elif "revision" in place:
         commit = commit_of(source, section.revision)
         own = {} if commit is None else {"commit": commit}
     else:

@@ -1,4 +1,5 @@
-"""What ``model.name`` names: the embedded model, a folder, a GGUF file, a Hub name; else one line on what it is."""
+"""What ``model.name`` names: the embedded or a packaged model, a folder, a GGUF file, a Hub name; else one line on what
+it is."""
 
 from __future__ import annotations
 
@@ -7,7 +8,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from patchboard.engine.unpacked import folder_of
 from patchboard.errors import ModelError
+from patchboard.spec.packaged import PackagedModel
 from patchboard.spec.sections import EMBEDDED, ModelSection
 from patchboard.user_paths import expanded
 
@@ -19,11 +22,15 @@ _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".json", ".index")
 def source_of(section: ModelSection) -> tuple[str, dict[str, str]]:
     """What to give ``from_pretrained``: a folder (the embedded model's too) or a Hub name, and which part of it.
 
-    The options are the revision of a Hub name and the file (``gguf_file``) of a GGUF model. Raises ModelError.
+    The options are the revision of a Hub name and the file (``gguf_file``) of a GGUF model. A packaged model's folder
+    is there once ``load`` has opened it. Raises ModelError.
     """
     if section.name == EMBEDDED:
         return str(importlib.resources.files("patchboard.embedded") / "weights"), {}
     path = expanded(section.name)
+    if section.packaged is not None:
+        _check_one_meaning(section.packaged, path)
+        return str(folder_of(section.packaged)), {}
     if path.is_dir():
         _check_folder(path)
         return str(path), {}
@@ -34,6 +41,13 @@ def source_of(section: ModelSection) -> tuple[str, dict[str, str]]:
     if looks_like_a_path(section.name):
         raise ModelError("model.name", f"there is no folder '{section.name}'", "give an existing folder or a Hub name")
     return section.name, {"revision": section.revision}
+
+
+def _check_one_meaning(row: PackagedModel, path: Path) -> None:
+    """Raises ModelError where a model lies in the working directory under a packaged model's name."""
+    if (path / "config.json").is_file():
+        what = f"'{row.name}' is a packaged model, and the folder of that name here is a model too"
+        raise ModelError("model.name", what, f"write ./{row.name} for the folder, or rename it")
 
 
 def is_gguf(section: ModelSection) -> bool:

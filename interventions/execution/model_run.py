@@ -55,9 +55,11 @@ class ModelResult:
 
 def model_entry(plan: ModelPlan, parameters: Mapping[str, int], dtype: str, device: str, **more: Any) -> dict[str, Any]:
     """A model's entry in the manifest. parameters: as ``counted`` gives them. dtype: with or without ``torch.``."""
+    packaged = plan.section.packaged
     return {
         "name": plan.section.name,
         "revision": plan.section.revision,
+        **({"packaged": packaged.described()} if packaged else {}),
         **plan.section.changes,
         "family": plan.facts.family,
         "layers": plan.facts.layers,

@@ -37,6 +37,8 @@ def check_section(section: ModelSection, device: str) -> None:
         raise ModelError("--remote", "the embedded model is on no server", "name a served one: --model ORG/NAME")
     if section.name.lower().endswith(".gguf"):
         raise ModelError("--remote", "a GGUF file is on no server", "name a served model: --model ORG/NAME")
+    if section.packaged is not None:
+        raise ModelError("--remote", "a packaged model is on no server", "name a served model: --model ORG/NAME")
     for field, value in section.changes.items():
         what = f"found {value}, and a host serves models as they are"
         raise SpecError(f"model.{field}", what, "leave it out with --remote, or run it here")

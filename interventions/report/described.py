@@ -91,7 +91,11 @@ def _section(section: Mapping[str, Any]) -> str:
 
 def _model(model: Mapping[str, Any]) -> str:
     size = f"{model['layers']} layers, width {model['width']}, {model['parameters']:,} parameters"
-    return f"Model: {model['name']} (revision {model['revision']}; {size}; {model['dtype']})."
+    packaged = model.get("packaged")
+    which = f"revision {model['revision']}"
+    if packaged:
+        which = f"{packaged['title']}; weights rounded to {packaged['quantization']}, from {packaged['package']}"
+    return f"Model: {model['name']} ({which}; {size}; {model['dtype']})."
 
 
 def _edit(edit: Mapping[str, Any], several: bool) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from patchboard.spec.edits import InterventionSection
+from patchboard.spec.packaged import PACKAGED, PackagedModel
 from patchboard.spec.refusal import InvalidValue
 from patchboard.spec.section import Count, Differing, Section, Seed, Shots
 from patchboard.spec.values import shown
@@ -21,7 +22,8 @@ EMBEDDED = "embedded"
 
 class ModelSection(Section):
     name: str = Field(
-        default=EMBEDDED, description="'embedded', a Hub name, a folder in the Hub's format, or a .gguf file"
+        default=EMBEDDED,
+        description="'embedded', a packaged model, a Hub name, a folder in the Hub's format, or a .gguf file",
     )
     revision: str = Field(default="main", description="branch, tag or commit of a Hub model")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
@@ -42,10 +44,16 @@ class ModelSection(Section):
         if self.adapter is not None:
             what = f"found {self.quantization} beside an adapter, which would be merged into rounded weights"
             raise InvalidValue(what, "leave one of the two out", ("quantization",))
-        if self.name.lower().endswith(".gguf"):
-            what = f"found {self.quantization}, and a GGUF file has its own"
+        if self.name.lower().endswith(".gguf") or self.packaged:
+            holder = f"the packaged model's file ({self.packaged.quantization})" if self.packaged else "a GGUF file"
+            what = f"found {self.quantization}, and {holder} has its own"
             raise InvalidValue(what, "leave it out", ("quantization",))
         return self
+
+    @property
+    def packaged(self) -> PackagedModel | None:
+        """Its row, where the name is a packaged model's."""
+        return PACKAGED.get(self.name)
 
     @property
     def changes(self) -> dict[str, str]:
