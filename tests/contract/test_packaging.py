@@ -101,7 +101,8 @@ def test_the_wheel_is_whole_and_runs_in_a_folder_with_our_names(hostile, tmp_pat
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"patchboard"}
     shipped = {name.removesuffix("/__init__.py").replace("/", ".") for name in names if name.endswith("/__init__.py")}
     assert shipped == packages()
-    for file in ("py.typed", "embedded/weights/model.safetensors", "report/page.html.j2", "tasks/data/sentences.txt"):
+    data = [f"tasks/data/{file}" for file in ("sentences.txt", "pairs/README.md", "pairs/verbs/past.json")]
+    for file in ("py.typed", "embedded/weights/model.safetensors", "report/page.html.j2", *data):
         assert f"patchboard/{file}" in names, file
 
     venv.create(made / "environment", with_pip=False)
