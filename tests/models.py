@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from patchboard.embedded.tokenizer import build
@@ -79,6 +79,30 @@ def byte_level_tokenizer() -> PreTrainedTokenizerFast:
         text, trainers.BpeTrainer(vocab_size=300, special_tokens=["<s>"], initial_alphabet=alphabet)
     )
     core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>")
+
+
+def digit_tokenizer(kind: str) -> PreTrainedTokenizerFast:
+    """Digits a token each, and a space before one as well: ``bytes`` as SmolLM2's, ``pieces`` as Gemma's (a sign for
+    spaces, bytes for what the vocabulary lacks)."""
+    if kind == "bytes":
+        core = Tokenizer(models.BPE())
+        single = pre_tokenizers.Digits(individual_digits=True)
+        core.pre_tokenizer = pre_tokenizers.Sequence([single, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+        core.decoder = decoders.ByteLevel()
+        alphabet, special = pre_tokenizers.ByteLevel.alphabet(), ["<s>"]
+    else:
+        core = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+        core.normalizer = normalizers.Replace(" ", "▁")
+        core.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+        core.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+        alphabet, special = ["▁"], ["<s>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    text = ["0", "1", "\n", " ->", "walked", "the river"] * 20
+    core.train_from_iterator(
+        text, trainers.BpeTrainer(vocab_size=600, special_tokens=special, initial_alphabet=alphabet)
+    )
+    if kind == "pieces":
+        core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>")
 
 

@@ -13,7 +13,7 @@ from patchboard.tasks.base import Item
 from patchboard.tasks.families.bitwise import Bitwise
 from patchboard.tasks.prompts import Prompter, show_tokens
 from patchboard.tasks.sets import Halves
-from tests.models import byte_level_tokenizer
+from tests.models import byte_level_tokenizer, digit_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,36 @@ def test_positions_decode_to_the_fields_they_name(byte_level, rows, template):
     assert prompt.positions["demo_outputs"] == tuple(i for where in prompt.demo_answers for i in where)
     # teacher forcing: every answer token but the last stands behind the prompt and may be edited
     assert len(prompt.positions["answer"]) == len(prompt.answer_ids) - 1
+
+
+@pytest.mark.parametrize("kind", ["bytes", "pieces"])
+def test_numbers_of_a_token_a_digit_are_read_behind_a_space_of_its_own(kind):
+    """As pretrained tokenizers spell them: the space before a number is the token at which its first digit is read."""
+    tokenizer, family = digit_tokenizer(kind), Bitwise(bits=5)
+    tasks = family.tasks[:-1]
+    found = Halves(family, 0).prompts(Prompter(tokenizer, TemplateSection()), "evaluate", tasks, 2, 5, others=tasks)
+    for prompt in found["NAND"]:
+        assert not prompt.excluded
+        assert [tokenizer.decode([i]) for i in prompt.answer_ids] == list(prompt.answer)
+        assert tokenizer.decode([prompt.token_ids[prompt.last]]) == " " and prompt.text.endswith("->")
+        assert prompt.positions["answer"] == tuple(prompt.last + n for n in range(1, 5))
+        spaces = prompt.positions["before_answers"]
+        assert [tokenizer.decode([prompt.token_ids[i]]) for i in spaces] == [" ", " "]
+        assert (
+            "".join(tokenizer.decode([prompt.token_ids[i]]) for i in prompt.positions["query"]) == prompt.text[-14:-3]
+        )
+        assert prompt.alternatives.keys() == set(tasks) - {"NAND"}
+        assert all(len(ids) == 5 for ids in prompt.alternatives.values())
+
+
+@pytest.mark.parametrize("kind", ["bytes", "pieces"])
+def test_letters_that_a_vocabulary_lacks_are_bytes_of_one_answer(kind):
+    tokenizer = digit_tokenizer(kind)
+    rows = [Item("dream", {"fr": "rêver", "es": "soñar"}), Item("write", {"fr": "écrire", "es": "escribir"})]
+    (prompt,) = Prompter(tokenizer, TemplateSection()).prompts("fr", [rows], others=("fr", "es"))
+    assert not prompt.excluded and tokenizer.decode(prompt.answer_ids).strip() == "écrire"
+    assert tokenizer.decode([prompt.token_ids[i] for i in prompt.positions["demo_outputs"]]).strip() == "rêver"
+    assert tokenizer.decode(prompt.alternatives["es"]).strip() == "escribir"
 
 
 def test_an_answer_glued_to_the_prompt_is_excluded_not_guessed(byte_level):
