@@ -34,6 +34,9 @@ from real_sweep import batches_of, difference, our_outcomes, with_short_answers
 from safetensors.torch import load_file
 
 import patchboard as pb
+from patchboard.engine.load import open_model
+from patchboard.engine.source import source_of
+from patchboard.spec.sections import ModelSection
 
 HERE = Path(__file__).parent
 SPEC = HERE / "real_model.yaml"
@@ -88,7 +91,10 @@ def run_peer(name: str, model: str, folder: Path) -> Taken:
 
 def measured(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Everybody's seconds over the rounds, their medians, ratios over ours, and differences from plain hooks."""
-    files = with_short_answers(args.pairs, args.model, folder)
+    section = ModelSection(name=args.model)
+    tokenizer, _ = open_model(section)  # a packaged model is unpacked, if it never was
+    model, _ = source_of(section)
+    files = with_short_answers(args.pairs, tokenizer, folder)
     flags = ["--model", args.model, f"--tasks.files={json.dumps(files)}"]
     names = [*OURS, *(name for name, module in PEERS.items() if find_spec(module))]
     names = [name for name in names if name in (*args.only, "patchboard", ORACLE)] if args.only else names
@@ -104,7 +110,7 @@ def measured(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
                     peers.write_batches(batches, folder)
                     scale = run.manifest["models"][0]["layers"] / len(batches[0].layers)
             else:
-                taken[name].append(run_peer(name, args.model, folder).scaled(scale))
+                taken[name].append(run_peer(name, model, folder).scaled(scale))
             print(f"{name}: {taken[name][-1]}", file=sys.stderr, flush=True)
     found = {
         name: our_outcomes(pb.open(folder / name), args.every)
@@ -144,7 +150,9 @@ def table(result: dict[str, Any]) -> str:
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", default="smollm2-135m", help="a folder in the Hub's format, of a Llama")
+    parser.add_argument(
+        "--model", default="smollm2-135m", help="a packaged model's name, or a folder; of the Llama family"
+    )
     parser.add_argument("--pairs", type=Path, nargs=2, default=PAIRS, help="two files {input: output}, one output each")
     parser.add_argument("--every", type=int, default=1, help="peers run every so many layers, and are scaled up")
     parser.add_argument("--repeats", type=int, default=1, help="rounds; the median counts")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import peers
 import polars as pl
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer
 
 import patchboard as pb
 
@@ -61,9 +61,9 @@ def difference(found: Outcomes, expected: Outcomes) -> dict[str, float]:
     }
 
 
-def with_short_answers(files: list[Path], model: str, folder: Path) -> list[str]:
+def with_short_answers(files: list[Path], tokenizer: Any, folder: Path) -> list[str]:
     """The pairs whose answer is one token of the model, in files of the same names: peers read one token."""
-    tokenizer, written = AutoTokenizer.from_pretrained(model), []
+    written = []
     for file in files:
         answers = json.loads(file.read_text()).items()
         short = {query: answer for query, answer in answers if len(tokenizer(f" {answer}").input_ids) == 1}
