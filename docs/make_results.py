@@ -48,8 +48,8 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
         return 0
     made = [name for page in chosen if (name := make(project, page, args.runs, only_render=args.render))]
     failed = [page.name for page in chosen if page.name not in made]
-    for page in map(project.page, names):
-        if page.name not in (args.pages or names) and page.place.exists() and draws_on_others(project, page):
+    for page in map(project.page, names):  # numbers of other pages may have changed since, or now
+        if page.name not in failed and page.place.exists() and draws_on_others(project, page):
             failed += [] if write(project, page) else [page.name]
     if failed:
         print(f"not made: {', '.join(failed)}", file=sys.stderr)
@@ -98,4 +98,7 @@ def write(project: Project, page: Page) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on")

@@ -155,6 +155,12 @@ def test_a_page_that_draws_on_another_is_written_with_it(script, repository):
     (repository / "experiments/hijack.py").write_text(SCRIPT.replace("float(sys.argv[1])", ".25"))
     assert script.main(["tiny"], repository) == 0
     assert (repository / "docs/results/index.md").read_text().startswith(".250\n")
+    before = "{% if pages.tiny.runs.here %}{{ pages.tiny.runs.here.share|two }}{% else %}nothing{% endif %}\n"
+    for name in ("an_earlier.py", "an_earlier.md.j2"):  # made before the page that it draws on
+        (repository / "docs/pages" / name).write_text(before if name.endswith("j2") else PAGE)
+    (repository / "docs/results/data/tiny.json").unlink()
+    assert script.main([], repository) == 0
+    assert (repository / "docs/results/an_earlier.md").read_text().startswith(".25\n")
 
 
 def test_runs_of_pretrained_models_are_found_by_their_names(script):
