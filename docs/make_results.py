@@ -49,7 +49,8 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     made = [name for page in chosen if (name := make(project, page, args.runs, only_render=args.render))]
     failed = [page.name for page in chosen if page.name not in made]
     for page in map(project.page, names):  # numbers of other pages may have changed since, or now
-        if page.name not in failed and page.place.exists() and draws_on_others(project, page):
+        is_made = stored.read(project, page.name) or (not page.runs and page.place.exists())
+        if is_made and page.name not in failed and draws_on_others(project, page):
             failed += [] if write(project, page) else [page.name]
     if failed:
         print(f"not made: {', '.join(failed)}", file=sys.stderr)
