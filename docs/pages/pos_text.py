@@ -8,8 +8,8 @@ from typing import Any
 from pages import pretrained
 from pages.frame import Run
 
-TREEBANK = "runs/en_ewt-ud-dev-test.conllu"
-"""The treebank's dev and test parts, one after the other: it is not shipped (CC BY-SA 4.0)."""
+TREEBANK = "data/en_ewt.conllu"
+"""The treebank's dev and test parts, one after the other: it is not shipped."""
 
 ARGUMENTS = (
     "experiments/specs/pos_text.yaml", "--tasks.source=treebank", f"--tasks.treebank={TREEBANK}",

@@ -13,9 +13,10 @@ MODELS = {"smollm2": "SmolLM2-135M", "gemma3": "Gemma-3-270M"}
 """How names of runs begin -> the model's name on a page."""
 
 
-def of_models(runs: dict[str, Any], key: str) -> dict[str, Any]:
-    """The stored runs ``smollm2_KEY``, ``gemma3_KEY`` by the models' names."""
-    return {title: runs[f"{name}_{key}"] for name, title in MODELS.items() if f"{name}_{key}" in runs}
+def of_models(runs: dict[str, Any], key: str = "") -> dict[str, Any]:
+    """The stored runs ``smollm2_KEY``, ``gemma3_KEY`` (without a key: ``smollm2``, ``gemma3``) by the models' names."""
+    names = {f"{name}_{key}" if key else name: title for name, title in MODELS.items()}
+    return {title: runs[name] for name, title in names.items() if name in runs}
 
 
 def first_of(runs: dict[str, Any], name: str) -> dict[str, Any] | None:

@@ -169,7 +169,7 @@ def test_runs_of_pretrained_models_are_found_by_their_names(script):
     from pages.pretrained import first_of, of_models  # type: ignore[import-not-found]
 
     runs = {"bitwise": 0, "smollm2_pos": 1, "gemma3_pairs": 2, "gemma3_pos": 3}
-    assert of_models(runs, "pos") == {"SmolLM2-135M": 1, "Gemma-3-270M": 3} and of_models(runs, "heads") == {}
+    assert of_models(runs, "pos") == {"SmolLM2-135M": 1, "Gemma-3-270M": 3} and of_models(runs) == {}
     assert first_of(runs, "gemma3") == 2 and first_of(runs, "gemma") is None
 
 
