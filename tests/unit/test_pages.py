@@ -130,6 +130,17 @@ def test_a_failed_run_stops_its_page_alone_and_is_gone_on_with(script, repositor
     assert (repository / "runs/results/other_tiny/here/calls").read_text() == "xx"  # the same folder, gone on with
 
 
+def test_a_model_that_cannot_be_fetched_is_passed_over(script, repository, capsys):
+    failing = SCRIPT + "if sys.argv[1] == '.5': sys.exit('error: model.name: x could not be fetched by pip; y')"
+    (repository / "experiments/hijack.py").write_text(failing)
+    page = repository / "docs/pages/tiny.py"
+    page.write_text(PAGE.replace('("json", "a_model_that_is_absent")', '"json"'))
+    assert script.main(["tiny"], repository) == 0
+    assert "could not be fetched; its stored numbers stay" in capsys.readouterr().out
+    page.write_text(PAGE.replace(', needs=("json", "a_model_that_is_absent")', ""))
+    assert script.main(["tiny"], repository) == 1
+
+
 def test_folders_of_other_weights_are_started_over_and_foreign_ones_are_not(script, repository, capsys):
     assert script.main(["tiny"], repository) == 0
     (repository / "runs/other-weights").write_text("")
