@@ -3,6 +3,7 @@
 python experiments/finetune.py                                       # a half-trained model, some ten minutes of a core
 python experiments/finetune.py "--study.tasks={family: pos, source: grammar}"
 python experiments/finetune.py --full --device cuda                  # Llama-3.1-8B, 10 of 32 layers, as in the paper
+python experiments/finetune.py experiments/specs/finetune_real.yaml       # SmolLM2-135M, a quarter of an hour
 """
 
 import sys

@@ -3,6 +3,7 @@
 python experiments/heads.py                                         # the embedded model, some two minutes of a core
 python experiments/heads.py --tasks.family=pos --prompts.shots=0 --prompts.labels=own
 python experiments/heads.py --model meta-llama/Llama-3.2-1B --device cuda --top 1,5,10,20
+python experiments/heads.py experiments/specs/heads_real.yaml --top 1,4,16        # SmolLM2-135M, some seven minutes
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 python experiments/prompting.py                                     # a half-trained model, some two minutes of a core
 python experiments/prompting.py "--tasks={family: pos, source: grammar}"
 python experiments/prompting.py experiments/specs/prompting_pos.yaml --model meta-llama/Llama-3.2-1B --device cuda
+python experiments/prompting.py experiments/specs/prompting_real.yaml                # SmolLM2-135M, some seven minutes
 """
 
 from __future__ import annotations

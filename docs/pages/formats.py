@@ -31,6 +31,7 @@ def three(value: float) -> str:
 @_of_what_is_there
 def signed(value: float) -> str:
     """+.17, -.02; what rounds to nothing has the sign that it had: +.00, -.00."""
+    value += 0.0  # -0.0 is 0
     return ("+" if value >= 0 else "") + _short(value, 2)
 
 

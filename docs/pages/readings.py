@@ -21,7 +21,12 @@ def json_of(file: Path) -> dict[str, Any]:
 
 def cd_by_layer(folder: Path, task: str = ALL) -> dict[int, dict[str, list[float]]]:
     """Shots -> ``cd``, ``low``, ``high`` by layer, of a run's decodability.parquet, and its floors if there."""
-    table = pl.read_parquet(folder / "decodability.parquet").filter(pl.col("task") == task).sort("layer", "shots")
+    return cd_of(pl.read_parquet(folder / "decodability.parquet"), task)
+
+
+def cd_of(decodability: pl.DataFrame, task: str = ALL) -> dict[int, dict[str, list[float]]]:
+    """`cd_by_layer` of rows that differ in task, layer and shots alone."""
+    table = decodability.filter(pl.col("task") == task).sort("layer", "shots")
     names = {"cd": "cd", "ci_low": "low", "ci_high": "high"} | {name: name for name in FLOORS if name in table.columns}
     return {
         shots: {name: part[column].to_list() for column, name in names.items()}

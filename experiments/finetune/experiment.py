@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -124,7 +125,10 @@ class Finetune(TrainingExperiment[Preparation, FinetuneSettings]):
         }
 
     def findings(self, summary: Summary) -> list[str]:
-        return findings(summary)
+        return [*findings(summary), *summary.get("departures", ())]
+
+    def runs(self, subject: Preparation, folder: RunFolder) -> Sequence[Path]:
+        return [folder.path / RUNS / name for name in _names(subject)]
 
     def page(self, subject: Preparation, tables: Tables, summary: Summary) -> Page:
         from patchboard.experiment.conditions_figures import drawings
@@ -133,7 +137,7 @@ class Finetune(TrainingExperiment[Preparation, FinetuneSettings]):
         by_condition = tables["decodability.parquet"].partition_by("condition", maintain_order=True, as_dict=True)
         decodability = {str(name): table for (name,), table in by_condition.items()}
         return Page(
-            "Finetuned layers", introduction(summary), findings(summary), overview(summary), subject.settings.yaml,
+            "Finetuned layers", introduction(summary), self.findings(summary), overview(summary), subject.settings.yaml,
             chain(drawings(summary, decodability), training_curve(summary)),
         )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -30,7 +31,7 @@ class Heads(StudyExperiment):
     top: Sequence[int] = (1, 2, 4, 8)
     title = "Heads and function vectors"
     prose = findings
-    tables = ("heads.parquet", "vectors.parquet")
+    tables = ("heads.parquet", "vectors.parquet", "logprobs.parquet")
 
     @property
     def variant(self) -> dict[str, Any]:
@@ -48,8 +49,12 @@ class Heads(StudyExperiment):
         effects = head_effects(outcomes, run.spec.metrics[0], run.bootstrap)
         second = vector_study(run.study, effects, self.top)
         second_run = RunFolder(run_study(second, replace(options, out=folder.path / EXAMINED)), second.digest)
-        vectors = conditions(second_run.scan_table("outcomes.parquet"), self.top, bootstrap_of(second))
-        return {"heads.parquet": effects, "vectors.parquet": vectors}
+        measured = second_run.scan_table("outcomes.parquet"), self.top, bootstrap_of(second)
+        vectors, logprobs = conditions(*measured), conditions(*measured, "logprob")
+        return {"heads.parquet": effects, "vectors.parquet": vectors, "logprobs.parquet": logprobs}
+
+    def runs(self, subject: FinishedRun, folder: RunFolder) -> Sequence[Path]:
+        return [subject.folder.path, folder.path / EXAMINED]
 
     def summarise(self, run: FinishedRun, tables: Tables) -> dict[str, Any]:
         spec, effects = run.spec, tables["heads.parquet"]
@@ -72,6 +77,7 @@ class Heads(StudyExperiment):
             "random_above_zero": of_metric.filter(pl.col("random_low") > 0).height,
             "heads": best.to_dicts(),
             "vectors": tables["vectors.parquet"].to_dicts(),
+            "logprobs": tables["logprobs.parquet"].to_dicts(),  # where accuracy is 0 with any vector, this still moves
         }
 
     def drawings(self, run: FinishedRun, tables: Tables, summary: Summary) -> Iterator[Drawing]:

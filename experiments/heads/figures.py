@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from patchboard.experiments.heads.findings import label_of
@@ -43,7 +44,13 @@ def drawings(summary: Mapping[str, Any], effects: pl.DataFrame) -> Iterator[Draw
         " tasks. The layer of each vector is chosen on even queries, accuracy is of odd ones."
     )
     yield Drawing("vectors", "Function vectors beside the mean task vector, at 0 shots", caption, _bars(summary))
-    caption = "As above, by task, with the function vector of the most heads."
+    if summary["logprobs"]:
+        caption = (
+            "Change of the answer's log-probability on prompts without demonstrations, in nats: it moves also where a"
+            " model answers none of them. Layers are chosen by it on even queries, bars are of odd ones."
+        )
+        yield Drawing("logprobs", "The same by log-probability", caption, _changes(summary))
+    caption = "Accuracy as above, by task, with the function vector of the most heads."
     yield Drawing("vectors-by-task", "The same by task", caption, _by_task(summary))
 
 
@@ -73,17 +80,30 @@ def _maps(summary: Mapping[str, Any], effects: pl.DataFrame, metric: str) -> Fig
 def _bars(summary: Mapping[str, Any]) -> Figure:
     rows = [row for row in summary["vectors"] if row["task"] == ALL]
     none = next(row for row in rows if row["condition"] == "no vector")
+    figure, axes = _conditions(rows, "accuracy", "ci", "accuracy at 0 shots (fraction)")
+    axes.axvline(none["accuracy"], color="black", linestyle=":", linewidth=0.8)
+    axes.set_xlim(0, 1.02)
+    return figure
+
+
+def _changes(summary: Mapping[str, Any]) -> Figure:
+    rows = [row for row in summary["logprobs"] if row["task"] == ALL and row["condition"] != "no vector"]
+    figure, axes = _conditions(rows, "effect", "effect", "change of log-probability at 0 shots (nats)")
+    axes.axvline(0, color="black", linewidth=0.8)
+    return figure
+
+
+def _conditions(rows: Sequence[Mapping[str, Any]], value: str, bounds: str, label: str) -> tuple[Figure, Axes]:
+    """A bar each, from above to below, with the interval ``{bounds}_low`` to ``{bounds}_high``."""
     figure = Figure(figsize=(WIDTH, 0.7 + 0.24 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(rows):
-        axes.barh(place, row["accuracy"], 0.7, color=_COLOURS[row["condition"]])
-        axes.hlines(place, row["ci_low"], row["ci_high"], color="black", linewidth=0.9)
-    axes.axvline(none["accuracy"], color="black", linestyle=":", linewidth=0.8)
+        axes.barh(place, row[value], 0.7, color=_COLOURS[row["condition"]])
+        axes.hlines(place, row[f"{bounds}_low"], row[f"{bounds}_high"], color="black", linewidth=0.9)
     axes.set_yticks(range(len(rows)), [label_of(row) for row in rows])
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.02)
-    axes.set_xlabel("accuracy at 0 shots (fraction)")
-    return figure
+    axes.set_xlabel(label)
+    return figure, axes
 
 
 def _by_task(summary: Mapping[str, Any]) -> Figure:

@@ -31,8 +31,8 @@ def introduction(summary: Summary) -> list[str]:
         "Heads are ranked on even queries and measured on odd ones. The function vector of n heads is the sum of their"
         " means through the output projection; it is added at one layer to prompts without demonstrations, beside the"
         " mean task vector (added: its difference from all tasks'; patched: in place of the state). The layer of each"
-        f" is the best on even queries, its accuracy is of odd ones. Brackets hold {summary['level']:.0%} of a"
-        " bootstrap over queries within tasks.",
+        f" is the best on even queries, its accuracy is of odd ones. Log-probability of the answer likewise, at layers"
+        f" chosen by it. Brackets hold {summary['level']:.0%} of a bootstrap over queries within tasks.",
     ]
 
 
@@ -59,6 +59,15 @@ def findings(summary: Summary) -> list[str]:
     without, with_vectors = _accuracy(rows["no vector", None]), "; of ".join(by_count)
     said.append(f"Accuracy at 0 shots is {without}; with the function vector of {with_vectors}.")
     said.append(f"Mean task vector: added {_accuracy(rows[ADDED, None])}, patched {_accuracy(rows[PATCHED, None])}.")
+    nats = {(row["condition"], row["heads"]): row for row in summary["logprobs"] if row["task"] == ALL}
+    if nats:
+        by_count = [f"{counted(count, 'head')} {_change(nats['top heads', count])}" for count in summary["top"]]
+        random = listed(signed(nats["random heads", count]["effect"]) for count in summary["top"])
+        said.append(
+            f"Log-probability of the answer at 0 shots, from {fraction(nats['no vector', None]['logprob'])} nats:"
+            f" function vector of {', of '.join(by_count)}; as many random heads {random}; mean task vector added"
+            f" {_change(nats[ADDED, None])}, patched {_change(nats[PATCHED, None])}."
+        )
     return said
 
 
@@ -71,8 +80,7 @@ def overview(summary: Summary) -> list[Table]:
     rows = [row for row in summary["vectors"] if row["task"] == ALL]
     totals = [
         [label_of(r), _layers(r), _accuracy(r),
-         "" if r["condition"] == "no vector" else
-         between(r, "effect", signed, "effect"), str(r["n"])]
+         "" if r["condition"] == "no vector" else _change(r), str(r["n"])]
         for r in rows
     ]  # fmt: skip
     by_place = {(row["condition"], row["heads"], row["task"]): row for row in summary["vectors"]}
@@ -86,7 +94,23 @@ def overview(summary: Summary) -> list[Table]:
         ),
         Table("At 0 shots", ["vector", "layer", "accuracy [interval]", "effect [interval]", "queries"], totals),
         Table("At 0 shots, by task", ["vector", *tasks], by_task),
+        *_of_logprobs(summary),
     ]
+
+
+def _of_logprobs(summary: Summary) -> list[Table]:
+    rows = [row for row in summary["logprobs"] if row["task"] == ALL]
+    changes = ["" if row["condition"] == "no vector" else _change(row) for row in rows]
+    cells = [
+        [label_of(row), _layers(row), fraction(row["logprob"]), change, str(row["n"])]
+        for row, change in zip(rows, changes, strict=True)
+    ]
+    heads = ["vector", "layer", "log-probability (nats)", "effect [interval]", "queries"]
+    return [Table("At 0 shots, the answer's log-probability", heads, cells)] if rows else []
+
+
+def _change(row: Summary) -> str:
+    return between(row, "effect", signed, "effect")
 
 
 def label_of(row: Summary) -> str:

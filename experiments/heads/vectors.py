@@ -133,14 +133,19 @@ def name_of(kind: str, count: int, draw: int = -1) -> str:
     return f"{kind}-{count}" + (f"-{draw}" if draw >= 0 else "")
 
 
-def conditions(outcomes: pl.LazyFrame, top: Sequence[int], bootstrap: Bootstrap) -> pl.DataFrame:
-    """CONDITIONS. outcomes: store.schema.OUTCOMES of the run of ``vector_study``.
+def conditions(
+    outcomes: pl.LazyFrame, top: Sequence[int], bootstrap: Bootstrap, metric: str = "accuracy"
+) -> pl.DataFrame:
+    """CONDITIONS, with the metric's name in place of ``accuracy``; without a row where the run has no such metric.
+    outcomes: store.schema.OUTCOMES of the run of ``vector_study``.
 
-    Each vector is used at the layer where it raises accuracy most on even queries, and is measured there on odd ones;
+    Each vector is used at the layer where it raises the metric most on even queries, and is measured there on odd ones;
     a random vector where the function vector is whose norm it has. Of random heads a query's values are averaged over
     the draws: three draws are not three times as many queries.
     """
-    rows = outcomes.filter(pl.col("metric") == "accuracy", pl.col("clean").is_not_nan()).collect()
+    rows = outcomes.filter(pl.col("metric") == metric, pl.col("clean").is_not_nan()).collect()
+    if rows.is_empty() and metric != "accuracy":
+        return pl.DataFrame(schema=CONDITIONS).rename({"accuracy": metric})
     measured = [_measured(rows, "no vector", None, ["mean-added"], "", bootstrap, column="clean")]
     for count in top:
         names = [name_of("random", count, draw) for draw in range(DRAWS)]
@@ -149,11 +154,11 @@ def conditions(outcomes: pl.LazyFrame, top: Sequence[int], bootstrap: Bootstrap)
         measured.append(_measured(rows, "random vector", count, [name_of("top", count)], "random", bootstrap))
     measured.append(_measured(rows, ADDED, None, ["mean-added"], "", bootstrap))
     measured.append(_measured(rows, PATCHED, None, ["mean-patched"], "", bootstrap))
-    return pl.concat(measured)
+    return pl.concat(measured).rename({"accuracy": metric})
 
 
 def best_layer(rows: pl.DataFrame, name: str) -> int:
-    """Where the intervention raises accuracy most on even queries; the earliest of equals."""
+    """Where the intervention raises the metric of the rows most on even queries; the earliest of equals."""
     even = rows.filter(pl.col("intervention") == name, pl.col("control") == "", pl.col("query") % 2 == 0)
     means = even.group_by("layer").agg((pl.col("patched") - pl.col("clean")).mean().alias("effect"))
     return means.sort("effect", "layer", descending=[True, False])["layer"][0]

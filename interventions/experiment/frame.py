@@ -17,6 +17,7 @@ from patchboard.execution.results import bootstrap_of
 from patchboard.experiment.page import Page, Table, write_page
 from patchboard.experiment.settings import ExperimentSettings
 from patchboard.measure.statistics import Bootstrap
+from patchboard.report.findings import departures
 from patchboard.spec import Study
 from patchboard.spec.digest import digest_of
 from patchboard.spec.sections import Spec
@@ -59,6 +60,10 @@ class Experiment(ABC, Generic[Subject]):
     def page(self, subject: Subject, tables: Tables, summary: Summary) -> Page:
         """What the page says and shows. matplotlib takes a second to load: figures are imported here."""
 
+    def runs(self, subject: Subject, folder: RunFolder) -> Sequence[Path]:
+        """Folders of the library's runs that the numbers come from. folder: the experiment's own."""
+        return ()
+
     def is_whole(self, folder: RunFolder) -> bool:
         """Whether nothing is left to do."""
         return folder.finished and not folder.unsound([*self.tables, *self.files, "summary.json", "report.html"])
@@ -79,6 +84,9 @@ class Experiment(ABC, Generic[Subject]):
             for name in self.tables:
                 folder.write_table(name, tables[name])
         summary = self.summarise(subject, tables)
+        departed = [sentence for run in self.runs(subject, folder) for sentence in departures(read_manifest(run))]
+        if departed:
+            summary["departures"] = list(dict.fromkeys(departed))  # findings end with them
         folder.write_json("summary.json", summary)
         write_page(folder.path, self.page(subject, tables, summary))
         folder.update_manifest(status="finished")
@@ -149,14 +157,17 @@ class StudyExperiment(Experiment[FinishedRun]):
         return self.complete(folder_of_variant(run.folder.path, digest, variant), digest, run, options)
 
     def findings(self, summary: Summary) -> Sequence[str]:
-        return self.prose.findings(summary)
+        return [*self.prose.findings(summary), *summary.get("departures", ())]
+
+    def runs(self, subject: FinishedRun, folder: RunFolder) -> Sequence[Path]:
+        return [subject.folder.path]
 
     def spec_text(self, run: FinishedRun) -> str:
         """What the page shows of the settings."""
         return (run.folder.path / "spec.yaml").read_text(encoding="utf-8")
 
     def page(self, run: FinishedRun, tables: Tables, summary: Summary) -> Page:
-        texts = self.prose.introduction(summary), self.prose.findings(summary), self.prose.overview(summary)
+        texts = self.prose.introduction(summary), self.findings(summary), self.prose.overview(summary)
         return Page(self.title, *texts, self.spec_text(run), self.drawings(run, tables, summary))
 
 

@@ -137,10 +137,7 @@ def caveats(run: Run) -> list[str]:
             f"Noise floor: patching a prompt with its own state changed the metrics by at most {each}"
             f" (exact match flipped in {100 * manifest['flip_rate']:.2g} % of such runs). What is smaller is rounding."
         )
-    sentences += [f"Fallback: {each}." for each in manifest["fallbacks"]]
-    for task, reasons in manifest["excluded"].items():
-        each = listed(f"{count} ({reason})" for reason, count in reasons.items())
-        sentences.append(f"Left out of {task}: {each} of the evaluated queries.")
+    sentences += departures(manifest)
     smallest = run.own["n"].min()
     if isinstance(smallest, int) and smallest < 50:
         sentences.append(f"Some means rest on {smallest} queries only; bootstrap intervals of so few are too narrow.")
@@ -157,4 +154,13 @@ def caveats(run: Run) -> list[str]:
         "Intervals hold the choice of queries, not that of the fit prompts, the tasks or the model: another set of"
         " fit prompts gives another vector. Repeat with {sweep: [...]} over prompts.seed to see how much that matters."
     )
+    return sentences
+
+
+def departures(manifest: Mapping[str, Any]) -> list[str]:
+    """Where a run could not do what its spec says: fallbacks, and queries left out."""
+    sentences = [f"Fallback: {each}." for each in manifest["fallbacks"]]
+    for task, reasons in manifest["excluded"].items():
+        each = listed(f"{count} ({reason})" for reason, count in reasons.items())
+        sentences.append(f"Left out of {task}: {each} of the evaluated queries.")
     return sentences

@@ -90,7 +90,9 @@ def test_a_gpt2_folder_from_end_to_end(tmp_path, monkeypatch):
 
     check_effects(pl.read_parquet(out / "experiment" / "heads.parquet"), pl.read_parquet(out / "outcomes.parquet"))
     effects = pl.read_parquet(out / "experiment" / "heads.parquet")
-    check_vectors(pl.read_parquet(out / "experiment" / "vectors.parquet"), pl.read_parquet(second / "outcomes.parquet"))
+    outcomes = pl.read_parquet(second / "outcomes.parquet")
+    check_vectors(pl.read_parquet(out / "experiment" / "vectors.parquet"), outcomes, "accuracy")
+    check_vectors(pl.read_parquet(out / "experiment" / "logprobs.parquet"), outcomes, "logprob")
     check_heads(effects, (second / "spec.yaml").read_text())
     asked_first = pl.read_parquet(out / "prompts.parquet").filter(role="fit")["token_ids"].to_list()
     assert asked_first == pl.read_parquet(second / "prompts.parquet").filter(role="fit")["token_ids"].to_list()
@@ -118,19 +120,19 @@ def check_effects(table: pl.DataFrame, outcomes: pl.DataFrame) -> None:
     assert first["effect"].abs().to_numpy().max() > 1e-3
 
 
-def check_vectors(table: pl.DataFrame, outcomes: pl.DataFrame) -> None:
-    """CONDITIONS by loops: the layer of the best even queries, accuracy and change of the odd ones."""
+def check_vectors(table: pl.DataFrame, outcomes: pl.DataFrame, metric: str) -> None:
+    """CONDITIONS by loops: the layer of the best even queries, the metric and its change of the odd ones."""
     names = {("top heads", n): [f"top-{n}"] for n in (1, 3)}
     names |= {("random heads", n): [f"random-{n}-{draw}" for draw in range(DRAWS)] for n in (1, 3)}
     names |= {("random vector", n): [f"top-{n}"] for n in (1, 3)}
     names |= {("mean added", None): ["mean-added"], ("mean patched", None): ["mean-patched"]}
     assert set(zip(table["condition"], table["heads"], strict=True)) == {("no vector", None), *names}
     assert table.height == (1 + len(names)) * 3
-    accuracy = outcomes.filter(metric="accuracy")
+    measured = outcomes.filter(metric=metric)
     for row in table.filter(pl.col("condition") != "no vector").to_dicts():
         mine = names[row["condition"], row["heads"]]
         best = [
-            max((1, 3), key=lambda at, n=name: change(chosen(accuracy, False, intervention=n, control="", layer=at)))
+            max((1, 3), key=lambda at, n=name: change(chosen(measured, False, intervention=n, control="", layer=at)))
             for name in mine
         ]
         assert row["layers"] == best
@@ -140,21 +142,19 @@ def check_vectors(table: pl.DataFrame, outcomes: pl.DataFrame) -> None:
             (task, query): [
                 r
                 for name, at in zip(mine, best, strict=True)
-                for r in chosen(accuracy, True, intervention=name, control=control, layer=at, task=task, query=query)
+                for r in chosen(measured, True, intervention=name, control=control, layer=at, task=task, query=query)
             ]
             for task in tasks
             for query in (1, 3)
         }
         assert all(len(found) == len(mine) for found in values.values()) and row["n"] == len(values)
         means = np.array([sum(r["patched"] for r in found) / len(found) for found in values.values()])
-        assert (row["accuracy"], row["effect"]) == pytest.approx(
-            (means.mean(), np.mean([*map(change, values.values())]))
-        )
+        assert (row[metric], row["effect"]) == pytest.approx((means.mean(), np.mean([*map(change, values.values())])))
         low, high = interval(means[:, None], BOOTSTRAP, [task for task, _ in values])
         assert (row["ci_low"], row["ci_high"]) == pytest.approx((low[0], high[0]))
     without = table.filter(condition="no vector", task="ALL").to_dicts()[0]
-    clean = chosen(accuracy, True, intervention="mean-added", control="", layer=1)
-    assert without["accuracy"] == pytest.approx(sum(r["clean"] for r in clean) / len(clean))
+    clean = chosen(measured, True, intervention="mean-added", control="", layer=1)
+    assert without[metric] == pytest.approx(sum(r["clean"] for r in clean) / len(clean))
 
 
 def check_heads(effects: pl.DataFrame, spec: str) -> None:
@@ -210,7 +210,8 @@ def test_heads_that_even_queries_choose_are_judged_by_odd_ones():
 
 
 def test_layers_that_even_queries_choose_are_judged_by_odd_ones():
-    """Layer 2 gains on even queries alone; a loss, however large, is no reason to choose a layer."""
+    """Layer 2 gains on even queries alone; a loss, however large, is no reason to choose a layer. Another metric of the
+    same run has layers of its own."""
     gains = {2: (0.5, 0.0), 4: (0.25, 0.375), 5: (-1.0, -1.0)}
     names = ["top-1", *(f"random-1-{draw}" for draw in range(DRAWS)), "mean-added", "mean-patched"]
     rows = [
@@ -221,7 +222,15 @@ def test_layers_that_even_queries_choose_are_judged_by_odd_ones():
         for layer, of in gains.items()
         for q in range(4)
     ]  # fmt: skip
-    table = conditions(outcome_rows(rows).lazy(), [1], BOOTSTRAP).filter(task="ALL")
+    nats = [
+        {**row, "metric": "logprob", "clean": -9.0, "patched": -9.0 + (row["layer"] == 4) * (not row["control"])}
+        for row in rows
+    ]
+    outcomes = outcome_rows([*rows, *nats]).lazy()
+    table = conditions(outcomes, [1], BOOTSTRAP).filter(task="ALL")
+    by_nats = conditions(outcomes, [1], BOOTSTRAP, "logprob").filter(task="ALL", condition="top heads").to_dicts()[0]
+    assert (by_nats["layers"], by_nats["logprob"], by_nats["effect"]) == ([4], -8.0, 1.0)
+    assert conditions(outcome_rows(rows).lazy(), [1], BOOTSTRAP, "logprob").is_empty(), "a run without that metric"
     found = {(r["condition"]): (r["layers"], r["accuracy"], r["effect"]) for r in table.to_dicts()}
     assert found["no vector"] == ([], 0.5, 0.0)
     assert found["top heads"] == found["mean added"] == ([2], 0.5, 0.0)
@@ -238,6 +247,7 @@ def test_it_says_so_where_prompts_tell_the_task_all_the_same():
             "metric": "probability", "heads": [{**head, "clean": clean, "random": None}], "top": [1], "patched": 4,
             "above_zero": 2, "random_above_zero": 0,
             "vectors": [{**row, "condition": condition, "heads": heads} for condition, heads in named],
+            "logprobs": [],
         }  # fmt: skip
         assert any("tell their task all the same" in sentence for sentence in findings(summary)) == warns
 

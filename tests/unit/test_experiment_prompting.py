@@ -148,6 +148,9 @@ def test_prompting_of_another_family_compares_its_run(tmp_path, gpt2_folder, mon
     assert status == 130 and "resumes" in error
     status, told, error = ran("prompting.py", *asked)
     assert (status, error) == (0, "") and str(out / "experiment" / "report.html") in told
+    # a model of random weights answers nothing: the page must not pass its vectors off as of correct prompts
+    assert told.count("was answered correctly: vectors use all fit prompts") == 1
+    assert "was answered correctly: vectors use all fit prompts" in (out / "experiment" / "report.html").read_text()
     table = pl.read_parquet(out / "experiment" / "compared.parquet")
     assert table["condition"].unique(maintain_order=True).to_list() == ["unstated", r"stated: {task}\n"]
     # against the run's own effects, which are computed from the same outcomes in another way
