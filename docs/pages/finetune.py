@@ -19,11 +19,11 @@ GEMMA3 = ("--model", "gemma3-270m", "--adapter.layers=6", "--study.interventions
 
 RUNS = {
     "bitwise": Run("finetune"),
-    "seed1": Run("finetune", "--training.seed=1"),
-    "seed2": Run("finetune", "--training.seed=2"),
     "pos": Run("finetune", *POS, "--training.epochs=1"),
     "smollm2_pos": Run("finetune", REAL, needs="smollm2-135m"),
     "gemma3_pos": Run("finetune", REAL, *GEMMA3, needs="gemma3-270m"),
+    "seed1": Run("finetune", "--training.seed=1"),
+    "seed2": Run("finetune", "--training.seed=2"),
 }
 
 FIGURES = {
