@@ -1,6 +1,8 @@
 """Training checkpoints of the embedded vocabulary as small folders that load by themselves: bfloat16, with tokenizer.
 
-python experiments/ship_models.py experiments/models/checkpoints runs/ck/step32 runs/ck/step5000
+python experiments/ship_models.py experiments/models/checkpoints runs/training/step128 runs/training/step5000
+
+The other steps from the training to the pages: CONTRIBUTING.md.
 """
 
 import argparse

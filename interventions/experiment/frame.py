@@ -17,7 +17,6 @@ from patchboard.execution.results import bootstrap_of
 from patchboard.experiment.page import Page, Table, write_page
 from patchboard.experiment.settings import ExperimentSettings
 from patchboard.measure.statistics import Bootstrap
-from patchboard.report.findings import departures
 from patchboard.spec import Study
 from patchboard.spec.digest import digest_of
 from patchboard.spec.sections import Spec
@@ -77,6 +76,8 @@ class Experiment(ABC, Generic[Subject]):
 
     def write(self, subject: Subject, folder: RunFolder, options: Options) -> None:
         """Write the tables, the summary and the page; what a finished folder has of its tables is not made again."""
+        from patchboard.report.findings import departures  # the reports' matplotlib takes seconds to load
+
         if folder.finished and not folder.unsound([*self.tables, *self.files]):
             tables: Tables = {name: folder.read_table(name) for name in self.tables}
         else:
