@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import sys
 from collections.abc import Iterator
@@ -33,6 +34,20 @@ def nothing_registered_stays() -> Iterator[None]:
             for name in registry.enrolments(kind):
                 registry.remove(name)
     plugin_files._entry_points_loaded.clear()
+
+
+BLANK = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg==")
+"""A white PNG of one pixel."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def figures_are_blank(request) -> Iterator[None]:
+    """Figures of a page are made but not rasterised, which took two thirds of a small run's time; in modules marked
+    ``rasterised`` they are."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.get_closest_marker("rasterised") is None:
+            patch.setattr("patchboard.report.drawing.Drawing.png", lambda drawing: BLANK)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from patchboard.errors import SpecError
@@ -57,16 +55,15 @@ def figure_of(folder: Path, kind: str, by: str | None, metric: str | None, numbe
         raise SpecError("plot", what, "give another number")
     if len(drawings) > 1 and number == 1:
         warnings.warn(f"this is figure 1 of {len(drawings)}; number=2 gives the next", stacklevel=3)
-    figure = drawings[number - 1].figure
-    figure._repr_png_ = partial(_png, figure)  # type: ignore[attr-defined]  # for notebooks that never import pyplot
+    drawing = drawings[number - 1]
+    figure = drawing.figure
+    figure._repr_png_ = partial(_png, drawing)  # type: ignore[attr-defined]  # for notebooks that never import pyplot
     return figure
 
 
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
+def _png(drawing: Drawing) -> bytes:
     with styled():
-        FigureCanvasAgg(figure).print_png(buffer)
-    return buffer.getvalue()
+        return drawing.png()
 
 
 def _instead(kind: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -95,7 +94,7 @@ def write_page(folder: Path, page: Page) -> Path:
     shown = []
     with styled():
         for drawing in page.drawings:
-            png = _png(drawing)
+            png = drawing.png()
             atomically(folder / "figures" / f"{drawing.name}.png", lambda path, png=png: path.write_bytes(png))
             shown.append((drawing, "data:image/png;base64," + base64.b64encode(png).decode()))
     # the look of a run's page, so that there is one
@@ -106,11 +105,3 @@ def write_page(folder: Path, page: Page) -> Path:
     place = folder / "report.html"
     atomically(place, lambda path: path.write_text(text, encoding="utf-8"))
     return place
-
-
-def _png(drawing: Drawing) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    buffer = io.BytesIO()
-    FigureCanvasAgg(drawing.figure).print_png(buffer)
-    return buffer.getvalue()

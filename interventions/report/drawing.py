@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import textwrap
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
@@ -27,6 +29,12 @@ class Drawing:
     title: str
     caption: str
     figure: Figure
+
+    def png(self) -> bytes:
+        """The figure as a file's content, in the style that is current."""
+        buffer = io.BytesIO()
+        FigureCanvasAgg(self.figure).print_png(buffer)  # savefig would draw everything twice
+        return buffer.getvalue()
 
 
 MOST_LINES = 3

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 from collections.abc import Iterator
 from importlib.resources import files
@@ -50,7 +49,7 @@ def write_report(folder: Path) -> Path:
     shown = []
     with styled():
         for drawing in drawings(run):
-            png = _png(drawing)
+            png = drawing.png()
             atomically(folder / "figures" / f"{drawing.name}.png", lambda path, png=png: path.write_bytes(png))
             shown.append(_shown(drawing, png))
     _remove_stale(folder / "figures", keep={each["file"] for each in shown})
@@ -112,14 +111,6 @@ def render(run: Run, figures: list[dict[str, str]]) -> str:
         ],
         manifest_text=json.dumps(run.manifest, indent=1, ensure_ascii=False),
     )
-
-
-def _png(drawing: Drawing) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    buffer = io.BytesIO()
-    FigureCanvasAgg(drawing.figure).print_png(buffer)  # savefig would draw everything twice
-    return buffer.getvalue()
 
 
 def _shown(drawing: Drawing, png: bytes) -> dict[str, str]:

@@ -31,6 +31,8 @@ from patchboard.store.vectors import save_vectors
 from tests.conftest import ROOT
 from tests.contract.tiny import VECTOR, one_error, tiny_tree, write
 
+pytestmark = pytest.mark.rasterised
+
 TABLES = ("effects", "curves", "outcomes", "decodability", "prompts")
 INTERVENTIONS = {
     "p": {"op": "patch", "vector": VECTOR, "layers": [1, 2]},

@@ -21,6 +21,8 @@ from patchboard.report.tables import controls_there, print_run
 from patchboard.report.task_figures import task_figures
 from tests.unit import synthetic_run
 
+pytestmark = pytest.mark.rasterised
+
 
 @pytest.fixture(scope="module")
 def tables() -> tuple[pl.DataFrame, pl.DataFrame]:
