@@ -2,6 +2,7 @@
 
 python experiments/decodability.py                                    # the embedded model, some 20 seconds of a core
 python experiments/decodability.py --tasks.family=pos
+python experiments/decodability.py --decodability.twin=true --decodability.shuffled=100    # with its floors
 python experiments/decodability.py --projection umap                  # as the paper draws it; pip install -e ".[umap]"
 python experiments/decodability.py --model meta-llama/Llama-3.2-1B --device cuda
 """

@@ -17,12 +17,14 @@ from patchboard.experiment.projection import Method, check_method, projected
 from patchboard.experiment.states import States, states_of
 from patchboard.experiments.decodability import findings
 from patchboard.measure.decodability import ALL, check_k, label_codes
+from patchboard.measure.floors import floors_in
 from patchboard.measure.nearest import voted
 from patchboard.measure.pairs import Choice, choose, pairwise
 from patchboard.measure.statistics import Bootstrap
 from patchboard.report.drawing import Drawing
 from patchboard.spec import Study
 from patchboard.store.folder import RunFolder
+from patchboard.store.schema import FLOORS
 
 CHOICE, PAIRS, PROJECTION = "choice.parquet", "pairs.parquet", "projection.parquet"
 
@@ -70,6 +72,8 @@ class Decodability(StudyExperiment):
         best = overall.sort("cd", "layer", descending=[True, False]).unique("shots", keep="first", maintain_order=True)
         chosen = table.filter(pl.col("layer") == choice["layer"], pl.col("shots") == shots, pl.col("task") != ALL)
         columns = ["task", "shots", "layer", "n", "cd", "ci_low", "ci_high", "chance", "accuracy"]
+        columns += [column for column in FLOORS if column in table.columns]
+        at_shots = overall.filter(pl.col("shots") == shots)
         return {
             "version": 1,
             "model": run.spec.model.name,
@@ -82,6 +86,7 @@ class Decodability(StudyExperiment):
             "choice": choice,
             "by_shots": _plain(best.sort("shots").select(columns)),
             "by_task": _plain(chosen.select(columns)),
+            **_floors(at_shots.select(columns), choice["layer"]),
             "pairs": _plain(tables[PAIRS].sort("cd")),
         }
 
@@ -96,6 +101,16 @@ def compared_shots(run: FinishedRun) -> int:
     assert run.spec.decodability is not None, "refused by prepare"
     measured = run.spec.decodability.shots
     return run.spec.prompts.shots if run.spec.prompts.shots in measured else max(measured)
+
+
+def _floors(overall: pl.DataFrame, layer: int) -> dict[str, Any]:
+    """``floors``: CD of all labels beside them, at the chosen layer and where it is highest above the twin's."""
+    floors = floors_in(overall)
+    if not floors:
+        return {}
+    above = overall.sort("above_twin", "layer", descending=[True, False]).head(1) if "twin" in floors else None
+    chosen = _plain(overall.filter(pl.col("layer") == layer))[0]
+    return {"floors": {"chosen": chosen, "highest": _plain(above)[0] if above is not None else None}}
 
 
 def _choice(states: States, shots: int, k: int, bootstrap: Bootstrap) -> Choice:

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 
 from patchboard.experiment.projection import MIN_DIST, NEIGHBOURS
 from patchboard.measure.decodability import ALL
+from patchboard.measure.floors import floors_in
+from patchboard.report.decodability_figures import floor_panels, floors_caption
 from patchboard.report.drawing import Drawing, panels, whole_layers
 from patchboard.report.marks import grid_of, heat_map, key_of, line_with_band, look_of
 from patchboard.report.numbers import counted, fraction
@@ -37,6 +39,15 @@ def drawings(
         " Below chance is possible at 0 shots: the nearest prompts are then the same input under other tasks."
     )
     yield Drawing("by-task", "CD by layer, shots and task", caption, _by_task(table))
+    if floors_in(table):
+        at_shots = table.filter(pl.col("shots") == shots)
+        by_task = {
+            "all tasks" if task == ALL else task: rows
+            for (task,), rows in at_shots.group_by("task", maintain_order=True)
+        }
+        title = f"CD and its floors by layer and task, {counted(shots, 'shot')}"
+        caption = f"A panel a task, {counted(shots, 'demonstration')}. {floors_caption(at_shots)}"
+        yield Drawing("floors", title, caption, floor_panels(by_task))
     caption = (
         f"Layer {layer}, {shots} shots. Neighbours are sought among the points of two tasks alone: 0.50 is chance,"
         " 1.00 a pair that is never confused."

@@ -18,6 +18,7 @@ from patchboard.spec import Point, Study
 from patchboard.spec.kinds import FileKind
 from patchboard.spec.refusal import InvalidValue, only_once
 from patchboard.spec.section import Count, Section, Seed
+from patchboard.spec.sections import DecodabilitySection
 from patchboard.spec.study import study_of
 from patchboard.tasks.linear_regression import Kind, Mixture, Regression
 
@@ -151,7 +152,18 @@ def study_in(settings: SyntheticSettings) -> Study:
             raise SpecError(
                 "prompts.demonstrations", "is shared, but each sequence is of weights of its own", "leave it out"
             )
+        _check_floors(point.spec.decodability)
     return study
+
+
+def _check_floors(section: DecodabilitySection | None) -> None:
+    """Raises SpecError for what CD is held against in a run of a model that is there already."""
+    if section is not None and section.twin:
+        what = "found true, and this model's own first checkpoints are of hardly any training"
+        raise SpecError("decodability.twin", what, "leave it out, and set checkpoints.first: 1")
+    if section is not None and section.shuffled:
+        what = f"found {section.shuffled}, and the checkpoints are held against each other"
+        raise SpecError("decodability.shuffled", what, "leave it out")
 
 
 def _check_shots(point: Point, most: int) -> None:

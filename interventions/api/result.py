@@ -75,7 +75,10 @@ class Run:
 
     @cached_property
     def decodability(self) -> pl.DataFrame:
-        """Concept Decodability by task, layer and number of shots: ``cd, ci_low, ci_high, chance``, all fractions."""
+        """Concept Decodability by task, layer and number of shots: ``cd, ci_low, ci_high, chance``, all fractions.
+
+        Where the spec has them also its floors: ``twin``, ``above_twin``, ``shuffled``, each with ``…_low, …_high``.
+        """
         return read_table(self.path, "decodability.parquet")
 
     @cached_property

@@ -10,6 +10,7 @@ import polars as pl
 
 from patchboard.execution.model_run import ModelRun
 from patchboard.measure.decodability import decodability_table
+from patchboard.measure.floors import FloorVotes
 from patchboard.measure.outcomes import plain
 from patchboard.measure.statistics import Bootstrap
 from patchboard.plan.model import Decoding
@@ -20,10 +21,21 @@ def votes_file(run: ModelRun, decoding: Decoding) -> str:
     return f"parts/{run.prefix}{decoding.id}.npz"
 
 
-def write_votes(folder: RunFolder, name: str, votes: np.ndarray, accuracy: np.ndarray, labels: Sequence[str]) -> None:
-    """votes [layer, shots, point] label codes; accuracy [point, shots], NaN for Null; labels [point]."""
+def twin_votes_file(run: ModelRun, decoding: Decoding) -> str:
+    return f"parts/{run.prefix}{decoding.id}-twin.npz"
+
+
+def write_votes(
+    folder: RunFolder, name: str, votes: np.ndarray, accuracy: np.ndarray, labels: Sequence[str],
+    shuffled: np.ndarray | None = None,
+) -> None:  # fmt: skip
+    """votes [layer, shots, point] label codes; accuracy [point, shots], NaN for Null; labels [point].
+
+    shuffled: hits under permuted labels, as ``measure.floors.FloorVotes`` has them.
+    """
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, votes=votes, accuracy=accuracy, labels=np.array(labels))
+    more = {} if shuffled is None else {"shuffled": shuffled}
+    np.savez_compressed(buffer, votes=votes, accuracy=accuracy, labels=np.array(labels), **more)
     atomically(folder.path / name, lambda path: path.write_bytes(buffer.getvalue()))
 
 
@@ -33,10 +45,21 @@ def decodability_tables(run: ModelRun, bootstrap: Bootstrap) -> list[pl.DataFram
     for decoding in run.plan.decodings:
         section = decoding.section
         with np.load(run.folder.path / votes_file(run, decoding)) as stored:
+            labels = stored["labels"].tolist()
+            floors = FloorVotes(
+                _twin_votes(run, decoding, labels) if section.twin else None,
+                stored["shuffled"] if section.shuffled else None,
+            )
             table = decodability_table(
-                stored["votes"], stored["labels"].tolist(), stored["accuracy"], section.shots, section.k, bootstrap
+                stored["votes"], labels, stored["accuracy"], section.shots, section.k, bootstrap, floors
             )
         tables += [
             table.with_columns(pl.lit(plain(value)).alias(path) for path, value in swept) for swept in decoding.swept
         ]
     return tables
+
+
+def _twin_votes(run: ModelRun, decoding: Decoding, labels: Sequence[str]) -> np.ndarray:
+    with np.load(run.folder.path / twin_votes_file(run, decoding)) as stored:
+        assert stored["labels"].tolist() == list(labels), "the twin's points are the model's"
+        return stored["votes"]

@@ -17,8 +17,9 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from patchboard.errors import SpecError
+from patchboard.measure.floors import NO_FLOORS, FloorVotes, of_shuffled, of_twin
 from patchboard.measure.statistics import Bootstrap, Floats, interval
-from patchboard.store.schema import DECODABILITY
+from patchboard.store.schema import DECODABILITY, FLOORS
 
 ALL = "ALL"
 """The row of all labels together, beside one row a label."""
@@ -47,13 +48,16 @@ def decodability_table(
     shots: Sequence[int],
     k: int,
     bootstrap: Bootstrap,
+    floors: FloorVotes = NO_FLOORS,
 ) -> pl.DataFrame:
-    """CD of each label, and of ALL, for every layer and number of shots: store.schema.DECODABILITY.
+    """CD of each label, and of ALL, for every layer and number of shots: store.schema.DECODABILITY, and of FLOORS those
+    that ``floors`` holds.
 
     voted: [layers, shots, points] codes (``label_codes``) of the labels that each point's k neighbours vote for.
     labels: [points] the task of each point.
     accuracy: [points, shots] exact match of each prompt's answer, NaN where none; None: not measured.
     shots: the numbers of shots along that axis; layers count from 0.
+    floors: votes of the same points.
 
     Points are resampled within each label, their neighbours as they are: the interval is of this
     graph's hit rate, not of a search among other points.
@@ -61,7 +65,8 @@ def decodability_table(
     votes, names = np.asarray(voted), np.asarray(labels)
     layers = len(votes)
     assert votes.shape[1:] == (len(shots), len(names)), "one vote per layer, shots and point"
-    right = (votes == label_codes(labels)).reshape(-1, len(names)).T
+    right = _hits(votes, labels)
+    twin = None if floors.twin is None else _hits(floors.twin, labels)
     unknown = np.full((len(names), len(shots)), np.nan)
     exact = unknown if accuracy is None else np.asarray(accuracy, dtype=float)
     different = list(dict.fromkeys(labels))
@@ -70,7 +75,12 @@ def decodability_table(
     for label in (*different, ALL):
         rows = np.flatnonzero(names == label) if label != ALL else np.arange(len(names))
         hits = right[rows].astype(float)  # [rows, layers * shots]
-        low, high = interval(hits, bootstrap, names[rows].tolist())
+        strata = names[rows].tolist()
+        low, high = interval(hits, bootstrap, strata)
+        beside = {} if twin is None else dict(of_twin(hits, twin[rows].astype(float), bootstrap, strata))
+        if floors.shuffled is not None:
+            own = floors.shuffled[..., different.index(label)] if label != ALL else floors.shuffled.sum(axis=-1)
+            beside |= of_shuffled(own.reshape(len(own), -1), len(rows), bootstrap.level)
         tables.append(
             pl.DataFrame(
                 {
@@ -80,10 +90,18 @@ def decodability_table(
                     "ci_low": low,
                     "ci_high": high,
                     "accuracy": np.tile(_mean_of_known(exact[rows]), layers),
+                    **beside,
                 }
             ).with_columns(task=pl.lit(label), k=k, n=len(rows), chance=1.0 / len(different))
         )
-    return pl.concat(tables).select(pl.col(column).cast(kind) for column, kind in DECODABILITY.items())
+    table = pl.concat(tables)
+    columns = DECODABILITY | {column: kind for column, kind in FLOORS.items() if column in table.columns}
+    return table.select(pl.col(column).cast(kind) for column, kind in columns.items())
+
+
+def _hits(voted: NDArray[np.int64], labels: Sequence[str]) -> NDArray[np.bool_]:
+    """[points, layers * shots] whether a point's neighbours vote for its own label."""
+    return (voted == label_codes(labels)).reshape(-1, len(labels)).T
 
 
 def _mean_of_known(values: Floats) -> Floats:

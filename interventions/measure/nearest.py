@@ -58,3 +58,13 @@ def voted(states: Tensor, labels: Tensor, k: int) -> Tensor:
     states [points, d_model]; labels [points] int64.
     """
     return torch.from_numpy(votes(labels[nearest(states, k).cpu()].numpy()))
+
+
+def shuffled_hits(neighbours: NDArray[np.int64], permuted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many points of each permuted label are voted for rightly: [permutations, labels].
+
+    neighbours [points, k] indices, nearest first; permuted [permutations, points] codes from 0.
+    """
+    labels = int(permuted.max()) + 1
+    own = (codes[votes(codes[neighbours]) == codes] for codes in permuted)
+    return np.array([np.bincount(hits, minlength=labels) for hits in own], dtype=np.int64)

@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 from patchboard.measure.cell_matrices import CellMatrices
 from patchboard.measure.decodability import ALL
 from patchboard.measure.statistics import Bootstrap, Floats, quantiles
-from patchboard.store.schema import DECODABILITY
+from patchboard.store.schema import DECODABILITY, FLOORS
 from patchboard.tasks.base import NULL
 
 FEWEST_LAYERS = 4
@@ -66,7 +66,7 @@ def accuracy_against_cd(decodability: pl.DataFrame) -> list[dict[str, Any]]:
     points; slope, intercept and r2 are NaN with fewer than 3 points or equal CDs. Settings that share
     their decodability (only the interventions differ) are one.
     """
-    swept = [column for column in decodability.columns if column not in DECODABILITY]
+    swept = [column for column in decodability.columns if column not in DECODABILITY | FLOORS]
     fits: dict[str, dict[str, Any]] = {}
     for part in decodability.partition_by(swept, maintain_order=True) if swept else [decodability]:
         fit = _fit(part.filter(pl.col("shots") >= 1))

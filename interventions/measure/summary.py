@@ -18,10 +18,11 @@ import polars as pl
 from patchboard.measure.cell_matrices import CellMatrices, cell_matrices
 from patchboard.measure.decodability import ALL
 from patchboard.measure.effects import curves, effects
+from patchboard.measure.floors import floors_in
 from patchboard.measure.outcome_index import Outcomes
 from patchboard.measure.relation import accuracy_against_cd, correlation
 from patchboard.measure.statistics import Bootstrap
-from patchboard.store.schema import VERSION
+from patchboard.store.schema import SHUFFLED, TWIN, VERSION
 
 _VALUES = ("clean", "patched", "effect", "ci_low", "ci_high", "n")
 _PLACE = ("layer", "layers", "head")
@@ -42,7 +43,8 @@ def summarise(
     repeats the setting with the largest effect on the choosing half. ``causal`` are the layers
     at which the interval of an effect, over all queries, leaves out zero. ``cd_*``, ``chance`` and ``correlation`` take
     CD of all labels at the largest number of shots; they and ``decodable_but_not_causal`` are None without it. See
-    ``decodable`` for the latter.
+    ``decodable`` for the latter. Where CD has an untrained twin's beside it, ``above_twin`` and
+    ``correlation_above_twin`` say the same of CD less the twin's, ``decodability.above_twin`` where that is highest.
     """
     if decodability is not None and decodability.is_empty():
         decodability = None
@@ -79,6 +81,11 @@ def decodable(ci_low: pl.Expr, chance: pl.Expr) -> pl.Expr:
     (With 7 labels: above .57. Merely being above chance would call nearly every layer decodable.)
     """
     return ci_low > (1 + chance) / 2
+
+
+def decodable_above_twin(above_twin_low: pl.Expr, twin: pl.Expr) -> pl.Expr:
+    """Where CD is high beside an untrained twin's: the difference's interval lies above half the way from it to 1."""
+    return above_twin_low > (1 - twin) / 2
 
 
 def without_nan(value: Any) -> Any:
@@ -188,12 +195,24 @@ def _beside_cd(
     at = dict(zip(cd["layer"], cd["cd"], strict=True))
     high = cd.filter(decodable(pl.col("ci_low"), pl.col("chance")))
     matrices = _matrices_of(tables.own_matrices, name, setting)
-    of_cells = np.array([at.get(each, np.nan) for each in matrices.cells["layer"]])
+    edited = matrices.cells["layer"]
+    of_cells = np.array([at.get(each, np.nan) for each in edited])
+    beside_twin: dict[str, Any] = {}
+    if "twin" in floors_in(cd):
+        high = high.filter(decodable_above_twin(pl.col("above_twin_low"), pl.col("twin")))
+        there = cd.filter(pl.col("layer") == layer).select(TWIN.keys()).to_dicts()
+        above = dict(zip(cd["layer"], cd["above_twin"], strict=True))
+        of_cells_above = np.array([above.get(each, np.nan) for each in edited])
+        beside_twin = {
+            "above_twin": there[0] if there else None,
+            "correlation_above_twin": correlation(of_cells_above, matrices, bootstrap),
+        }
     return causal | {
         "cd_at_best_layer": at.get(layer),
         "cd_shots": cd["shots"].max(),
         "chance": cd["chance"].max(),
         "correlation": correlation(of_cells, matrices, bootstrap),
+        **beside_twin,
         "decodable_but_not_causal": sorted(set(still["layer"]) & set(high["layer"])),
     }
 
@@ -217,12 +236,23 @@ def _matrices_of(own: Sequence[CellMatrices], name: str, setting: Mapping[str, A
 
 
 def _peak(decodability: pl.DataFrame) -> dict[str, Any] | None:
-    """Where CD of all labels is highest, at the largest number of shots (of the first swept setting)."""
+    """Where CD of all labels is highest, at the largest number of shots (of the first swept setting).
+
+    ``shuffled``: of shuffled labels there. ``above_twin``: where CD is highest above an untrained twin's.
+    """
     cd = overall_cd(decodability, {})
     if cd.is_empty():
         return None
+    place = ("layer", "shots", "cd", "ci_low", "ci_high", "chance")
     top = cd.sort("cd", descending=True, maintain_order=True).row(0, named=True)
-    return {field: top[field] for field in ("layer", "shots", "cd", "ci_low", "ci_high", "chance")}
+    peak: dict[str, Any] = {field: top[field] for field in place}
+    floors = floors_in(cd)
+    if "shuffled" in floors:
+        peak["shuffled"] = {field: top[field] for field in SHUFFLED}
+    if "twin" in floors:
+        highest = cd.sort("above_twin", descending=True, nulls_last=True, maintain_order=True).row(0, named=True)
+        peak["above_twin"] = {field: highest[field] for field in (*place, *TWIN)}
+    return peak
 
 
 def _at(fields: Mapping[str, Any]) -> pl.Expr:

@@ -218,14 +218,14 @@ class _Builder:
                 "decodability", source.tasks, max(section.shots), section.prompts, asked=section.shots
             )
             prompts = {task: tuple(rows) for task, rows in drawn.items()}
-            self.decodings[key] = Decoding(f"cd{len(self.decodings)}", section, prompts, ())
+            self.decodings[key] = Decoding(f"cd{len(self.decodings)}", section, prompts, (), point.spec.prompts.seed)
         known = self.decodings[key]
         self._note_setting(known.id, point, ("decodability", *_ROWS_FIELDS))
         swept = tuple(
             (path, value) for path, value in point.swept.items() if _bears_on(path, ("decodability", *_ROWS_FIELDS))
         )
         if swept not in known.swept:
-            self.decodings[key] = Decoding(known.id, section, known.prompts, (*known.swept, swept))
+            self.decodings[key] = replace(known, swept=(*known.swept, swept))
 
     def _note_setting(self, set_id: str, point: Point, fields: Sequence[str]) -> None:
         """Remember that the set holds prompts of this point's setting of the fields."""

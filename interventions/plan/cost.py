@@ -35,12 +35,15 @@ class Cost:
     loop_forwards: int = 0
     loop_token_layers: int = 0
     activation_gb: float = 0.0
+    twin_tokens: int = 0
+    """Of ``tokens``, those of the untrained twin."""
     ways: tuple[tuple[str, int], ...] = ()
     """Packs in each way."""
 
     def as_dict(self) -> dict[str, object]:
         saving = round(self.loop_token_layers / max(1, self.token_layers), 1)
-        return asdict(self) | {"ways": dict(self.ways), "saving": saving}
+        counts = asdict(self) | {"ways": dict(self.ways), "saving": saving}
+        return counts if self.twin_tokens else {name: value for name, value in counts.items() if name != "twin_tokens"}
 
 
 def cost_of(plan: ModelPlan, engine: str, budget: Budget) -> Cost:
@@ -53,13 +56,10 @@ def cost_of(plan: ModelPlan, engine: str, budget: Budget) -> Cost:
         total.update(packs=len(packs), cells=len(group.uses), queries=len(group.prompts))
         total.update(_packs_cost(group, packs, plan.facts))
         total.update(_bounds(group, layers))
-    extra = [(list(part.prompts.values()), shots_of(part)) for part in (*plan.fits, *plan.decodings)]
-    sets = [[p for p in rows if not p.excluded] for part, _ in extra for rows in part]
-    tokens = sum(len(clean_tokens(p)) for rows in sets for p in rows)
-    tokens += sum(
-        sum(branch_tokens(p, shots)) for part, shots in extra for rows in part for p in rows if not p.excluded
-    )
-    passes = sum(-(-len(rows) * max(map(_length, rows), default=0) // budget.tokens) for rows in sets)
+    twins = [decoding for decoding in plan.decodings if decoding.section.twin]
+    tokens, passes = _whole_prompts((*plan.fits, *plan.decodings), budget)
+    twin_tokens, twin_passes = _whole_prompts(twins, budget)
+    tokens, passes = tokens + twin_tokens, passes + twin_passes
     return Cost(
         cells=total["cells"],
         queries=total["queries"],
@@ -71,8 +71,20 @@ def cost_of(plan: ModelPlan, engine: str, budget: Budget) -> Cost:
         loop_forwards=total["loop_forwards"],
         loop_token_layers=total["loop_token_layers"] + tokens * layers,
         activation_gb=round(activation_floats(plan.facts, budget) * 4 / 2**30, 3),
+        twin_tokens=twin_tokens,
         ways=tuple(sorted(ways.items())),
     )
+
+
+def _whole_prompts(parts: Sequence[Fit | Decoding], budget: Budget) -> tuple[int, int]:
+    """(tokens, passes) of fits and decodings, which run whole prompts."""
+    extra = [(list(part.prompts.values()), shots_of(part)) for part in parts]
+    sets = [[p for p in rows if not p.excluded] for part, _ in extra for rows in part]
+    tokens = sum(len(clean_tokens(p)) for rows in sets for p in rows)
+    tokens += sum(
+        sum(branch_tokens(p, shots)) for part, shots in extra for rows in part for p in rows if not p.excluded
+    )
+    return tokens, sum(-(-len(rows) * max(map(_length, rows), default=0) // budget.tokens) for rows in sets)
 
 
 def shots_of(part: Fit | Decoding) -> Sequence[int]:

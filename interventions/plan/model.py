@@ -91,6 +91,8 @@ class Decoding:
     section: DecodabilitySection
     prompts: Mapping[str, tuple[Prompt, ...]]  # label -> prompts of max(shots) demonstrations
     swept: tuple[tuple[tuple[str, Any], ...], ...]  # one entry for each point that shares it
+    seed: int = 0
+    """Of the prompts; also of the untrained twin's weights and of the labels' permutations."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,18 +11,27 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from patchboard.measure.decodability import ALL
-from patchboard.report.drawing import Drawing
-from patchboard.report.marks import MARKERS, cd_bar, every_tick, heat_map
+from patchboard.measure.floors import floors_in
+from patchboard.report.drawing import Drawing, panels, whole_layers
+from patchboard.report.marks import (
+    MARKERS,
+    cd_bar,
+    every_tick,
+    floor_key,
+    floor_lines,
+    heat_map,
+    line_with_band,
+)
 from patchboard.report.numbers import counted, fraction
 from patchboard.report.run_files import Run, decodabilities
-from patchboard.report.style import CYCLE, WIDTH
+from patchboard.report.style import CD_COLOUR, CYCLE, WIDTH
 
 _MOST_WRITTEN = 32
 """Layers up to which two digits fit a square of the heat map at 8 points."""
 
 
 def cd_figures(run: Run) -> Iterator[Drawing]:
-    """Heat map of CD, layer by number of shots, one for each different table of CD."""
+    """Heat map of CD, layer by number of shots, one for each different table of CD; lines where it has floors."""
     tables = decodabilities(run)
     for number, (setting, table) in enumerate(tables, start=1):
         overall = table.filter(pl.col("task") == ALL).sort("shots", "layer")
@@ -40,6 +49,11 @@ def cd_figures(run: Run) -> Iterator[Drawing]:
         name = "cd" + (f"-{number}" if len(tables) > 1 else "")
         title = "CD by layer and number of demonstrations" + (f", {setting}" if setting else "")
         yield Drawing(name, title, caption, _heat_map(values, layers, shots, chance))
+        if floors_in(overall):
+            title = "CD and its floors by layer" + (f", {setting}" if setting else "")
+            at_shots = {counted(each, "shot"): overall.filter(pl.col("shots") == each) for each in shots}
+            caption = f"CD of all labels, a panel a number of demonstrations. {floors_caption(overall)}"
+            yield Drawing(name.replace("cd", "cd-floors", 1), title, caption, floor_panels(at_shots))
 
 
 def _heat_map(values: np.ndarray, layers: list[int], shots: list[int], chance: float) -> Figure:
@@ -54,6 +68,47 @@ def _heat_map(values: np.ndarray, layers: list[int], shots: list[int], chance: f
     axes.set_ylabel("shots")
     cd_bar(figure, axes, image, chance)
     return figure
+
+
+def floors_caption(cd: pl.DataFrame) -> str:
+    """How to read ``floor_panels``."""
+    twin = (
+        " The untrained twin is a network of the same configuration with random weights, asked the same prompts: its CD"
+        " is what the prompts' looks give without any learning, so read CD above it."
+    )
+    shuffled = (
+        " Labels shuffled: the same neighbours vote for labels that were permuted over the prompts; line and band are"
+        " the mean and the central share of the permutations."
+    )
+    told = {"twin": twin, "shuffled": shuffled}
+    return "Bands are bootstrap intervals over prompts, dotted is chance." + "".join(
+        told[each] for each in floors_in(cd)
+    )
+
+
+def floor_panels(tables: Mapping[str, pl.DataFrame]) -> Figure:
+    """Title -> rows of CD by layer, with floors: a panel each, the floors as thin lines below the model's own."""
+    columns = min(3, len(tables))
+    figure, axes = panels(list(tables), columns, height=1.9, share_y=True)
+    for axis, table in zip(axes, tables.values(), strict=True):
+        cd = table.sort("layer")
+        axis.axhline(cd["chance"][0], color=CD_COLOUR, linestyle=":", linewidth=1)
+        floor_lines(axis, cd)
+        line_with_band(axis, cd, ("layer", "cd"), **_own_look(len(cd)))
+        axis.set_ylim(-0.02, 1.02)
+        whole_layers(axis, cd["layer"].to_numpy())
+    for axis in axes[-columns:]:
+        axis.set_xlabel("layer")
+    figure.supylabel("CD", fontsize=9)
+    floors = floors_in(pl.concat(tables.values()))
+    handles = [Line2D([], [], label="the model", **_own_look(1)), *floor_key(floors)]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    return figure
+
+
+def _own_look(layers: int) -> dict[str, Any]:
+    """Of the model's own line: thick, with markers while they can be told apart."""
+    return {"color": CYCLE[0], "linewidth": 1.8, "marker": "o" if layers <= 20 else "", "markersize": 3}
 
 
 def accuracy_figures(run: Run) -> Iterator[Drawing]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from patchboard.ops import phrase_of
@@ -52,12 +52,26 @@ def describe(spec: Mapping[str, Any], manifest: Mapping[str, Any], tasks: list[s
             f" {_text(cd, 'k')} nearest other prompts, by their states before the answer;"
             f" {_text(cd, 'prompts')} prompts a label, after {_text(cd, 'shots')} demonstrations.{without}"
         )
+        sentences += _floors(spec, measured)
     sentences.append(
         f"Effect: patched minus clean, paired by query. Metrics: {_text(spec, 'metrics')}. Intervals: level"
         f" {_text(spec, 'statistics', 'level')}, percentile bootstrap over queries within each task,"
         f" {_text(spec, 'statistics', 'bootstrap')} resamples."
     )
     return sentences
+
+
+def _floors(spec: Mapping[str, Any], measured: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What CD is held against. measured: the sections of CD."""
+    seed = _text(spec, "prompts", "seed")
+    if any(section.get("twin") for section in measured):
+        yield (
+            "Beside it stands the CD of an untrained twin: the same configuration with random weights (drawn by seed"
+            f" {seed}), on the same prompts. CD less the twin's is paired by prompt."
+        )
+    if any(section.get("shuffled") for section in measured):
+        counts = " or ".join(str(section["shuffled"]) for section in measured if section.get("shuffled"))
+        yield f"CD of shuffled labels: of the same neighbours, labels in {counts} random orders (drawn by seed {seed})."
 
 
 def _drawn(spec: Mapping[str, Any]) -> str:

@@ -11,8 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from patchboard.measure.decodability import ALL
+from patchboard.measure.floors import floors_in
 from patchboard.report.drawing import MOST_PANELS, Drawing, columns_for, panels, whole_layers
 from patchboard.report.heads import without_heads
+from patchboard.report.marks import floor_key, floor_lines
 from patchboard.report.numbers import listed
 from patchboard.report.run_files import Run, at_setting, setting_label, settings_of
 from patchboard.report.style import CD_COLOUR, effect_label, in_order, line_of
@@ -33,7 +35,7 @@ def effect_figures(run: Run, metric: str) -> Iterator[Drawing]:
         " bootstrap intervals over queries. Read the intervention (thick) against its controls: an effect that a"
         " control shares is not the concept's. The dashed grey line is CD on the right-hand axis, the dotted one its"
         " chance level. Where CD is high while the band covers zero, the task is decodable there but not causal."
-    )
+    ) + (" Thin on that axis: what CD is held against." if floors_in(run.decodability) else "")
     for number, some in enumerate(_split(parts), start=1):
         figure, axes = panels([title for title, *_ in some], across, height=1.85, share_y=True)
         for place, (axis, part) in enumerate(zip(axes, some, strict=True), start=1):
@@ -120,6 +122,7 @@ def _cd_axis(axes: Axes, cd: pl.DataFrame, label: str) -> None:
     right = axes.twinx()
     right.plot(cd["layer"], cd["cd"], "--", color=CD_COLOUR, linewidth=1.4)
     right.axhline(cd["chance"][0], color=CD_COLOUR, linestyle=":", linewidth=0.9)
+    floor_lines(right, cd, bands=False)
     right.set_ylim(0, 1.03)
     right.spines["right"].set_visible(True)
     right.spines["right"].set_color(CD_COLOUR)
@@ -148,5 +151,6 @@ def _legend(figure: Figure, parts: list[Panel], with_cd: bool) -> None:
         handles += [
             Line2D([], [], color=CD_COLOUR, linestyle="--", label=f"CD, {shots} shots (right axis)"),
             Line2D([], [], color=CD_COLOUR, linestyle=":", label="CD's chance level"),
+            *floor_key(floors_in(pl.concat([cd for _, _, cd in parts if len(cd)], how="diagonal_relaxed")), "CD, "),
         ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4))

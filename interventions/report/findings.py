@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from patchboard.measure.floors import floors_in
 from patchboard.plan.controls import CONTROLS, Control
 from patchboard.report.described import values_of
 from patchboard.report.numbers import (
+    above_twin,
+    between,
+    counted,
     covers_zero,
     fraction,
     listed,
@@ -32,6 +36,7 @@ def findings(summary: Mapping[str, Any]) -> list[str]:
     for name, entry in summary["interventions"].items():
         for point in entry["points"]:
             sentences.append(" ".join(_of_point(name, point, summary["metric"])))
+    sentences += _of_floors(summary.get("decodability") or {})
     fit = summary["accuracy_against_cd"]
     if fit and fit["slope"] is not None:
         layer = f" at layer {fit['layer']}" if "layer" in fit else ""
@@ -71,10 +76,9 @@ def _of_point(name: str, point: Mapping[str, Any], metric: str) -> Iterator[str]
         yield f"Answers that become those of the task whose vector or state is used: {listed(rates)}."
     if point.get("cd_at_best_layer") is not None:
         there = "there" if head is None and axis is None else f"after layer {point['best_layer']}"
-        yield f"CD {there} is {fraction(point['cd_at_best_layer'])}, chance {fraction(point['chance'])}."
+        yield f"CD {there} is {fraction(point['cd_at_best_layer'])}, chance {fraction(point['chance'])}{_above(point)}."
     relation = point.get("correlation")
     if relation and relation["spearman"] is not None:
-        interval = f"[{relation['ci_low']:+.2f}, {relation['ci_high']:+.2f}]"
         over = (
             f"Over {relation['layers']} layers, CD after each and the effect of editing {_AXES[axis].format('it')}"
             if axis
@@ -82,14 +86,45 @@ def _of_point(name: str, point: Mapping[str, Any], metric: str) -> Iterator[str]
             if head is None
             else f"Over {relation['layers']} heads, CD after the head's layer and the head's effect"
         )
-        yield f"{over} have rank correlation {relation['spearman']:+.2f} {interval}."
+        above = point.get("correlation_above_twin")
+        less = f", CD less the untrained twin's {_rank(above)}" if above and above["spearman"] is not None else ""
+        yield f"{over} have rank correlation {_rank(relation)}{less}."
     idle = point.get("decodable_but_not_causal")
     if idle:
         whose = "the" if head is None else "every edited head's"
         editing = f" of editing {_AXES[axis].format('there')}" if axis else ""
+        learned = " (also beside an untrained twin's)" if point.get("above_twin") else ""
         yield (
-            f"Decodable is not causal: at layer{'s' * (len(idle) > 1)} {spans(idle)} CD is high, yet the interval of"
-            f" {whose} effect{editing} covers zero." + ("" if covers_zero(point) else _room(point, metric))
+            f"Decodable is not causal: at layer{'s' * (len(idle) > 1)} {spans(idle)} CD is high{learned}, yet the"
+            f" interval of {whose} effect{editing} covers zero." + ("" if covers_zero(point) else _room(point, metric))
+        )
+
+
+def _rank(relation: Mapping[str, Any]) -> str:
+    """``+0.78 [+0.52, +0.91]``"""
+    return f"{relation['spearman']:+.2f} [{relation['ci_low']:+.2f}, {relation['ci_high']:+.2f}]"
+
+
+def _above(point: Mapping[str, Any]) -> str:
+    twin = point.get("above_twin")
+    return f"; above that of an untrained twin ({fraction(twin['twin'])}) by {above_twin(twin)}" if twin else ""
+
+
+def _of_floors(cd: Mapping[str, Any]) -> Iterator[str]:
+    """What CD is beside an untrained twin's, and what shuffled labels give. cd: the summary's ``decodability``."""
+    twin, shuffled = cd.get("above_twin"), cd.get("shuffled")
+    if twin:
+        yield (
+            f"CD is highest above that of an untrained twin at layer {twin['layer']}"
+            f" ({counted(twin['shots'], 'shot')}): by {above_twin(twin)}, {between(twin, 'cd')} against"
+            f" {between(twin, 'twin', bounds='twin')}."
+        )
+        if not twin["above_twin_low"] > 0:
+            yield "So none of it is told apart from what the prompts' looks give to a network that has learned nothing."
+    if shuffled:
+        yield (
+            f"With the labels shuffled over the prompts CD at layer {cd['layer']} is"
+            f" {between(shuffled, 'shuffled', bounds='shuffled')}, chance {fraction(cd['chance'])}."
         )
 
 
@@ -145,6 +180,11 @@ def caveats(run: Run) -> list[str]:
         f"{len(run.own)} intervals of {run.metric} are drawn, and none is corrected for their number: some leave out"
         " the truth. The best layer's effect is safe from that, being measured on queries that did not choose it."
     )
+    if "twin" in floors_in(run.decodability):
+        sentences.append(
+            "The untrained twin is one draw of random weights, and intervals do not hold that draw: repeat over"
+            " prompts.seed, which draws the twin as well."
+        )
     if "shared" in values_of(run.spec, "prompts", "demonstrations"):
         sentences.append(
             "With shared demonstrations all queries of a task stand behind one draw of them, and intervals do not hold"

@@ -13,6 +13,7 @@ from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from patchboard.measure.floors import floors_in
 from patchboard.report.drawing import ink
 from patchboard.report.style import CD_COLOUR, CYCLE, line_of
 
@@ -29,6 +30,10 @@ def look_of(number: int) -> Look:
 
 ACCURACY_LOOK: Look = {"color": CYCLE[0], "linestyle": "-", "marker": "o"}
 CD_LOOK: Look = {"color": CD_COLOUR, "linestyle": "--", "marker": "s"}
+TWIN_LOOK: Look = {"color": CYCLE[7], "linestyle": "-.", "linewidth": 1}
+SHUFFLED_LOOK: Look = {"color": "#A9A9A9", "linestyle": "-", "linewidth": 0.8}
+FLOOR_LOOKS = {"twin": ("an untrained twin", TWIN_LOOK), "shuffled": ("labels shuffled", SHUFFLED_LOOK)}
+"""Column of what CD is held against -> its name in a legend, and its look."""
 
 
 def effect_look(number: int, control: str = "") -> Look:
@@ -61,6 +66,21 @@ def line_with_band(
     axes.fill_between(table[x], low, high, color=line["color"], alpha=alpha, linewidth=0)
     (drawn,) = axes.plot(table[x], table[y], **line)
     return drawn
+
+
+def floor_lines(axes: Axes, cd: pl.DataFrame, bands: bool = True) -> None:
+    """Thin lines over ``layer`` of what CD is held against, in the bands of their intervals."""
+    for name in floors_in(cd):
+        _, look = FLOOR_LOOKS[name]
+        if bands:
+            line_with_band(axes, cd, ("layer", name), bounds=name, alpha=0.12, **look)
+        else:
+            axes.plot(cd["layer"], cd[name], **look)
+
+
+def floor_key(floors: Iterable[str], whose: str = "") -> list[Line2D]:
+    """Handles of a legend of ``floor_lines``. whose: before each name."""
+    return [Line2D([], [], label=whose + FLOOR_LOOKS[name][0], **FLOOR_LOOKS[name][1]) for name in floors]
 
 
 def grid_of(

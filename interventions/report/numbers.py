@@ -46,6 +46,17 @@ def between(
     return f"{written(row[value])} [{written(row[f'{bounds}_low'])}, {written(row[f'{bounds}_high'])}]"
 
 
+def above_twin(row: Mapping[str, Any]) -> str:
+    """``+0.54 [+0.49, +0.59]``: CD less that of the untrained twin."""
+    return between(row, "above_twin", lambda value: "-" if value is None else f"{value:+.2f}", "above_twin")
+
+
+def cd_there(point: Mapping[str, Any]) -> str:
+    """CD at the best layer of a point of summary.json: ``0.96``, with an untrained twin ``0.96 (twin 0.40)``."""
+    twin = point.get("above_twin")
+    return fraction(point["cd_at_best_layer"]) + (f" (twin {fraction(twin['twin'])})" if twin else "")
+
+
 def counted(count: int, what: str) -> str:
     """``1 shot``, ``4 shots``."""
     return f"{count} {what}{'s' * (count != 1)}"

@@ -15,7 +15,7 @@ from patchboard.report.described import describe, describe_interventions
 from patchboard.report.drawing import Drawing
 from patchboard.report.findings import best_what, caveats, findings
 from patchboard.report.heads import top_heads
-from patchboard.report.numbers import best_place, fraction, place_label, plain, signed, with_interval
+from patchboard.report.numbers import best_place, cd_there, fraction, place_label, plain, signed, with_interval
 from patchboard.report.run_files import Run, read_run, setting_label
 from patchboard.report.style import styled
 from patchboard.report.task_counts import task_counts
@@ -99,6 +99,7 @@ def render(run: Run, figures: list[dict[str, str]]) -> str:
         entries=run.summary["interventions"],
         setting_label=setting_label,
         place_label=place_label,
+        cd_there=cd_there,
         best_place=best_place,
         best_what=best_what(run.summary),
         headed=top_heads(run),

@@ -12,7 +12,7 @@ import polars as pl
 
 from patchboard.errors import RunFolderError, SpecError
 from patchboard.spec.yaml_text import read_yaml
-from patchboard.store.schema import CURVES, DECODABILITY
+from patchboard.store.schema import CURVES, DECODABILITY, FLOORS
 
 
 @dataclass(frozen=True)
@@ -119,10 +119,11 @@ def decodabilities(run: Run) -> list[tuple[str, pl.DataFrame]]:
     intervention share theirs."""
     if run.decodability.is_empty():
         return []
-    swept = [column for column in run.decodability.columns if column not in DECODABILITY]
+    own = [column for column in run.decodability.columns if column in DECODABILITY | FLOORS]
+    swept = [column for column in run.decodability.columns if column not in own]
     tables: list[tuple[str, pl.DataFrame]] = []
     for setting in settings_of(run.decodability, swept):
-        table = at_setting(run.decodability, setting, swept).select(DECODABILITY.keys())
+        table = at_setting(run.decodability, setting, swept).select(own)
         if not any(table.equals(other) for _, other in tables):
             tables.append((setting_label(setting), table))
     return tables if len(tables) > 1 else [("", table) for _, table in tables]

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from patchboard.report.findings import best_what
-from patchboard.report.numbers import best_place, fraction, signed, with_interval
+from patchboard.report.numbers import best_place, cd_there, signed, with_interval
 from patchboard.report.run_files import setting_label
 from patchboard.report.task_counts import Counted, task_counts
 from patchboard.spec.axes import Study
@@ -68,7 +68,7 @@ def _cells(point: Mapping[str, Any]) -> list[str]:
         with_interval(point),
         str(point["n"] or "-"),
         controls_there(point),
-        fraction(point["cd_at_best_layer"]),
+        cd_there(point),
         "-" if not relation or relation["spearman"] is None else f"{relation['spearman']:+.2f}",
     ]
 
@@ -108,6 +108,7 @@ def plan_title(study: Study) -> str:
 def plan_rows(plan: Mapping[str, Any]) -> dict[str, list[str]]:
     """What is counted -> its text for each model of a plan."""
     costs = [model["cost"] for model in plan["models"]]
+    by_twin = [cost.get("twin_tokens", 0) for cost in costs]
     rows = {
         "layers x width": [f"{model['layers']} x {model['width']}" for model in plan["models"]],
         "cells": [f"{cost['cells']:,}" for cost in costs],
@@ -117,6 +118,7 @@ def plan_rows(plan: Mapping[str, Any]) -> dict[str, list[str]]:
         "forward passes": [f"{cost['forwards']:,}" for cost in costs],
         "one pass a cell and query": [f"{cost['loop_forwards']:,}" for cost in costs],
         "tokens": [f"{cost['tokens']:,}" for cost in costs],
+        **({"of them by the untrained twin": [f"{each:,}" for each in by_twin]} if any(by_twin) else {}),
         "token-layers": [f"{cost['token_layers']:,}" for cost in costs],
         "bound on token-layers": [f"{cost['bound']:,}" for cost in costs],
         "saving over one pass a cell": [f"{cost['saving']}x" for cost in costs],

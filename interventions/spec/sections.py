@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from patchboard.spec.edits import InterventionSection
 from patchboard.spec.packaged import PACKAGED, PackagedModel
@@ -183,6 +190,18 @@ class DecodabilitySection(Section):
     k: Count = Field(default=10, description="neighbours that vote")
     prompts: Count = Field(default=100, description="prompts a label")
     shots: Annotated[list[Shots], Field(min_length=1), Differing] = [0, 1, 2, 4]
+    twin: bool = Field(
+        default=False,
+        description="CD of an untrained twin beside it: the same configuration, random weights, the same prompts",
+    )
+    shuffled: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="permutations of the labels over the prompts, whose CD is what chance gives; 0: none"
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_floors_not_wanted(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A floor that is left out is not told: specs of before there were any keep their digests, and their runs."""
+        return {name: value for name, value in dump(self).items() if value or name not in ("twin", "shuffled")}
 
 
 class StatisticsSection(Section):

@@ -25,6 +25,7 @@ from patchboard.spec.axes import (
 )
 from patchboard.spec.digest import digest_of
 from patchboard.spec.edits import InterventionSection
+from patchboard.spec.fields import default_at
 from patchboard.spec.overrides import applied
 from patchboard.spec.paths import FieldPath, at_path, format_path
 from patchboard.spec.refusal import InvalidValue, only_once
@@ -140,13 +141,19 @@ def _resolved_values(
         for i in range(len(values)):
             chosen = tuple(i if path == axis else 0 for path in peers)
             tree = _as_tree(sections[name][chosen] if name else specs[chosen])
-            entries.append(at_path(tree, axis[2:] if name else axis))
+            entries.append(at_path(tree, axis[2:]) if name else _value_at(tree, axis))
         try:
             only_once(entries)
         except InvalidValue as refusal:
             raise refusal.inside(*axis, "sweep") from None
         resolved[axis] = entries
     return resolved
+
+
+def _value_at(tree: Tree, path: FieldPath) -> Any:
+    """What stands at a field's path; where a section leaves the field untold, its default."""
+    told = at_path(tree, path[:-1])
+    return at_path(tree, path) if not isinstance(told, dict) or path[-1] in told else default_at(Spec, path)
 
 
 def _swept(

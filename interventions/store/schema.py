@@ -63,6 +63,22 @@ DECODABILITY = {
     "accuracy": pl.Float64(),  # exact match at that many shots on the same prompts, same at every layer
 }
 
+TWIN = {
+    "twin": pl.Float64(),  # CD of the untrained twin: same points, its own neighbours
+    "twin_low": pl.Float64(),
+    "twin_high": pl.Float64(),
+    "above_twin": pl.Float64(),  # cd - twin
+    "above_twin_low": pl.Float64(),  # bootstrap over points, each point's hit paired with its hit in the twin
+    "above_twin_high": pl.Float64(),
+}
+SHUFFLED = {
+    "shuffled": pl.Float64(),  # mean CD over permutations of the labels over the points
+    "shuffled_low": pl.Float64(),  # central level of these CDs
+    "shuffled_high": pl.Float64(),
+}
+FLOORS = {**TWIN, **SHUFFLED}
+"""Columns behind DECODABILITY's where the spec wants them; null at settings that do not."""
+
 PROMPTS = {
     "role": pl.String(),  # evaluate, fit, decodability
     "task": pl.String(),

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from patchboard.measure.decodability import ALL
+from patchboard.measure.floors import floors_in
 from patchboard.measure.summary import overall_cd
 from patchboard.report.run_files import Run, at_setting, decodabilities, settings_of
 from patchboard.spec.values import label
@@ -15,14 +16,18 @@ from patchboard.spec.values import label
 LAYER = "layer"
 """The axis of all series: the (earliest) edited block, counted from 0; for CD the block whose output is decoded."""
 
-PATTERNS = ("cd", "cd/*", "effect/*", "control/*")
+CD_SERIES = {"cd": "cd", "cd_twin": "twin", "cd_above_twin": "above_twin", "cd_shuffled": "shuffled"}
+"""Series of CD -> its column; those of floors where the run has them."""
+
+PATTERNS = (*(pattern for name in CD_SERIES for pattern in (name, f"{name}/*")), "effect/*", "control/*")
 """All series, as ``define_metric`` takes them."""
 
 
 def series(run: Run) -> dict[str, dict[int, float]]:
     """Name -> layer -> value. Layers that were not measured are left out.
 
-    ``cd`` is CD of all labels at the largest number of shots, ``cd/shots=2`` at 2. ``effect/NAME/METRIC`` is the
+    ``cd`` is CD of all labels at the largest number of shots, ``cd/shots=2`` at 2; ``cd_twin``, ``cd_above_twin`` and
+    ``cd_shuffled`` likewise, where the run has them. ``effect/NAME/METRIC`` is the
     mean effect of an intervention, pooled over tasks, in the metric's unit; ``control/NAME/CONTROL/METRIC`` that
     of its control (but ``self``, which is the noise floor). Where fields are swept within the run, both are at
     the setting where the intervention does most, as in summary.json, and ``effect/NAME/METRIC/shots=0`` are at
@@ -43,13 +48,17 @@ def rows(run: Run) -> list[dict[str, float]]:
 def _cd(run: Run) -> Iterator[tuple[str, dict[int, float]]]:
     if run.decodability.is_empty():
         return
-    yield "cd", _over_layers(overall_cd(run.decodability, {}), "cd")
+    known = {"cd", *floors_in(run.decodability)}
+    columns = {name: column for name, column in CD_SERIES.items() if column.removeprefix("above_") in known}
+    for name, column in columns.items():
+        yield name, _over_layers(overall_cd(run.decodability, {}), column)
     tables = decodabilities(run)
     for setting, table in tables:
         every = table.filter(pl.col("task") == ALL)
         for shots in every["shots"].unique().sort():
-            name = "/".join(filter(None, ("cd", setting.replace(" = ", "=").replace(", ", ","), f"shots={shots}")))
-            yield name, _over_layers(every.filter(pl.col("shots") == shots), "cd")
+            at = "/".join(filter(None, (setting.replace(" = ", "=").replace(", ", ","), f"shots={shots}")))
+            for name, column in columns.items():
+                yield f"{name}/{at}", _over_layers(every.filter(pl.col("shots") == shots), column)
 
 
 def _effects(run: Run) -> Iterator[tuple[str, dict[int, float]]]:

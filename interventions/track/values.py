@@ -21,6 +21,9 @@ def summary_values(run: Run) -> dict[str, Any]:
         values |= _of_intervention(name, entry)
     cd, fit = run.summary["decodability"] or {}, run.summary["accuracy_against_cd"] or {}
     values |= {"cd_max": cd.get("cd"), "cd_max_layer": cd.get("layer"), "cd_chance": cd.get("chance")}
+    twin, shuffled = cd.get("above_twin") or {}, cd.get("shuffled") or {}
+    values |= {"cd_above_twin_max": twin.get("above_twin"), "cd_above_twin_max_layer": twin.get("layer")}
+    values |= {"cd_shuffled": shuffled.get("shuffled")}
     values |= {"accuracy_against_cd/r2": fit.get("r2"), "accuracy_against_cd/slope": fit.get("slope")}
     values |= {f"noise_floor/{metric}": value for metric, value in (run.manifest.get("noise_floor") or {}).items()}
     values |= {"flip_rate": run.manifest.get("flip_rate"), "seconds": (run.manifest.get("seconds") or {}).get("total")}
@@ -39,6 +42,7 @@ def _of_intervention(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     relation = entry["correlation"] or {}
     values |= {
         f"best/cd/{name}": entry["cd_at_best_layer"],
+        f"best/cd_above_twin/{name}": (entry.get("above_twin") or {}).get("above_twin"),
         f"correlation/{name}": relation.get("spearman"),
         f"correlation_low/{name}": relation.get("ci_low"),
         f"correlation_high/{name}": relation.get("ci_high"),
