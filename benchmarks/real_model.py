@@ -1,8 +1,8 @@
 """One sweep on a pretrained model: this library beside plain hooks, nnsight, pyvene and TransformerLens.
 
-    pip install pyvene transformer-lens                             # peers; those that are absent are left out
+    pip install pyvene transformer-lens                       # peers; those that are absent are left out
     python benchmarks/real_model.py                           # every peer on every layer: an hour of one core
-    python benchmarks/real_model.py --every 15 --repeats 3    # peers on every 15th layer: a quarter of an hour
+    python benchmarks/real_model.py --every 20 --repeats 3    # peers on every 20th layer: a quarter of an hour
 
 The sweep is real_model.yaml: layers x 3 vectors x 64 queries of two tasks, the state of the last token patched.
 Everybody runs in processes of its own on one thread, in turn in each round. Seconds are the processor's (user and
