@@ -15,6 +15,11 @@ RUNS = {
     "gemma3": Run("patch_sweep", SPEC, "--model=gemma3-270m", needs="gemma3-270m"),
 }
 
+FIGURES = {
+    "pairs_smollm2.png": ("smollm2", "figures/effect-accuracy.png"),
+    "pairs_gemma3.png": ("gemma3", "figures/effect-accuracy.png"),
+}
+
 
 def values(name: str, folder: Path) -> dict[str, Any]:
     return pretrained.values(folder)
