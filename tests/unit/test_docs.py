@@ -115,7 +115,7 @@ TABLES = {
     "Columns that name a cell": schema.CELL,
     "outcomes.parquet": {k: v for k, v in schema.OUTCOMES.items() if k not in schema.CELL},
     "effects.parquet, curves.parquet": schema.MEASURED,
-    "decodability.parquet": schema.DECODABILITY,
+    "decodability.parquet": schema.DECODABILITY | schema.FLOORS,
     "prompts.parquet": schema.PROMPTS,
 }
 
