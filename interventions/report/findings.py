@@ -107,7 +107,7 @@ def _rank(relation: Mapping[str, Any]) -> str:
 
 def _above(point: Mapping[str, Any]) -> str:
     twin = point.get("above_twin")
-    return f"; above that of an untrained twin ({fraction(twin['twin'])}) by {above_twin(twin)}" if twin else ""
+    return f"; less that of an untrained twin ({fraction(twin['twin'])}) {above_twin(twin)}" if twin else ""
 
 
 def _of_floors(cd: Mapping[str, Any]) -> Iterator[str]:
