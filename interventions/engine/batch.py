@@ -79,11 +79,12 @@ class Batch:
     captures: list[Capture] = field(default_factory=list)
     answers: Tensor | None = None  # [read] the answer that it is of
     right_for: Tensor | None = None  # [answer] what it is a right answer to, where something has several
-    read_rows: Tensor | None = None  # [read], then the clean distributions [clean]
+    read_rows: Tensor | None = None  # [place] where next-token distributions are wanted, each once
     read_cols: Tensor | None = None
+    reads: Tensor | None = None  # [read] index of its distribution among those places
     targets: Tensor | None = None  # [read]
     foils: Tensor | None = None
-    clean: Tensor | None = None  # [read] index of its clean distribution among all gathered
+    clean: Tensor | None = None  # [read] index of its clean distribution among those places
     embeds: Tensor | None = None  # [batch, seq, d_model] what enters in place of the tokens' embeddings
 
     def token_layers(self, layers: int) -> int:
@@ -122,12 +123,15 @@ def make_batch(layout: Layout, captures: Sequence[Capture] = ()) -> Batch:
     )  # fmt: skip
     reads = layout.reads
     if len(reads):
-        cleans, which = np.unique(np.stack([reads.clean_row, reads.clean_col]), axis=1, return_inverse=True)
+        # copies that differ in whose answer is asked for measure one distribution, and the clean one is copy 0's
+        rows, cols = np.r_[reads.row, reads.clean_row], np.r_[reads.col, reads.clean_col]
+        _, first, place = np.unique(rows * layout.tokens.shape[1] + cols, return_index=True, return_inverse=True)
+        order = np.argsort(first)  # places as the reads meet them
+        number = np.argsort(order)[place]
         batch.answers = put(reads.prompt)
-        batch.read_rows = put(np.concatenate([reads.row, cleans[0]]))
-        batch.read_cols = put(np.concatenate([reads.col, cleans[1]]))
+        batch.read_rows, batch.read_cols = put(rows[first[order]]), put(cols[first[order]])
         batch.targets, batch.foils = put(reads.target), put(reads.foil)
-        batch.clean = put(len(reads) + which.ravel())
+        batch.reads, batch.clean = put(number[: len(reads)]), put(number[len(reads) :])
     return batch
 
 
