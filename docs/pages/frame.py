@@ -77,6 +77,11 @@ class Project:
     def figures(self) -> Path:
         return self.root / "docs" / "figures"
 
+    @property
+    def weights(self) -> Path:
+        """Of the embedded model."""
+        return self.root / "interventions" / "embedded" / "weights"
+
     def names(self) -> list[str]:
         """All pages: those with runs of their own in alphabetical order, then those that draw on theirs."""
         found = [self.page(template.name.removesuffix(".md.j2")) for template in self.pages.glob("*.md.j2")]

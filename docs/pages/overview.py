@@ -16,12 +16,12 @@ def overview(project: Project, pages: Sequence[Page], runs: Path) -> Iterator[st
     for page in pages:
         entries = stored.read(project, page.name)
         for name, run in page.runs.items():
-            state = _state_of(run, entries.get(name), runs / page.name / name)
+            state = _state_of(project, run, entries.get(name), runs / page.name / name)
             lacking = run.lacks(project.root)
             yield f"{page.name}/{name}: {state}{f'; needs {lacking}, which is not here' if lacking else ''}"
 
 
-def _state_of(run: Run, entry: Mapping[str, Any] | None, folder: Path) -> str:
+def _state_of(project: Project, run: Run, entry: Mapping[str, Any] | None, folder: Path) -> str:
     if entry is None:
         return "begun" if folder.exists() else "to do"
-    return stored.out_of_date(run, entry, RESULTS_VERSION) or f"finished {entry['date']}"
+    return stored.out_of_date(project, run, entry, RESULTS_VERSION) or f"finished {entry['date']}"

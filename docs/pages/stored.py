@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pages.frame import Page, Project, Run
+from patchboard.tasks.files import sha256_of
 
 DIGITS = 6
 """Significant ones that are kept of a number: more than a page shows, fewer than rounding leaves equal."""
@@ -59,7 +60,7 @@ def tidy(value: Any) -> Any:
     return value
 
 
-def out_of_date(run: Run, entry: Mapping[str, Any], version: int) -> str | None:
+def out_of_date(project: Project, run: Run, entry: Mapping[str, Any], version: int) -> str | None:
     """Why stored numbers are not those that the code would give now, as far as that is seen without a run."""
     if entry["command"] != run.command:
         return f"stored numbers are of another command: {entry['command']}"
@@ -67,4 +68,8 @@ def out_of_date(run: Run, entry: Mapping[str, Any], version: int) -> str | None:
         noted = entry["results_version"]
         was = "before versions were noted" if noted is None else f"of results version {noted}"
         return f"stored numbers are {was}, the code's version is {version}"
+    for file, noted in entry["models"].get("embedded", {}).items():
+        own = project.weights / file
+        if own.is_file() and sha256_of(own) != noted:
+            return f"stored numbers are of other contents of {file} of the embedded model"
     return None

@@ -161,6 +161,12 @@ def test_the_overview_says_what_is_to_do(script, repository, capsys):
     (repository / "docs/results/data/tiny.json").write_text(json.dumps(entries))
     script.main(["--list"], repository)
     assert "of results version 0" in capsys.readouterr().out
+    entries["here"].update(results_version=1, models={"embedded": {"model.safetensors": "of before"}})
+    (repository / "docs/results/data/tiny.json").write_text(json.dumps(entries))
+    (repository / "interventions/embedded/weights").mkdir(parents=True)
+    (repository / "interventions/embedded/weights/model.safetensors").write_text("of today")
+    script.main(["--list"], repository)
+    assert "other contents of model.safetensors of the embedded model" in capsys.readouterr().out
 
 
 def test_a_page_that_draws_on_another_is_written_with_it(script, repository):
