@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from patchboard.errors import RunFolderError, SpecError
 from patchboard.execution.run import Options, run_study
+from patchboard.report.page import drawings
 from patchboard.spec import load_study, study_of
 from patchboard.store import schema
 from tests.conftest import small_tree_of
@@ -22,7 +24,10 @@ from tests.conftest import small_tree_of
 
 @pytest.fixture(scope="module")
 def finished(llama_folder, tmp_path_factory) -> Path:
-    return run_study(study_of(small_tree_of(llama_folder)), Options(out=tmp_path_factory.mktemp("runs") / "small"))
+    out = tmp_path_factory.mktemp("runs") / "small"
+    with pytest.MonkeyPatch.context() as patch:  # ten figures, a second each, of which nothing here is asked
+        patch.setattr("patchboard.report.page.drawings", lambda run: islice(drawings(run), 1))
+        return run_study(study_of(small_tree_of(llama_folder)), Options(out=out))
 
 
 @pytest.fixture(scope="module")
