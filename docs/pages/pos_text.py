@@ -21,6 +21,12 @@ RUNS = {
     "gemma3_pos": Run("patch_sweep", *ARGUMENTS, "--model=gemma3-270m", needs=("gemma3-270m", TREEBANK)),
 }
 
+FIGURES = {
+    f"pos_text_{model}_{picture}.png": (f"{model}_pos", f"figures/{picture}.png")
+    for model in pretrained.MODELS
+    for picture in ("effect-accuracy", "cd-floors")
+}
+
 
 def values(name: str, folder: Path) -> dict[str, Any]:
     return pretrained.values(folder)
