@@ -66,9 +66,9 @@ def test_the_tasks_vector_acts_and_controls_do_not(run):
 
 
 def test_the_task_can_be_decoded(run):
-    _, folder = run
+    family, folder = run
     rows = pl.read_parquet(folder / "decodability.parquet").filter(pl.col("task") == "ALL")
-    assert rows.filter(pl.col("shots") == 8)["cd"].max() >= 0.9
+    assert rows.filter(pl.col("shots") == 8)["cd"].max() >= {"bitwise": 0.75, "pos": 0.95}[family]
     assert rows.filter(pl.col("shots") == 0)["cd"].max() <= 0.3  # chance is 1/7
 
 

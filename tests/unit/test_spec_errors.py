@@ -36,7 +36,7 @@ CASES = [
         "model: found the text 'gpt2', expected a mapping (name, revision, dtype, adapter, quantization); "
         "write {name: gpt2}",
     ),
-    ("decodability: false\n", "decodability: found false, expected a mapping (k, prompts, shots); write null to leave it out"),
+    ("decodability: false\n", "decodability: found false, expected a mapping (k, prompts, shots, twin, shuffled); write null to leave it out"),
     ("metrics: kl\n", "metrics: found the text 'kl', expected a list; write [kl]"),
     ("metrics: [kl, 3]\n", "metrics[1]: found the whole number 3, expected text; put it in quotes: '3'"),
     ("controls: [{random: 3}]\n", "controls[0].random: found the whole number 3, expected a mapping; write random: {draws: 3}"),
