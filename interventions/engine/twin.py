@@ -37,7 +37,7 @@ def blueprint_of(model: PreTrainedModel) -> Blueprint:
 
 def _unquantised(config: PreTrainedConfig) -> PreTrainedConfig:
     """A copy that asks for plain weights."""
-    own = copy.deepcopy(config)
+    own: Any = copy.deepcopy(config)  # of some family, with fields of its own
     if hasattr(own, "quantization_config"):
         del own.quantization_config
     return own
@@ -60,7 +60,7 @@ def untrained_twin(blueprint: Blueprint, seed: int) -> PreTrainedModel:
     config = copy.deepcopy(blueprint.config)
     config.dtype = torch.float32
     with seeded(seed), torch.device("cpu"):
-        twin = blueprint.kind(config).float()
+        twin: Any = blueprint.kind(config).float()
     twin.eval()
     for weights in twin.parameters():  # buffers stay: from_pretrained keeps rotary frequencies in float32 too
         weights.data = weights.data.to(blueprint.dtype)
@@ -68,4 +68,5 @@ def untrained_twin(blueprint: Blueprint, seed: int) -> PreTrainedModel:
         return twin.to(blueprint.device)
     from accelerate import dispatch_model
 
-    return dispatch_model(twin, blueprint.devices)
+    dispatch_model(twin, blueprint.devices)  # hooks are put on the model itself
+    return twin

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -34,7 +35,7 @@ def write_votes(
     shuffled: hits under permuted labels, as ``measure.floors.FloorVotes`` has them.
     """
     buffer = io.BytesIO()
-    more = {} if shuffled is None else {"shuffled": shuffled}
+    more: dict[str, Any] = {} if shuffled is None else {"shuffled": shuffled}
     np.savez_compressed(buffer, votes=votes, accuracy=accuracy, labels=np.array(labels), **more)
     atomically(folder.path / name, lambda path: path.write_bytes(buffer.getvalue()))
 
