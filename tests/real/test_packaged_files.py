@@ -36,7 +36,7 @@ def test_the_folder_is_the_file(loaded, tmp_path):
 
 
 def test_it_knows_a_capital(loaded):
-    tokens = loaded.tokenizer("France : Paris\nJapan : Tokyo\nItaly :", return_tensors="pt").input_ids
+    tokens = loaded.tokenizer("Japan : Tokyo\nItaly : Rome\nGermany : Berlin\nFrance :", return_tensors="pt").input_ids
     with torch.no_grad():
         likeliest = loaded.model(tokens).logits[0, -1].argmax()
-    assert loaded.tokenizer.decode(likeliest) == " Rome"
+    assert loaded.tokenizer.decode(likeliest) == " Paris"
