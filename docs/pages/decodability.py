@@ -11,10 +11,18 @@ from pages import pretrained
 from pages.frame import Run
 from pages.readings import cd_by_layer, json_of, rows_by
 
+REAL = (
+    "--tasks.bits=5", "--decodability.prompts=50", "--decodability.shots=[0, 1, 4]", "--decodability.twin=true",
+)  # fmt: skip
+
 RUNS = {
     "bitwise": Run("decodability"),
     "pos": Run("decodability", "--tasks.family=pos"),
     "umap": Run("decodability", "--projection=umap", needs="umap"),
+    **{
+        f"{key}_bitwise": Run("decodability", *REAL, f"--model={name}", needs=name)
+        for key, name in (("smollm2", "smollm2-135m"), ("gemma3", "gemma3-270m"))
+    },
 }
 
 FIGURES = {

@@ -13,11 +13,25 @@ from pages.readings import json_of
 ADDED = ("--interventions.positive.op=add", "--interventions.negative.op=add")
 POS = "--tasks.family=pos"
 
+TREEBANK = "data/en_ewt.conllu"
+"""As on the page pos_text."""
+
+REAL = (
+    POS, "--tasks.source=treebank", f"--tasks.treebank={TREEBANK}", "--prompts.queries=14",
+    "--prompts.seed={sweep: [0, 1, 2]}", "--decodability.prompts=40",
+    *(f"--interventions.{name}.vector.{key}" for name in ("positive", "negative") for key in ("shots=4", "prompts=40")),
+    "--interventions.positive.vector.only=all",  # of 40 prompts some tasks have none that is answered right
+)  # fmt: skip
+SMOLLM2 = ("--model=smollm2-135m", "--layers=8,12,16,18,20,22,24,28")
+GEMMA3 = ("--model=gemma3-270m", "--layers=2:18:2")
+
 RUNS = {
     "bitwise": Run("intervention_bars"),
     "pos": Run("intervention_bars", POS),
     "added_bitwise": Run("intervention_bars", *ADDED),
     "added_pos": Run("intervention_bars", POS, *ADDED),
+    "smollm2_pos": Run("intervention_bars", *REAL, *SMOLLM2, needs=("smollm2-135m", TREEBANK)),
+    "gemma3_pos": Run("intervention_bars", *REAL, *GEMMA3, needs=("gemma3-270m", TREEBANK)),
 }
 
 FIGURES = {
