@@ -23,7 +23,6 @@ REAL = (
     "--interventions.positive.vector.only=all",  # of 40 prompts some tasks have none that is answered right
 )  # fmt: skip
 SMOLLM2 = ("--model=smollm2-135m", "--layers=8,12,16,18,20,22,24,28")
-GEMMA3 = ("--model=gemma3-270m", "--layers=2:18:2")
 
 RUNS = {
     "bitwise": Run("intervention_bars"),
@@ -31,7 +30,6 @@ RUNS = {
     "added_bitwise": Run("intervention_bars", *ADDED),
     "added_pos": Run("intervention_bars", POS, *ADDED),
     "smollm2_pos": Run("intervention_bars", *REAL, *SMOLLM2, needs=("smollm2-135m", TREEBANK)),
-    "gemma3_pos": Run("intervention_bars", *REAL, *GEMMA3, needs=("gemma3-270m", TREEBANK)),
 }
 
 FIGURES = {
