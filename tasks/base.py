@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +28,12 @@ class Item:
     answers: Mapping[str, str]
     more: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Task -> further right answers, where there are several; demonstrations show the first."""
+    foils: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Task -> wrong answers that the right one is held against, the first for `logit_difference`."""
+    spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Name -> characters [start, stop) of ``input``."""
+    sources: Mapping[str, Item] = field(default_factory=dict)
+    """Name -> a counterfactual input with its own answers and spans; it has no sources of its own."""
 
     def right(self, task: str) -> set[str]:
         """All right answers under a task that it has."""
@@ -79,7 +85,7 @@ class Merged:
 
 
 def distinct(pool: Sequence[Item]) -> tuple[list[Item], Merged]:
-    """One item an input: its first spelling, and the first answer under each task."""
+    """One item an input: its first spelling with its spans and sources, and the first answer under each task."""
     kept: dict[str, Item] = {}
     contradicting = 0
     for item in pool:
@@ -91,21 +97,52 @@ def distinct(pool: Sequence[Item]) -> tuple[list[Item], Merged]:
             contradicting += any(item.right(task) != first.right(task) for task in shared)
             added = {t: a for t, a in item.answers.items() if t not in known}
             more = {t: a for t, a in item.more.items() if t in added}
-            kept[form] = Item(first.input, {**known, **added}, {**first.more, **more})
+            foils = {t: a for t, a in item.foils.items() if t in added}
+            kept[form] = replace(
+                first, answers={**known, **added}, more={**first.more, **more}, foils={**first.foils, **foils}
+            )
     return list(kept.values()), Merged(len(pool) - len(kept), contradicting)
 
 
 def split_pool(pool: Sequence[Item], seed: int) -> tuple[list[Item], list[Item]]:
-    """Two halves, (fit, evaluate), with no input in common, in whichever spelling (``normal_form``)."""
+    """Two halves, (fit, evaluate), with no input in common, in whichever spelling (``normal_form``), sources included.
+
+    Inputs that are linked, as input and source or by one source of both, go to one half together; where so many are
+    linked that they are more than a half, they are evaluated and the fit half is the smaller one.
+    """
     forms: dict[str, str] = {}
     for item in pool:
         forms.setdefault(normal_form(item.input), item.input)
     inputs = sorted(forms, key=forms.__getitem__)
+    group_of = _linked(pool)
+    members: dict[str, list[str]] = {}
+    for form in inputs:
+        members.setdefault(group_of[form], []).append(form)
     order = np.random.default_rng([seed, 0x5B11]).permutation(len(inputs))
-    fit_inputs = {inputs[i] for i in order[: len(inputs) // 2]}
+    fit_inputs: set[str] = set()
+    for group in dict.fromkeys(group_of[inputs[i]] for i in order):
+        if len(fit_inputs) + len(members[group]) <= len(inputs) // 2:
+            fit_inputs.update(members[group])
     fit = [item for item in pool if normal_form(item.input) in fit_inputs]
     evaluate = [item for item in pool if normal_form(item.input) not in fit_inputs]
     return fit, evaluate
+
+
+def _linked(pool: Sequence[Item]) -> dict[str, str]:
+    """Normal form of each input and source -> one of those that it is linked with, the same for all of them."""
+    parent: dict[str, str] = {}
+
+    def root(form: str) -> str:
+        parent.setdefault(form, form)
+        while parent[form] != form:
+            parent[form] = form = parent[parent[form]]
+        return form
+
+    for item in pool:
+        own = root(normal_form(item.input))
+        for source in item.sources.values():
+            parent[root(normal_form(source.input))] = own
+    return {form: root(form) for form in list(parent)}
 
 
 def draw(pool: Sequence[Item], task: str, rows: int, rng: np.random.Generator, where: str) -> list[Item]:
