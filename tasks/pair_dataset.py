@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,8 @@ from pydantic import Field, model_validator
 
 from patchboard.spec.refusal import InvalidValue
 from patchboard.spec.section import Section
-from patchboard.tasks.base import NULL
 from patchboard.tasks.hub import WHERE, HubOptions, class_names, load_rows
-from patchboard.tasks.pair_rows import Row, Source
+from patchboard.tasks.pair_rows import Row, Source, task_name
 
 
 class ColumnOptions(Section):
@@ -40,7 +38,7 @@ class PairDatasetOptions(ColumnOptions, HubOptions):
 def dataset_tasks(options: PairDatasetOptions) -> tuple[str, ...]:
     """The tasks in the order of their first rows. Raises TaskError."""
     if options.task is None:
-        return (_task_name(_only_name(options), f"'{options.name}'", _source(options)),)
+        return (task_name(_only_name(options), f"'{options.name}'", _source(options)),)
     rows = load_rows(options.name, options.config, options.revision, options.split, {"task": options.task})
     return tuple(dict.fromkeys(_names(rows, options)))
 
@@ -53,7 +51,8 @@ def dataset_rows(options: PairDatasetOptions) -> dict[str, list[Row]]:
     if not len(rows):
         raise source.refused(f"split '{options.split}' of '{options.name}' is empty", "name another split")
     rows_of: dict[str, list[Row]] = {}
-    of_rows = zip(_names(rows, options), _texts(rows, options.input), _texts(rows, options.output), strict=True)
+    pairs = (column_values(rows, column) for column in (options.input, options.output))
+    of_rows = zip(_names(rows, options), *pairs, strict=True)
     for i, (task, input_text, output) in enumerate(of_rows):
         rows_of.setdefault(task, []).append(source.pair(input_text, output, f"row {i} of '{options.name}'"))
     return rows_of
@@ -68,8 +67,8 @@ def _only_name(options: PairDatasetOptions) -> str:
     return options.config or Path(options.name).name
 
 
-def _texts(rows: Any, column: str) -> list[Any]:
-    """The column's values or lists of them; names of ClassLabels, floats with as many digits as their own type has."""
+def column_values(rows: Any, column: str) -> list[Any]:
+    """A column's values or lists of them; names of ClassLabels, floats with as many digits as their own type has."""
     names, feature = class_names(rows, column), rows.features[column]
     kind = str(getattr(getattr(feature, "feature", feature), "dtype", ""))
 
@@ -86,22 +85,11 @@ def _texts(rows: Any, column: str) -> list[Any]:
 def _names(rows: Any, options: PairDatasetOptions) -> list[str]:
     """The task of each row. Raises TaskError."""
     source = _source(options)
-    values = _texts(rows, options.task) if options.task else [_only_name(options)] * len(rows)
+    values = column_values(rows, options.task) if options.task else [_only_name(options)] * len(rows)
     texts = [source.text(value, "task", f"row {i} of '{options.name}'") for i, value in enumerate(values)]
-    names = {text: _task_name(text, f"'{options.name}'", source) for text in texts}
+    names = {text: task_name(text, f"'{options.name}'", source) for text in texts}
     if len(set(names.values())) < len(names):
         twice = [text for text, name in names.items() if list(names.values()).count(name) > 1]
         what = " and ".join(f"'{text}'" for text in twice[:2])
         raise source.refused(f"tasks {what} of '{options.name}' would have one name", "rename one of them")
     return [names[text] for text in texts]
-
-
-def _task_name(text: str, place: str, source: Source) -> str:
-    """The text with what no file's name may hold made '_': packs and vectors are named by their task."""
-    name = re.sub(r"[/\\\x00-\x1f]", "_", text)
-    if name == NULL:
-        raise source.refused(f"{place} holds a second task named {NULL}", "rename it")
-    if len(name) > 100:
-        what = f"{place} holds a task's name of {len(name)} characters, expected at most 100"
-        raise source.refused(what, "name another column under dataset.task")
-    return name

@@ -17,7 +17,7 @@ from typing import Any
 
 from patchboard.errors import TaskError
 from patchboard.tasks.base import NULL
-from patchboard.tasks.pair_rows import EXAMPLE, Row, Source
+from patchboard.tasks.pair_rows import Row, Source
 from patchboard.user_paths import expanded
 
 WHERE = "tasks.files"
@@ -38,16 +38,20 @@ def find_files(patterns: Sequence[str]) -> dict[str, Path]:
     Raises TaskError where a pattern finds nothing, or two files would give tasks of one name.
     """
     file_of: dict[str, Path] = {}
-    for pattern in patterns:
-        for file in _matches(pattern):
-            name = file.stem
-            if name == NULL:
-                raise TaskError(WHERE, f"'{file}' would be a second task named {NULL}", "rename the file")
-            if name in file_of and not file_of[name].samefile(file):
-                what = f"'{file_of[name]}' and '{file}' would both be task '{name}'"
-                raise TaskError(WHERE, what, "rename one of them")
-            file_of.setdefault(name, file)
+    for file in matching_files(patterns):
+        name = file.stem
+        if name == NULL:
+            raise TaskError(WHERE, f"'{file}' would be a second task named {NULL}", "rename the file")
+        if name in file_of and not file_of[name].samefile(file):
+            what = f"'{file_of[name]}' and '{file}' would both be task '{name}'"
+            raise TaskError(WHERE, what, "rename one of them")
+        file_of.setdefault(name, file)
     return file_of
+
+
+def matching_files(patterns: Sequence[str]) -> list[Path]:
+    """The files in the order given, each once; those of a folder or glob by name. Raises TaskError."""
+    return list({file.absolute(): file for pattern in patterns for file in _matches(pattern)}.values())
 
 
 def _matches(pattern: str) -> list[Path]:
@@ -113,7 +117,7 @@ def _json(text: str, file: str, source: Source) -> Iterator[Row]:
         content = _parsed(text)
     except ValueError as error:
         lines = isinstance(error, json.JSONDecodeError) and error.msg == "Extra data"
-        remedy = "name it .jsonl if each line is an object of its own" if lines else f"write [{EXAMPLE}, …]"
+        remedy = "name it .jsonl if each line is an object of its own" if lines else f"write [{source.example}, …]"
         raise source.refused(f"'{file}' is not JSON ({error})", remedy) from None
     if isinstance(content, _Object):
         yield from _of_object(content, file, source)
@@ -122,7 +126,7 @@ def _json(text: str, file: str, source: Source) -> Iterator[Row]:
         raise source.refused(f"'{file}' is an empty list, expected rows of input and output", "add rows")
     if not isinstance(content, list):
         what = f"'{file}' is no list of {{{source.input}, {source.output}}}"
-        raise source.refused(what, f"write [{EXAMPLE}, …]")
+        raise source.refused(what, f"write [{source.example}, …]")
     for i, record in enumerate(content):
         yield _once(record, f"row {i} of '{file}'", source)  # counted from 0, as in JSON paths
 
@@ -131,19 +135,19 @@ def _of_object(record: _Object, file: str, source: Source) -> Iterator[Row]:
     """Pairs of an object ``{input: output, …}``. An object that is itself a row is no such thing."""
     if {source.input, source.output} <= record.keys():
         what = f"'{file}' is no list of {{{source.input}, {source.output}}} but a single one"
-        raise source.refused(what, f"write [{EXAMPLE}, …]")
+        raise source.refused(what, f"write [{source.example}, …]")
     for key, output in record.pairs:
         place = f"key '{key}' of '{file}'"
         if isinstance(output, (_Object, list)) and any(isinstance(each, _Object) for each in (output, *output)):
             what = f"{place} holds no output but further objects"
-            raise source.refused(what, f'write [{EXAMPLE}, …] or {{"hot": "cold", …}}')
+            raise source.refused(what, f'write [{source.example}, …] or {{"hot": "cold", …}}')
         yield source.pair(key, output, place)
 
 
 def _once(record: Any, place: str, source: Source) -> Row:
     """The row that a JSON object holds, if it gives each of its two keys once."""
     keys = [key for key, _ in record.pairs] if isinstance(record, _Object) else []
-    twice = next((key for key in (source.input, source.output) if keys.count(key) > 1), None)
+    twice = next((key for key in source.single(keys) if keys.count(key) > 1), None)
     if twice:
         raise source.refused(f"{place} gives {twice} {keys.count(twice)} times", "leave one")
     return source.row(record, place)
@@ -157,7 +161,7 @@ def _json_lines(text: str, file: str, source: Source) -> Iterator[Row]:
         try:
             record = _parsed(line)
         except ValueError as error:
-            remedy = "name it .json if it is one list or object" if line.strip() in "[{" else f"write {EXAMPLE}"
+            remedy = "name it .json if it is one list or object" if line.strip() in "[{" else f"write {source.example}"
             raise source.refused(f"{place} is not JSON ({error})", remedy) from None
         yield _once(record, place, source)
 
@@ -188,9 +192,10 @@ def _table(separator: str) -> Callable[[str, str, Source], Iterator[Row]]:
 
 
 def _check_header(names: list[str], separator: str, file: str, source: Source) -> None:
-    for column in (source.input, source.output):
+    for column in source.single(names):
         if names.count(column) > 1:
             raise source.refused(f"'{file}' has {names.count(column)} columns '{column}'", "rename all but one")
+    for column in (source.input, source.output):
         if names and column not in names:
             shown = ", ".join(f"'{name}'" for name in names)
             what = f"line 1 of '{file}' has no column '{column}' but {shown}"

@@ -7,8 +7,7 @@ wanted, are the output of a random row with another input.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,12 +17,12 @@ from pydantic import Field, model_validator
 
 from patchboard.spec.refusal import InvalidValue
 from patchboard.spec.section import Section
-from patchboard.tasks.base import FAMILIES, NULL, Item, normal_form
+from patchboard.tasks.base import FAMILIES, NULL, Item
 from patchboard.tasks.files import sha256_of
 from patchboard.tasks.hub import local_files
 from patchboard.tasks.pair_dataset import ColumnOptions, PairDatasetOptions, dataset_rows, dataset_tasks
 from patchboard.tasks.pair_files import WHERE, find_files, read_rows
-from patchboard.tasks.pair_rows import Row, Source
+from patchboard.tasks.pair_rows import Source, TaskRows, add_null
 from patchboard.tasks.pair_sets import folder_of, set_names
 
 
@@ -60,29 +59,6 @@ class PairOptions(Section):
         return find_files(self.files) if self.files is not None else {}
 
 
-@dataclass(frozen=True)
-class _Task:
-    """A task's answers, and how many of its rows repeat an input with the same or with other outputs."""
-
-    rows: Mapping[str, Row]
-    """Input -> its first row."""
-    repeated: int
-    contradicting: int
-
-    @classmethod
-    def of(cls, rows: Sequence[Row]) -> _Task:
-        first: dict[str, Row] = {}
-        for row in rows:
-            first.setdefault(row.input, row)
-        contradicting = sum(not first[row.input].same_outputs(row) for row in rows)
-        return cls(first, len(rows) - len(first), contradicting)
-
-    def describe(self) -> dict[str, int]:
-        several = sum(bool(row.more) for row in self.rows.values())
-        counts = {"inputs": len(self.rows), "repeated": self.repeated, "contradicting": self.contradicting}
-        return counts | ({"several_answers": several} if several else {})
-
-
 @FAMILIES.register("pairs")
 class Pairs:
     """Tasks from files of pairs, from a data set of them, or a set that is shipped."""
@@ -107,14 +83,14 @@ class Pairs:
         return cls(tasks, options)
 
     @cached_property
-    def read(self) -> dict[str, _Task]:
+    def read(self) -> dict[str, TaskRows]:
         """What each task but Null holds. Raises TaskError."""
         if self.options.dataset is not None:
             rows = dataset_rows(self.options.dataset)
-            return {task: _Task.of(rows[task]) for task in self.tasks if task != NULL}
+            return {task: TaskRows.of(rows[task]) for task in self.tasks if task != NULL}
         columns = self.options.columns
         source = Source(WHERE, columns.input, columns.output)
-        return {task: _Task.of(read_rows(file, source)) for task, file in self.files.items()}
+        return {task: TaskRows.of(read_rows(file, source)) for task, file in self.files.items()}
 
     def data_files(self) -> Sequence[Path]:
         if self.options.dataset is not None:
@@ -129,19 +105,8 @@ class Pairs:
                 answers.setdefault(input_text, {})[task] = row.output
                 more.setdefault(input_text, {}).update({task: row.more} if row.more else {})
         if NULL in self.tasks:
-            self._add_null(answers, np.random.default_rng([seed, 0x9A125]))
+            add_null(answers, self.read, np.random.default_rng([seed, 0x9A125]))
         return [Item(input_text, answer_of, more[input_text]) for input_text, answer_of in answers.items()]
-
-    def _add_null(self, answers: dict[str, dict[str, str]], rng: np.random.Generator) -> None:
-        """Null's answers. An input without any other input beside it has none."""
-        rows = [(input_text, row.output) for read in self.read.values() for input_text, row in read.rows.items()]
-        if len(set(map(normal_form, answers))) < 2:
-            return
-        for input_text, answer_of in answers.items():
-            other, output = input_text, ""
-            while normal_form(other) == normal_form(input_text):  # ends: there is a row of another input
-                other, output = rows[rng.integers(len(rows))]
-            answer_of[NULL] = output
 
     def describe(self) -> dict[str, Any]:
         """Per task: inputs, rows that repeat one, and those with other outputs (the first counts)."""
