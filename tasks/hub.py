@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,11 @@ class HubOptions(Section):
     split: str = "train"
 
 
-def load_rows(name: str, config: str | None, revision: str | None, split: str, columns: Mapping[str, str]) -> Any:
-    """One split of a data set, with these columns alone.
+def load_rows(
+    name: str, config: str | None, revision: str | None, split: str, columns: Mapping[str, str],
+    also: Callable[[str], bool] = lambda _: False,
+) -> Any:  # fmt: skip
+    """One split of a data set, with these columns alone and those of which ``also`` says so.
 
     columns: field of the spec -> column. Raises TaskError where the data set cannot be had or has no such columns.
     """
@@ -37,7 +40,7 @@ def load_rows(name: str, config: str | None, revision: str | None, split: str, c
         if column not in rows.column_names:
             what = f"'{name}' has no column '{column}'"
             raise TaskError(f"{WHERE}.{field}", what, suggest(column, rows.column_names))
-    return rows.select_columns([*dict.fromkeys(columns.values())])
+    return rows.select_columns([*dict.fromkeys([*columns.values(), *filter(also, rows.column_names)])])
 
 
 def class_names(rows: Any, column: str) -> Any:

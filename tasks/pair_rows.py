@@ -87,13 +87,17 @@ class Source:
 
         Raises TaskError.
         """
+        self.check(record, place)
+        return self.pair(record[self.input], record[self.output], place)
+
+    def check(self, record: Any, place: str) -> None:
+        """Raises TaskError unless the record is a mapping that has both keys."""
         if not isinstance(record, Mapping):
             what = f"{place} is {_kind(record)}, expected {{{self.input}, {self.output}}}"
             raise self.refused(what, f"write {self.example}")
         for key in (self.input, self.output):
             if key not in record:
                 raise self.refused(f"{place} has no {key}", self.lacking(key, [*record]))
-        return self.pair(record[self.input], record[self.output], place)
 
     def pair(self, given: Any, output: Any, place: str) -> Row:
         """A row of these two values; a list of outputs holds several right ones, each once."""

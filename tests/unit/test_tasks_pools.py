@@ -30,6 +30,10 @@ def families(tmp_path_factory):
     for task, suffix in (("plain", ""), ("loud", "!")):
         rows = [{"input": f"w{i}", "output": f"w{i}{suffix}"} for i in range(7 if suffix else 30)]
         (folder / f"{task}.json").write_text(json.dumps(rows))
+    case = (
+        '{"base": "The {S: w%d} is", "answer": "%d", "foils": "no", "source": "The {S: v%d} is", "source_answer": "%d"}'
+    )
+    (folder / "cases.jsonl").write_text("\n".join(case % (i, i, i, i + 1) for i in range(30)))
     blocks = []
     for i in range(9):
         words = enumerate(zip(CONLLU_FORM, CONLLU_TAGS, strict=True), 1)
@@ -42,7 +46,8 @@ def families(tmp_path_factory):
         "pos": TasksSection(family="pos", source="sentences"),
         "pos grammar": TasksSection(family="pos", source="grammar"),
         "pos treebank": TasksSection(family="pos", treebank=str(folder / "small.conllu")),
-        "pairs": TasksSection(family="pairs", files=[str(folder)]),
+        "pairs": TasksSection(family="pairs", files=[str(folder / "*.json")]),
+        "counterfactual": TasksSection(family="counterfactual", files=[str(folder / "cases.jsonl")]),
     }
     assert {section.family for section in sections.values()} == set(FAMILIES.names())
     return {name: build_family(section, embedded=False) for name, section in sections.items()}

@@ -20,7 +20,7 @@ from patchboard.tasks.sentences import TAGS
         ({"family": "bitwse"}, SpecError, "tasks.family", "did you mean 'bitwise'?"),
         ({"bitz": 4}, SpecError, "tasks.bitz", "did you mean 'bits'?"),
         ({"famly": "pos"}, SpecError, "tasks.famly", "did you mean 'family'?"),
-        ({"files": ["a.json"]}, SpecError, "tasks.files", "option of pairs"),
+        ({"files": ["a.json"]}, SpecError, "tasks.files", "option of counterfactual and pairs"),
         ({"bits": 0}, SpecError, "tasks.bits", "at least 1"),
         ({"bits": 17}, SpecError, "tasks.bits", "at most 16"),
         ({"bits": True}, SpecError, "tasks.bits", "found true, expected a whole number"),

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from patchboard.plugins.checks.promise import Promise
+from patchboard.spec.positions import POSITIONS
 from patchboard.tasks.base import NULL, Item, distinct, normal_form
 
 
@@ -78,6 +79,30 @@ def _distinct(family: Any) -> str:
     return ""
 
 
+def _spans(family: Any) -> str:
+    for item in pool_of(family):
+        for each in (item, *item.sources.values()):
+            for name, (start, stop) in each.spans.items():
+                if not 0 <= start < stop <= len(each.input):
+                    return f"span {name} is characters {start} to {stop} of {each.input!r}"
+                if name in POSITIONS:
+                    return f"a span is called {name}, as a position is"
+    return ""
+
+
+def _sources(family: Any) -> str:
+    for item in pool_of(family):
+        for name, source in item.sources.items():
+            if source.sources:
+                return f"source {name} of {item.input!r} has sources of its own"
+            if not source.input.strip() or set(source.answers) - set(family.tasks):
+                return f"source {name} of {item.input!r} is {source!r}, expected an input with answers under its tasks"
+        for task, foils in item.foils.items():
+            if task not in item.answers or not foils or item.right(task) & {*foils}:
+                return f"{item.input!r} has the foils {foils} under {task}, expected answers that are wrong there"
+    return ""
+
+
 def _described(family: Any) -> str:
     json.dumps(family.describe())
     return ""
@@ -90,6 +115,8 @@ FAMILY_PROMISES = (
     Promise("Null's answers are drawn by the seed", _null),
     Promise("answers are texts under its own tasks, each task has some", _answers),
     Promise("no input stands in the pool twice", _distinct),
+    Promise("spans are characters of their input, and not called as positions are", _spans),
+    Promise("sources are inputs with answers under its tasks, foils are wrong answers", _sources),
     Promise("what it tells of itself is plain data", _described),
 )
 """Of a family that is built."""
