@@ -47,6 +47,12 @@ def families(tmp_path_factory):
         "pos grammar": TasksSection(family="pos", source="grammar"),
         "pos treebank": TasksSection(family="pos", treebank=str(folder / "small.conllu")),
         "pairs": TasksSection(family="pairs", files=[str(folder / "*.json")]),
+        "ioi": TasksSection(family="ioi"),
+        "ioi of few sentences": TasksSection(family="ioi", templates=["[A] saw [B], so [B] called"], orders=["BABA"]),
+        "greater_than": TasksSection(family="greater_than"),
+        "mcqa": TasksSection(family="mcqa"),
+        "mcqa of symbols": TasksSection(family="mcqa", labels="symbols", choices=4),
+        "agreement": TasksSection(family="agreement"),
         "counterfactual": TasksSection(family="counterfactual", files=[str(folder / "cases.jsonl")]),
     }
     assert {section.family for section in sections.values()} == set(FAMILIES.names())
