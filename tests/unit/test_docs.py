@@ -48,6 +48,7 @@ def users_files(tmp_path, monkeypatch):
     for name in ("antonym", "plural"):
         (tmp_path / "my_tasks" / f"{name}.json").write_text(pairs)
     (tmp_path / "my.conllu").touch()
+    (tmp_path / "my_pairs.jsonl").write_text(blocks(ROOT / "docs" / "tasks.md", "json")[0])
 
 
 def test_the_page_of_the_spec_is_current(script):
@@ -174,11 +175,29 @@ def test_tables_of_sources_name_what_the_families_have():
     from patchboard.tasks.sentences import TAG_NAMES, Corpus, shipped
 
     text = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == set(get_args(Source))
+    pos = text.split("\n## pos\n")[1].split("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", pos, re.MULTILINE)) == set(get_args(Source))
     assert f"| {GENERATED} different ones" in text
     assert f"| {len(Corpus.of(shipped()).sentences)} that were written" in text
     for task, (universal, *penn) in TAG_NAMES.items():
         assert f"| {task} | {universal}; {', '.join(penn)} |" in text
+
+
+def test_tables_of_counterfactual_families_name_their_spans_and_sources():
+    from patchboard.tasks.families import FAMILIES
+
+    text = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8").split("\n## ioi, ")[1].split("\n## ")[0]
+    named, of = {}, ""
+    for family, source in re.findall(r"^\| (\w*) ?\| `(\w+)` \|", text, re.MULTILINE):
+        of = family or of
+        named.setdefault(of, []).append(source)
+    for name in ("ioi", "greater_than", "mcqa", "agreement"):
+        kind = FAMILIES[name]
+        assert named[name] == [*kind.sources(kind.Options())]
+        (spans,) = re.findall(rf"^\| `{name}` .*\| (.*) \|$", text, re.MULTILINE)
+        assert [each for each in spans.split(", ") if each != "…"] == [
+            each for each in kind.spans(kind.Options()) if each != "choice2"
+        ]
 
 
 def test_files_that_the_docs_name_are_there():
