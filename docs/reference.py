@@ -13,12 +13,12 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from patchboard.engine.families import ARCHITECTURES
-from patchboard.engine.sites import SITES
 from patchboard.metrics import METRICS
 from patchboard.ops import OPS
 from patchboard.plan.controls import CONTROLS
 from patchboard.spec import edits, sections, vectors
 from patchboard.spec.positions import POSITIONS
+from patchboard.spec.sites import SITES
 from patchboard.spec.values import label
 from patchboard.tasks.families import FAMILIES
 from patchboard.vectors.fitters import FITTERS
@@ -78,9 +78,14 @@ NAMED = {"name": {"controls[i]": "the control"}, "op": {"interventions.NAME.edit
 
 SITE_TEXTS = {
     "resid_pre": "the block's input: the residual stream before it",
-    "head": "each attention head's own output, before the heads are mixed by the output projection; `heads` says"
-    " which. With `layers: all` one cell a block and head",
+    "q": "each attention head's query as its projection gives it, before norms of heads and rotary positions; `heads`"
+    " says which. With `layers: all` one cell a block and head",
+    "k": "as `q`, of keys: a head here is one of keys and values, which several queries may share",
+    "v": "as `k`, of values",
+    "head": "each attention head's own output, before the heads are mixed by the output projection (the field's `z`)",
     "attn_out": "the attention module's output, before it is added to the stream",
+    "mlp_pre": "the MLP's neurons before their activation: of a gated MLP the gate's",
+    "mlp_act": "the MLP's neurons as the output projection takes them: of a gated MLP, gate times the other half",
     "mlp_out": "the MLP's output, before it is added to the stream",
     "resid_post": "the block's output: the residual stream after it",
 }

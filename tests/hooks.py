@@ -19,17 +19,57 @@ from patchboard.plan.model import Counterfactual
 from patchboard.plan.suffix import clean_tokens, positions_of
 from patchboard.tasks.prompt import Prompt
 
+_ENDS = (
+    (("q_proj", "qkv_proj", "c_attn", "query_key_value"), ("q",)),
+    (("k_proj", "qkv_proj", "c_attn", "query_key_value"), ("k",)),
+    (("v_proj", "qkv_proj", "c_attn", "query_key_value"), ("v",)),
+    (("gate_proj", "gate_up_proj", "mlp.c_fc", "dense_h_to_4h", "fc_in", "fc1"), ("mlp_pre",)),
+    (("down_proj", "mlp.c_proj", "dense_4h_to_h", "fc_out", "fc2"), ("mlp_act",)),
+)
+"""How the modules are called that give queries, keys, values and neurons, whichever family: (ends of names, site)."""
+
 
 def _module(model: Any, layer: int, site: str) -> Any:
     architecture = architecture_of(model.config)
     block = at_path(model, f"{architecture.decoder}.{architecture.blocks}")[layer]
     paths = {"attn_out": architecture.attention, "mlp_out": architecture.mlp, "head": architecture.attention_out}
-    return at_path(block, paths[site]) if site in paths else block
+    if site in paths:
+        return at_path(block, paths[site])
+    names = next((names for names, sites in _ENDS if site in sites), ())
+    found = [module for name, module in block.named_modules() if name.endswith(names or ("no name",))]
+    assert len(found) == bool(names), [name for name, _ in block.named_modules()]
+    return found[0] if names else block
+
+
+def part_of(model: Any, site: str, head: int, width: int) -> slice:
+    """Columns of the module's output (or input) of ``width`` that are a head's, or the neurons."""
+    config = model.config
+    if site == "mlp_pre" and config.model_type in ("phi3", "glm", "glm4"):
+        return slice(0, width // 2)  # the gate stands first
+    if head < 0:
+        return slice(None)
+    size, heads = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads, 0
+    if config.model_type in ("gpt2", "phi3") and site != "head":  # all of q, all of k, all of v
+        shared = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        heads = {"q": 0, "k": config.num_attention_heads, "v": config.num_attention_heads + shared}[site]
+    elif config.model_type in ("gpt_neox", "falcon") and site != "head":  # [group, its queries, its key, its value]
+        groups = width // size - config.num_attention_heads  # each has two pieces that are no queries
+        groups, queries = groups // 2, config.num_attention_heads // (groups // 2)
+        names = torch.full((groups, queries + 2), -1)
+        if site == "q":
+            names[:, :-2] = torch.arange(config.num_attention_heads).view(groups, queries)
+        else:
+            names[:, -2 if site == "k" else -1] = torch.arange(groups)
+        head = names.flatten().tolist().index(head)
+    return slice((heads + head) * size, (heads + head + 1) * size)
 
 
 def _attach(module: Any, site: str, change: Any) -> Any:
     """Call ``change(h)`` on the site's hidden states [1, seq, d_model] during the forward pass."""
-    if site in ("resid_pre", "head"):
+    if site in ("resid_pre", "head", "mlp_act"):
+        if site == "mlp_act":  # OPT's MLP drops the dimension of one prompt
+            shaped = lambda h: change(h if h.dim() == 3 else h[None]).view(h.shape)  # noqa: E731
+            return module.register_forward_pre_hook(lambda _, args: (shaped(args[0]), *args[1:]))
         return module.register_forward_pre_hook(lambda _, args: (change(args[0]), *args[1:]))
 
     def after(_: Any, __: Any, output: Any) -> Any:
@@ -102,14 +142,14 @@ def _change(
 
     def change(h: Tensor) -> Tensor:
         h = h.clone()
-        own = slice(None)
-        if edit.site == "head":
-            size = h.shape[-1] // model.config.num_attention_heads
-            own = slice(edit.head * size, (edit.head + 1) * size)
+        own = part_of(model, edit.site, edit.head, h.shape[-1])
         put = operand[:, own] if operand is not None and edit.operand.startswith(STATE) else operand
-        h[0, where, own] = (
-            OPS.get(edit.op, "op").apply(h[0, where, own].float(), put, strength.to(h.device)).to(h.dtype)
-        )
+        chosen = list(edit.neurons) or slice(None)
+        states = h[0, where, own].float()
+        if edit.neurons and put is not None and edit.operand.startswith(STATE):
+            put = put[:, chosen]
+        states[:, chosen] = OPS.get(edit.op, "op").apply(states[:, chosen], put, strength.to(h.device))
+        h[0, where, own] = states.to(h.dtype)
         return h
 
     return change

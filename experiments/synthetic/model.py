@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from patchboard.engine.sites import SITES
 from patchboard.experiments.synthetic.settings import ModelSection
 from patchboard.plan.facts import ModelFacts
+from patchboard.spec.sites import SITES
 
 
 class Regressor(nn.Module):
@@ -58,4 +58,5 @@ def facts_of(section: ModelSection, pairs: int) -> ModelFacts:
     return ModelFacts(
         family="gpt2", layers=section.layers, width=section.width, vocab=1, heads=section.heads,
         head_dim=section.width // section.heads, sites=SITES, context=2 * pairs,
+        kv_heads=section.heads, neurons=4 * section.width,
     )  # fmt: skip

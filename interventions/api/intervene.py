@@ -13,10 +13,11 @@ from patchboard.engine.edit_hooks import StateEdit, edited_forward
 from patchboard.engine.edited_tokens import FORMS, EditedTokens, Position
 from patchboard.engine.families import architecture_of, head_dim_of
 from patchboard.engine.load_in_memory import check_model
-from patchboard.engine.sites import SITES
+from patchboard.engine.parts import kv_heads_of, neurons_of, slots_of
 from patchboard.errors import SpecError
 from patchboard.ops import OPS, SubspaceTensors
 from patchboard.registry import suggest
+from patchboard.spec.sites import HEADED, NEURAL, SITES
 
 
 @contextmanager
@@ -29,13 +30,15 @@ def intervene(
     site: str = "resid_post",
     position: Position = "from_last",
     head: int | None = None,
+    neurons: Sequence[int] | None = None,
 ) -> Iterator[PreTrainedModel]:
     """Edit the model's states in every forward pass of the body, those of ``model.generate`` included.
 
-    vector: [d_model], of a head [head_dim]; of ``ablate`` a subspace; None for ops that take none (``scale``,
-    ``zero``). ``run.vectors["added", 2, "XOR"]`` is one. op: as in a spec; computed in float32, then cast back.
-    layer: a block, from 0, or several, each edited with the same vector. site: ``resid_pre``, ``attn_out``,
-    ``mlp_out``, ``resid_post``, or ``head`` with a ``head``.
+    vector: [d_model], of a head [head_dim], of neurons [neuron]; of ``ablate`` a subspace; None for ops that take none
+    (``scale``, ``zero``). ``run.vectors["added", 2, "XOR"]`` is one. op: as in a spec; computed in float32, then cast
+    back. layer: a block, from 0, or several, each edited with the same vector. site: ``resid_pre``, ``attn_out``,
+    ``mlp_out``, ``resid_post``; ``q``, ``k``, ``v`` or ``head`` with a ``head``; ``mlp_pre`` or ``mlp_act``, perhaps
+    with some ``neurons`` alone.
     position: which tokens of each sequence are edited:
 
     - ``from_last``: the last token of the prompt, and every token that is generated after it;
@@ -63,14 +66,8 @@ def intervene(
     """
     check_model(model)
     blocks = _blocks(model, layer)
-    _check_place(model, site, head)
-    columns = None
-    if site == "head":
-        width = head_dim_of(model.config)
-        assert head is not None
-        columns = slice(head * width, (head + 1) * width)
-    else:
-        width = model.config.hidden_size
+    _check_place(model, site, head, neurons)
+    columns, width = _edited_part(model, site, head, neurons)
     edit = StateEdit(OPS.get(op, "op").apply, _operand(op, vector, width), float(strength), columns)
     _check_position(position)
     tokens = EditedTokens(position)
@@ -92,7 +89,31 @@ def _blocks(model: PreTrainedModel, layer: int | Sequence[int]) -> list[int]:
     return blocks
 
 
-def _check_place(model: PreTrainedModel, site: str, head: int | None) -> None:
+def _edited_part(
+    model: PreTrainedModel, site: str, head: int | None, neurons: Sequence[int] | None
+) -> tuple[slice | list[int] | None, int]:
+    """Which columns of the module's states are edited, and how many they are. Raises SpecError."""
+    config = model.config
+    if site in HEADED:
+        count = kv_heads_of(config) if site in ("k", "v") else config.num_attention_heads
+        if not isinstance(head, int) or not 0 <= head < count:
+            raise SpecError("head", f"found {head!r}, the model has heads 0 to {count - 1} there", "give one of these")
+        slots = slots_of(architecture_of(config), config.num_attention_heads, kv_heads_of(config))
+        slot, size = slots[site][head], head_dim_of(config)
+        return slice(slot * size, (slot + 1) * size), size
+    if site not in NEURAL:
+        return None, config.hidden_size
+    count = neurons_of(config)
+    if neurons is None:
+        return slice(0, count), count
+    chosen = [neuron for neuron in neurons if isinstance(neuron, int) and 0 <= neuron < count]
+    if not chosen or len(chosen) < len(neurons) or len(set(chosen)) < len(chosen):
+        what = f"found {list(neurons)}, expected different numbers of 0 to {count - 1}"
+        raise SpecError("neurons", what, "give some of these, each once")
+    return chosen, len(chosen)
+
+
+def _check_place(model: PreTrainedModel, site: str, head: int | None, neurons: Sequence[int] | None) -> None:
     if site not in SITES:
         raise SpecError("site", f"there is no site '{site}'", suggest(site, SITES))
     lacking = architecture_of(model.config).lacks(site)
@@ -100,13 +121,11 @@ def _check_place(model: PreTrainedModel, site: str, head: int | None) -> None:
         raise SpecError(
             "site", f"{site}: blocks of family '{model.config.model_type}' have no {lacking}", "use another"
         )
-    if site != "head":
-        if head is not None:
-            raise SpecError("head", f"has no meaning at site {site}", 'leave it out, or give site="head"')
-        return
-    count = model.config.num_attention_heads
-    if not isinstance(head, int) or not 0 <= head < count:
-        raise SpecError("head", f"found {head!r}, the model has heads 0 to {count - 1}", "give one of these")
+    if site not in HEADED and head is not None:
+        raise SpecError("head", f"has no meaning at site {site}", f"leave it out, or give site={' or '.join(HEADED)}")
+    if site not in NEURAL and neurons is not None:
+        what, remedy = f"have no meaning at site {site}", f"leave them out, or give site={' or '.join(NEURAL)}"
+        raise SpecError("neurons", what, remedy)
 
 
 def _check_position(position: Any) -> None:

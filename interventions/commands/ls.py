@@ -27,13 +27,13 @@ def act(args: argparse.Namespace, overrides: Sequence[str]) -> int:
 def print_listing() -> None:
     """One line for each entry, kind by kind."""
     from patchboard.engine.families import ARCHITECTURES
-    from patchboard.engine.sites import SITES
     from patchboard.engine.unpacked import state_of
     from patchboard.metrics import METRICS
     from patchboard.ops import OPS
     from patchboard.plan.controls import CONTROLS
     from patchboard.spec.packaged import PACKAGED
     from patchboard.spec.positions import POSITIONS
+    from patchboard.spec.sites import SITES
     from patchboard.tasks.families import FAMILIES
     from patchboard.vectors.fitters import FITTERS
 

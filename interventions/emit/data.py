@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from patchboard.emit.literal import Code
 from patchboard.emit.select import Chosen, ChosenGroup
+from patchboard.engine.families import ARCHITECTURES
+from patchboard.engine.parts import slots_of
 from patchboard.engine.sites import place_of
 from patchboard.plan.cells import OWN_STATE, STATE, Cell, Edit, position_label, source_of
 from patchboard.plan.facts import ModelFacts
@@ -83,7 +85,9 @@ def name_of(cell: Cell, task: str) -> str:
 def _edit(edit: Edit, ops: Mapping[str, str], plan: ModelPlan) -> Plain:
     entry: Plain = {"op": Code(ops[edit.op]), "layer": edit.layer, "site": edit.site}
     if edit.head >= 0:
-        entry["columns"] = _columns(edit.head, plan.facts)
+        entry["columns"] = columns_of(plan.facts)(edit.site, edit.head)
+    if edit.neurons:
+        entry["neurons"] = list(edit.neurons)
     entry |= {"position": position_label(edit.position), "strength": edit.strength}
     if edit.operand.startswith(STATE):
         entry["states_of"] = "self" if edit.operand == OWN_STATE else source_of(edit)
@@ -92,8 +96,19 @@ def _edit(edit: Edit, ops: Mapping[str, str], plan: ModelPlan) -> Plain:
     return entry
 
 
-def _columns(head: int, facts: ModelFacts) -> tuple[int, int]:
-    return head * facts.head_dim, (head + 1) * facts.head_dim
+Columns = Callable[[str, int], tuple[int, int]]
+"""(site, head) -> the head's part of what the site's module gives (or is given), from and to."""
+
+
+def columns_of(facts: ModelFacts) -> Columns:
+    """Where the heads of each site lie in the family's modules."""
+    slots = slots_of(ARCHITECTURES[facts.family], facts.heads, facts.kv_heads)
+
+    def columns(site: str, head: int) -> tuple[int, int]:
+        slot = slots[site][head]
+        return slot * facts.head_dim, (slot + 1) * facts.head_dim
+
+    return columns
 
 
 def recipes_of(chosen: Chosen) -> dict[str, Recipe]:

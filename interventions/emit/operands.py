@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+from patchboard.emit.data import Columns
 from patchboard.emit.literal import literal
 from patchboard.emit.source import Sources
 from patchboard.errors import SpecError
@@ -24,9 +26,17 @@ _FITTERS = {
 }
 
 
-def expressions(recipes: Mapping[str, Recipe], sources: Sources) -> dict[str, str]:
+def expressions(recipes: Mapping[str, Recipe], sources: Sources, columns: Columns) -> dict[str, str]:
     """Key -> Python expression; the functions of ours that it calls are defined in ``sources``."""
-    return {key: _expression(recipe, sources) for key, recipe in recipes.items()}
+    return {key: _expression(_in_module(recipe, columns), sources) for key, recipe in recipes.items()}
+
+
+def _in_module(recipe: Recipe, columns: Columns) -> Recipe:
+    """The recipe with its head's columns as they lie in the site's module, which the script reads."""
+    if recipe.columns is None:
+        return recipe
+    start, stop = recipe.columns
+    return replace(recipe, columns=columns(recipe.place.site, start // (stop - start)))
 
 
 def _called(name: str, sources: Sources) -> str:
@@ -57,10 +67,11 @@ def _fitted(recipe: Recipe, sources: Sources) -> str:
         what = f"a script cannot make a vector of kind {recipe.kind}"
         raise SpecError("--intervention", what, "emit interventions with other vectors")
     mean = f"{_means(recipe, recipe.plus)}.mean(0)"
+    some = f"[{literal(list(recipe.neurons))}]" if recipe.neurons else ""
     if recipe.kind == "mean":
-        return mean
+        return mean + some
     less = f"{_means(recipe, recipe.minus)}.mean(0)"
-    return f"(\n    {_indented(mean)}\n    - {_indented(less)}\n)"
+    return f"(\n    {_indented(mean)}\n    - {_indented(less)}\n){some}"
 
 
 def _means(recipe: Recipe, tasks: tuple[str, ...]) -> str:

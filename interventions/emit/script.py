@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from patchboard.emit.data import cell_of, fit_of, places_of, queries_of, recipes_of
+from patchboard.emit.data import cell_of, columns_of, fit_of, places_of, queries_of, recipes_of
 from patchboard.emit.literal import literal
 from patchboard.emit.operands import expressions
 from patchboard.emit.recorded import Recorded
@@ -18,7 +18,7 @@ from patchboard.emit.select import Chosen
 from patchboard.emit.source import Sources
 from patchboard.engine.batches import judge_of
 from patchboard.engine.families import ARCHITECTURES, Architecture
-from patchboard.engine.sites import SITES
+from patchboard.engine.sites import MODULES
 from patchboard.engine.source import source_of
 from patchboard.errors import ModelError
 from patchboard.metrics import METRICS
@@ -28,6 +28,7 @@ from patchboard.plan.cells import source_of as donor_of
 from patchboard.plan.model import ModelPlan
 from patchboard.spec.axes import Study, label
 from patchboard.spec.sections import EMBEDDED
+from patchboard.spec.sites import SITES
 from patchboard.tasks.base import NULL
 from patchboard.vectors.base import Recipe
 from patchboard.vectors.fitters import FITTERS
@@ -35,9 +36,6 @@ from patchboard.vectors.fitters import FITTERS
 CONVERSION = "conversion"
 MARK = "Written by `patchboard emit`"
 """Stands in every file that is written: such files may be written over."""
-
-_INPUTS = ("resid_pre", "head")
-"""Sites that are a module's input; all others are one's output."""
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("patchboard.emit", "."),
@@ -51,8 +49,8 @@ _TEMPLATES.filters["text"] = lambda value: json.dumps(value, ensure_ascii=False)
 
 _NAMES = frozenset(
     "json Path np torch AutoTokenizer TransformersModel SubspaceTensors REMOTE MODEL DTYPE model states tokens_of "
-    "run operand_of clean_states fit_pass states_of means leace function_vector FIT FIT_FILE PASSED PLACES JUDGES "
-    "fitted METRICS CONVERSION measured QUERIES CELLS VECTORS values_of shown main".split()
+    "run operand_of place_of clean_states fit_pass states_of means leace function_vector FIT FIT_FILE PASSED PLACES "
+    "JUDGES fitted METRICS CONVERSION measured QUERIES CELLS VECTORS values_of shown main".split()
 )
 """What the template itself defines."""
 
@@ -81,7 +79,7 @@ def script_of(
     edits = [edit for use in chosen.uses for edit in use.cell.edits]
     sources = {part: Sources(_NAMES) for part in ("ops", "fit", "metrics")}
     ops = {name: _op(name, sources["ops"]) for name in dict.fromkeys(edit.op for edit in edits)}
-    made = expressions(recipes, sources["fit"])
+    made = expressions(recipes, sources["fit"], columns_of(plan.facts))
     metrics = _metrics(chosen, sources["metrics"])
     cells = []
     for part in chosen.groups:
@@ -89,7 +87,7 @@ def script_of(
             cell = cell_of(use.cell, part.group.task, ops, plan)
             cells.append(cell | ({"run": run.values(part, use.cell)} if run else {}))
     sites = {edit.site for edit in edits} | {r.place.site for r in recipes.values()}
-    has, heads = _operands(edits, recipes), any(edit.head >= 0 for edit in edits)
+    has = _operands(edits, recipes)
     imports = {line for each in sources.values() for line in each.imports} | _imports(bool(recipes))
     text = _TEMPLATES.get_template("script.py.j2").render(
         **has,
@@ -106,10 +104,10 @@ def script_of(
         metric_definitions=sources["metrics"].definitions.values(),
         blocks=f"{architecture.decoder}.{architecture.blocks}",
         attention_out=architecture.attention_out,
-        input_sites=_sites(architecture, [s for s in SITES if s in sites and s in _INPUTS]),
-        output_sites=_sites(architecture, [s for s in SITES if s in sites and s not in _INPUTS]),
-        heads=heads,
-        part=", part" if heads else "",
+        input_sites=_sites(architecture, [s for s in SITES if s in sites and _end(s) == "input"]),
+        output_sites=_sites(architecture, [s for s in SITES if s in sites and _end(s) == "output"]),
+        neurons=plan.facts.neurons,
+        place=_place(edits),
         recipes=list(made.items()),
         places=literal({name: places_of(own) for name, own in by_fit.items()}),
         judges=literal(judges) if judges else "",
@@ -236,10 +234,23 @@ def _query_notes(chosen: Chosen) -> str:
     return notes
 
 
-def _sites(architecture: Architecture, sites: Iterable[str]) -> list[tuple[str, str]]:
+def _sites(architecture: Architecture, sites: Sequence[str]) -> list[tuple[str, str]]:
     """(site, path of its module from the block)."""
-    paths = {"attn_out": architecture.attention, "mlp_out": architecture.mlp, "head": architecture.attention_out}
+    paths = {site: getattr(architecture, MODULES[site][0]) for site in sites if site in MODULES}
     return [(site, f".{paths[site]}" if site in paths else "") for site in sites]
+
+
+def _end(site: str) -> str:
+    """Whether its states are a module's input or its output."""
+    return MODULES[site][1] if site in MODULES else "input" if site == "resid_pre" else "output"
+
+
+def _place(edits: Iterable[Any]) -> str:
+    """The index of the edited states of a prompt: tokens ``at``, and the part of each that the edit names."""
+    edits = list(edits)
+    if any(edit.neurons for edit in edits):
+        return "place_of(edit, at)"
+    return '0, at, slice(*edit.get("columns", (None,)))' if any(edit.head >= 0 for edit in edits) else "0, at"
 
 
 def _fit_text(fits: Mapping[str, Mapping[str, list[Any]]], study: Study) -> str:

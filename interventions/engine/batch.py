@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from patchboard.engine.sites import HEAD, Place, place_of
+from patchboard.engine.sites import Place, place_of
 from patchboard.ops import OPS
 from patchboard.plan.cells import STATE
 from patchboard.plan.layout import PAD, EditSpan, Layout
+from patchboard.spec.sites import HEADED
 
 
 @dataclass
@@ -36,7 +37,8 @@ class EditGroup:
     keys: tuple[str, ...] = ()
     which: Tensor | None = None
     sources: tuple[Tensor, Tensor] | None = None
-    heads: Tensor | None = None  # [edit], at the head site
+    heads: Tensor | None = None  # [edit], at sites by head
+    neurons: Tensor | None = None  # [neuron] edited together, at sites by neuron; None: all of them
 
 
 @dataclass
@@ -114,7 +116,7 @@ def on_device(value: Any, device: torch.device) -> Any:
 
 
 def make_batch(layout: Layout, captures: Sequence[Capture] = ()) -> Batch:
-    """The layout's tensors, its edits grouped by (order, layer, site, op, operand)."""
+    """The layout's tensors, its edits grouped by (order, layer, site, op, operand, neurons)."""
     batch = Batch(
         put(layout.tokens), put(layout.positions), put(layout.segments), put(layout.homes), put(layout.starts),
         layout.packed, layout.first_width, 1 + max((span.copy for span in layout.edits), default=-1),
@@ -137,7 +139,7 @@ def make_batch(layout: Layout, captures: Sequence[Capture] = ()) -> Batch:
 
 def _edit_groups(spans: Sequence[EditSpan]) -> list[EditGroup]:
     """In the order in which a forward pass meets them: place, order within a copy."""
-    grouped: dict[tuple[Place, int, str, str], list[EditSpan]] = {}
+    grouped: dict[tuple[Place, int, str, str, tuple[int, ...]], list[EditSpan]] = {}
     for span in spans:
         edit = span.edit
         # a subspace is one call each; vectors, and states of other runs, are stacked whichever they are
@@ -145,10 +147,11 @@ def _edit_groups(spans: Sequence[EditSpan]) -> list[EditGroup]:
             shared = STATE
         else:
             shared = edit.operand if OPS.get(edit.op, "op").operand == "subspace" else ""
-        grouped.setdefault((place_of(edit.layer, edit.site), span.order, edit.op, shared), []).append(span)
+        place = place_of(edit.layer, edit.site)
+        grouped.setdefault((place, span.order, edit.op, shared, edit.neurons), []).append(span)
     return [
         _group(place, op, shared, members)
-        for (place, _, op, shared), members in sorted(grouped.items(), key=lambda entry: entry[0])
+        for (place, _, op, shared, _), members in sorted(grouped.items(), key=lambda entry: entry[0])
     ]
 
 
@@ -166,8 +169,11 @@ def _group(place: Place, op: str, shared: str, members: list[EditSpan]) -> EditG
         strength=each([span.edit.strength for span in members]).float()[:, None],
         copies=put(np.repeat([span.copy for span in members], sizes)),
     )  # fmt: skip
-    if place[1] == HEAD:
+    edit = members[0].edit
+    if edit.site in HEADED:
         group.heads = each([span.edit.head for span in members])
+    if edit.neurons:
+        group.neurons = put(edit.neurons)
     if shared == STATE:
         group.sources = joined("source_rows"), joined("source_cols")
     elif shared:

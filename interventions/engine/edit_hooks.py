@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from patchboard.engine.edited_tokens import EditedTokens
 from patchboard.engine.families import architecture_of, at_path
+from patchboard.engine.sites import MODULES
 from patchboard.ops import SubspaceTensors
 
 
@@ -23,7 +24,7 @@ class StateEdit:
     apply: Callable[[Tensor, Any, Tensor], Tensor]
     operand: Tensor | SubspaceTensors | None
     strength: float
-    columns: slice | None = None
+    columns: slice | list[int] | None = None
 
     def edited(self, states: Tensor, chosen: Tensor) -> Tensor:
         """A copy of states [batch, seq, width] with those at ``chosen`` [batch, seq] bool edited."""
@@ -33,12 +34,15 @@ class StateEdit:
         rows, cols = (index.to(states.device) for index in chosen.nonzero(as_tuple=True))
         out = states.clone()
         with torch.autocast(states.device.type, enabled=False):
-            before = states[rows, cols, part].float()
+            at = rows, cols, part
+            if isinstance(part, list):
+                at = rows[:, None], cols[:, None], torch.tensor(part, device=states.device)
+            before = states[at].float()
             operand = None if self.operand is None else self.operand.to(states.device)
             if isinstance(operand, Tensor):
                 operand = operand.expand(len(before), -1)
             strength = torch.full((len(before), 1), self.strength, device=states.device)
-            out[rows, cols, part] = self.apply(before, operand, strength).to(states.dtype)
+            out[at] = self.apply(before, operand, strength).to(states.dtype)
         return out
 
 
@@ -60,13 +64,9 @@ def edited_forward(
     def after(_: Any, __: Any, output: Any) -> Any:
         return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
 
-    if site in ("resid_pre", "head"):
-        module = block if site == "resid_pre" else at_path(block, architecture.attention_out)
-        handle = module.register_forward_pre_hook(before)
-    else:
-        inside = {"attn_out": architecture.attention, "mlp_out": architecture.mlp}
-        module = at_path(block, inside[site]) if site in inside else block
-        handle = module.register_forward_hook(after)
+    field, end = MODULES.get(site, ("", "input" if site == "resid_pre" else "output"))
+    module = at_path(block, getattr(architecture, field)) if field else block
+    handle = module.register_forward_pre_hook(before) if end == "input" else module.register_forward_hook(after)
     try:
         yield
     finally:

@@ -10,8 +10,10 @@ import difflib
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from patchboard.engine.sites import MODULES
 from patchboard.errors import ModelError
 from patchboard.registry import Registry
+from patchboard.spec.sites import HEADED, NEURAL
 
 ROWS_FILE = "interventions/engine/families.py"
 
@@ -22,6 +24,14 @@ MaskForm = Literal["full", "window", "by_type"]
 ``window``   one mask for all blocks, which slides where the configuration has a ``sliding_window``;
 ``by_type``  a dictionary {full_attention, sliding_attention}, each block picking by ``config.layer_types``.
              (Given one mask, these decoders use it for both kinds, and the window is lost without a word.)
+"""
+
+Fusion = Literal["", "parts", "groups"]
+"""How one module gives queries, keys and values (``q``, ``k`` and ``v`` are then one path), in pieces of head_dim.
+
+``""``       three modules, each with its own heads in order;
+``parts``    all queries, then all keys, then all values;
+``groups``   for each key-value head the queries that share it, then its key, then its value.
 """
 
 
@@ -38,24 +48,43 @@ class Architecture:
     mlp: str = "mlp"
     attention_out: str = "self_attn.o_proj"
     """Output projection of the attention, from a block; its input is [batch, seq, heads * head_dim], in head order."""
+    q: str = "self_attn.q_proj"
+    k: str = "self_attn.k_proj"
+    v: str = "self_attn.v_proj"
+    fused: Fusion = ""
+    mlp_up: str = "mlp.gate_proj"
+    """The projection before the MLP's activation, from a block: [batch, seq, neurons]. Of a gated one the gate's, whose
+    output may hold the other half behind its own."""
+    mlp_down: str = "mlp.down_proj"
+    """The projection behind the activation; its input is [batch, seq, neurons]. Empty, as ``mlp_up``, with experts."""
     mask: MaskForm = "full"
     packs: bool = True
     """Takes a mask that shuts copies off from each other. Otherwise cells are run as whole rows."""
 
     def lacks(self, site: str) -> str:
         """The part of a block that ``site`` needs and this family's blocks don't have; empty if all is there."""
-        if site == "mlp_out" and not self.mlp:
-            return "MLP"
-        return "attention heads" if site == "head" and not self.attention_out else ""
+        if site not in MODULES or getattr(self, MODULES[site][0]):
+            return ""
+        if site in NEURAL and self.mlp:
+            return "MLP of one set of neurons"
+        return "attention heads" if site in HEADED else "MLP"
 
 
 ARCHITECTURES: Registry[Architecture] = Registry("model family")
 """config.model_type -> row."""
 
+_EXPERTS = {"mlp_up": "", "mlp_down": ""}
+"""Each token goes through neurons of its own experts."""
+
+
+def _one_projection(path: str, fused: Fusion) -> dict[str, Any]:
+    return {"q": path, "k": path, "v": path, "fused": fused}
+
+
 for _row in (
     Architecture("llama"),
     Architecture("mistral", mask="window"),
-    Architecture("phi3", mask="window"),
+    Architecture("phi3", mask="window", mlp_up="mlp.gate_up_proj", **_one_projection("self_attn.qkv_proj", "parts")),
     Architecture("qwen2", mask="by_type"),
     Architecture("qwen3", mask="by_type"),
     Architecture("gemma2", mask="by_type"),
@@ -63,41 +92,55 @@ for _row in (
     Architecture("olmo"),
     Architecture("olmo2"),
     Architecture("olmo3", mask="by_type"),
-    Architecture("olmoe"),
-    Architecture("mixtral", mask="window"),
-    Architecture("qwen3_moe", mask="window"),
+    Architecture("olmoe", **_EXPERTS),
+    Architecture("mixtral", mask="window", **_EXPERTS),
+    Architecture("qwen3_moe", mask="window", **_EXPERTS),
     Architecture("smollm3", mask="by_type"),
     Architecture("granite"),
-    Architecture("granitemoe", mlp="block_sparse_moe"),
+    Architecture("granitemoe", mlp="block_sparse_moe", **_EXPERTS),
     Architecture("cohere"),
     Architecture("cohere2", mask="by_type"),
-    Architecture("glm"),
-    Architecture("glm4"),
-    Architecture("gpt_oss", mask="by_type"),
-    Architecture("phimoe", mask="window"),
-    Architecture("starcoder2", mask="window"),
+    Architecture("glm", mlp_up="mlp.gate_up_proj"),
+    Architecture("glm4", mlp_up="mlp.gate_up_proj"),
+    Architecture("gpt_oss", mask="by_type", **_EXPERTS),
+    Architecture("phimoe", mask="window", **_EXPERTS),
+    Architecture("starcoder2", mask="window", mlp_up="mlp.c_fc", mlp_down="mlp.c_proj"),
     Architecture("stablelm"),
-    Architecture("phi", norm="final_layernorm", attention_out="self_attn.dense"),
     Architecture(
-        "opt", decoder="model.decoder", norm="final_layer_norm", mlp="fc2", attention_out="self_attn.out_proj"
+        "phi", norm="final_layernorm", attention_out="self_attn.dense", mlp_up="mlp.fc1", mlp_down="mlp.fc2"
+    ),
+    Architecture(
+        "opt",
+        decoder="model.decoder", norm="final_layer_norm", attention_out="self_attn.out_proj",
+        mlp="fc2", mlp_up="fc1", mlp_down="fc2",
     ),
     Architecture(
         "falcon",
         decoder="transformer", blocks="h", norm="ln_f",
         attention="self_attention", attention_out="self_attention.dense",
+        **_one_projection("self_attention.query_key_value", "groups"),
+        mlp_up="mlp.dense_h_to_4h", mlp_down="mlp.dense_4h_to_h",
     ),
     Architecture(
-        "gptj", decoder="transformer", blocks="h", norm="ln_f", attention="attn", attention_out="attn.out_proj"
+        "gptj",
+        decoder="transformer", blocks="h", norm="ln_f", attention="attn", attention_out="attn.out_proj",
+        q="attn.q_proj", k="attn.k_proj", v="attn.v_proj", mlp_up="mlp.fc_in", mlp_down="mlp.fc_out",
     ),
     Architecture(
-        "gpt2", decoder="transformer", blocks="h", norm="ln_f", attention="attn", attention_out="attn.c_proj"
+        "gpt2",
+        decoder="transformer", blocks="h", norm="ln_f", attention="attn", attention_out="attn.c_proj",
+        **_one_projection("attn.c_attn", "parts"), mlp_up="mlp.c_fc", mlp_down="mlp.c_proj",
     ),
     Architecture(
         "gpt_neox",
         decoder="gpt_neox", norm="final_layer_norm", attention="attention", attention_out="attention.dense",
+        **_one_projection("attention.query_key_value", "groups"),
+        mlp_up="mlp.dense_h_to_4h", mlp_down="mlp.dense_4h_to_h",
     ),
     Architecture(
-        "mamba2", decoder="backbone", norm="norm_f", attention="mixer", mlp="", attention_out="", packs=False
+        "mamba2",
+        decoder="backbone", norm="norm_f", attention="mixer", mlp="", attention_out="", q="", k="", v="",
+        **_EXPERTS, packs=False,
     ),
 ):  # fmt: skip
     ARCHITECTURES.register(_row.model_type)(_row)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from patchboard.engine.families import ROWS_FILE, Architecture, at_path, head_dim_of
+from patchboard.engine.parts import kv_heads_of, neurons_of
 from patchboard.errors import ModelError
 
 _TOKENS = ((0, 1, 2), (0, 1, 0))
@@ -36,8 +37,9 @@ def check_architecture(model: Any, architecture: Architecture) -> None:
 
     Checked: every path is there; as many blocks as configured; blocks, attention and MLP give
     [batch, seq, hidden_size], the MLP perhaps [batch * seq, hidden_size]; ``attention_out`` takes
-    [batch, seq, num_attention_heads * head_dim]; each block's output is the next one's first positional input, the
-    last one's the final norm's, the norm's the head's; no token sees a later one.
+    [batch, seq, num_attention_heads * head_dim], the other projections are as wide as their heads and neurons; each
+    block's output is the next one's first positional input, the last one's the final norm's, the norm's the head's; no
+    token sees a later one.
     Raises ModelError: what was looked for, what was found, what to correct.
     """
     _check_paths(model, architecture)
@@ -72,9 +74,12 @@ def _norm(architecture: Architecture) -> str:
     return f"{architecture.decoder}.{architecture.norm}"
 
 
+_FIELDS = ("attention", "mlp", "attention_out", "q", "k", "v", "mlp_up", "mlp_down")
+
+
 def _parts(architecture: Architecture) -> dict[str, str]:
     """Field of the row -> path of the module in the first block. Parts that the family lacks are left out."""
-    fields = {name: getattr(architecture, name) for name in ("attention", "mlp", "attention_out")}
+    fields = {name: getattr(architecture, name) for name in _FIELDS}
     return {name: f"{_blocks(architecture)}.0.{path}" for name, path in fields.items() if path}
 
 
@@ -130,18 +135,22 @@ def _check_shapes(config: Any, architecture: Architecture, seen: dict[str, _Seen
     states = (len(_TOKENS), len(_TOKENS[0]), config.hidden_size)
     parts = _parts(architecture)
     outputs = {"blocks": f"{_blocks(architecture)}.0"}
-    outputs |= {field: path for field, path in parts.items() if field != "attention_out"}
+    outputs |= {field: parts[field] for field in ("attention", "mlp") if field in parts}
     wanted = {(field, path, "output"): states for field, path in outputs.items()}
-    if "attention_out" in parts:
-        heads = config.num_attention_heads * head_dim_of(config)
-        wanted["attention_out", parts["attention_out"], "input"] = (*states[:2], heads)
+    for field, (end, width) in _widths(config, architecture).items():
+        if field in parts:
+            wanted[field, parts[field], end] = (*states[:2], width)
     for (field, path, end), shape in wanted.items():
         if path not in seen:
             raise _mismatch(architecture, f"a call of '{path}' in a forward pass", "none", field)
         tensor = seen[path].given if end == "input" else seen[path].returned
         found = None if tensor is None else tuple(tensor.shape)
-        if field == "mlp" and found == (shape[0] * shape[1], shape[2]):
-            continue  # all tokens in one row, as in OPT
+        if field.startswith("mlp") and found is not None and len(found) == 2:
+            found = (
+                (*states[:2], found[-1]) if found[0] == states[0] * states[1] else found
+            )  # all in one row, as in OPT
+        if field == "mlp_up" and found == (*shape[:2], 2 * shape[2]):
+            continue  # the gate and what it lets through, side by side
         if found != shape:
             raise _mismatch(
                 architecture,
@@ -149,6 +158,19 @@ def _check_shapes(config: Any, architecture: Architecture, seen: dict[str, _Seen
                 "no tensor in the first place" if found is None else f"{list(found)}",
                 field,
             )
+
+
+def _widths(config: Any, architecture: Architecture) -> dict[str, tuple[str, int]]:
+    """Field of the row -> which end of its module is how wide, where heads or neurons lie side by side."""
+    if not architecture.attention_out:
+        return {}
+    head, heads, shared = head_dim_of(config), config.num_attention_heads, kv_heads_of(config)
+    own = {"q": heads, "k": shared, "v": shared}
+    widths = {field: ("output", (heads + 2 * shared if architecture.fused else n) * head) for field, n in own.items()}
+    neurons = neurons_of(config)
+    return widths | {
+        "attention_out": ("input", heads * head), "mlp_up": ("output", neurons), "mlp_down": ("input", neurons),
+    }  # fmt: skip
 
 
 def _check_flow(layers: int, architecture: Architecture, seen: dict[str, _Seen]) -> None:

@@ -28,7 +28,8 @@ def answer_job(model: Any, job: dict[str, Any], tools: dict[str, Any]) -> dict[s
     ``builders`` of vectors (as ``vectors.fitters`` gives them), ``combined`` (applies one of ``combine``), ``voted``.
     """
     h = first_states(model, job["architecture"])
-    wiring = Wiring(Record(**job["architecture"]), job["window"], job["heads"], h.dtype)  # type: ignore[arg-type]
+    architecture = Record(**job["architecture"])
+    wiring = Wiring(architecture, job["window"], job["slots"], job["head_dim"], job["neurons"], h.dtype)  # type: ignore[arg-type]
 
     def forward(batch: Any, operands: dict[str, Any], scorers: dict[str, Callable]) -> dict[str, Any]:
         return traced_forward(model, wiring, batch, operands, scorers, tools["ops"])

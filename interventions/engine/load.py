@@ -10,8 +10,8 @@ from patchboard.engine import adapter, gguf
 from patchboard.engine.families import architecture_of, head_dim_of, mlp_width_of
 from patchboard.engine.in_memory import loaded_model
 from patchboard.engine.load_errors import RETRY, explained, known
+from patchboard.engine.parts import kv_heads_of, neurons_of
 from patchboard.engine.quantization import check_quantization, quantization_of
-from patchboard.engine.sites import SITES
 from patchboard.engine.source import source_of
 from patchboard.engine.trust import code_is_trusted
 from patchboard.engine.unpacked import ensure_unpacked
@@ -19,6 +19,7 @@ from patchboard.errors import ModelError, PatchboardError
 from patchboard.hub import HubSilentError, downloaded, looked_up
 from patchboard.plan.facts import ModelFacts
 from patchboard.spec.sections import EMBEDDED, ModelSection
+from patchboard.spec.sites import SITES
 
 
 def _loaded(section: ModelSection, what: str, load: Any, **options: Any) -> Any:
@@ -98,6 +99,8 @@ def facts_of(section: ModelSection, config: Any) -> ModelFacts:
         mlp=mlp_width_of(config),
         heads=getattr(config, "num_attention_heads", 0),
         head_dim=head_dim_of(config) if architecture.attention_out else 0,
+        kv_heads=kv_heads_of(config) if architecture.attention_out else 0,
+        neurons=neurons_of(config) if architecture.mlp_down else 0,
         sites=tuple(site for site in SITES if not architecture.lacks(site)),
         packs=architecture.packs,
         context=context_of(config),

@@ -14,7 +14,8 @@ from torch import Tensor
 from patchboard.engine.batch import Batch, Capture, make_batch, on_device
 from patchboard.engine.batches import decoding_batches, fit_batches, judge_of
 from patchboard.engine.device import device_of
-from patchboard.engine.families import architecture_of
+from patchboard.engine.families import architecture_of, head_dim_of
+from patchboard.engine.parts import kv_heads_of, neurons_of, slots_of
 from patchboard.engine.projection import projected
 from patchboard.engine.steps import fill_statistics, largest_moves, states_and_hits, taken_over
 from patchboard.engine.trace import Wiring, traced_forward
@@ -61,8 +62,11 @@ def import_nnsight() -> Any:
 
 def wiring_of(config: Any, dtype: torch.dtype) -> Wiring:
     """What the trace code must know of a model of this configuration. Raises ModelError."""
-    heads = getattr(config, "num_attention_heads", 0)  # a state-space model has none
-    return Wiring(architecture_of(config), getattr(config, "sliding_window", None) or 0, heads, dtype)
+    architecture, window = architecture_of(config), getattr(config, "sliding_window", None) or 0
+    if not architecture.attention_out:  # a state-space model has no heads
+        return Wiring(architecture, window, {}, 0, 0, dtype)
+    slots = slots_of(architecture, config.num_attention_heads, kv_heads_of(config))
+    return Wiring(architecture, window, slots, head_dim_of(config), neurons_of(config), dtype)
 
 
 def pack_layout(group: Group, pack: Pack) -> Layout:

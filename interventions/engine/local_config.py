@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from patchboard.engine.families import ARCHITECTURES
-from patchboard.engine.sites import SITES
 from patchboard.engine.source import looks_like_a_path, source_of
 from patchboard.engine.unpacked import is_unpacked
 from patchboard.plan.facts import ModelFacts
 from patchboard.spec.sections import EMBEDDED, ModelSection
+from patchboard.spec.sites import SITES
 from patchboard.user_paths import expanded
 
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
+_KV_HEADS = ("num_key_value_heads", "num_kv_heads")
 _WIDTH = ("hidden_size", "n_embd", "d_model")
+_NEURONS = ("intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner")
 """How configurations of several families call the same number."""
 
 
@@ -63,7 +65,13 @@ def _facts(file: Path) -> ModelFacts | None:
         return None
     heads = _first(config, _HEADS) or 0
     sites = tuple(site for site in SITES if not row.lacks(site))
-    return ModelFacts(row.model_type, layers, _first(config, _WIDTH) or 0, 0, heads=heads, sites=sites)
+    width = _first(config, _WIDTH) or 0
+    neurons = _first(config, _NEURONS) or 4 * width
+    shared = 1 if config.get("multi_query") and not config.get("new_decoder_architecture") else None
+    kv_heads = shared or _first(config, _KV_HEADS) or heads
+    return ModelFacts(
+        row.model_type, layers, width, 0, heads=heads, sites=sites, kv_heads=kv_heads, neurons=neurons
+    )  # fmt: skip
 
 
 def _first(config: dict[str, Any], names: tuple[str, ...]) -> int | None:

@@ -8,21 +8,39 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-SITES = ("resid_pre", "head", "attn_out", "mlp_out", "resid_post")
-"""In the order in which a block computes them."""
+from patchboard.spec.sites import SITES
 
 Place: TypeAlias = tuple[int, int]
 
+MODULES = {
+    "q": ("q", "output"),
+    "k": ("k", "output"),
+    "v": ("v", "output"),
+    "head": ("attention_out", "input"),
+    "attn_out": ("attention", "output"),
+    "mlp_pre": ("mlp_up", "output"),
+    "mlp_act": ("mlp_down", "input"),
+    "mlp_out": ("mlp", "output"),
+}
+"""Site inside a block -> (field of ``families.Architecture`` that has its module's path, which end of it)."""
+
 # The output of block l is the input of block l + 1, or of the final norm: one place, one way to edit it.
-_POST, _PRE, HEAD, ATTENTION, MLP = range(5)
-_RANKS = {"resid_pre": _PRE, "head": HEAD, "attn_out": ATTENTION, "mlp_out": MLP}
+_POST, _PRE = 0, 1
+_INSIDE = SITES[1:-1]
 
 
 def place_of(layer: int, site: str) -> Place:
     """Where the edits of a block's site are made."""
-    return (layer + 1, _POST) if site == "resid_post" else (layer, _RANKS[site])
+    if site == "resid_post":
+        return layer + 1, _POST
+    return layer, _PRE + (1 + _INSIDE.index(site) if site in _INSIDE else 0)
 
 
 def is_input(place: Place) -> bool:
     """Whether it is the residual stream as it enters the block."""
     return place[1] <= _PRE
+
+
+def site_of(place: Place) -> str:
+    """The site inside a block that a place is of."""
+    return _INSIDE[place[1] - _PRE - 1]

@@ -5,7 +5,7 @@ Functions here travel to a server as source and run there: they name torch, each
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from patchboard.engine.families import Architecture, at_path
 from patchboard.engine.joining import grown_inputs, narrowed
-from patchboard.engine.sites import ATTENTION, HEAD, Place, is_input, place_of
+from patchboard.engine.sites import MODULES, Place, is_input, place_of, site_of
 from patchboard.plan.layout import ROOT
 
 if TYPE_CHECKING:
@@ -28,10 +28,17 @@ _WORTH_A_CALL = 1 << 20
 
 
 class Wiring:
-    """What the trace code must know of a model: where its parts are, its window, its heads, its dtype."""
+    """What the trace code must know of a model: where its parts are, its window, its heads and neurons, its dtype.
 
-    def __init__(self, architecture: Architecture, window: int, heads: int, dtype: torch.dtype):
-        self.architecture, self.window, self.heads, self.dtype = architecture, window, heads, dtype
+    slots: of each site by head, which piece of ``head_dim`` numbers is each head's (``parts.slots_of``).
+    """
+
+    def __init__(
+        self, architecture: Architecture, window: int, slots: Mapping[str, Sequence[int]], head_dim: int, neurons: int,
+        dtype: torch.dtype,
+    ):  # fmt: skip
+        self.architecture, self.window, self.dtype = architecture, window, dtype
+        self.slots, self.head_dim, self.neurons = slots, head_dim, neurons
 
 
 def packed_mask(
@@ -70,23 +77,37 @@ def mask_argument(batch: Batch, wiring: Wiring) -> Any:
     return by_type
 
 
-def states_at(module: Any, place: Place, wiring: Wiring, batch: int) -> Tensor:
-    """The live hidden states inside a block [batch, seq, d_model]; at the head site [batch, seq, head, head_dim],
-    the input of the attention's output projection. batch: how many sequences there are."""
-    architecture = wiring.architecture
-    if place[1] == HEAD:
-        return at_path(module, architecture.attention_out).input.unflatten(-1, (wiring.heads, -1))
-    output = at_path(module, architecture.attention if place[1] == ATTENTION else architecture.mlp).output
+def states_at(module: Any, place: Place, wiring: Wiring, batch: int) -> tuple[Tensor, Tensor | None]:
+    """The live hidden states inside a block [batch, seq, width], and None; at sites by head
+    [batch, seq, slot, head_dim], and the slot of each head. batch: how many sequences there are."""
+    site = site_of(place)
+    field, end = MODULES[site]
+    part = at_path(module, getattr(wiring.architecture, field))
+    value = part.input if end == "input" else part.output
     # by version of transformers, an attention's output is a tensor or begins with one
-    states = output[0] if isinstance(output, tuple) else output
-    return states if states.dim() == 3 else states.unflatten(0, (batch, -1))  # OPT's MLP has all tokens in one row
+    states = value[0] if isinstance(value, tuple) else value
+    if states.dim() == 2:
+        states = states.unflatten(0, (batch, -1))  # OPT's MLP has all tokens in one row
+    if site == "mlp_pre":
+        return states[..., : wiring.neurons], None
+    if site not in wiring.slots:
+        return states, None
+    slots = torch.tensor(wiring.slots[site], device=states.device)
+    return states.unflatten(-1, (-1, wiring.head_dim)), slots
 
 
-def operand_of(g: EditGroup, h: Tensor, head: tuple, operands: Mapping[str, Any]) -> Any:
-    """What the op of these edits is given: states of h, a subspace, vectors [edit, d_model], or None."""
+def part_of(g: EditGroup, rows: Tensor, cols: Tensor, slots: Tensor | None) -> tuple:
+    """The index into states [batch, seq, (slot,) width] of what is edited at these tokens: [edit, width]."""
+    if g.neurons is not None:
+        return rows[:, None], cols[:, None], g.neurons.to(cols.device)
+    return (rows, cols) if g.heads is None or slots is None else (rows, cols, slots[g.heads.to(cols.device)])
+
+
+def operand_of(g: EditGroup, h: Tensor, slots: Tensor | None, operands: Mapping[str, Any]) -> Any:
+    """What the op of these edits is given: states of h, a subspace, vectors [edit, width], or None."""
     if g.sources:
         rows, cols = g.sources
-        return h[rows.to(h.device), cols.to(h.device), *head].float()
+        return h[part_of(g, rows.to(h.device), cols.to(h.device), slots)].float()
     if not g.keys:
         return None
     if g.which is None:
@@ -94,29 +115,31 @@ def operand_of(g: EditGroup, h: Tensor, head: tuple, operands: Mapping[str, Any]
     return torch.stack([operands[key] for key in g.keys]).to(h.device)[g.which.to(h.device)]
 
 
-def apply_edits(h: Tensor, groups: list[EditGroup], operands: Mapping[str, Any], ops: Functions) -> list[Tensor]:
-    """Edit h [batch, seq, (head,) d_model] in place; returns how far each edited token moved [edit] (max abs).
+def apply_edits(
+    h: Tensor, groups: list[EditGroup], operands: Mapping[str, Any], ops: Functions, slots: Tensor | None = None
+) -> list[Tensor]:
+    """Edit h [batch, seq, (slot,) width] in place; returns how far each edited token moved [edit] (max abs).
 
     Groups come in the order of the spec's edits, so that two edits of one token compose. In float32, outside of
-    autocast, which a server may run under; blocks may lie on several devices.
+    autocast, which a server may run under; blocks may lie on several devices. slots: of each head.
     """
     moved = []
     with torch.autocast(h.device.type, enabled=False):
         for g in groups:
-            rows, cols = g.rows.to(h.device), g.cols.to(h.device)
-            head = () if g.heads is None else (g.heads.to(h.device),)
-            before = h[rows, cols, *head].float()
-            after = ops[g.op](before, operand_of(g, h, head, operands), g.strength.to(h.device))
-            h[rows, cols, *head] = after.to(h.dtype)
+            part = part_of(g, g.rows.to(h.device), g.cols.to(h.device), slots)
+            before = h[part].float()
+            after = ops[g.op](before, operand_of(g, h, slots, operands), g.strength.to(h.device))
+            h[part] = after.to(h.dtype)
             moved.append((after - before).abs().amax(-1))
     return moved
 
 
-def captured(h: Tensor, capture: Capture) -> Tensor:
-    """Mean of h [batch, seq, (head,) d_model] over each group's tokens: [group, d_model], float32, heads
-    side by side."""
+def captured(h: Tensor, capture: Capture, slots: Tensor | None = None) -> Tensor:
+    """Mean of h [batch, seq, (slot,) width] over each group's tokens: [group, width], float32, heads side by side in
+    their order."""
     home = capture.rows.device
-    states = h[capture.rows.to(h.device), capture.cols.to(h.device)].float().flatten(1).to(home)
+    states = h[capture.rows.to(h.device), capture.cols.to(h.device)].float()
+    states = (states if slots is None else states[:, slots]).flatten(1).to(home)
     sums = torch.zeros(capture.groups, states.shape[-1], device=home)
     sums.index_add_(0, capture.group, states)
     return sums / torch.bincount(capture.group, minlength=capture.groups)[:, None]
@@ -207,10 +230,10 @@ def traced_forward(
                 if grown:
                     module.inputs = (args, kwargs)
             for place, groups, captures in inside:
-                h = states_at(module, place, wiring, len(batch.tokens))
+                h, slots = states_at(module, place, wiring, len(batch.tokens))
                 for i in captures:
-                    result["states"][i].append(captured(h, batch.captures[i]))
-                result["moved"].extend(apply_edits(h, groups, operands, ops))
+                    result["states"][i].append(captured(h, batch.captures[i], slots))
+                result["moved"].extend(apply_edits(h, groups, operands, ops, slots))
         if read_rows is not None and read_cols is not None:
             final = stages[-1].output
             if batch.joins:  # some decoders hold the final norm's output to their own input's length

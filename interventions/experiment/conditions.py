@@ -19,6 +19,7 @@ from patchboard.measure.replicates import layer_by_cd
 from patchboard.measure.statistics import Bootstrap, Floats, Replicates, drawn, quantiles
 from patchboard.spec import Study
 from patchboard.spec.edits import Several
+from patchboard.spec.sites import HEADED
 from patchboard.tasks.base import NULL
 
 COMPARED = {
@@ -64,7 +65,7 @@ def check_comparable(study: Study, swept: str) -> None:
     if not spec.interventions:
         raise SpecError("interventions", "is empty: accuracy is read off its outcomes", "give one, of every layer")
     for name, section in spec.interventions.items():
-        if section.edits is not None or section.site == "head" or isinstance(section.layers, Several):
+        if section.edits is not None or section.site in HEADED or isinstance(section.layers, Several):
             what = "has several cells at a layer or none of one layer, expected one edit of whole states, cell by layer"
             raise SpecError(f"interventions.{name}", what, "leave out edits and heads, and write layers: all")
 

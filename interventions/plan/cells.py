@@ -24,7 +24,8 @@ class Edit:
     position: str  # JSON text of the spec's position
     strength: float
     operand: str = ""
-    head: int = -1  # at the head site
+    head: int = -1  # at sites by head
+    neurons: tuple[int, ...] = ()  # edited together, at sites by neuron; none: all of them
 
 
 def source_of(edit: Edit) -> str:

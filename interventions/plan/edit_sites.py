@@ -11,6 +11,7 @@ from patchboard.spec.axes import Variant
 from patchboard.spec.edits import EditSection, Onwards, Together, Upto
 from patchboard.spec.head_pairs import parse_pairs
 from patchboard.spec.layers import parse_layers
+from patchboard.spec.sites import HEADED, NEURAL
 from patchboard.spec.vectors import VectorSection
 
 EditSite = tuple[int, int]
@@ -62,7 +63,17 @@ def _heads_of(edit: EditSection, facts: ModelFacts, where: str) -> tuple[int, ..
     if edit.site not in facts.sites:
         what = f"there is no site '{edit.site}' in family '{facts.family}'"
         raise SpecError(f"{where}.site", what, f"choose one of {', '.join(facts.sites)}")
-    return parse_layers(edit.heads, facts.heads, f"{where}.heads", "head") if edit.site == "head" else (-1,)
+    if edit.site not in HEADED:
+        return (-1,)
+    unit = "key-value head" if facts.heads_at(edit.site) != facts.heads else "head"
+    return parse_layers(edit.heads, facts.heads_at(edit.site), f"{where}.heads", unit)
+
+
+def neurons_of(edit: EditSection, facts: ModelFacts, where: str) -> tuple[int, ...]:
+    """The neurons that a cell edits together, none where all are. Raises SpecError for one that there is not."""
+    if edit.site not in NEURAL or edit.neurons == "all":
+        return ()
+    return parse_layers(edit.neurons, facts.neurons, f"{where}.neurons", "neuron")
 
 
 def summed_heads(vector: VectorSection, facts: ModelFacts, where: str) -> tuple[EditSite, ...]:

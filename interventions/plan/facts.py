@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from patchboard.spec.sites import HEADED, NEURAL
+
 
 @dataclass(frozen=True)
 class ModelFacts:
@@ -25,5 +27,17 @@ class ModelFacts:
     """Tokens that a sequence may have; 0 where the configuration names no limit."""
     rotary_limit: int = 0
     """Tokens of a sequence beyond which its rotary frequencies depend on what else is in the pass; 0: they never do."""
+    kv_heads: int = 0
+    """Heads of keys and values: fewer than ``heads`` where several of these share one."""
+    neurons: int = 0
+    """Inner width of its MLPs, where a token goes through one."""
     notes: tuple[str, ...] = ()
     """What a user should know of the model, told with the plan and in the report."""
+
+    def width_at(self, site: str) -> int:
+        """Numbers of a token's state there; at sites by head, of one head's part."""
+        return self.head_dim if site in HEADED else self.neurons if site in NEURAL else self.width
+
+    def heads_at(self, site: str) -> int:
+        """Heads whose parts a state has there, 0 at sites that have none."""
+        return 0 if site not in HEADED else self.kv_heads if site in ("k", "v") else self.heads

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from patchboard.errors import SpecError
 from patchboard.ops import OPS
 from patchboard.plan.cells import SAME, STATE, Edit
-from patchboard.plan.edit_sites import EditSite, summed_heads
+from patchboard.plan.edit_sites import EditSite, neurons_of, summed_heads
 from patchboard.plan.facts import ModelFacts
 from patchboard.spec.axes import Variant
 from patchboard.spec.edits import EditSection
@@ -22,7 +22,7 @@ from patchboard.vectors.fitters import FITTERS
 Answers = Literal["own", "shuffled"]
 """Whose outputs the demonstrations of fit prompts carry: their own, or each another one's."""
 
-_VECTOR_FIELDS = ("vector", "site", "position", "edits")
+_VECTOR_FIELDS = ("vector", "site", "position", "neurons", "edits")
 
 
 class FitSetting(NamedTuple):
@@ -74,7 +74,8 @@ def planned_edit(section: EditSection, site: EditSite, label: str, context: Cont
     """label: the intervention's part of its vectors' keys. where: of the section, for refusals."""
     position = json.dumps(section.position)
     layer, head = site
-    edit = Edit(section.op, section.site, layer, position, section.strength, head=head)
+    neurons = neurons_of(section, context.facts, where)
+    edit = Edit(section.op, section.site, layer, position, section.strength, head=head, neurons=neurons)
     vector = section.vector
     if vector is None:
         source = donor_task(section, context)
@@ -97,6 +98,7 @@ def planned_edit(section: EditSection, site: EditSite, label: str, context: Cont
         needs_states=fitter.needs_states(vector),
         options=tuple(vector.options.items()),
         columns=(head * size, (head + 1) * size) if head >= 0 else None,
+        neurons=neurons,
         heads=tuple((block, n * size, (n + 1) * size) for block, n in summed_heads(vector, context.facts, where)),
     )
     return PlannedEdit(replace(edit, operand=recipe.key), recipe)

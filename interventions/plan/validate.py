@@ -90,6 +90,9 @@ def _check_edit(edit: EditSection, tasks: Sequence[str], where: str) -> None:
     fitter = FITTERS.get(vector.kind, f"{where}.vector")
     if fitter.makes != wanted:
         raise SpecError(f"{where}.vector", f"is a {vector.kind}, op {edit.op} needs a {wanted}", _example(wanted))
+    if fitter.makes == "subspace" and edit.neurons != "all":
+        what = "a subspace is one of whole states, not of some neurons"
+        raise SpecError(f"{where}.neurons", what, "leave neurons out, or use another vector")
     fitter.check(vector, edit.site, tasks, where)
     for i, source in enumerate(vector.sources):
         at = f"{where}.vector.{vector.kind}" + (f"[{i}]" if len(vector.sources) > 1 else "")

@@ -23,6 +23,11 @@ _SITES = {
     "attn_out": "the attention's output",
     "mlp_out": "the MLP's output",
     "head": "the output of {heads}, before the output projection,",
+    "q": "the query of {heads}",
+    "k": "the key of {heads}",
+    "v": "the value of {heads}",
+    "mlp_pre": "the MLP's {neurons}, before the activation,",
+    "mlp_act": "the MLP's {neurons}, behind the activation,",
 }
 _DONORS = {
     "same_task": "the prompt of the task's next query",
@@ -113,7 +118,7 @@ def _model(model: Mapping[str, Any]) -> str:
 
 
 def _edit(edit: Mapping[str, Any], several: bool) -> str:
-    site = _phrase(_SITES, edit["site"]).format(heads=_heads(edit, several))
+    site = _phrase(_SITES, edit["site"]).format(heads=_heads(edit, several), neurons=_neurons(edit))
     place = f"{site} at {_position(edit['position'])}"
     op = edit["op"] if isinstance(edit["op"], str) else _text(edit["op"])
     done = phrase_of(op).format(place=place, vector=_vector(edit.get("vector")), donor=_donor(edit.get("source")))
@@ -128,6 +133,14 @@ def _heads(edit: Mapping[str, Any], several: bool) -> str:
         return f"head {_text(heads)}"
     each = "every head" if heads == "all" else f"heads {_text(heads)}"
     return each if several else f"{each} (one at a time)"
+
+
+def _neurons(edit: Mapping[str, Any]) -> str:
+    """Which neurons: those that are named are edited together."""
+    neurons = edit.get("neurons", "all")
+    if neurons == "all":
+        return "neurons"
+    return f"neuron{'s' * (not isinstance(neurons, int))} {_text(neurons)}"
 
 
 def _donor(source: Any) -> str:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from patchboard.spec.layers import TEXT_PATTERN, canonical_layers
 from patchboard.spec.positions import PositionName, check_position
 from patchboard.spec.refusal import InvalidValue
 from patchboard.spec.section import Section, exactly_one
+from patchboard.spec.sites import HEADED, NEURAL, Site
 from patchboard.spec.values import shown
 from patchboard.spec.vectors import VectorSection
 
@@ -51,6 +59,12 @@ def _heads(value: Any) -> Any:
     return canonical_layers(value, "head")
 
 
+def _neurons(value: Any) -> Any:
+    if isinstance(value, dict):
+        raise InvalidValue(f"found {shown(value)}, expected neurons", "write all, or a list of numbers [3, 17]")
+    return canonical_layers(value, "neuron")
+
+
 def _position(value: Any) -> Any:
     check_position(value)
     return value
@@ -59,9 +73,10 @@ def _position(value: Any) -> Any:
 # The checks come before the unions, so that a wrong value gets one complaint and not one a branch.
 Layers = Annotated[PlainLayers | Several, BeforeValidator(_layers)]
 Position = Annotated[PositionName | int | list[PositionName | int], BeforeValidator(_position)]
-Site = Literal["resid_pre", "resid_post", "attn_out", "mlp_out", "head"]
 Heads = Annotated[Annotated[str, Field(pattern=TEXT_PATTERN)] | int | list[int], BeforeValidator(_heads)]
 """Heads of a block, written as layers are."""
+Neurons = Annotated[Annotated[str, Field(pattern=TEXT_PATTERN)] | int | list[int], BeforeValidator(_neurons)]
+"""Neurons of a block's MLP, written as layers are."""
 
 
 class _OneEdit(Section):
@@ -74,15 +89,27 @@ class _OneEdit(Section):
     )
     layers: Layers = "all"
     site: Site = "resid_post"
-    heads: Heads = Field(default="all", description="of site head; one cell a head")
+    heads: Heads = Field(default="all", description="of sites q, k, v and head; one cell a head")
+    neurons: Neurons = Field(default="all", description="of sites mlp_pre and mlp_act; edited together")
     position: Position = "last"
     strength: float = Field(default=1.0, description="1 is the whole edit; see each op's formula")
 
     @model_validator(mode="after")
-    def _heads_of_head(self) -> Self:
-        if self.site != "head" and self.heads != "all":
-            raise InvalidValue(f"found {shown(self.heads)} beside site {self.site}", "write site: head", ("heads",))
+    def _parts_of_their_sites(self) -> Self:
+        for field, value, sites in (("heads", self.heads, HEADED), ("neurons", self.neurons, NEURAL)):
+            if self.site not in sites and value != "all":
+                remedy = f"write site: {' or '.join(sites)}, or leave {field} out"
+                raise InvalidValue(f"found {shown(value)} beside site {self.site}", remedy, (field,))
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_meant(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A field of later versions is told where it says something: specs of before keep their digests."""
+        return {name: value for name, value in dump(self).items() if name not in _LATER or value != _LATER[name]}
+
+
+_LATER = {"neurons": "all"}
+"""Fields that came later -> what they say where nothing is meant by them."""
 
 
 class EditSection(_OneEdit):

@@ -141,7 +141,7 @@ def _resolved_values(
         for i in range(len(values)):
             chosen = tuple(i if path == axis else 0 for path in peers)
             tree = _as_tree(sections[name][chosen] if name else specs[chosen])
-            entries.append(at_path(tree, axis[2:]) if name else _value_at(tree, axis))
+            entries.append(_value_at(tree, axis[2:], InterventionSection) if name else _value_at(tree, axis, Spec))
         try:
             only_once(entries)
         except InvalidValue as refusal:
@@ -150,10 +150,10 @@ def _resolved_values(
     return resolved
 
 
-def _value_at(tree: Tree, path: FieldPath) -> Any:
+def _value_at(tree: Tree, path: FieldPath, root: type[Section]) -> Any:
     """What stands at a field's path; where a section leaves the field untold, its default."""
-    told = at_path(tree, path[:-1])
-    return at_path(tree, path) if not isinstance(told, dict) or path[-1] in told else default_at(Spec, path)
+    told = at_path(tree, path[:-1]) if path else None
+    return at_path(tree, path) if not isinstance(told, dict) or path[-1] in told else default_at(root, path)
 
 
 def _swept(

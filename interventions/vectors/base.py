@@ -46,6 +46,8 @@ class Recipe:
     """A random counterpart's number, -1 for the fitted operand itself."""
     columns: tuple[int, int] | None = None
     """Part of the place's state that it is an operand for (one head's), from and to."""
+    neurons: tuple[int, ...] = ()
+    """Numbers of the place's state that it is taken at once it is fitted on the whole of it; none: all."""
     heads: tuple[tuple[int, int, int], ...] = ()
     """Of a function vector: the block of each head, and its part of that block's heads' outputs, from and to."""
 

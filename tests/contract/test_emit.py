@@ -18,10 +18,10 @@ import pytest
 from patchboard.commands.main import main
 from patchboard.embedded.tokenizer import build
 from patchboard.engine.families import ARCHITECTURES
-from patchboard.engine.sites import SITES
 from patchboard.metrics import METRICS
 from patchboard.ops import OPS
 from patchboard.plan.controls import CONTROLS
+from patchboard.spec.sites import SITES
 from tests.contract.tiny import one_error, write
 from tests.models import SIZES, random_model
 
@@ -44,6 +44,8 @@ def interventions() -> dict[str, Any]:
     }
     found |= {f"site-{site}": {"op": "patch", "vector": VECTOR, "site": site, "layers": 2} for site in SITES}
     found["site-head"]["heads"] = [1, 3]
+    found["site-k"]["heads"] = 1
+    found["site-mlp_act"]["neurons"] = [3, 17]
     difference = {**VECTOR, "mean": None, "difference": ["same_task", "all_tasks"]}
     function = {**VECTOR, "mean": None, "function_vector": "same_task", "heads": [[1, 0], [3, 2], [1, 3]]}
     return found | {

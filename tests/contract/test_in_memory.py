@@ -12,7 +12,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import patchboard as pb
 from patchboard.embedded.tokenizer import build
-from tests.models import random_model
+from patchboard.plan.cells import Edit
+from patchboard.plan.model import Counterfactual
+from tests.hooks import hooked_logits
+from tests.models import random_model, unequal_prompts
 
 VECTOR = {"mean": "same_task", "shots": 1, "prompts": 3}
 SUBSPACE = {"subspace": "tasks", "rank": 1, "shots": 1, "prompts": 3}
@@ -262,6 +265,23 @@ def test_a_head_alone_is_edited():
     assert (edited[..., 2, :] == 1).all() and torch.equal(edited[..., [0, 1, 3], :], clean[..., [0, 1, 3], :])
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "phi3", "opt"])
+@pytest.mark.parametrize("site", ["q", "v", "mlp_pre", "mlp_act"])
+def test_intervene_inside_a_block_is_the_edit_of_a_run(family, site):
+    """Held against the oracle of hooks, for families whose queries, keys and values come of one module or of three."""
+    model, (prompt, *_) = random_model(family).eval(), unequal_prompts()[2:]
+    place = {"head": 1} if site in "qv" else {"neurons": (5, 0, 17)}
+    vector = torch.randn(12 if site in "qv" else 3, generator=torch.Generator().manual_seed(2))
+    copy = Counterfactual((Edit("patch", site, 1, '"all"', 1.0, "v", **place),))
+    wanted = hooked_logits(model, prompt, copy, {"v": vector})
+    tokens = torch.tensor([prompt.token_ids + prompt.answer_ids[:-1]])
+    with torch.no_grad(), pb.intervene(model, vector, "patch", 1, site=site, position=range(prompt.last + 1), **place):
+        found = model(tokens).logits[0, prompt.last]
+    torch.testing.assert_close(found, wanted[0], atol=1e-5, rtol=1e-5)
+    with torch.no_grad():
+        assert (model(tokens).logits[0, prompt.last] - found).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize(
     ("given", "where", "says"),
     [
@@ -277,6 +297,9 @@ def test_a_head_alone_is_edited():
         ({"site": "resid"}, "site", "there is no site 'resid'; did you mean 'resid_"),
         ({"site": "head"}, "head", "found None, the model has heads 0 to 3"),
         ({"head": 1}, "head", "has no meaning at site resid_post"),
+        ({"site": "v", "head": 2}, "head", "found 2, the model has heads 0 to 1 there"),
+        ({"neurons": [1]}, "neurons", "have no meaning at site resid_post"),
+        ({"site": "mlp_act", "neurons": [1, 96]}, "neurons", "found [1, 96], expected different numbers of 0 to 95"),
         ({"position": "first"}, "position", "found 'first', expected from_last, last, all or indices"),
         ({"model": Unknown()}, "model", "found a Unknown"),
     ],

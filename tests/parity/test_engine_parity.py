@@ -11,19 +11,19 @@ import torch
 from patchboard.embedded.tokenizer import build
 from patchboard.engine.families import ARCHITECTURES, head_dim_of
 from patchboard.engine.local import LocalEngine
-from patchboard.engine.sites import SITES
 from patchboard.ops import OPS, SubspaceTensors
 from patchboard.plan.cells import OWN_STATE, STATE, Edit
 from patchboard.plan.model import Counterfactual
 from patchboard.plan.packing import lay_out
 from patchboard.plan.suffix import positions_of
+from patchboard.spec.sites import HEADED, NEURAL, SITES
 from tests.hooks import hooked_logits
 from tests.models import SIZES, random_model, shared_prompts, unequal_prompts
 
 TOLERANCE = 1e-5
 """Logit difference allowed between two ways of computing one cell: sums in another order, in float32."""
 
-STREAMS = tuple(site for site in SITES if site != "head")
+STREAMS = tuple(site for site in SITES if site not in (*HEADED, *NEURAL))
 WAYS = ("wavefront", "rows")
 DONOR = STATE + "B"
 LAST = json.dumps("last")
@@ -59,7 +59,7 @@ def copies() -> list[Counterfactual]:
     ]
     out += [
         Counterfactual((Edit("resample", site, 1, json.dumps(p), 1.0, DONOR, head=head),))
-        for site, head in (("resid_post", -1), ("head", 2))
+        for site, head in (("resid_post", -1), ("head", 2), ("v", 1), ("mlp_act", -1))
         for p in ("query", "demo_outputs", ["last", "demo_inputs"])
     ]
     out += [

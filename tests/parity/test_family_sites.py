@@ -11,11 +11,12 @@ from patchboard.embedded.tokenizer import build
 from patchboard.engine.families import architecture_of, head_dim_of
 from patchboard.engine.family_check import check_architecture
 from patchboard.engine.local import LocalEngine
-from patchboard.engine.sites import SITES
+from patchboard.engine.parts import kv_heads_of, neurons_of
 from patchboard.errors import ModelError
 from patchboard.plan.cells import OWN_STATE, Edit
 from patchboard.plan.model import Counterfactual
 from patchboard.plan.packing import lay_out
+from patchboard.spec.sites import HEADED, NEURAL, SITES
 from tests.hooks import hooked_logits
 from tests.models import SIZES, random_model, unequal_prompts
 
@@ -52,7 +53,9 @@ CASES = [pytest.param(family, {}, id=family) for family in sorted(SIZES)] + [
 
 def operands(model) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
-    return {"v": torch.randn(48, generator=generator), "h": torch.randn(head_dim_of(model.config), generator=generator)}
+    made = {"v": torch.randn(48, generator=generator), "h": torch.randn(head_dim_of(model.config), generator=generator)}
+    neurons = torch.randn(neurons_of(model.config), generator=generator)
+    return made | {"n": neurons, "three": neurons[:3]}
 
 
 def run(engine: LocalEngine, way, prompts, copies) -> tuple[list, torch.Tensor]:
@@ -84,11 +87,21 @@ def edits_of(model) -> list[Counterfactual]:
     architecture = architecture_of(model.config)
     copies = [Counterfactual()]
     for site in (site for site in SITES if not architecture.lacks(site)):
-        name, head = ("h", 2) if site == "head" else ("v", -1)
+        last = kv_heads_of(model.config) - 1 if site in ("k", "v") else 2
+        name, head = ("h", last) if site in HEADED else ("n", -1) if site in NEURAL else ("v", -1)
         copies += [
             Counterfactual((Edit("patch", site, layer, json.dumps(position), 1.0, operand, head=head),))
             for layer, position, operand in ((1, ["last", "query"], name), (2, "all", OWN_STATE))
         ]
+        if site in NEURAL:
+            some = [5, 0, neurons_of(model.config) - 1]
+            copies += [Counterfactual((Edit("patch", site, 1, '"all"', 1.0, "three", neurons=tuple(some)),))]
+        if site in HEADED:  # two heads at once, in the same module as all of queries, keys and values may be
+            edits = Edit("add", site, 2, '"all"', 2.0, "h", head=0), Edit("zero", site, 2, '"all"', 1.0, head=last)
+            copies += [Counterfactual(edits[: 1 + (last > 0)])]
+    if not architecture.lacks("q"):
+        edits = (Edit("add", site, 1, '["query", "last"]', 3.0, "h", head=0) for site in "vqk")
+        copies += [Counterfactual(tuple(edits))]
     return copies
 
 

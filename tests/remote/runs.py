@@ -25,7 +25,7 @@ SCRIPT = ROOT / "experiments" / "patch_sweep.py"
 
 
 def tree_of(snapshot: Snapshot, **changes: Any) -> dict[str, Any]:
-    """Every kind of operand, an op on single heads and one with other prompts' states, over the served model."""
+    """Every kind of operand, ops on single heads and neurons, one with other prompts' states, over the served model."""
     vector = {"mean": "same_task", "shots": 1, "prompts": 3}
     subspace = {"subspace": "tasks", "rank": 2, "shots": 1, "prompts": 3}
     erased = {**subspace, "method": "leace"}
@@ -36,6 +36,9 @@ def tree_of(snapshot: Snapshot, **changes: Any) -> dict[str, Any]:
         "e": {"op": "ablate", "vector": erased, "layers": [1]},
         "f": {"op": "add", "vector": function, "layers": [2]},
         "h": {"op": "zero", "site": "head", "layers": [0, 2]},
+        "k": {"op": "patch", "vector": vector, "site": "k", "heads": [1], "layers": [1]},
+        "n": {"op": "patch", "vector": vector, "site": "mlp_act", "neurons": [3, 17], "layers": [2]},
+        "m": {"op": "scale", "site": "mlp_pre", "strength": 2, "layers": [1]},
         "r": {"op": "resample", "source": "other_task", "layers": [2], "position": "query"},
     }
     return {**tiny_tree(Path("unused")), "model": {"name": snapshot.repo}, "interventions": sections, **changes}

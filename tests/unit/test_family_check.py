@@ -11,8 +11,8 @@ from transformers import AutoConfig
 from patchboard.engine.families import ARCHITECTURES, architecture_of, mlp_width_of
 from patchboard.engine.family_check import check_architecture
 from patchboard.engine.load import context_of
-from patchboard.engine.sites import SITES
 from patchboard.errors import ModelError
+from patchboard.spec.sites import SITES
 from tests.models import SIZES, random_model
 
 
@@ -46,6 +46,10 @@ WRONG = {
     "blocks flow": ("llama", dict(norm="layers.3.input_layernorm"), "as the first positional input of"),
     "norm flow": ("llama", dict(norm="layers.3.post_attention_layernorm"), "other values"),
     "head flow": ("llama", dict(head="model.embed_tokens"), "first positional input of 'model.embed_tokens'"),
+    "q shape": ("llama", dict(q="self_attn.k_proj"), "of shape [2, 3, 48], found [2, 3, 24]"),
+    "v shape": ("llama", dict(v="self_attn.o_proj"), "of shape [2, 3, 24], found [2, 3, 48]"),
+    "mlp_up shape": ("llama", dict(mlp_up="self_attn.o_proj"), "of shape [2, 3, 96], found [2, 3, 48]"),
+    "mlp_down shape": ("opt", dict(mlp_down="fc1"), "an input of 'model.decoder.layers.0.fc1' of shape [2, 3, 96]"),
     "not called": ("gpt2", dict(mlp="attn.attn_dropout"), "a call of 'transformer.h.0.attn.attn_dropout'"),
 }
 
@@ -127,7 +131,10 @@ def test_an_unknown_family_is_told_what_there_is(family, text):
 def test_families_tell_which_sites_they_lack():
     mamba, llama = ARCHITECTURES["mamba2"], ARCHITECTURES["llama"]
     assert {site: mamba.lacks(site) for site in SITES if mamba.lacks(site)} == {
-        "mlp_out": "MLP",
-        "head": "attention heads",
+        **dict.fromkeys(("q", "k", "v", "head"), "attention heads"),
+        **dict.fromkeys(("mlp_pre", "mlp_act", "mlp_out"), "MLP"),
     }
     assert not any(llama.lacks(site) for site in SITES)
+    mixtral = ARCHITECTURES["mixtral"]
+    assert {site for site in SITES if mixtral.lacks(site)} == {"mlp_pre", "mlp_act"}
+    assert mixtral.lacks("mlp_act") == "MLP of one set of neurons"

@@ -76,7 +76,8 @@ CASES = [
     (_patch("position: lst"), f"{AT}.position: unknown position 'lst'; did you mean 'last'?"),
     (_patch("position: [last, demo_input]"), f"{AT}.position[1]: unknown position 'demo_input'; did you mean 'demo_inputs'?"),
     (_patch("position: '3'"), f"{AT}.position: found the text '3', expected a token's index; write 3 without quotes"),
-    (_patch("site: resid"), f"{AT}.site: found the text 'resid', expected 'resid_pre', 'resid_post', 'attn_out', 'mlp_out' or 'head'; did you mean 'resid_pre'?"),
+    (_patch("site: resid"), f"{AT}.site: found the text 'resid', expected 'resid_pre', 'q', 'k', 'v', 'head', 'attn_out', "
+     "'mlp_pre', 'mlp_act', 'mlp_out' or 'resid_post'; did you mean 'resid_pre'?"),
     # sweeps
     (_patch("strength: {sweep: [0, x]}"), f"{AT}.strength.sweep[1]: found the text 'x', expected a number; write a number such as 1.0"),
     (_patch("strength: {sweep: [0, 1, 1.0]}"), f"{AT}.strength.sweep[2]: 1.0 stands in the list twice; keep one"),

@@ -131,7 +131,7 @@ def largest_answer(plan: ModelPlan, job: Job, scores: int, vectors: bool) -> int
     else:
         tensors, numbers = 2 + scores, 4 * scores * job.own_answers + job.answers + 4 * len(slots_of(job))
     for recipe in recipes_of(plan, job.packs).values() if vectors else ():
-        width = recipe.columns[1] - recipe.columns[0] if recipe.columns else plan.facts.width
+        width = len(recipe.neurons) or plan.facts.width_at(recipe.place.site if not recipe.heads else "resid_post")
         tensors += 3 if recipe.rank else 1
         numbers += 4 * width * (2 * recipe.rank + 1)
     tasks = sum(len(task) for fit in plan.fits for task in fit.prompts)  # those of which no prompt was answered rightly
@@ -187,7 +187,9 @@ def job_data(plan: ModelPlan, job: Job, config: Any, sizes: Sizes, bring_vectors
         "key": job.key,
         "architecture": fields_of(wiring.architecture),
         "window": wiring.window,
-        "heads": wiring.heads,
+        "slots": wiring.slots,
+        "head_dim": wiring.head_dim,
+        "neurons": wiring.neurons,
         "fits": [_fit_data(fit, plan.fits, recipes, tokens) for fit in fits_of(plan, recipes)],
         "recipes": {key: _recipe_data(recipe) for key, recipe in recipes.items()},
         "only_correct": [(r.fit, _place_data(r)) for r in recipes.values() if r.only == "correct"],

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from patchboard.errors import SpecError
+from patchboard.spec.sites import HEADED
 from patchboard.spec.vectors import Takes, VectorSection
 from patchboard.vectors.fitters.base import FITTERS, Build, Fitter
 
@@ -25,7 +26,7 @@ class Subspace(Fitter):
 
     @classmethod
     def check(cls, vector: VectorSection, site: str, tasks: Sequence[str], where: str) -> None:
-        if vector.method == "leace" and site == "head":
+        if vector.method == "leace" and site in HEADED:
             what = "leace has no form for a single head's part of a state"
             raise SpecError(f"{where}.vector.method", what, "use method: pca, or another site")
         if len(tasks) < 2:
