@@ -29,7 +29,7 @@ def answer_job(model: Any, job: dict[str, Any], tools: dict[str, Any]) -> dict[s
     """
     h = first_states(model, job["architecture"])
     architecture = Record(**job["architecture"])
-    wiring = Wiring(architecture, job["window"], job["slots"], job["head_dim"], job["neurons"], h.dtype)  # type: ignore[arg-type]
+    wiring = Wiring(architecture, job["window"], job["head_slots"], job["head_dim"], job["neurons"], h.dtype)  # type: ignore[arg-type]
 
     def forward(batch: Any, operands: dict[str, Any], scorers: dict[str, Callable]) -> dict[str, Any]:
         return traced_forward(model, wiring, batch, operands, scorers, tools["ops"])

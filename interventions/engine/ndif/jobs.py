@@ -187,7 +187,7 @@ def job_data(plan: ModelPlan, job: Job, config: Any, sizes: Sizes, bring_vectors
         "key": job.key,
         "architecture": fields_of(wiring.architecture),
         "window": wiring.window,
-        "slots": wiring.slots,
+        "head_slots": wiring.slots,
         "head_dim": wiring.head_dim,
         "neurons": wiring.neurons,
         "fits": [_fit_data(fit, plan.fits, recipes, tokens) for fit in fits_of(plan, recipes)],
