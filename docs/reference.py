@@ -36,6 +36,7 @@ PLACES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("interventions.NAME", edits.InterventionSection),
     ("interventions.NAME.edits[i]", edits.EditSection),
     ("interventions.NAME.vector", vectors.VectorSection),
+    ("interventions.NAME.edges", edits.Edges),
     ("interventions.NAME.layers, as a mapping", edits.Together),
     ("interventions.NAME.layers, from each one on", edits.Onwards),
     ("interventions.NAME.layers, up to each one", edits.Upto),
@@ -46,7 +47,8 @@ PLACES: tuple[tuple[str, type[BaseModel]], ...] = (
 
 OWN_CHAPTER = {
     "layers": "[layers](#layers)", "position": "[position](#positions)", "site": "[site](#sites)",
-    "heads": "[heads](#heads)",
+    "from": "[position](#positions)", "to": "[position](#positions)",
+    "heads": "[heads](#heads)", "neurons": "[neurons](#neurons)", "edges": "[edges](#edges)",
 }  # fmt: skip
 """Fields whose type takes a chapter to tell."""
 

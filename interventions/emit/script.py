@@ -20,7 +20,7 @@ from patchboard.engine.batches import judge_of
 from patchboard.engine.families import ARCHITECTURES, Architecture
 from patchboard.engine.sites import MODULES
 from patchboard.engine.source import source_of
-from patchboard.errors import ModelError
+from patchboard.errors import ModelError, SpecError
 from patchboard.metrics import METRICS
 from patchboard.ops import OPS
 from patchboard.plan.cells import OWN_STATE
@@ -77,6 +77,8 @@ def script_of(
     judging = {fit.judged_by: by_fit[fit.id] for fit in plan.fits if fit.id in judges}
     by_fit = {name: own for name, own in by_fit.items() if own or name in judging}
     edits = [edit for use in chosen.uses for edit in use.cell.edits]
+    if any(edit.origin for edit in edits):
+        raise SpecError("--intervention", "a script cannot cut edges of attention", "emit other interventions")
     sources = {part: Sources(_NAMES) for part in ("ops", "fit", "metrics")}
     ops = {name: _op(name, sources["ops"]) for name in dict.fromkeys(edit.op for edit in edits)}
     made = expressions(recipes, sources["fit"], columns_of(plan.facts))

@@ -38,7 +38,8 @@ class EditGroup:
     which: Tensor | None = None
     sources: tuple[Tensor, Tensor] | None = None
     heads: Tensor | None = None  # [edit], at sites by head
-    neurons: Tensor | None = None  # [neuron] edited together, at sites by neuron; None: all of them
+    units: Tensor | None = None  # [unit] edited together: neurons, or heads in which edges are cut; None: all of them
+    attended: Tensor | None = None  # [edit] of edges: the column of the token that is attended to
 
 
 @dataclass
@@ -116,7 +117,7 @@ def on_device(value: Any, device: torch.device) -> Any:
 
 
 def make_batch(layout: Layout, captures: Sequence[Capture] = ()) -> Batch:
-    """The layout's tensors, its edits grouped by (order, layer, site, op, operand, neurons)."""
+    """The layout's tensors, its edits grouped by (order, layer, site, op, operand, neurons or heads)."""
     batch = Batch(
         put(layout.tokens), put(layout.positions), put(layout.segments), put(layout.homes), put(layout.starts),
         layout.packed, layout.first_width, 1 + max((span.copy for span in layout.edits), default=-1),
@@ -148,7 +149,7 @@ def _edit_groups(spans: Sequence[EditSpan]) -> list[EditGroup]:
         else:
             shared = edit.operand if OPS.get(edit.op, "op").operand == "subspace" else ""
         place = place_of(edit.layer, edit.site)
-        grouped.setdefault((place, span.order, edit.op, shared, edit.neurons), []).append(span)
+        grouped.setdefault((place, span.order, edit.op, shared, edit.neurons or edit.heads), []).append(span)
     return [
         _group(place, op, shared, members)
         for (place, _, op, shared, _), members in sorted(grouped.items(), key=lambda entry: entry[0])
@@ -172,8 +173,10 @@ def _group(place: Place, op: str, shared: str, members: list[EditSpan]) -> EditG
     edit = members[0].edit
     if edit.site in HEADED:
         group.heads = each([span.edit.head for span in members])
-    if edit.neurons:
-        group.neurons = put(edit.neurons)
+    if edit.neurons or edit.heads:
+        group.units = put(edit.neurons or edit.heads)
+    if edit.origin:
+        group.attended = joined("source_cols")
     if shared == STATE:
         group.sources = joined("source_rows"), joined("source_cols")
     elif shared:

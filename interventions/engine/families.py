@@ -73,7 +73,7 @@ class Architecture:
 ARCHITECTURES: Registry[Architecture] = Registry("model family")
 """config.model_type -> row."""
 
-_EXPERTS = {"mlp_up": "", "mlp_down": ""}
+_EXPERTS: dict[str, Any] = {"mlp_up": "", "mlp_down": ""}
 """Each token goes through neurons of its own experts."""
 
 

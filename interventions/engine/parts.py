@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from patchboard.engine.families import Architecture, mlp_width_of
@@ -23,7 +24,12 @@ def neurons_of(config: Any) -> int:
 def slots_of(architecture: Architecture, heads: int, kv_heads: int) -> dict[str, tuple[int, ...]]:
     """Site -> for each head, which piece of head_dim numbers of its module's output (or input) is the head's."""
     shared = heads // kv_heads if kv_heads else 0
-    slots = {"q": range(heads), "k": range(kv_heads), "v": range(kv_heads), "head": range(heads)}
+    slots: dict[str, Sequence[int]] = {
+        "q": range(heads),
+        "k": range(kv_heads),
+        "v": range(kv_heads),
+        "head": range(heads),
+    }
     if architecture.fused == "parts":
         slots |= {"k": range(heads, heads + kv_heads), "v": range(heads + kv_heads, heads + 2 * kv_heads)}
     if architecture.fused == "groups":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from patchboard.plan.cells import ATTENTION
 from patchboard.spec.sites import SITES
 
 Place: TypeAlias = tuple[int, int]
@@ -25,7 +26,8 @@ MODULES = {
 """Site inside a block -> (field of ``families.Architecture`` that has its module's path, which end of it)."""
 
 # The output of block l is the input of block l + 1, or of the final norm: one place, one way to edit it.
-_POST, _PRE = 0, 1
+_POST, _PRE, MASK = range(3)
+"""MASK: what attention inside the block may see, given to it beside the stream."""
 _INSIDE = SITES[1:-1]
 
 
@@ -33,14 +35,16 @@ def place_of(layer: int, site: str) -> Place:
     """Where the edits of a block's site are made."""
     if site == "resid_post":
         return layer + 1, _POST
-    return layer, _PRE + (1 + _INSIDE.index(site) if site in _INSIDE else 0)
+    if site == ATTENTION:
+        return layer, MASK
+    return layer, 1 + MASK + _INSIDE.index(site) if site in _INSIDE else _PRE
 
 
 def is_input(place: Place) -> bool:
-    """Whether it is the residual stream as it enters the block."""
-    return place[1] <= _PRE
+    """Whether it is what the block is given: the residual stream as it enters, or the mask."""
+    return place[1] <= MASK
 
 
 def site_of(place: Place) -> str:
     """The site inside a block that a place is of."""
-    return _INSIDE[place[1] - _PRE - 1]
+    return _INSIDE[place[1] - MASK - 1]

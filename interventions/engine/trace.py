@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from patchboard.engine.cutting import without_edges
 from patchboard.engine.families import Architecture, at_path
 from patchboard.engine.joining import grown_inputs, narrowed
 from patchboard.engine.sites import MODULES, Place, is_input, place_of, site_of
@@ -39,6 +40,7 @@ class Wiring:
     ):  # fmt: skip
         self.architecture, self.window, self.dtype = architecture, window, dtype
         self.slots, self.head_dim, self.neurons = slots, head_dim, neurons
+        self.heads = len(slots["head"]) if slots else 0
 
 
 def packed_mask(
@@ -98,8 +100,8 @@ def states_at(module: Any, place: Place, wiring: Wiring, batch: int) -> tuple[Te
 
 def part_of(g: EditGroup, rows: Tensor, cols: Tensor, slots: Tensor | None) -> tuple:
     """The index into states [batch, seq, (slot,) width] of what is edited at these tokens: [edit, width]."""
-    if g.neurons is not None:
-        return rows[:, None], cols[:, None], g.neurons.to(cols.device)
+    if g.units is not None:
+        return rows[:, None], cols[:, None], g.units.to(cols.device)
     return (rows, cols) if g.heads is None or slots is None else (rows, cols, slots[g.heads.to(cols.device)])
 
 
@@ -202,7 +204,8 @@ def traced_forward(
     decoder = at_path(model, wiring.architecture.decoder)
     head = at_path(model, wiring.architecture.head)
     stages = [*at_path(decoder, wiring.architecture.blocks), at_path(decoder, wiring.architecture.norm)]
-    mask = mask_argument(batch, wiring) if batch.packed else None
+    cut = any([group.attended is not None for group in batch.edits])
+    mask = mask_argument(batch, wiring) if batch.packed or cut else None
     visits = visits_of(batch, len(stages))
     width = batch.first_width
     real = (batch.segments[:, :width] >= 0).long()
@@ -221,13 +224,20 @@ def traced_forward(
         for stage, at_input, inside in visits:
             module = stages[stage]
             grown = bool(batch.joins) and stage >= min(batch.joins)
+            edges = [group for groups, _ in at_input for group in groups if group.attended is not None]
             if grown or at_input:
-                args, kwargs = grown_inputs(module.inputs, stage, batch, mask) if grown else ((module.input,), {})
+                args, kwargs = module.inputs if grown or edges else ((module.input,), {})
+                if grown:
+                    args, kwargs = grown_inputs((args, kwargs), stage, batch, mask)
                 for groups, captures in at_input:
                     for i in captures:
                         result["states"][i].append(captured(args[0], batch.captures[i]))
-                    result["moved"].extend(apply_edits(args[0], groups, operands, ops))
-                if grown:
+                    of_states = [group for group in groups if group.attended is None]
+                    result["moved"].extend(apply_edits(args[0], of_states, operands, ops))
+                if edges:
+                    args, kwargs, opened = without_edges(args, kwargs, edges, wiring.heads, ops)
+                    result["moved"].extend(opened)
+                if grown or edges:
                     module.inputs = (args, kwargs)
             for place, groups, captures in inside:
                 h, slots = states_at(module, place, wiring, len(batch.tokens))

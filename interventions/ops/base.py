@@ -12,7 +12,7 @@ from patchboard.registry import Registry
 if TYPE_CHECKING:
     from torch import Tensor
 
-OperandKind = Literal["vector", "subspace", "state", "none"]
+OperandKind = Literal["vector", "subspace", "state", "edges", "none"]
 
 
 class SubspaceTensors:
@@ -34,7 +34,8 @@ class Op(Protocol):
     """An edit of hidden states."""
 
     operand: ClassVar[OperandKind]
-    """What it needs: a ``vector`` [edit, d_model], a ``subspace``, another prompt's ``state``, or nothing."""
+    """What it needs: a ``vector`` [edit, d_model], a ``subspace``, another prompt's ``state``, ``edges`` of attention
+    (then ``h`` is of the mask and no state), or nothing."""
     neutral: ClassVar[float]
     """The strength at which it leaves every state as it is."""
     phrase: ClassVar[str]
@@ -49,7 +50,7 @@ class Op(Protocol):
 
 OPS: Registry[type[Op]] = Registry("op")
 
-_WITH = {"vector": " with {vector}", "subspace": " with {vector}", "state": " with {donor}", "none": ""}
+_WITH = {"vector": " with {vector}", "subspace": " with {vector}", "state": " with {donor}", "edges": "", "none": ""}
 
 
 def phrase_of(name: str) -> str:

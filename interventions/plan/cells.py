@@ -10,6 +10,8 @@ STATE = "@"
 """An operand that begins so is no vector: it is a state of another run in the same forward pass."""
 OWN_STATE = STATE + "self"
 """Operand of the self control: the token's own state in the clean run."""
+ATTENTION = "attention"
+"""Site of edits of the mask."""
 SAME = "same_task"
 """Source of states: the next query of the same task."""
 
@@ -26,6 +28,10 @@ class Edit:
     operand: str = ""
     head: int = -1  # at sites by head
     neurons: tuple[int, ...] = ()  # edited together, at sites by neuron; none: all of them
+    origin: str = ""
+    """Of edges, at site ATTENTION: the position that is not attended to; ``position`` is kept from it."""
+    heads: tuple[int, ...] = ()  # in which edges are cut; none: all of them
+    draw: int = -1  # of edges from random other tokens: its number
 
 
 def source_of(edit: Edit) -> str:
@@ -61,13 +67,19 @@ class Cell:
             "layer": self.layer,
             "layers": ",".join(map(str, layers)),
             "head": first.head if len({e.head for e in self.edits}) == 1 else -1,
-            "position": _joined([position_label(e.position) for e in self.edits]),
+            "position": _joined([place_label(e) for e in self.edits]),
             "strength": first.strength,
         }
 
 
 def _joined(values: list[str]) -> str:
     return "+".join(dict.fromkeys(values))
+
+
+def place_label(edit: Edit) -> str:
+    """The edited tokens, as result rows call them: ``last``, of edges ``query -> last``."""
+    at = position_label(edit.position)
+    return f"{position_label(edit.origin)} -> {at}" if edit.origin else at
 
 
 def position_label(position: str) -> str:

@@ -60,6 +60,11 @@ def _sets_of(edit: EditSection, facts: ModelFacts, where: str) -> list[tuple[int
 
 def _heads_of(edit: EditSection, facts: ModelFacts, where: str) -> tuple[int, ...]:
     """Raises SpecError for a site that the model's family lacks, or heads that it has not."""
+    if edit.edges is not None:
+        if "head" not in facts.sites or not facts.packs:
+            what = f"attention in this model of family '{facts.family}' takes no mask of edges"
+            raise SpecError(f"{where}.op", what, "use another model, or zero with site: attn_out")
+        return (-1,)
     if edit.site not in facts.sites:
         what = f"there is no site '{edit.site}' in family '{facts.family}'"
         raise SpecError(f"{where}.site", what, f"choose one of {', '.join(facts.sites)}")
@@ -67,6 +72,13 @@ def _heads_of(edit: EditSection, facts: ModelFacts, where: str) -> tuple[int, ..
         return (-1,)
     unit = "key-value head" if facts.heads_at(edit.site) != facts.heads else "head"
     return parse_layers(edit.heads, facts.heads_at(edit.site), f"{where}.heads", unit)
+
+
+def cut_heads_of(edit: EditSection, facts: ModelFacts, where: str) -> tuple[int, ...]:
+    """The heads in which edges are cut together, none where all are. Raises SpecError for one that there is not."""
+    if edit.edges is None or edit.heads == "all":
+        return ()
+    return parse_layers(edit.heads, facts.heads, f"{where}.heads", "head")
 
 
 def neurons_of(edit: EditSection, facts: ModelFacts, where: str) -> tuple[int, ...]:

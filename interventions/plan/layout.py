@@ -28,7 +28,10 @@ class EditToken(NamedTuple):
 
 @dataclass(frozen=True)
 class EditSpan:
-    """The tokens, of any number of prompts, that one edit of one copy is made at: arrays [token]."""
+    """The tokens, of any number of prompts, that one edit of one copy is made at: arrays [token].
+
+    Of edges of attention an entry is an edge, and its source the token that is no longer attended to.
+    """
 
     edit: Edit
     order: int

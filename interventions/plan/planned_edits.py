@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple
 
 from patchboard.errors import SpecError
 from patchboard.ops import OPS
-from patchboard.plan.cells import SAME, STATE, Edit
-from patchboard.plan.edit_sites import EditSite, neurons_of, summed_heads
+from patchboard.plan.cells import ATTENTION, SAME, STATE, Edit
+from patchboard.plan.edit_sites import EditSite, cut_heads_of, neurons_of, summed_heads
 from patchboard.plan.facts import ModelFacts
 from patchboard.spec.axes import Variant
 from patchboard.spec.edits import EditSection
@@ -74,6 +74,10 @@ def planned_edit(section: EditSection, site: EditSite, label: str, context: Cont
     """label: the intervention's part of its vectors' keys. where: of the section, for refusals."""
     position = json.dumps(section.position)
     layer, head = site
+    if section.edges is not None:
+        origin, position = map(json.dumps, section.edges.ends)
+        heads = cut_heads_of(section, context.facts, where)
+        return PlannedEdit(Edit(section.op, ATTENTION, layer, position, 1.0, origin=origin, heads=heads), None)
     neurons = neurons_of(section, context.facts, where)
     edit = Edit(section.op, section.site, layer, position, section.strength, head=head, neurons=neurons)
     vector = section.vector

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from patchboard.plan.cells import OWN_STATE, Edit
+from patchboard.plan.edges import Edge, edges_between
 from patchboard.plan.model import Counterfactual
 from patchboard.tasks.prompt import Prompt
 
@@ -54,7 +55,7 @@ def suffix_of(prompt: Prompt, copy: Counterfactual) -> Suffix | None:
     """The copy's suffix, or None where it cannot be computed for this prompt.
 
     None: the prompt is excluded, has no such answer under the copy's target, or an edit's position
-    names no token of it.
+    names no token of it (its edges none that could be cut).
     """
     right = prompt.right(copy.target)
     if prompt.excluded or copy.answer >= len(right):
@@ -65,13 +66,25 @@ def suffix_of(prompt: Prompt, copy: Counterfactual) -> Suffix | None:
     answer = right[copy.answer]
     tokens = prompt.token_ids + answer[:-1]
     edited = tuple(
-        (edit, _order(copy.edits, i), positions_of(prompt, edit.position, len(tokens)))
-        for i, edit in enumerate(copy.edits)
+        (edit, _order(copy.edits, i), _edited(prompt, edit, len(tokens))) for i, edit in enumerate(copy.edits)
     )
     if any(not at for _, _, at in edited):
         return None
     start = min([shared_tokens(prompt, tokens), *(at[0] for _, _, at in edited)])
     return Suffix(tokens, start, edited, answer)
+
+
+def edges_of(prompt: Prompt, edit: Edit, length: int) -> tuple[Edge, ...]:
+    """The edges that an edit of the mask cuts in a sequence of ``length`` tokens; there may be none to cut."""
+    ends = (positions_of(prompt, position, length) for position in (edit.origin, edit.position))
+    return edges_between(*ends, edit.draw)
+
+
+def _edited(prompt: Prompt, edit: Edit, length: int) -> tuple[int, ...]:
+    """The tokens that it is made at: of edges those that lose one."""
+    if edit.origin:
+        return tuple(dict.fromkeys(at for at, _ in edges_of(prompt, edit, length)))
+    return positions_of(prompt, edit.position, length)
 
 
 def clean_tokens(prompt: Prompt) -> tuple[int, ...]:

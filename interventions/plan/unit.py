@@ -10,7 +10,7 @@ import numpy as np
 from patchboard.plan.cells import OWN_STATE, Edit, source_of
 from patchboard.plan.layout import PAD, ROOT, EditSpan, Join, Layout, Read, Reads
 from patchboard.plan.model import Counterfactual, EngineKind
-from patchboard.plan.suffix import Suffix, clean_tokens, first_block, positions_of, shared_tokens, suffix_of
+from patchboard.plan.suffix import Suffix, clean_tokens, edges_of, first_block, positions_of, shared_tokens, suffix_of
 from patchboard.tasks.prompt import Prompt
 
 
@@ -105,6 +105,11 @@ class UnitBuilder:
         self, edit: Edit, order: int, copy: int, segment: _Segment, i: int, suffix: Suffix, home: _Home,
         where: tuple[int, ...],
     ) -> EditSpan:  # fmt: skip
+        if edit.origin:
+            edges = edges_of(self.prompts[i], edit, len(suffix.tokens))
+            tokens = [segment.at(at) for at, _ in edges]
+            sources = [(segment if origin >= segment.start else home).at(origin) for _, origin in edges]
+            return EditSpan(edit, order, copy, *np.array(tokens, np.int64).T, *np.array(sources, np.int64).T)
         tokens = [segment.at(at) for at in where]
         own = self.own.get((suffix.tokens, i)) if edit.operand == OWN_STATE else None
         shared = shared_tokens(self.prompts[i], suffix.tokens) if own else 0

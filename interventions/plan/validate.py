@@ -79,11 +79,17 @@ def _check_edit(edit: EditSection, tasks: Sequence[str], where: str) -> None:
     vector = edit.vector
     if wanted != "state" and edit.source is not None:
         raise SpecError(f"{where}.source", f"op {edit.op} takes none", "remove it, or write op: resample")
+    if (edit.edges is None) == (wanted == "edges"):
+        if edit.edges is None:
+            raise SpecError(
+                f"{where}.edges", f"is missing, op {edit.op} needs it", "add {from: demo_outputs, to: last}"
+            )  # fmt: skip
+        raise SpecError(f"{where}.edges", f"op {edit.op} takes none", "remove it, or write op: knock_out")
     if wanted in ("none", "state") and vector is not None:
         raise SpecError(f"{where}.vector", f"op {edit.op} takes none", "remove it")
     if wanted == "state":
         _check_source(f"{where}.source", edit.source or "other_task", tasks)
-    if wanted in ("none", "state"):
+    if wanted in ("none", "state", "edges"):
         return
     if vector is None:
         raise SpecError(f"{where}.vector", f"is missing, op {edit.op} needs one", _example(wanted))

@@ -118,12 +118,23 @@ def _model(model: Mapping[str, Any]) -> str:
 
 
 def _edit(edit: Mapping[str, Any], several: bool) -> str:
+    if edit.get("edges"):
+        return f"{_cut(edit)}; {_layers(edit['layers'], several)}"
     site = _phrase(_SITES, edit["site"]).format(heads=_heads(edit, several), neurons=_neurons(edit))
     place = f"{site} at {_position(edit['position'])}"
     op = edit["op"] if isinstance(edit["op"], str) else _text(edit["op"])
     done = phrase_of(op).format(place=place, vector=_vector(edit.get("vector")), donor=_donor(edit.get("source")))
     strength = "" if edit["strength"] == 1 else f", with strength {_text(edit['strength'])}"
     return f"{done}{strength}; {_layers(edit['layers'], several)}"
+
+
+def _cut(edit: Mapping[str, Any]) -> str:
+    """What a knock-out cuts off from what, and in which heads."""
+    edges, heads = edit["edges"], edit.get("heads", "all")
+    ends = [_position(edges[end]) for end in ("to", "from")] if "sweep" not in edges else [_text(edges)] * 2
+    which = "" if heads == "all" else f" in head{'s' * (not isinstance(heads, int))} {_text(heads)}"
+    place = f"the attention of {ends[0]} to {ends[1]}{which}"
+    return phrase_of(_text(edit["op"])).format(place=place, vector="", donor="")
 
 
 def _heads(edit: Mapping[str, Any], several: bool) -> str:

@@ -9,6 +9,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    create_model,
     model_serializer,
     model_validator,
 )
@@ -79,6 +80,25 @@ Neurons = Annotated[Annotated[str, Field(pattern=TEXT_PATTERN)] | int | list[int
 """Neurons of a block's MLP, written as layers are."""
 
 
+_FromTo = create_model(  # `from` is no name that a class can give a field
+    "_FromTo",
+    __base__=Section,
+    **{  # pyright: ignore[reportArgumentType, reportCallIssue]
+        "from": (Position, Field(description="tokens that are not attended to")),
+        "to": (Position, Field(description="tokens that are kept from attending to them")),
+    },
+)
+
+
+class Edges(_FromTo):
+    """``{from: demo_outputs, to: last}``: attention of each ``to`` token to each ``from`` token before it."""
+
+    @property
+    def ends(self) -> tuple[Any, Any]:
+        """(from, to), as the spec has them."""
+        return getattr(self, "from"), self.to
+
+
 class _OneEdit(Section):
     """The fields that an edit has, whether it stands alone or in a list."""
 
@@ -89,13 +109,22 @@ class _OneEdit(Section):
     )
     layers: Layers = "all"
     site: Site = "resid_post"
-    heads: Heads = Field(default="all", description="of sites q, k, v and head; one cell a head")
+    heads: Heads = Field(
+        default="all", description="of sites q, k, v and head, one cell a head; of edges, those in which they are cut"
+    )
     neurons: Neurons = Field(default="all", description="of sites mlp_pre and mlp_act; edited together")
+    edges: Edges | None = Field(default=None, description="of knock_out, in place of site, position and strength")
     position: Position = "last"
     strength: float = Field(default=1.0, description="1 is the whole edit; see each op's formula")
 
     @model_validator(mode="after")
     def _parts_of_their_sites(self) -> Self:
+        if self.edges is not None:
+            for field in (*_NOT_OF_EDGES, "vector", "source"):
+                if getattr(self, field) != type(self).model_fields[field].default:
+                    what = f"found {shown(getattr(self, field))} beside edges, which are no states"
+                    raise InvalidValue(what, "leave it out", (field,))
+            return self
         for field, value, sites in (("heads", self.heads, HEADED), ("neurons", self.neurons, NEURAL)):
             if self.site not in sites and value != "all":
                 remedy = f"write site: {' or '.join(sites)}, or leave {field} out"
@@ -105,10 +134,13 @@ class _OneEdit(Section):
     @model_serializer(mode="wrap")
     def _without_what_is_not_meant(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A field of later versions is told where it says something: specs of before keep their digests."""
-        return {name: value for name, value in dump(self).items() if name not in _LATER or value != _LATER[name]}
+        unmeant = {name for name, value in _LATER.items() if getattr(self, name) == value}
+        unmeant.update(_NOT_OF_EDGES if self.edges is not None else ())
+        return {name: value for name, value in dump(self).items() if name not in unmeant}
 
 
-_LATER = {"neurons": "all"}
+_NOT_OF_EDGES = ("site", "neurons", "position", "strength")
+_LATER: dict[str, Any] = {"neurons": "all", "edges": None}
 """Fields that came later -> what they say where nothing is meant by them."""
 
 

@@ -38,6 +38,12 @@ def tree_of(snapshot: Snapshot, **changes: Any) -> dict[str, Any]:
         "h": {"op": "zero", "site": "head", "layers": [0, 2]},
         "k": {"op": "patch", "vector": vector, "site": "k", "heads": [1], "layers": [1]},
         "n": {"op": "patch", "vector": vector, "site": "mlp_act", "neurons": [3, 17], "layers": [2]},
+        "c": {
+            "op": "knock_out",
+            "edges": {"from": "query", "to": "last"},
+            "heads": [0, 2],
+            "layers": {"together": [1, 2]},
+        },
         "m": {"op": "scale", "site": "mlp_pre", "strength": 2, "layers": [1]},
         "r": {"op": "resample", "source": "other_task", "layers": [2], "position": "query"},
     }

@@ -25,6 +25,7 @@ LITERAL = {
     "add": lambda h, v, s: [h[i] + s[i] * v[i] for i in range(ROWS)],
     "ablate": lambda h, v, s: [h[i] - s[i] * (v.left @ (v.right @ (h[i] - v.center))) for i in range(ROWS)],
     "resample": lambda h, other, s: [(1 - s[i]) * h[i] + s[i] * other[i] for i in range(ROWS)],
+    "knock_out": lambda h, v, s: [h[i] - s[i] * torch.finfo(torch.float32).max for i in range(ROWS)],
     "scale": lambda h, v, s: [s[i] * h[i] for i in range(ROWS)],
     "zero": lambda h, v, s: [(1 - s[i]) * h[i] for i in range(ROWS)],
 }

@@ -14,12 +14,14 @@ from patchboard.spec.section import Section
 @CONTROLS.register("self")
 class SelfPatch(Control):
     """each edited state replaced by itself, as it was in the clean run. Nothing may change: what does is the
-    noise floor."""
+    noise floor. Not for `knock_out`, which edits no state."""
 
     phrase = "a prompt's own state in its place (nothing may change)"
     line = LineStyle("#CC79A7", ":", "x")
 
     @classmethod
     def cells(cls, placed: PlacedIntervention, options: Section) -> Iterator[ControlCell]:
-        same = {replace(own.edit, op="patch", strength=1.0, operand=OWN_STATE): None for own in placed.edits}
-        yield ControlCell("self", "", tuple(PlannedEdit(edit, None) for edit in same))
+        of_states = (own.edit for own in placed.edits if not own.edit.origin)
+        same = {replace(edit, op="patch", strength=1.0, operand=OWN_STATE): None for edit in of_states}
+        if same:
+            yield ControlCell("self", "", tuple(PlannedEdit(edit, None) for edit in same))

@@ -13,6 +13,7 @@ from patchboard.plan.planned_edits import Context, FitSetting
 from patchboard.plugins.checks.promise import Promise
 from patchboard.spec.axes import Variant
 from patchboard.spec.edits import InterventionSection
+from patchboard.spec.sites import SITES
 from patchboard.tasks.base import NULL
 
 _VECTOR = {"mean": "same_task", "shots": 2, "prompts": 4}
@@ -22,13 +23,14 @@ _INTERVENTIONS: dict[str, dict[str, Any]] = {
     "erased": {"op": "ablate", "vector": _SUBSPACE, "layers": [1]},
     "zeroed": {"op": "zero", "layers": [1, 2]},
     "resampled": {"op": "resample", "source": "same_task", "layers": [2]},
+    "cut": {"op": "knock_out", "edges": {"from": "query", "to": "last"}, "layers": [1]},
     "both": {"edits": [{"op": "add", "vector": _VECTOR, "layers": 0}, {"op": "scale", "layers": 2}]},
 }
 
 
 def placed_interventions() -> Iterator[PlacedIntervention]:
-    """Interventions with a vector, a subspace, neither, another prompt's state, and of two edits."""
-    facts = ModelFacts("llama", layers=4, width=16, vocab=40, heads=2, head_dim=8)
+    """Interventions with a vector, a subspace, neither, another prompt's state, cut edges, and of two edits."""
+    facts = ModelFacts("llama", layers=4, width=16, vocab=40, heads=2, head_dim=8, sites=SITES)
     fits = {FitSetting(2, 4): "fit0", FitSetting(2, 4, "shuffled"): "fit1"}
     context = Context("A", "A", ("A", "B", NULL), facts, fits, "")
     for name, fields in _INTERVENTIONS.items():
