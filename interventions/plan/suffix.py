@@ -76,8 +76,8 @@ def suffix_of(prompt: Prompt, copy: Counterfactual) -> Suffix | None:
 
 def edges_of(prompt: Prompt, edit: Edit, length: int) -> tuple[Edge, ...]:
     """The edges that an edit of the mask cuts in a sequence of ``length`` tokens; there may be none to cut."""
-    ends = (positions_of(prompt, position, length) for position in (edit.origin, edit.position))
-    return edges_between(*ends, edit.draw)
+    origins, targets = (positions_of(prompt, position, length) for position in (edit.origin, edit.position))
+    return edges_between(origins, targets, edit.draw)
 
 
 def _edited(prompt: Prompt, edit: Edit, length: int) -> tuple[int, ...]:
