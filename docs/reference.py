@@ -36,6 +36,7 @@ PLACES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("interventions.NAME", edits.InterventionSection),
     ("interventions.NAME.edits[i]", edits.EditSection),
     ("interventions.NAME.vector", vectors.VectorSection),
+    ("interventions.NAME.source", edits.SourceSection),
     ("interventions.NAME.edges", edits.Edges),
     ("interventions.NAME.layers, as a mapping", edits.Together),
     ("interventions.NAME.layers, from each one on", edits.Onwards),

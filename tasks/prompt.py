@@ -43,6 +43,10 @@ class Prompt:
     """Task, the prompt's own among them -> further right answers to this query (``right_answers``)."""
     demo_right: Mapping[int, tuple[tuple[int, ...], ...]] = field(default_factory=lambda: _NONE)
     """Demonstration -> ids of all its right answers, where they were asked for and there are several."""
+    foils: tuple[int, ...] = ()
+    """First ids of the wrong answers that the row brings."""
+    sources: Mapping[str, Prompt] = field(default_factory=lambda: _NONE)
+    """Name -> the counterfactual prompt whose states this one may be given: the same demonstrations, another query."""
     answers_lost: int = 0
     """Further right answers that no tokens behind this prompt's are."""
 

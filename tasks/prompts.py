@@ -33,6 +33,7 @@ class _Fields:
     demo_inputs: list[tuple[int, int]]
     demo_outputs: list[tuple[int, int]]
     demo_ends: list[int]  # where each demonstration's input part ends, so its answer may begin
+    spans: dict[str, tuple[int, int]]  # of the query's row, by name
 
 
 def _place(template: str, name: str, value: str, at: int) -> tuple[str, tuple[int, int]]:
@@ -55,7 +56,8 @@ def render(template: TemplateSection, task: str, rows: Sequence[Item]) -> _Field
         text += part + template.separator
         outputs.append(span)
     part, query = _place(template.input, "input", rows[-1].input, len(text))
-    return _Fields(text + part, query, inputs, outputs, ends)
+    spans = {name: (query[0] + start, query[0] + stop) for name, (start, stop) in rows[-1].spans.items()}
+    return _Fields(text + part, query, inputs, outputs, ends, spans)
 
 
 def tokens_over(offsets: Offsets, span: tuple[int, int]) -> tuple[int, ...]:
@@ -113,8 +115,10 @@ class Prompter:
             for f, rows, text, span, coded in zip(fields, drawn, whole, spans, self.encoder.encode(whole), strict=True)
         ]
         plain = [_with_added_positions(prompt) for prompt in plain]
-        whole = self._add_alternatives(plain, [rows[-1] for rows in drawn], others) if others else plain
-        return with_right_answers(whole, drawn, [f.demo_ends for f in fields], others, shots, self._forced)
+        queries = [rows[-1] for rows in drawn]
+        whole = self._add_alternatives(plain, queries, others) if others else plain
+        right = with_right_answers(whole, drawn, [f.demo_ends for f in fields], others, shots, self._forced)
+        return self._add_sources(task, self._add_foils(right, queries), drawn)
 
     def _with_answer(self, text: str, answer: str) -> tuple[str, tuple[int, int]]:
         part, span = _place(self.template.output, "output", answer, len(text))
@@ -147,9 +151,10 @@ class Prompter:
             "demo_outputs": tuple(i for answer_tokens in demo_answers for i in answer_tokens),
             "before_answers": tuple(before),
             "all": range(start),
+            **{name: tuple(i for i in tokens_over(offsets, span) if i < start) for name, span in f.spans.items()},
         }
         layout = positions, tuple(demo_answers)
-        layout = self._layouts.setdefault((*positions.values(), layout[1]), layout)
+        layout = self._layouts.setdefault((*positions.items(), layout[1]), layout)
         same = tuple(self._ids.setdefault(i, i) for i in ids)
         return Prompt(task, f.text, answer, same[:start], self._same_answer(same[start:]), *layout, frame=coded.frame)
 
@@ -179,6 +184,34 @@ class Prompter:
             for prompt, alternatives in zip(prompts, alternatives_of, strict=True)
         ]
 
+    def _add_foils(self, prompts: list[Prompt], queries: list[Item]) -> list[Prompt]:
+        """The same prompts, each with the first ids of its row's wrong answers; one that would change the prompt's own
+        tokens is left out."""
+        wanted = [
+            (n, foil)
+            for n, (prompt, query) in enumerate(zip(prompts, queries, strict=True))
+            for foil in query.foils.get(prompt.task, ())
+            if not prompt.excluded
+        ]
+        if not wanted:
+            return prompts
+        forced = self._forced([(prompts[n].text, prompts[n].token_ids, foil) for n, foil in wanted])
+        of_prompt: dict[int, list[int]] = {}
+        for (n, _), ids in zip(wanted, forced, strict=True):
+            if ids:
+                of_prompt.setdefault(n, []).append(ids[0])
+        return [replace(prompt, foils=tuple(of_prompt.get(n, ()))) for n, prompt in enumerate(prompts)]
+
+    def _add_sources(self, task: str, prompts: list[Prompt], drawn: Sequence[Sequence[Item]]) -> list[Prompt]:
+        """The same prompts, each with those of its row's sources: the same demonstrations before another query."""
+        of_prompt: list[dict[str, Prompt]] = [{} for _ in prompts]
+        for name in dict.fromkeys(name for rows in drawn for name in rows[-1].sources):
+            having = [n for n, rows in enumerate(drawn) if name in rows[-1].sources]
+            rows = [[*drawn[n][:-1], _source_of(drawn[n][-1], name, task)] for n in having]
+            for n, source in zip(having, self._some(task, rows, (), ()), strict=True):
+                of_prompt[n][name] = source
+        return [replace(p, sources=found) if found else p for p, found in zip(prompts, of_prompt, strict=True)]
+
     def _forced(self, texts: Sequence[tuple[str, tuple[int, ...], str]]) -> list[tuple[int, ...]]:
         """Of each (text before the answer, its ids, answer): the answer's ids; empty where the text's own ids would
         change with it."""
@@ -187,6 +220,12 @@ class Prompter:
             self._same_answer(tuple(row.ids[len(ids) :])) if tuple(row.ids[: len(ids)]) == ids else ()
             for row, (_, ids, _) in zip(rows, texts, strict=True)
         ]
+
+
+def _source_of(item: Item, name: str, task: str) -> Item:
+    """The row's source of that name; one without an answer of its own is followed by the row's."""
+    source = item.sources[name]
+    return source if task in source.answers else replace(source, answers={task: item.answers[task]})
 
 
 def _with_added_positions(prompt: Prompt) -> Prompt:

@@ -10,13 +10,13 @@ not the task would have twins of every label but its own, and CD would fall to z
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from patchboard.errors import TaskError
-from patchboard.tasks.base import Family, Item, distinct, split_pool
+from patchboard.tasks.base import Family, Item, distinct, normal_form, split_pool
 from patchboard.tasks.prompt import Prompt
 from patchboard.tasks.prompts import Prompter
 
@@ -68,23 +68,37 @@ class Halves:
             queries = order[:count] if role == "evaluate" else np.resize(order, count)
         prompts = []
         for i, query in enumerate(map(int, queries)):
-            demos = np.random.default_rng([*base, i]).choice(len(usable) - 1, size=shots, replace=False)
-            prompts.append([usable[d + (d >= query)] for d in demos] + [usable[query]])
+            drawn = np.random.default_rng([*base, i])
+            told = {normal_form(source.input) for source in usable[query].sources.values()}
+            if told:  # a demonstration that is the query's own source would tell that source's answer
+                others = [n for n, item in enumerate(usable) if n != query and normal_form(item.input) not in told]
+                demos = drawn.choice(others, size=shots, replace=False) if len(others) >= shots else None
+            else:
+                demos = (d + (d >= query) for d in drawn.choice(len(usable) - 1, size=shots, replace=False))
+            if demos is None:
+                what = f"a query of {task} and its sources leave fewer rows than the {shots} demonstrations"
+                raise TaskError("tasks", what, "use fewer shots or more data")
+            prompts.append([usable[d] for d in demos] + [usable[query]])
         return prompts
 
     def prompts(
         self, prompter: Prompter, role: Role, tasks: Sequence[str], shots: int, count: int,
         others: Sequence[str] = (), shared: bool = False, shuffled: bool = False, asked: Sequence[int] = (),
+        corrupted: str | None = None,
     ) -> dict[str, list[Prompt]]:  # fmt: skip
         """Task -> its prompts, which carry their answers under the ``others`` as alternatives.
 
         shuffled: the outputs of each prompt's demonstrations change places, in all tasks in the same way.
-        asked: demonstrations of which all right answers are wanted.
+        asked: demonstrations of which all right answers are wanted. corrupted: the source whose inputs stand in the
+        queries' place (`corrupted_by`). Raises TaskError for a row that has no such source.
         """
         rows = {task: self.rows(role, task, shots, count, shared) for task in tasks}
         if shuffled:
             for drawn in rows.values():
                 drawn[:] = [self._shuffled(row, 0 if shared else i) for i, row in enumerate(drawn)]
+        if corrupted is not None:
+            for drawn in rows.values():
+                drawn[:] = [[*row[:-1], corrupted_by(corrupted, row[-1])] for row in drawn]
         return {task: prompter.prompts(task, drawn, others=others, shots=asked) for task, drawn in rows.items()}
 
     def _shuffled(self, row: Sequence[Item], number: int) -> list[Item]:
@@ -92,6 +106,22 @@ class Halves:
         *demos, query = row
         order = derangement(len(demos), np.random.default_rng([self.seed, _LABELS_SEED, number]))
         return [Item(demo.input, demos[other].answers) for demo, other in zip(demos, order, strict=True)] + [query]
+
+
+BASE = "base"
+"""The source that a corrupted row has: itself, as it was."""
+
+
+def corrupted_by(name: str, item: Item) -> Item:
+    """The input of a row's source with the row's own answers and foils; the row as it was is its source ``base``.
+
+    Raises TaskError where the row has no such source.
+    """
+    if name not in item.sources:
+        raise TaskError("prompts.corrupted", f"a row has no source '{name}': {item.input[:60]!r}", "give it one")
+    others = {other: source for other, source in item.sources.items() if other != name}
+    source = item.sources[name]
+    return replace(item, input=source.input, spans=source.spans, sources={BASE: replace(item, sources={}), **others})
 
 
 def derangement(size: int, rng: np.random.Generator) -> list[int]:

@@ -108,14 +108,10 @@ def hooked_logits(
     tokens = prompt.token_ids + answer[:-1]
     handles = []
     try:
-        for edit in copy.edits:
-            handles.append(
-                _attach(
-                    _module(model, edit.layer, edit.site),
-                    edit.site,
-                    _change(model, prompt, tokens, edit, operands, donors or {}),
-                )
-            )
+        # all states that edits take are those of unedited runs: found before any hook is there
+        changes = [_change(model, prompt, tokens, edit, operands, donors or {}) for edit in copy.edits]
+        for edit, change in zip(copy.edits, changes, strict=True):
+            handles.append(_attach(_module(model, edit.layer, edit.site), edit.site, change))
         logits = model(torch.tensor([tokens], device=model.device), use_cache=False).logits[0]
     finally:
         for handle in handles:
@@ -129,14 +125,14 @@ def _change(
 ) -> Any:  # fmt: skip
     where = list(positions_of(prompt, edit.position, len(tokens)))
     strength = torch.tensor([[edit.strength]])
-    if edit.operand == OWN_STATE:
-        operand = hooked_states(model, tokens, edit.layer, edit.site)[where].float()
-    elif source_of(edit):
-        donor = donors[source_of(edit)]
-        given = clean_tokens(donor)
-        operand = hooked_states(model, given, edit.layer, edit.site)[
-            list(positions_of(donor, edit.position, len(given)))
-        ].float()
+    if edit.operand.startswith(STATE):
+        donor = None if edit.operand == OWN_STATE else donors[source_of(edit)]
+        given = tokens if donor is None else clean_tokens(donor)
+        layer, site, position, filled = edit.read or (edit.layer, edit.site, edit.position, False)
+        at = list(positions_of(donor or prompt, position, len(given)))
+        if filled:
+            at = [at[min(n, len(at) - 1)] for n in range(len(where))]
+        operand = hooked_states(model, given, layer, site)[at].float()
     else:
         operand = operands[edit.operand] if edit.operand else None
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from patchboard.experiments.heads.findings import label_of
 from patchboard.experiments.heads.vectors import ADDED, ALL, PATCHED
 from patchboard.report.drawing import Drawing, panels
-from patchboard.report.head_map import Grid, Panel, head_map
+from patchboard.report.layer_map import Grid, Panel, layer_map
 from patchboard.report.marks import bar_key, grouped_bars
 from patchboard.report.style import CD_COLOUR, CYCLE, WIDTH, effect_label, line_of
 
@@ -67,9 +67,9 @@ def _maps(summary: Mapping[str, Any], effects: pl.DataFrame, metric: str) -> Fig
     columns = [str(layer) for layer in effects["layer"].unique().sort()]
     # one above the other: small effects have long numbers
     grid = Grid(columns, effects["head"].unique().sort().to_list(), 1, limit)
-    height = 0.55 + grid.square[1] * len(grid.heads)
+    height = 0.55 + grid.square[1] * len(grid.places)
     figure, axes = panels([part.title for part in parts], grid.across, height, share_y=True)
-    images = [head_map(axis, part, grid) for axis, part in zip(axes, parts, strict=True)]
+    images = [layer_map(axis, part, grid) for axis, part in zip(axes, parts, strict=True)]
     for axis in axes:
         axis.set_ylabel("head")
     axes[-1].set_xlabel("layer")

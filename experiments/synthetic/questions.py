@@ -53,8 +53,9 @@ class SequencePrompts:
     def prompts(
         self, role: Role, tasks: Sequence[str], shots: int, count: int,
         others: Sequence[str] = (), shared: bool = False, shuffled: bool = False, asked: Sequence[int] = (),
+        corrupted: str | None = None,
     ) -> Mapping[str, Sequence[Prompt]]:  # fmt: skip
-        assert not shared, "refused by study_in"
+        assert not shared and corrupted is None, "refused by study_in"
         sequences = [each for each in sequences_of(self.mixture, role, count, self.seed) if each.task in tasks]
         if shuffled:
             sequences = [self._shuffled(each, shots) for each in sequences]

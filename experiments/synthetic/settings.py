@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from patchboard.errors import SpecError
 from patchboard.experiment.settings import ExperimentName, ExperimentSettings, told_of_study
-from patchboard.plan.validate import check_point
+from patchboard.plan.validate import Rows, check_point
 from patchboard.registry import suggest
 from patchboard.spec import Point, Study
 from patchboard.spec.kinds import FileKind
@@ -146,7 +146,7 @@ def study_in(settings: SyntheticSettings) -> Study:
             if not path.startswith("interventions."):
                 raise SpecError(path, "is swept; a training is studied at one setting", "sweep interventions' fields")
         (point,) = study.points
-        check_point(point, settings.data.mixture.names)
+        check_point(point, Rows(tuple(settings.data.mixture.names)))
         _check_shots(point, settings.data.pairs - 1)
         if point.spec.prompts.demonstrations == "shared":
             raise SpecError(

@@ -14,13 +14,18 @@ from patchboard.registry import suggest
 from patchboard.report.decodability_figures import accuracy_figures, cd_figures
 from patchboard.report.drawing import Drawing
 from patchboard.report.effect_figures import conversion_figures, effect_figures
-from patchboard.report.head_figures import head_figures
+from patchboard.report.layer_map_figures import head_figures, position_figures
 from patchboard.report.run_files import Run, read_run
 from patchboard.report.style import styled
 from patchboard.report.task_figures import task_figures
 
 _KINDS: dict[str, dict[str | None, Callable[[Run, str], Iterator[Drawing]]]] = {
-    "effect": {None: effect_figures, "task": lambda run, metric: task_figures(run), "head": head_figures},
+    "effect": {
+        None: effect_figures,
+        "task": lambda run, metric: task_figures(run),
+        "head": head_figures,
+        "position": position_figures,
+    },
     "cd": {None: lambda run, metric: cd_figures(run)},
     "accuracy": {None: lambda run, metric: accuracy_figures(run)},
     "conversion": {

@@ -33,7 +33,8 @@ def queries_of(chosen: ChosenGroup) -> list[Plain]:
     """The chosen queries: their sequence, and what their cells need of other answers and other prompts."""
     group = chosen.group
     edits = [edit for use in chosen.uses for edit in use.cell.edits]
-    positions = dict.fromkeys(edit.position for edit in edits)
+    own_reads = (edit.read.position for edit in edits if edit.read and not source_of(edit))
+    positions = dict.fromkeys([*(edit.position for edit in edits), *own_reads])
     goals = dict.fromkeys(use.cell.converts_to for use in chosen.uses if use.cell.converts_to)
     sources = dict.fromkeys(source for source in map(source_of, edits) if source)
     queries = []
@@ -50,11 +51,15 @@ def queries_of(chosen: ChosenGroup) -> list[Plain]:
             }
         if sources:
             query["donors"] = {
-                source: _donor(group.donors[source][i], [e.position for e in edits if source_of(e) == source])
+                source: _donor(group.donors[source][i], [_read_at(e) for e in edits if source_of(e) == source])
                 for source in sources
             }
         queries.append(query)
     return queries
+
+
+def _read_at(edit: Edit) -> str:
+    return edit.read.position if edit.read else edit.position
 
 
 def _donor(prompt: Prompt, positions: Sequence[str]) -> Plain:
@@ -91,6 +96,8 @@ def _edit(edit: Edit, ops: Mapping[str, str], plan: ModelPlan) -> Plain:
     entry |= {"position": position_label(edit.position), "strength": edit.strength}
     if edit.operand.startswith(STATE):
         entry["states_of"] = "self" if edit.operand == OWN_STATE else source_of(edit)
+        if edit.read:
+            entry["read"] = (edit.read.layer, edit.read.site, position_label(edit.read.position), edit.read.filled)
     elif edit.operand:
         entry[FITTERS.get(plan.recipes[edit.operand].kind, "vector").makes] = edit.operand
     return entry

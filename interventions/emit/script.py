@@ -88,7 +88,11 @@ def script_of(
         for use in part.uses:
             cell = cell_of(use.cell, part.group.task, ops, plan)
             cells.append(cell | ({"run": run.values(part, use.cell)} if run else {}))
-    sites = {edit.site for edit in edits} | {r.place.site for r in recipes.values()}
+    sites = (
+        {edit.site for edit in edits}
+        | {edit.read.site for edit in edits if edit.read}
+        | {r.place.site for r in recipes.values()}
+    )
     has = _operands(edits, recipes)
     imports = {line for each in sources.values() for line in each.imports} | _imports(bool(recipes))
     text = _TEMPLATES.get_template("script.py.j2").render(
@@ -110,6 +114,7 @@ def script_of(
         output_sites=_sites(architecture, [s for s in SITES if s in sites and _end(s) == "output"]),
         neurons=plan.facts.neurons,
         place=_place(edits),
+        reads=any(edit.read for edit in edits),
         recipes=list(made.items()),
         places=literal({name: places_of(own) for name, own in by_fit.items()}),
         judges=literal(judges) if judges else "",

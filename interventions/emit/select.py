@@ -9,7 +9,8 @@ from typing import Any
 from patchboard.errors import SpecError
 from patchboard.plan.cells import Cell, source_of
 from patchboard.plan.model import Counterfactual, Group, ModelPlan, ScoredCell
-from patchboard.plan.suffix import clean_tokens, positions_of, suffix_of
+from patchboard.plan.suffix import suffix_of
+from patchboard.plan.unit import read_positions
 from patchboard.registry import suggest
 from patchboard.spec.axes import Study, label
 from patchboard.spec.layers import parse_layers
@@ -164,6 +165,6 @@ def _computed(group: Group, copy: Counterfactual, i: int) -> bool:
         return False
     donors = ((group.donors[source_of(e)][i], e, where) for e, _, where in suffix.edited if source_of(e))
     return all(
-        not donor.excluded and len(positions_of(donor, edit.position, len(clean_tokens(donor)))) == len(where)
+        not donor.excluded and len(read_positions(donor, edit, len(where))) == len(where)
         for donor, edit, where in donors
     )

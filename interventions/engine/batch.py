@@ -25,7 +25,8 @@ class EditGroup:
     """Edited tokens that one call of one op serves. rows, cols, copies [edit]; strength [edit, 1].
 
     keys: names of its operands: one subspace, or vectors, of which edit i takes number ``which[i]``; none
-    where the op needs none, or puts in the states that stand at ``sources`` = (rows, cols).
+    where the op needs none, or puts in the states that stand at ``sources`` = (rows, cols), there or, where it is
+    given, at the place ``read``, which the pass meets before.
     """
 
     op: str
@@ -37,6 +38,7 @@ class EditGroup:
     keys: tuple[str, ...] = ()
     which: Tensor | None = None
     sources: tuple[Tensor, Tensor] | None = None
+    read: Place | None = None
     heads: Tensor | None = None  # [edit], at sites by head
     units: Tensor | None = None  # [unit] edited together: neurons, or heads in which edges are cut; None: all of them
     attended: Tensor | None = None  # [edit] of edges: the column of the token that is attended to
@@ -140,7 +142,7 @@ def make_batch(layout: Layout, captures: Sequence[Capture] = ()) -> Batch:
 
 def _edit_groups(spans: Sequence[EditSpan]) -> list[EditGroup]:
     """In the order in which a forward pass meets them: place, order within a copy."""
-    grouped: dict[tuple[Place, int, str, str, tuple[int, ...]], list[EditSpan]] = {}
+    grouped: dict[tuple[Place, int, str, str, Place, tuple[int, ...]], list[EditSpan]] = {}
     for span in spans:
         edit = span.edit
         # a subspace is one call each; vectors, and states of other runs, are stacked whichever they are
@@ -149,14 +151,16 @@ def _edit_groups(spans: Sequence[EditSpan]) -> list[EditGroup]:
         else:
             shared = edit.operand if OPS.get(edit.op, "op").operand == "subspace" else ""
         place = place_of(edit.layer, edit.site)
-        grouped.setdefault((place, span.order, edit.op, shared, edit.neurons or edit.heads), []).append(span)
+        read = place_of(edit.read.layer, edit.read.site) if edit.read else place
+        units = edit.neurons or edit.heads
+        grouped.setdefault((place, span.order, edit.op, shared, read, units), []).append(span)
     return [
-        _group(place, op, shared, members)
-        for (place, _, op, shared, _), members in sorted(grouped.items(), key=lambda entry: entry[0])
+        _group(place, op, shared, read, members)
+        for (place, _, op, shared, read, _), members in sorted(grouped.items(), key=lambda entry: entry[0])
     ]
 
 
-def _group(place: Place, op: str, shared: str, members: list[EditSpan]) -> EditGroup:
+def _group(place: Place, op: str, shared: str, read: Place, members: list[EditSpan]) -> EditGroup:
     sizes = [len(span.rows) for span in members]
 
     def joined(name: str) -> Tensor:
@@ -179,6 +183,7 @@ def _group(place: Place, op: str, shared: str, members: list[EditSpan]) -> EditG
         group.attended = joined("source_cols")
     if shared == STATE:
         group.sources = joined("source_rows"), joined("source_cols")
+        group.read = read if read != place else None
     elif shared:
         group.keys = (shared,)
     elif OPS.get(op, "op").operand == "vector":

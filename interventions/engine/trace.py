@@ -105,11 +105,20 @@ def part_of(g: EditGroup, rows: Tensor, cols: Tensor, slots: Tensor | None) -> t
     return (rows, cols) if g.heads is None or slots is None else (rows, cols, slots[g.heads.to(cols.device)])
 
 
-def operand_of(g: EditGroup, h: Tensor, slots: Tensor | None, operands: Mapping[str, Any]) -> Any:
-    """What the op of these edits is given: states of h, a subspace, vectors [edit, width], or None."""
+def source_states(g: EditGroup, h: Tensor, slots: Tensor | None) -> Tensor:
+    """[edit, width] float32, the states of h that these edits put in."""
+    assert g.sources is not None
+    rows, cols = g.sources
+    return h[part_of(g, rows.to(h.device), cols.to(h.device), slots)].float()
+
+
+def operand_of(
+    g: EditGroup, h: Tensor, slots: Tensor | None, operands: Mapping[str, Any], held: Mapping[int, Tensor]
+) -> Any:
+    """What the op of these edits is given: states of h or of an earlier place, a subspace, vectors [edit, width], or
+    None. held: by ``id`` of an edit group, the states that it takes from an earlier place."""
     if g.sources:
-        rows, cols = g.sources
-        return h[part_of(g, rows.to(h.device), cols.to(h.device), slots)].float()
+        return source_states(g, h, slots) if g.read is None else held[id(g)].to(h.device)
     if not g.keys:
         return None
     if g.which is None:
@@ -118,8 +127,9 @@ def operand_of(g: EditGroup, h: Tensor, slots: Tensor | None, operands: Mapping[
 
 
 def apply_edits(
-    h: Tensor, groups: list[EditGroup], operands: Mapping[str, Any], ops: Functions, slots: Tensor | None = None
-) -> list[Tensor]:
+    h: Tensor, groups: list[EditGroup], operands: Mapping[str, Any], ops: Functions, held: Mapping[int, Tensor],
+    slots: Tensor | None = None,
+) -> list[Tensor]:  # fmt: skip
     """Edit h [batch, seq, (slot,) width] in place; returns how far each edited token moved [edit] (max abs).
 
     Groups come in the order of the spec's edits, so that two edits of one token compose. In float32, outside of
@@ -130,7 +140,7 @@ def apply_edits(
         for g in groups:
             part = part_of(g, g.rows.to(h.device), g.cols.to(h.device), slots)
             before = h[part].float()
-            after = ops[g.op](before, operand_of(g, h, slots, operands), g.strength.to(h.device))
+            after = ops[g.op](before, operand_of(g, h, slots, operands, held), g.strength.to(h.device))
             h[part] = after.to(h.dtype)
             moved.append((after - before).abs().amax(-1))
     return moved
@@ -216,6 +226,7 @@ def traced_forward(
         inputs["inputs_embeds"] = batch.embeds[:, :width]
     read_rows, read_cols = batch.read_rows, batch.read_cols
     with torch.no_grad(), model.trace(inputs, use_cache=False, logits_to_keep=1):
+        held = {}
         result = {"moved": [], "states": [[] for _ in batch.captures], "scores": {}}
         result.save()  # pyright: ignore[reportAttributeAccessIssue]  # nnsight's, on every object
         if mask is not None:
@@ -224,26 +235,30 @@ def traced_forward(
         for stage, at_input, inside in visits:
             module = stages[stage]
             grown = bool(batch.joins) and stage >= min(batch.joins)
-            edges = [group for groups, _ in at_input for group in groups if group.attended is not None]
+            edges = [group for groups, _, _ in at_input for group in groups if group.attended is not None]
             if grown or at_input:
                 args, kwargs = module.inputs if grown or edges else ((module.input,), {})
                 if grown:
                     args, kwargs = grown_inputs((args, kwargs), stage, batch, mask)
-                for groups, captures in at_input:
+                for groups, captures, readers in at_input:
                     for i in captures:
                         result["states"][i].append(captured(args[0], batch.captures[i]))
+                    for reader in readers:
+                        held[id(reader)] = source_states(reader, args[0], None)
                     of_states = [group for group in groups if group.attended is None]
-                    result["moved"].extend(apply_edits(args[0], of_states, operands, ops))
+                    result["moved"].extend(apply_edits(args[0], of_states, operands, ops, held))
                 if edges:
                     args, kwargs, opened = without_edges(args, kwargs, edges, wiring.heads, ops)
                     result["moved"].extend(opened)
                 if grown or edges:
                     module.inputs = (args, kwargs)
-            for place, groups, captures in inside:
+            for place, groups, captures, readers in inside:
                 h, slots = states_at(module, place, wiring, len(batch.tokens))
                 for i in captures:
                     result["states"][i].append(captured(h, batch.captures[i], slots))
-                result["moved"].extend(apply_edits(h, groups, operands, ops, slots))
+                for reader in readers:
+                    held[id(reader)] = source_states(reader, h, slots)
+                result["moved"].extend(apply_edits(h, groups, operands, ops, held, slots))
         if read_rows is not None and read_cols is not None:
             final = stages[-1].output
             if batch.joins:  # some decoders hold the final norm's output to their own input's length
@@ -254,8 +269,8 @@ def traced_forward(
     return result
 
 
-Work = tuple[list, list[int]]
-"""Edit groups and indices of captures."""
+Work = tuple[list, list[int], list]
+"""Edit groups, indices of captures, and edit groups of later places that read their states here."""
 
 
 def visits_of(batch: Batch, stages: int) -> list[tuple[int, list[Work], list[tuple]]]:
@@ -266,10 +281,12 @@ def visits_of(batch: Batch, stages: int) -> list[tuple[int, list[Work], list[tup
     """
     places: dict[Place, Work] = {}
     for group in batch.edits:
-        places.setdefault(group.place, ([], []))[0].append(group)
+        places.setdefault(group.place, ([], [], []))[0].append(group)
+        if group.read is not None:
+            places.setdefault(group.read, ([], [], []))[2].append(group)
     for i, capture in enumerate(batch.captures):
         for layer in capture.layers:
-            places.setdefault(place_of(layer, capture.site), ([], []))[1].append(i)
+            places.setdefault(place_of(layer, capture.site), ([], [], []))[1].append(i)
     joined = range(min(batch.joins, default=stages), stages)
     blocks = sorted({*joined, *(block for block, _ in places)})
     return [

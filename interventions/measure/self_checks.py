@@ -111,7 +111,12 @@ class InertEdits:
 
 
 def _is_self(copy: Counterfactual) -> bool:
-    return bool(copy.edits) and all(edit.operand == OWN_STATE for edit in copy.edits)
+    return bool(copy.edits) and all(map(_puts_back, copy.edits))
+
+
+def _puts_back(edit: Edit) -> bool:
+    """Whether the state is replaced by itself, as the unedited run has it at the same place."""
+    return edit.operand == OWN_STATE and edit.read is None and edit.op in ("patch", "resample")
 
 
 def _writes_to_last(edit: Edit) -> bool:
@@ -120,4 +125,4 @@ def _writes_to_last(edit: Edit) -> bool:
 
 def _acts(copy: Counterfactual) -> bool:
     """Whether any edit is meant to change something."""
-    return any(e.operand != OWN_STATE and e.strength != OPS.get(e.op, "op").neutral for e in copy.edits)
+    return any(not _puts_back(e) and e.strength != OPS.get(e.op, "op").neutral for e in copy.edits)

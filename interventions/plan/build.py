@@ -17,7 +17,8 @@ from patchboard.plan.model import Counterfactual, Decoding, Fit, Group, ModelPla
 from patchboard.plan.model_limits import check_limits
 from patchboard.plan.planned_edits import Answers, Context, FitSetting, is_paired
 from patchboard.plan.prompt_source import FamilyPrompts, PromptSource
-from patchboard.plan.suffix import positions_of
+from patchboard.plan.suffix import clean_tokens, positions_of
+from patchboard.plan.unit import read_positions
 from patchboard.spec.axes import Point, Study, label
 from patchboard.spec.sections import EMBEDDED, ModelSection, Spec
 from patchboard.tasks.base import NULL
@@ -80,10 +81,16 @@ class _OpenGroup:
         return number
 
     def give(self, source: str, evaluated: Mapping[str, tuple[Prompt, ...]]) -> None:
-        """Prompts whose states edits of this source take: the source's own, in order, or the next of this task."""
-        if source not in self.donors:
+        """Prompts whose states edits of this source take: a task's, in order, the next of this task, or the source of
+        that name that each prompt has."""
+        if source in self.donors:
+            return
+        if source in evaluated or source == SAME:
             donors = (*self.prompts[1:], self.prompts[0]) if source == SAME else evaluated[source]
             self.donors[source] = tuple(donors[i % len(donors)] for i in range(len(self.prompts)))
+        else:
+            lacking = Prompt(self.task, "", "", excluded=f"the row has no source {source}")
+            self.donors[source] = tuple(prompt.sources.get(source, lacking) for prompt in self.prompts)
 
     def use(self, cell: Cell) -> None:
         converted = clean = -1
@@ -137,6 +144,7 @@ class _Builder:
             made = source.prompts(
                 "evaluate", lacking, spec.prompts.shots, spec.prompts.queries,
                 others=real, shared=spec.prompts.demonstrations == "shared", shuffled=spec.prompts.labels == "shuffled",
+                corrupted=spec.prompts.corrupted,
             )  # fmt: skip
             evaluated.update({task: tuple(prompts) for task, prompts in made.items()})
 
@@ -152,8 +160,9 @@ class _Builder:
                 for cell, recipes in cells_of(point, variant, spec.controls, context):
                     group.use(cell if source.knows_other_answers else replace(cell, converts_to=""))
                     for donor in filter(None, map(source_of, cell.edits)):
-                        prompts_of([] if donor == SAME else [donor])
+                        prompts_of([donor] if donor in tasks else [])
                         group.give(donor, evaluated)
+                    _check_alignment(cell, group)
                     for recipe in recipes:
                         assert self.recipes.get(recipe.key, recipe) == recipe, f"two vectors under {recipe.key}"
                         if recipe.key not in self.recipes:
@@ -324,14 +333,42 @@ def _bears_on(path: str, fields: Sequence[str]) -> bool:
     return any(path == f or path.startswith(f + ".") or f.startswith(path + ".") for f in fields)
 
 
+def _check_alignment(cell: Cell, group: _OpenGroup) -> None:
+    """Raises SpecError where an edit has another number of tokens than the source of the rows that it takes them from.
+
+    Prompts of a task are another matter: those that do not fit give no outcome.
+    """
+    for edit in cell.edits:
+        source = source_of(edit)
+        if not source or not group.prompts or not any(source in prompt.sources for prompt in group.prompts):
+            continue
+        unequal = []
+        for i, (prompt, donor) in enumerate(zip(group.prompts, group.donors[source], strict=True)):
+            if not prompt.excluded and not donor.excluded:
+                edited = positions_of(prompt, edit.position, len(clean_tokens(prompt)))
+                read = read_positions(donor, edit, len(edited))
+                unequal += [(i, len(edited), len(read))] if len(edited) != len(read) else []
+        if unequal:
+            i, edited, read = unequal[0]
+            at = position_label(edit.position)
+            what = (
+                f"position {at} has {edited} tokens in query {i} and {read} in its source {source}"
+                f" (so do {len(unequal)} of {len(group.prompts)} queries)"
+            )
+            remedy = f"write source: {{name: {source}, align: last}}, or first, or all"
+            raise SpecError(f"interventions.{cell.intervention}.source", what, remedy)
+
+
 def _foils(prompts: tuple[Prompt, ...]) -> tuple[int, ...]:
-    """A wrong answer's first token for each prompt: the answer of another task to the same query, or
-    failing that of the nearest other query; -1 where all first tokens agree."""
+    """A wrong answer's first token for each prompt: one that its row brings, else the answer of another task to the
+    same query, or failing that of the nearest other query; -1 where all first tokens agree."""
     foils = []
     for i, prompt in enumerate(prompts):
         after_it = (prompts[j] for j in chain(range(i + 1, len(prompts)), range(i)))
         others = chain(
-            (ids[0] for ids in prompt.alternatives.values()), (p.answer_ids[0] for p in after_it if p.answer_ids)
+            prompt.foils,
+            (ids[0] for ids in prompt.alternatives.values()),
+            (p.answer_ids[0] for p in after_it if p.answer_ids),
         )
         right = {ids[0] for ids in prompt.right()}
         foils.append(next((token for token in others if token not in right), -1))

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 STATE = "@"
 """An operand that begins so is no vector: it is a state of another run in the same forward pass."""
-OWN_STATE = STATE + "self"
+OWN = "self"
+OWN_STATE = STATE + OWN
 """Operand of the self control: the token's own state in the clean run."""
+CLEAN = "clean"
+"""How a spec calls the prompt's own unedited run, whose states an edit may put back."""
 ATTENTION = "attention"
 """Site of edits of the mask."""
 SAME = "same_task"
 """Source of states: the next query of the same task."""
+
+
+class StateRead(NamedTuple):
+    """Where the state that an edit puts in is read, if not at the edit's own place."""
+
+    layer: int
+    site: str
+    position: str  # JSON text of the spec's position
+    filled: bool = False
+    """Of different numbers of tokens the shorter ends: further tokens take the source's last state."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +41,7 @@ class Edit:
     operand: str = ""
     head: int = -1  # at sites by head
     neurons: tuple[int, ...] = ()  # edited together, at sites by neuron; none: all of them
+    read: StateRead | None = None  # of an edit that takes a state
     origin: str = ""
     """Of edges, at site ATTENTION: the position that is not attended to; ``position`` is kept from it."""
     heads: tuple[int, ...] = ()  # in which edges are cut; none: all of them

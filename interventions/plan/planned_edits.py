@@ -9,11 +9,13 @@ from typing import Literal, NamedTuple
 
 from patchboard.errors import SpecError
 from patchboard.ops import OPS
-from patchboard.plan.cells import ATTENTION, SAME, STATE, Edit
+from patchboard.plan.cells import ATTENTION, CLEAN, OWN, SAME, STATE, Edit, StateRead
 from patchboard.plan.edit_sites import EditSite, cut_heads_of, neurons_of, summed_heads
 from patchboard.plan.facts import ModelFacts
 from patchboard.spec.axes import Variant
 from patchboard.spec.edits import EditSection
+from patchboard.spec.positions import ENDS
+from patchboard.spec.sites import HEADED, NEURAL
 from patchboard.spec.vectors import VectorSection
 from patchboard.tasks.base import NULL
 from patchboard.vectors.base import Place, Recipe
@@ -82,8 +84,8 @@ def planned_edit(section: EditSection, site: EditSite, label: str, context: Cont
     edit = Edit(section.op, section.site, layer, position, section.strength, head=head, neurons=neurons)
     vector = section.vector
     if vector is None:
-        source = donor_task(section, context)
-        return PlannedEdit(replace(edit, operand=STATE + source) if source else edit, None)
+        source = donor_of(section, context)
+        return PlannedEdit(_reading(edit, section, source, context, where) if source else edit, None)
     fitter = FITTERS.get(vector.kind, f"{where}.vector")
     named = [resolve_source(source, context)[0] for source in vector.sources] or [context.tasks]
     labels, size = context.tasks, context.facts.head_dim
@@ -146,9 +148,53 @@ def vector_task(vector: VectorSection, context: Context) -> str:
     return names[0] if len(names) == 1 or vector.sources[0] == "same_task" else "-".join(names)
 
 
-def donor_task(section: EditSection, context: Context) -> str:
-    """Whose prompts an edit takes its states from: a task, SAME for other prompts of the same one, "" for none."""
-    if OPS.get(section.op, "op").operand != "state":
+def donor_of(section: EditSection, context: Context) -> str:
+    """Whose prompts an edit takes its states from: a task, a source of the family's rows, SAME for other prompts of the
+    same task, OWN for the prompt itself, "" for none."""
+    if section.source is None and OPS.get(section.op, "op").operand != "state":
         return ""
-    named = resolve_source(section.source or "other_task", context)[1]
+    name = section.source.name if section.source else "other_task"
+    if name == CLEAN:
+        return OWN
+    named = resolve_source(name, context)[1]
     return SAME if named == context.evaluated else named
+
+
+def _reading(edit: Edit, section: EditSection, donor: str, context: Context, where: str) -> Edit:
+    """The edit with the donor's state as its operand, read where the section says.
+
+    Raises SpecError for a state that is not there yet when the edit is made, and for one of another width.
+    """
+    edit, source, facts = replace(edit, operand=STATE + donor), section.source, context.facts
+    if source is None:
+        return edit
+    layer, site = edit.layer if source.layer is None else source.layer, source.site or edit.site
+    if layer >= facts.layers:
+        raise SpecError(
+            f"{where}.source.layer", f"found {layer}, the model has {facts.layers} layers", "use a lower one"
+        )
+    if site not in facts.sites:
+        what = f"there is no site '{site}' in family '{facts.family}'"
+        raise SpecError(f"{where}.source.site", what, f"choose one of {', '.join(facts.sites)}")
+    inside = (*HEADED, *NEURAL)
+    if site != edit.site and (site in inside or edit.site in inside):
+        what = f"{site} and {edit.site} hold different parts of a block, no state of one fits the other"
+        raise SpecError(f"{where}.source.site", what, "leave it out, or read the stream or what is added to it")
+    order = facts.sites.index
+    if (layer, order(site)) > (edit.layer, order(edit.site)):
+        what = f"{site} of layer {layer} is computed after {edit.site} of layer {edit.layer}, which takes it"
+        raise SpecError(f"{where}.source", what, "read an earlier layer, or edit later ones")
+    position = edit.position if source.position is None else json.dumps(source.position)
+    if source.align in ENDS:
+        edit, position = replace(edit, position=_at_end(edit.position, source.align)), _at_end(position, source.align)
+    read = StateRead(layer, site, position, source.align == "all")
+    own = StateRead(edit.layer, edit.site, edit.position)
+    return edit if read == own else replace(edit, read=read)
+
+
+def _at_end(position: str, end: str) -> str:
+    """The first or last token of each place that a position (JSON text) names."""
+    value = json.loads(position)
+    names = value if isinstance(value, list) else [value]
+    ends = [f"{name}.{end}" if isinstance(name, str) and "." not in name else name for name in names]
+    return json.dumps(ends if isinstance(value, list) else ends[0])

@@ -27,6 +27,7 @@ class PromptSource(Protocol):
     def prompts(
         self, role: Role, tasks: Sequence[str], shots: int, count: int,
         others: Sequence[str] = (), shared: bool = False, shuffled: bool = False, asked: Sequence[int] = (),
+        corrupted: str | None = None,
     ) -> Mapping[str, Sequence[Prompt]]:  # fmt: skip
         """Task -> its prompts, as ``tasks.sets.Halves.prompts`` has the arguments."""
         ...
@@ -51,8 +52,10 @@ class FamilyPrompts:
     def prompts(
         self, role: Role, tasks: Sequence[str], shots: int, count: int,
         others: Sequence[str] = (), shared: bool = False, shuffled: bool = False, asked: Sequence[int] = (),
+        corrupted: str | None = None,
     ) -> Mapping[str, Sequence[Prompt]]:  # fmt: skip
-        return self.halves.prompts(self.prompter, role, tasks, shots, count, others, shared, shuffled, asked)
+        given = others, shared, shuffled, asked, corrupted
+        return self.halves.prompts(self.prompter, role, tasks, shots, count, *given)
 
     def describe(self) -> dict[str, Any]:
         return self.halves.describe()

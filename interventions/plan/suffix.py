@@ -10,6 +10,7 @@ from functools import lru_cache
 from patchboard.plan.cells import OWN_STATE, Edit
 from patchboard.plan.edges import Edge, edges_between
 from patchboard.plan.model import Counterfactual
+from patchboard.spec.positions import name_and_end
 from patchboard.tasks.prompt import Prompt
 
 
@@ -22,7 +23,8 @@ def _names(position: str) -> tuple[str | int, ...]:
 def positions_of(prompt: Prompt, position: str, length: int) -> tuple[int, ...]:
     """Token indices of a spec position (JSON text) in a sequence of ``length`` tokens.
 
-    `answer` means the forced answer tokens of that sequence. Integers count the prompt's tokens,
+    `answer` means the forced answer tokens of that sequence. A span that the prompt's row does not have names no
+    token. Integers count the prompt's tokens,
     negative ones from its end; one that the prompt doesn't have names no token.
     """
     indices: set[int] = set()
@@ -30,10 +32,10 @@ def positions_of(prompt: Prompt, position: str, length: int) -> tuple[int, ...]:
     for name in _names(position):
         if isinstance(name, int):
             indices.update([name + size if name < 0 else name] if -size <= name < size else [])
-        elif name == "answer":
-            indices.update(range(size, length))
         else:
-            indices.update(prompt.positions[name])
+            name, end = name_and_end(name)
+            at = range(size, length) if name == "answer" else prompt.positions.get(name, ())
+            indices.update(at if end is None else at[:1] if end == "first" else at[-1:])
     return tuple(sorted(indices))
 
 

@@ -52,9 +52,10 @@ class _Home:
         return tuple((segment, a, b) for segment, a, b in parts if segment is not None and a < b)
 
 
-def _donor_positions(donor: Prompt, edit: Edit) -> tuple[int, ...]:
-    """Positions of the donor whose states the edit puts in, in order."""
-    return positions_of(donor, edit.position, len(clean_tokens(donor)))
+def read_positions(donor: Prompt, edit: Edit, wanted: int) -> tuple[int, ...]:
+    """Positions of the donor whose states the edit puts in, in order: ``wanted`` of them, or as many as it has."""
+    at = positions_of(donor, edit.read.position if edit.read else edit.position, len(clean_tokens(donor)))
+    return (at + at[-1:] * wanted)[:wanted] if edit.read and edit.read.filled else at
 
 
 class UnitBuilder:
@@ -113,7 +114,8 @@ class UnitBuilder:
         tokens = [segment.at(at) for at in where]
         own = self.own.get((suffix.tokens, i)) if edit.operand == OWN_STATE else None
         shared = shared_tokens(self.prompts[i], suffix.tokens) if own else 0
-        sources = [self._source(edit, i, own if own and at >= shared else home, n, at) for n, at in enumerate(where)]
+        taken = self._taken(edit, i, where)
+        sources = [self._source(edit, i, own if own and at >= shared else home, at) for at in taken]
         return EditSpan(edit, order, copy, *np.array(tokens, np.int64).T, *np.array(sources, np.int64).T)
 
     def _home(self, i: int, prompt: Prompt) -> _Home:
@@ -152,24 +154,31 @@ class UnitBuilder:
         """Put the donors' clean runs into rows; False where one cannot give every edited token its state."""
         for edit, _, where in suffix.edited:
             source = source_of(edit)
-            if edit.operand == OWN_STATE and where[-1] >= shared_tokens(self.prompts[i], suffix.tokens):
+            if source and self.donors[source][i].excluded:
+                return False
+            taken = self._taken(edit, i, where)
+            if len(taken) != len(where):
+                return False
+            if edit.operand == OWN_STATE and max(taken) >= shared_tokens(self.prompts[i], suffix.tokens):
                 key = (suffix.tokens, i)
                 self.own[key] = self.own.get(key) or _Home(self._row(suffix.tokens, i), None)
-            if source:
-                donor = self.donors[source][i]
-                if donor.excluded or len(_donor_positions(donor, edit)) != len(where):
-                    return False
-                if (source, i) not in self.donor_homes:
-                    self.owners_of.append((source, i))
-                    self.donor_homes[source, i] = _Home(self._row(clean_tokens(donor), len(self.owners_of) - 1), None)
+            if source and (source, i) not in self.donor_homes:
+                self.owners_of.append((source, i))
+                tokens = clean_tokens(self.donors[source][i])
+                self.donor_homes[source, i] = _Home(self._row(tokens, len(self.owners_of) - 1), None)
         return True
 
-    def _source(self, edit: Edit, i: int, home: _Home, n: int, at: int) -> tuple[int, int]:
-        """Where the state stands that the edit's n-th token, at position ``at``, may be given."""
+    def _taken(self, edit: Edit, i: int, where: tuple[int, ...]) -> tuple[int, ...]:
+        """Positions of the states that the edit's tokens may be given: of its source, or of the prompt itself."""
         source = source_of(edit)
-        if not source:
-            return home.at(at)
-        return self.donor_homes[source, i].at(_donor_positions(self.donors[source][i], edit)[n])
+        if not source and edit.read is None:
+            return where
+        return read_positions(self.donors[source][i] if source else self.prompts[i], edit, len(where))
+
+    def _source(self, edit: Edit, i: int, home: _Home, at: int) -> tuple[int, int]:
+        """Where the state of that position stands."""
+        source = source_of(edit)
+        return self.donor_homes[source, i].at(at) if source else home.at(at)
 
     def _segment(
         self, i: int, home: _Home, copy: Counterfactual, suffix: Suffix, unedited: _Segment | None

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from patchboard.errors import SpecError
 from patchboard.metrics import METRICS
 from patchboard.ops import OPS
+from patchboard.plan.cells import CLEAN
 from patchboard.plan.controls import CONTROLS, options_of
 from patchboard.plugin_files import activate
 from patchboard.registry import suggest
 from patchboard.spec.axes import Point, Study
-from patchboard.spec.edits import EditSection
+from patchboard.spec.edits import EditSection, SourceSection
+from patchboard.spec.positions import check_position_names
 from patchboard.spec.sections import EMBEDDED, Spec
 from patchboard.tasks.base import NULL
 from patchboard.tasks.files import sha256_of
 from patchboard.tasks.resolve import build_family
+from patchboard.tasks.sets import BASE
 from patchboard.vectors.fitters import FITTERS
 
 _SOURCES = ("same_task", "other_task", "null_task", "all_tasks")
@@ -30,27 +35,46 @@ def check_study(study: Study) -> dict[str, str]:
     for path in study.axes:
         if path.split(".")[0] in ("statistics", "name", "version"):
             raise SpecError(path, "cannot be swept: it is the whole run's", "run a spec for each value")
-    checked: dict[str, tuple[str, ...]] = {}
+    checked: dict[str, Rows] = {}
     files: dict[str, str] = {}
     for point in study.points:
         spec = point.spec
         key = spec.tasks.model_dump_json() + str(spec.model.name == EMBEDDED)
         if key not in checked:
             family = build_family(spec.tasks, embedded=spec.model.name == EMBEDDED)
-            checked[key] = tuple(family.tasks)
+            checked[key] = _rows_of(family)
             files |= {str(file): sha256_of(file) for file in family.data_files()}
         check_point(point, checked[key])
     return files
 
 
-def check_point(point: Point, tasks: Sequence[str]) -> None:
-    """Raises SpecError for the first thing that cannot be meant with these tasks."""
+@dataclass(frozen=True)
+class Rows:
+    """What a family's rows have, by name."""
+
+    tasks: tuple[str, ...]
+    spans: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+
+def _rows_of(family: Any) -> Rows:
+    """Families that mark spans or have sources name them in methods of their options."""
+    spans, sources = (
+        getattr(family, kind)(family.options) if hasattr(family, kind) else () for kind in ("spans", "sources")
+    )
+    return Rows(tuple(family.tasks), tuple(spans), tuple(sources))
+
+
+def check_point(point: Point, rows: Rows) -> None:
+    """Raises SpecError for the first thing that cannot be meant with these rows."""
+    tasks = rows.tasks
     _check_lists(point.spec, tasks)
+    rows = _corrupted(rows, point.spec.prompts.corrupted)
     for variant in point.variants:
         where = f"interventions.{variant.name}"
         several = variant.section.edits is not None
         for i, edit in enumerate(variant.section.parts):
-            _check_edit(edit, tasks, f"{where}.edits[{i}]" if several else where)
+            _check_edit(edit, rows, f"{where}.edits[{i}]" if several else where)
     for i, control in enumerate(point.spec.controls):
         CONTROLS.get(control.name, f"controls[{i}]").check(point.variants, tasks, f"controls[{i}]")
 
@@ -74,10 +98,20 @@ def _check_lists(spec: Spec, tasks: Sequence[str]) -> None:
             )
 
 
-def _check_edit(edit: EditSection, tasks: Sequence[str], where: str) -> None:
+def _corrupted(rows: Rows, name: str | None) -> Rows:
+    """What corrupted rows have: the row as it was, in place of the source whose input they have."""
+    if name is None:
+        return rows
+    if name not in rows.sources:
+        raise SpecError("prompts.corrupted", f"the task family has no source '{name}'", _choose(name, rows.sources))
+    return replace(rows, sources=(BASE, *(source for source in rows.sources if source != name)))
+
+
+def _check_edit(edit: EditSection, rows: Rows, where: str) -> None:
     wanted = OPS.get(edit.op, f"{where}.op").operand
-    vector = edit.vector
-    if wanted != "state" and edit.source is not None:
+    vector, source, tasks = edit.vector, edit.source, rows.tasks
+    check_position_names(edit.position, rows.spans, f"{where}.position")
+    if wanted in ("none", "subspace") and source is not None:
         raise SpecError(f"{where}.source", f"op {edit.op} takes none", "remove it, or write op: resample")
     if (edit.edges is None) == (wanted == "edges"):
         if edit.edges is None:
@@ -85,11 +119,17 @@ def _check_edit(edit: EditSection, tasks: Sequence[str], where: str) -> None:
                 f"{where}.edges", f"is missing, op {edit.op} needs it", "add {from: demo_outputs, to: last}"
             )  # fmt: skip
         raise SpecError(f"{where}.edges", f"op {edit.op} takes none", "remove it, or write op: knock_out")
+    if edit.edges is not None:
+        for end, position in zip(("from", "to"), edit.edges.ends, strict=True):
+            check_position_names(position, rows.spans, f"{where}.edges.{end}")
     if wanted in ("none", "state") and vector is not None:
         raise SpecError(f"{where}.vector", f"op {edit.op} takes none", "remove it")
-    if wanted == "state":
-        _check_source(f"{where}.source", edit.source or "other_task", tasks)
-    if wanted in ("none", "state", "edges"):
+    if source is not None and vector is not None:
+        raise SpecError(f"{where}.source", "stands beside a vector, an edit takes one of them", "remove one")
+    if wanted == "state" or source is not None:
+        _check_state(source or SourceSection(name="other_task"), rows, f"{where}.source")
+        return
+    if wanted in ("none", "edges"):
         return
     if vector is None:
         raise SpecError(f"{where}.vector", f"is missing, op {edit.op} needs one", _example(wanted))
@@ -105,13 +145,23 @@ def _check_edit(edit: EditSection, tasks: Sequence[str], where: str) -> None:
         _check_source(at, source, tasks, _SOURCES)
 
 
+def _check_state(source: SourceSection, rows: Rows, where: str) -> None:
+    if source.position is not None:
+        check_position_names(source.position, rows.spans, f"{where}.position")
+    if source.name not in (CLEAN, *rows.sources):
+        names = ("same_task", "other_task", "null_task", CLEAN, *rows.sources)
+        _check_source(where, source.name, rows.tasks, names)
+
+
+def _choose(name: str, known: Sequence[str]) -> str:
+    return suggest(name, known) if known else "leave it out, or choose a family whose rows have sources"
+
+
 def _example(wanted: str) -> str:
     return "add {subspace: tasks, rank: 2}" if wanted == "subspace" else "add {mean: same_task}"
 
 
-def _check_source(
-    at: str, source: str, tasks: Sequence[str], names: Sequence[str] = ("same_task", "other_task", "null_task")
-) -> None:
+def _check_source(at: str, source: str, tasks: Sequence[str], names: Sequence[str]) -> None:
     """names: what a source may be called beside a task's own name."""
     if source == "null_task" and NULL not in tasks:
         raise SpecError(at, "null_task needs Null", "set tasks.include_null: true")

@@ -8,7 +8,7 @@ from typing import Any
 from patchboard.ops import phrase_of
 from patchboard.plan.controls import CONTROLS, Control
 from patchboard.report.numbers import listed
-from patchboard.spec.positions import POSITIONS
+from patchboard.spec.positions import POSITIONS, name_and_end
 from patchboard.vectors.fitters import FITTERS
 
 _SOURCES = {
@@ -33,7 +33,11 @@ _DONORS = {
     "same_task": "the prompt of the task's next query",
     "other_task": "a prompt of another task",
     "null_task": "a prompt of Null",
+    "clean": "the prompt's own unedited run",
+    "base": "the row as it was, uncorrupted",
 }
+_OF_ROW = ("same_task", "clean", "base")
+"""Donors that are told from the prompt by more than the task."""
 _OTHERS = {"onwards": "all later ones", "upto": "all earlier ones"}
 """What is edited beside the layer at which a cell stands."""
 
@@ -123,7 +127,7 @@ def _edit(edit: Mapping[str, Any], several: bool) -> str:
     site = _phrase(_SITES, edit["site"]).format(heads=_heads(edit, several), neurons=_neurons(edit))
     place = f"{site} at {_position(edit['position'])}"
     op = edit["op"] if isinstance(edit["op"], str) else _text(edit["op"])
-    done = phrase_of(op).format(place=place, vector=_vector(edit.get("vector")), donor=_donor(edit.get("source")))
+    done = phrase_of(op).format(place=place, vector=_operand(edit), donor=_donor(edit.get("source")))
     strength = "" if edit["strength"] == 1 else f", with strength {_text(edit['strength'])}"
     return f"{done}{strength}; {_layers(edit['layers'], several)}"
 
@@ -155,10 +159,25 @@ def _neurons(edit: Mapping[str, Any]) -> str:
 
 
 def _donor(source: Any) -> str:
-    """Whose prompt a state is taken from; ``other_task`` where the spec names none."""
-    who = _text(source or "other_task")
-    alike = "" if source == "same_task" else " (with the same query, where tasks share their inputs)"
-    return _DONORS.get(who, f"a prompt of {who}") + alike
+    """Whose state is taken, and where it is read if elsewhere; ``other_task`` where the spec names none."""
+    told = source if isinstance(source, Mapping) and "sweep" not in source else {"name": source or "other_task"}
+    who = _text(told["name"])
+    alike = "" if who in _OF_ROW else " (with the same query, where tasks share their inputs)"
+    return _DONORS.get(who, f"a prompt of {who}") + alike + _read_elsewhere(told)
+
+
+def _read_elsewhere(told: Mapping[str, Any]) -> str:
+    places = [f"layer {_text(told['layer'])}"] if "layer" in told else []
+    places += [_phrase(_SITES, told["site"]).format(heads="the head")] if "site" in told else []
+    places += [_position(told["position"])] if "position" in told else []
+    ends = {"first": "the first token of each", "last": "the last token of each", "all": "further tokens take its last"}
+    places += [_phrase(ends, told["align"])] if "align" in told else []
+    return f", read at {', '.join(places)}" if places else ""
+
+
+def _operand(edit: Mapping[str, Any]) -> str:
+    """A vector, or the state that stands in its place."""
+    return f"what it is in {_donor(edit['source'])}" if edit.get("source") is not None else _vector(edit.get("vector"))
 
 
 def _vector(vector: Mapping[str, Any] | None) -> str:
@@ -203,8 +222,10 @@ def _named_heads(pairs: Any) -> str:
 def _position(position: Any) -> str:
     if isinstance(position, list):
         return listed(map(_position, position))
-    if isinstance(position, str) and position in POSITIONS:
-        return POSITIONS[position].phrase
+    if isinstance(position, str):
+        name, end = name_and_end(position)
+        of_name = POSITIONS[name].phrase if name in POSITIONS else f"the tokens of {name}"
+        return f"the {end} of {of_name}" if end else of_name
     return f"token {position}" if isinstance(position, int) else _text(position)
 
 

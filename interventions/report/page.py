@@ -64,12 +64,13 @@ def drawings(run: Run) -> Iterator[Drawing]:
     # matplotlib loads in most of a second, which printing a finished run's table need not wait for
     from patchboard.report.decodability_figures import accuracy_figures, cd_figures
     from patchboard.report.effect_figures import conversion_figures, effect_figures
-    from patchboard.report.head_figures import head_figures
+    from patchboard.report.layer_map_figures import head_figures, position_figures
     from patchboard.report.task_figures import task_figures
 
     measured = run.curves["metric"].unique(maintain_order=True).to_list()
     if run.metric in measured:
         yield from effect_figures(run, run.metric)
+        yield from position_figures(run, run.metric)
         yield from head_figures(run, run.metric)
         yield from task_figures(run)
     yield from cd_figures(run)
@@ -79,6 +80,7 @@ def drawings(run: Run) -> Iterator[Drawing]:
     for metric in measured:
         if metric not in (run.metric, "conversion"):
             yield from effect_figures(run, metric)
+            yield from position_figures(run, metric)
             yield from head_figures(run, metric)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BeforeValidator,
@@ -74,10 +74,53 @@ def _position(value: Any) -> Any:
 # The checks come before the unions, so that a wrong value gets one complaint and not one a branch.
 Layers = Annotated[PlainLayers | Several, BeforeValidator(_layers)]
 Position = Annotated[PositionName | int | list[PositionName | int], BeforeValidator(_position)]
+Align = Literal["first", "last", "all"]
 Heads = Annotated[Annotated[str, Field(pattern=TEXT_PATTERN)] | int | list[int], BeforeValidator(_heads)]
 """Heads of a block, written as layers are."""
 Neurons = Annotated[Annotated[str, Field(pattern=TEXT_PATTERN)] | int | list[int], BeforeValidator(_neurons)]
 """Neurons of a block's MLP, written as layers are."""
+
+
+Same = BeforeValidator(lambda value: None if value == "same" else value)
+"""``same`` is what is meant where nothing is told."""
+
+
+class SourceSection(Section):
+    """Whose state is put in, and where it is read; a plain name means the same place of that prompt."""
+
+    name: str = Field(
+        description="same_task, other_task, null_task, a task's name, or a source that the task family's rows have;"
+        " clean: the prompt itself, unedited"
+    )
+    layer: Annotated[Annotated[int, Field(ge=0)] | None, Same] = Field(
+        default=None, description="the block that it is read from: same (as edited), or a fixed one not behind that"
+    )
+    site: Annotated[Site | None, Same] = Field(default=None, description="same, or another")
+    position: Annotated[Position | None, Same] = Field(default=None, description="same, or tokens of the source's own")
+    align: Align | None = Field(
+        default=None,
+        description="where the two positions have different numbers of tokens: first or last, that token of each; all,"
+        " token by token, further tokens taking the source's last; none: refused",
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_short_as_written(self, dump: SerializerFunctionWrapHandler) -> Any:
+        """A plain name where nothing else is told, as specs had it before there was more to tell."""
+        told = {name: value for name, value in dump(self).items() if value is not None}
+        return self.name if set(told) == {"name"} else told
+
+
+def _spelled_source(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"name": value}
+    if value is None or isinstance(value, dict | SourceSection):
+        return value
+    raise InvalidValue(f"found {shown(value)}, expected a source", "write a name, or {name: …, position: …}")
+
+
+Source = Annotated[
+    SourceSection | None, BeforeValidator(_spelled_source, json_schema_input_type=str | SourceSection | None)
+]
 
 
 _FromTo = create_model(  # `from` is no name that a class can give a field
@@ -103,9 +146,10 @@ class _OneEdit(Section):
     """The fields that an edit has, whether it stands alone or in a list."""
 
     vector: VectorSection | None = None
-    source: str | None = Field(
+    source: Source = Field(
         default=None,
-        description="of resample: same_task, other_task, null_task or a task's name; default: other_task",
+        description="whose state it takes, in place of a vector: same_task, other_task, null_task, a task's name, a"
+        " source of the task family, or clean; or a mapping that says where it is read. resample's default: other_task",
     )
     layers: Layers = "all"
     site: Site = "resid_post"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import types
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -60,7 +61,7 @@ def unknown_key(root: type[BaseModel], path: FieldPath) -> tuple[str, str]:
     fields = {name: field for kind in sections_of(holder) for name, field in kind.model_fields.items()}
     inner = {name: section_of(_kinds(field.annotation)) for name, field in fields.items()}
     homes = [name for name, below in inner.items() if below is not None and key in below.model_fields]
-    if homes:
+    if homes and not difflib.get_close_matches(key, fields, n=1, cutoff=0.9):
         return what, f"write it under {' or '.join(homes)}"
     return what, suggest(key, fields)
 

@@ -125,6 +125,11 @@ class PromptsSection(Section):
         default="own",
         description="of evaluated prompts; shuffled: each demonstration carries the output of another one",
     )
+    corrupted: str | None = Field(
+        default=None,
+        description="a source of the task family (docs/tasks.md names them): its inputs are run in place of the rows'"
+        " own, and the rows' answers asked for; the row as it was is then the source `base`",
+    )
     seed: Seed = 0
     bos: Bos = Field(
         default="auto",
@@ -132,6 +137,11 @@ class PromptsSection(Section):
         " beginning of the text (`bos_token`); false: nothing",
     )
     template: TemplateSection = TemplateSection()
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_corrupted(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Told only where something is: specs of before it could be keep their digests, and their runs."""
+        return {name: value for name, value in dump(self).items() if (name, value) != ("corrupted", None)}
 
     @model_validator(mode="after")
     def _enough_to_shuffle(self) -> PromptsSection:

@@ -56,6 +56,18 @@ def interventions() -> dict[str, Any]:
         "leace": {"op": "ablate", "vector": {**SUBSPACE, "method": "leace", "prompts": 12}, "layers": 2},
         "function": {"op": "add", "vector": function, "layers": 2},
         "given": {"op": "resample", "layers": 1, "site": "head", "heads": 2, "position": ["last", "demo_inputs"]},
+        "elsewhere": {
+            "op": "patch",
+            "layers": 2,
+            "position": ["last", "query"],
+            "source": {"name": "same_task", "layer": 0, "site": "attn_out", "position": "last", "align": "all"},
+        },
+        "put_back": {
+            "edits": [
+                {"op": "add", "source": {"name": "clean", "layer": 1, "position": "query.last"}, "layers": 2},
+                {"op": "patch", "source": "clean", "site": "mlp_out", "layers": 3},
+            ]
+        },
         "whole": {"op": "patch", "vector": VECTOR, "layers": {"together": "all"}, "position": "demo_outputs"},
         "several": {
             "edits": [

@@ -17,8 +17,8 @@ from patchboard.report import write_report
 from patchboard.report.described import describe
 from patchboard.report.effect_figures import conversion_figures, effect_figures
 from patchboard.report.findings import caveats, findings
-from patchboard.report.head_figures import head_figures
 from patchboard.report.heads import TOP, of_heads, top_heads, without_heads
+from patchboard.report.layer_map_figures import head_figures
 from patchboard.report.numbers import place_label
 from patchboard.report.run_files import Run, read_run
 from patchboard.report.style import styled

@@ -73,8 +73,6 @@ CASES = [
     (_patch("layers: 0:8:0"), f"{AT}.layers: 0:8:0 has a step of 0, expected another whole number; leave the step out for 1"),
     (_patch("layers: [1, true]"), f"{AT}.layers[1]: found true, expected a layer's number; write whole numbers"),
     (_patch("layers: {together: [3, 3]}"), f"{AT}.layers.together[1]: 3 stands in the list twice; keep one"),
-    (_patch("position: lst"), f"{AT}.position: unknown position 'lst'; did you mean 'last'?"),
-    (_patch("position: [last, demo_input]"), f"{AT}.position[1]: unknown position 'demo_input'; did you mean 'demo_inputs'?"),
     (_patch("position: '3'"), f"{AT}.position: found the text '3', expected a token's index; write 3 without quotes"),
     (_patch("site: resid"), f"{AT}.site: found the text 'resid', expected 'resid_pre', 'q', 'k', 'v', 'head', 'attn_out', "
      "'mlp_pre', 'mlp_act', 'mlp_out' or 'resid_post'; did you mean 'resid_pre'?"),

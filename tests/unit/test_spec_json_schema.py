@@ -67,7 +67,7 @@ def test_what_loads_passes_and_so_does_its_resolved_tree(tree: dict[str, Any]):
         "interventions: {a: {op: zero, edits: [{op: zero}]}}",
         "interventions: {a: {op: zero, layer: 3}}",
         "interventions: {a: {op: zero, layers: 0-8}}",
-        "interventions: {a: {op: zero, position: lst}}",
+        "interventions: {a: {op: zero, position: 1.5}}",
         "interventions: {a: {op: zero, site: resid}}",
         "interventions: {a: {op: patch, vector: {mean: x, subspace: tasks}}}",
         "interventions: {a: {op: patch, vector: {shots: 3}}}",

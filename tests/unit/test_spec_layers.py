@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from patchboard.errors import SpecError
 from patchboard.spec.layers import check_layers, layers_of_flag, parse_layers
-from patchboard.spec.positions import POSITIONS, check_position_syntax
+from patchboard.spec.positions import POSITIONS, check_position_names
 from tests.unit.spec_trees import untimed
 
 part = st.none() | st.integers(-15, 15)
@@ -142,9 +142,11 @@ def test_the_flag_refuses_in_the_specs_words(text: str, message: str):
     assert str(caught.value).startswith(message)
 
 
-@pytest.mark.parametrize("value", [*POSITIONS, 0, -3, ["last", "query"], [0, "last"]])
+@pytest.mark.parametrize(
+    "value", [*POSITIONS, 0, -3, ["last", "query"], [0, "last"], "S1", "S1.last", ["query.first", "S1"]]
+)
 def test_positions_accepted(value: Any):
-    check_position_syntax(value, "x")
+    check_position_names(value, ("S1",), "x")
 
 
 @pytest.mark.parametrize(
@@ -152,14 +154,16 @@ def test_positions_accepted(value: Any):
     [
         ("Last", "x: unknown position 'Last'; did you mean 'last'?"),
         (["last", "lasst"], "x[1]: unknown position 'lasst'; did you mean 'last'?"),
-        ([0, True], "x[1]: found true, expected a position; write one of last, answer, query, demo_inputs, demo_outputs, before_answers, all, or a token's index"),
+        ([0, True], "x[1]: found true, expected a position; write one of last, answer, query, demo_inputs, demo_outputs, before_answers, all, a span of the task family, or a token's index"),
         (["query", "query"], "x[1]: query stands in the list twice; keep one"),
-        ([], "x: found an empty list, expected at least 1 position; write one of last, answer, query, demo_inputs, demo_outputs, before_answers, all, or a token's index"),
-        (1.0, "x: found the number 1.0, expected a position; write one of last, answer, query, demo_inputs, demo_outputs, before_answers, all, or a token's index"),
+        ([], "x: found an empty list, expected at least 1 position; write one of last, answer, query, demo_inputs, demo_outputs, before_answers, all, a span of the task family, or a token's index"),
+        (1.0, "x: found the number 1.0, expected a position; write one of last, answer, query, demo_inputs, demo_outputs, before_answers, all, a span of the task family, or a token's index"),
+        ("S2", "x: unknown position 'S2'; choose one of S1, all, answer, before_answers, demo_inputs, demo_outputs, last, query"),
+        ("S1.end", "x: found the text 'S1.end', expected a position; write one of last, answer, query, demo_inputs, demo_outputs, before_answers, all, a span of the task family, or a token's index"),
         ("-1", "x: found the text '-1', expected a token's index; write -1 without quotes"),
     ],
 )  # fmt: skip
 def test_positions_refused(value: Any, message: str):
     with pytest.raises(SpecError) as caught:
-        check_position_syntax(value, "x")
+        check_position_names(value, ("S1",), "x")
     assert str(caught.value) == message

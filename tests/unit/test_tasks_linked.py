@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from patchboard.errors import TaskError
 from patchboard.tasks.base import Item, distinct, normal_form, split_pool
+from patchboard.tasks.sets import Halves
 
 
 def linked(text: str, *sources: str, answer: str = "a") -> Item:
@@ -52,3 +55,24 @@ def test_pairs_of_inputs_fill_both_halves():
 def test_one_source_of_all_leaves_nothing_to_fit_on():
     fit, evaluate = split_pool([linked(f"{n}", "same") for n in range(6)], 0)
     assert not fit and len(evaluate) == 6
+
+
+class Chain:
+    """Items in a ring, each with the next one as its source."""
+
+    tasks = ("task",)
+
+    def pool(self, seed: int) -> list[Item]:
+        return [linked(str(n), str((n + 1) % 60), answer=str(n)) for n in range(60)]
+
+
+def test_no_demonstration_is_the_querys_own_source():
+    """In a ring all are linked, so all are evaluated; without the rule one prompt in three would hold its source."""
+    halves = Halves(Chain(), seed=0)
+    prompts = halves.rows("evaluate", "task", shots=20, count=60)
+    assert len(prompts) == 60
+    for *demos, query in prompts:
+        assert not {demo.input for demo in demos} & {source.input for source in query.sources.values()}
+        assert len({demo.input for demo in demos} | {query.input}) == 21
+    with pytest.raises(TaskError, match="leave fewer rows than the 59 demonstrations"):
+        halves.rows("evaluate", "task", shots=59, count=1)

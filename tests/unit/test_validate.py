@@ -54,7 +54,20 @@ def test_all_files_are_reported_and_any_wrong_one_counts(tmp_path, capsys):
 
 ADDED = "interventions: {a: {op: add, vector: {mean: same_task}, layers: all}}"
 GRID = "program: experiments/patch_sweep.py\nmethod: grid\nparameters: "
+PLACED = "interventions: {a: {op: zero, position: %s}}"
+TAKEN = "interventions: {a: {op: %s, source: %s}}"
 WRONG = {
+    PLACED % "lst": "interventions.a.position: unknown position 'lst'; did you mean 'last'?",
+    PLACED % "[last, demo_input.first]": "interventions.a.position[1]: unknown position 'demo_input'; did you ",
+    TAKEN
+    % (
+        "resample",
+        "{name: AND, position: S1}",
+    ): "interventions.a.source.position: unknown position 'S1'; ",
+    TAKEN % ("patch", "flip"): "interventions.a.source: unknown task 'flip'; choose one of AND, NAND, ",
+    TAKEN % ("zero", "AND"): "interventions.a.source: op zero takes none; remove it, or write op: resample",
+    "interventions: {a: {op: add, source: clean, vector: {mean: same_task}}}": "interventions.a.source: stands ",
+    "prompts: {corrupted: flip}": "prompts.corrupted: the task family has no source 'flip'; leave ",
     "experiment: hijak\n": "experiment: found the text 'hijak', expected finetune or hijack or synthetic; did you mean",
     "experiment: finetune\nstudy: {metric: [kl]}\n": "study.metric: is no section of this experiment's study",
     f"experiment: finetune\nstudy: {{controls: [slef], {ADDED}}}\n": "study.controls[0]: unknown control 'slef'",

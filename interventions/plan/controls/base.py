@@ -9,13 +9,13 @@ from typing import ClassVar, Literal
 
 from pydantic import ValidationError
 
-from patchboard.plan.cells import SAME, STATE
+from patchboard.plan.cells import OWN, SAME, STATE
 from patchboard.plan.edit_sites import EditSites
 from patchboard.plan.planned_edits import (
     Answers,
     Context,
     PlannedEdit,
-    donor_task,
+    donor_of,
     planned_edit,
     vector_label,
     vector_task,
@@ -77,10 +77,12 @@ class PlacedIntervention:
     def vector_task(self) -> str:
         """How result rows call the tasks whose vectors or states are used."""
         named = [
-            vector_task(s.vector, self.context) if s.vector else donor_task(s, self.context)
+            vector_task(s.vector, self.context) if s.vector else donor_of(s, self.context)
             for s in self.variant.section.parts
         ]
-        return "+".join(dict.fromkeys(self.context.task if task == SAME else task for task in named if task))
+        return "+".join(
+            dict.fromkeys(self.context.task if name == SAME else name for name in named if name not in ("", OWN))
+        )
 
     @property
     def is_of_same_task(self) -> bool:

@@ -22,6 +22,6 @@ class SelfPatch(Control):
     @classmethod
     def cells(cls, placed: PlacedIntervention, options: Section) -> Iterator[ControlCell]:
         of_states = (own.edit for own in placed.edits if not own.edit.origin)
-        same = {replace(edit, op="patch", strength=1.0, operand=OWN_STATE): None for edit in of_states}
+        same = {replace(edit, op="patch", strength=1.0, operand=OWN_STATE, read=None): None for edit in of_states}
         if same:
             yield ControlCell("self", "", tuple(PlannedEdit(edit, None) for edit in same))

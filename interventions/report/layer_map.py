@@ -1,8 +1,9 @@
-"""One panel of a head sweep: a heat map of layer by head, with dots, outlines and numbers on it."""
+"""One panel of a sweep over heads or positions: a heat map of layer by these, with dots, outlines, numbers on it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -30,8 +31,8 @@ _LOW, _TALL = 1.3, 3.2
 class Panel:
     title: str
     rows: pl.DataFrame
-    outlined: list[tuple[str, int]]
-    """(layers, head) of the intervention's largest effects, in its own panel and in those of its controls."""
+    outlined: list[tuple[str, Any]]
+    """(layers, head or position) of the intervention's largest effects, in its own panel and its controls'."""
 
 
 @dataclass(frozen=True)
@@ -39,26 +40,27 @@ class Grid:
     """What all panels of an intervention share."""
 
     columns: list[str]  # edited blocks, as the column `layers` has them
-    heads: list[int]
+    places: list[Any]  # heads or positions, from below
     across: int
     limit: float  # of the colours, in the metric's unit
+    field: Literal["head", "position"] = "head"
 
     @property
     def square(self) -> tuple[float, float]:
         """Inches wide and high."""
-        height = max(min(_HIGHEST, max(_LOWEST, _TALL / len(self.heads))), _LOW / len(self.heads))
+        height = max(min(_HIGHEST, max(_LOWEST, _TALL / len(self.places))), _LOW / len(self.places))
         return (WIDTH / self.across - MARGIN) / len(self.columns), height
 
 
-def head_map(axes: Axes, part: Panel, grid: Grid) -> AxesImage:
+def layer_map(axes: Axes, part: Panel, grid: Grid) -> AxesImage:
     """Draw one panel; returns its image, for the colour bar."""
-    values = np.full((len(grid.heads), len(grid.columns)), np.nan)
+    values = np.full((len(grid.places), len(grid.columns)), np.nan)
     sure: list[tuple[int, int]] = []  # (column, row)
     for row in part.rows.iter_rows(named=True):
-        column, head = grid.columns.index(row["layers"]), grid.heads.index(row["head"])
-        values[head, column] = row["effect"]
+        column, place = grid.columns.index(row["layers"]), grid.places.index(row[grid.field])
+        values[place, column] = row["effect"]
         if row["ci_low"] > 0 or row["ci_high"] < 0:
-            sure.append((column, head))
+            sure.append((column, place))
     image = axes.imshow(
         values, cmap="PuOr_r", norm=Normalize(-grid.limit, grid.limit), aspect="auto", origin="lower",
         interpolation="nearest",
@@ -67,16 +69,22 @@ def head_map(axes: Axes, part: Panel, grid: Grid) -> AxesImage:
     axes.spines[:].set_visible(False)
     wide, high = grid.square
     # a number takes the middle of its square, and the dot moves below it
-    outlined = [(grid.columns.index(layers), grid.heads.index(head)) for layers, head in part.outlined]
+    outlined = [(grid.columns.index(layers), grid.places.index(place)) for layers, place in part.outlined]
     written = outlined if wide >= _WRITTEN[0] and high >= _WRITTEN[1] else []
-    for column, head in written:
-        text = _short(values[head, column])
-        colour = ink(image, values[head, column])
-        axes.text(column, head + 0.03, text, ha="center", va="center", fontsize=7, color=colour)
-    below = [(column, head - (0.36 if (column, head) in written else 0)) for column, head in sure]
-    dot(axes, image, below, [values[head, column] for column, head in sure], size=min(2.3, 72 * min(wide, high) * 0.45))
-    for column, head in outlined:
-        axes.add_patch(Rectangle((column - 0.5, head - 0.5), 1, 1, fill=False, linewidth=1.0, clip_on=False))
+    for column, place in written:
+        text = _short(values[place, column])
+        colour = ink(image, values[place, column])
+        axes.text(column, place + 0.03, text, ha="center", va="center", fontsize=7, color=colour)
+    below = [(column, place - (0.36 if (column, place) in written else 0)) for column, place in sure]
+    dot(
+        axes,
+        image,
+        below,
+        [values[place, column] for column, place in sure],
+        size=min(2.3, 72 * min(wide, high) * 0.45),
+    )
+    for column, place in outlined:
+        axes.add_patch(Rectangle((column - 0.5, place - 0.5), 1, 1, fill=False, linewidth=1.0, clip_on=False))
     _ticks(axes, grid)
     return image
 
@@ -94,4 +102,4 @@ def _ticks(axes: Axes, grid: Grid) -> None:
     step = -(-max(len(name) * 0.08 + 0.08 for name in names) // wide)
     axes.set_xticks(range(0, len(names), int(step)), names[:: int(step)])
     step = int(-(-0.14 // high))
-    axes.set_yticks(range(0, len(grid.heads), step), [str(head) for head in grid.heads[::step]])
+    axes.set_yticks(range(0, len(grid.places), step), [str(place) for place in grid.places[::step]])

@@ -1,0 +1,87 @@
+"""States taken from another prompt, or from another place of the same one: hooks' results in every family."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from patchboard.embedded.tokenizer import build
+from patchboard.engine.families import architecture_of
+from patchboard.engine.local import LocalEngine
+from patchboard.plan.cells import OWN_STATE, Edit, StateRead
+from patchboard.plan.model import Counterfactual
+from patchboard.plan.packing import lay_out
+from tests.hooks import hooked_logits
+from tests.models import SIZES, random_model, unequal_prompts
+
+TOLERANCE = 1e-5
+SOURCE = "@flip"
+
+
+def edits_of(family_lacks) -> list[Counterfactual]:
+    """The clean run; the source's states at the same place, from an earlier layer, another site, another position, with
+    fewer tokens than are edited; own states put back behind an edit (frozen), own states of elsewhere."""
+    last, query = json.dumps("last"), json.dumps("query")
+
+    def put(
+        site: str, layer: int, position: str, operand: str, read: StateRead | None = None, op: str = "patch"
+    ) -> Edit:
+        head = 1 if site == "head" else -1
+        return Edit(op, site, layer, position, 1.0, operand, head=head, read=read)
+
+    copies = [
+        (),
+        (put("resid_post", 2, last, SOURCE),),
+        (put("resid_post", 2, last, SOURCE, StateRead(0, "resid_post", last)),),
+        (put("resid_pre", 3, last, SOURCE, StateRead(1, "resid_post", json.dumps("query.first"))),),
+        (put("resid_post", 1, query, SOURCE, StateRead(1, "attn_out", json.dumps("query.last"), filled=True)),),
+        (put("attn_out", 2, last, SOURCE, op="add"),),
+        (put("resid_post", 2, last, OWN_STATE, StateRead(0, "resid_pre", json.dumps("query.first"))),),
+        (put("resid_post", 0, query, SOURCE, StateRead(0, "resid_post", query, filled=True)),
+         put("attn_out", 2, last, OWN_STATE), put("attn_out", 3, last, OWN_STATE)),
+    ]  # fmt: skip
+    if not family_lacks("head"):
+        copies.append((put("head", 2, last, SOURCE, StateRead(1, "head", last)),))
+    return [Counterfactual(edits) for edits in copies]
+
+
+@pytest.mark.parametrize("family", sorted(SIZES))
+def test_equal_hooks(family):
+    model = random_model(family)
+    architecture = architecture_of(model.config)
+    engine, prompts = LocalEngine(model, build()), unequal_prompts()[1:3]
+    sources = [unequal_prompts("B")[4], unequal_prompts("B")[3]]  # of other lengths
+    copies = edits_of(architecture.lacks)
+    expected = [
+        [hooked_logits(model, prompt, copy, {}, {"flip": source}) for copy in copies]
+        for prompt, source in zip(prompts, sources, strict=True)
+    ]
+    for each in expected:
+        for number, logits in enumerate(each[1:], 1):
+            assert (logits - each[0]).abs().max() > 1e-4, number
+    for way in ("wavefront", "rows") if architecture.packs else ("rows",):
+        layout = lay_out(prompts, [-1, -1], copies, way, donors={"flip": sources})
+        _, found = engine.forward(layout, engine.place({}), {"logits": lambda logits, *_: logits})
+        assert len(layout.reads) == sum(len(logits) for each in expected for logits in each)
+        for read, got in zip(layout.reads, found["scores"]["logits"], strict=True):
+            wanted = expected[read.prompt][read.copy][read.token]
+            torch.testing.assert_close(got, wanted, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def test_a_source_that_does_not_fit_gives_no_outcome():
+    """An edit of two tokens cannot take the state of one, unless it is told how; nor that of an excluded prompt."""
+    prompt, source = unequal_prompts()[4], unequal_prompts("B")[1]
+    read = StateRead(1, "resid_post", '["query.first", "last"]')
+    edit = Edit("patch", "resid_post", 1, '["query.last", "last", "answer"]', 1.0, SOURCE, read=read)
+
+    def copies_read(edit: Edit, source) -> set[int]:
+        copies = [Counterfactual(), Counterfactual((edit,))]
+        return {read.copy for read in lay_out([prompt], [-1], copies, "wavefront", donors={"flip": [source]}).reads}
+
+    assert len(prompt.answer_ids) > 1, "its forced answer is a third token"
+    assert copies_read(edit, source) == {0}
+    assert copies_read(replace(edit, read=read._replace(filled=True)), source) == {0, 1}
+    assert copies_read(replace(edit, read=read._replace(filled=True)), replace(source, excluded="x")) == {0}

@@ -1,0 +1,26 @@
+"""States of sources, read at other places than they are put in, on a host: the local run's tables, to the bit."""
+
+from __future__ import annotations
+
+from tests.contract.cases import case_tree, write_cases
+from tests.remote.runs import assert_same_tables, run_here, run_remotely
+
+SECTIONS = {
+    "swap": {"op": "patch", "source": {"name": "flip", "align": "all"}, "position": "S2", "layers": "all"},
+    "earlier": {
+        "op": "patch", "layers": [2, 3],
+        "source": {"name": "third", "layer": 0, "site": "attn_out", "position": "IO.last"},
+    },
+    "frozen": {"edits": [
+        {"op": "patch", "source": {"name": "flip", "align": "last"}, "layers": 0, "position": "S2"},
+        {"op": "patch", "source": "clean", "site": "attn_out", "layers": {"together": [2, 3]}},
+    ]},
+}  # fmt: skip
+
+
+def test_a_remote_run_is_the_local_one(server, llama_snapshot, tmp_path):
+    changes = case_tree(write_cases(tmp_path / "cases.jsonl"), interventions=SECTIONS)
+    status, _, err = run_remotely(llama_snapshot, server, tmp_path / "there", "--quiet", **changes)
+    assert (status, err) == (0, "")
+    here = run_here(llama_snapshot, tmp_path / "here", **changes)
+    assert_same_tables(tmp_path / "there", here)
