@@ -49,8 +49,8 @@ def make_here(recipes: Mapping[str, Recipe], fits: Fits, project: Project) -> di
 
 
 def _finished(recipe: Recipe, fitted: Tensor | SubspaceTensors) -> Tensor | SubspaceTensors:
-    if recipe.neurons:
-        fitted = fitted[list(recipe.neurons)]  # of a vector: no subspace is taken in part
+    if recipe.neurons and not isinstance(fitted, SubspaceTensors):  # of which none is taken in part
+        fitted = fitted[list(recipe.neurons)]
     if recipe.draw >= 0:
         fitted = _random_counterpart(fitted, recipe)
     if isinstance(fitted, SubspaceTensors):
