@@ -9,6 +9,7 @@ from patchboard.ops import phrase_of
 from patchboard.plan.controls import CONTROLS, Control
 from patchboard.report.numbers import listed
 from patchboard.spec.positions import POSITIONS, name_and_end
+from patchboard.tasks.base import NULL
 from patchboard.vectors.fitters import FITTERS
 
 _SOURCES = {
@@ -100,16 +101,18 @@ def _labelled(spec: Mapping[str, Any]) -> str:
     return ", with their own outputs or another's (swept)" if "own" in labels else ", each with another one's output"
 
 
-def describe_interventions(spec: Mapping[str, Any]) -> dict[str, str]:
-    """Intervention -> a sentence on what it does, and where."""
-    return {name: _section(section) + "." for name, section in spec["interventions"].items()}
+def describe_interventions(spec: Mapping[str, Any], tasks: Sequence[str] | None = None) -> dict[str, str]:
+    """Intervention -> a sentence on what it does, and where. tasks: what names of sources may be; others are rows'."""
+    return {name: _section(section, tasks) + "." for name, section in spec["interventions"].items()}
 
 
-def _section(section: Mapping[str, Any]) -> str:
+def _section(section: Mapping[str, Any], tasks: Sequence[str] | None) -> str:
     if "sweep" in section:  # the intervention as a whole is swept
-        return " or ".join(map(_section, section["sweep"])) + " (swept)"
+        return " or ".join(_section(each, tasks) for each in section["sweep"]) + " (swept)"
     edits = section.get("edits") or [section]
-    return _text(edits) if "sweep" in edits else "; then ".join(_edit(e, several=edits != [section]) for e in edits)
+    return (
+        _text(edits) if "sweep" in edits else "; then ".join(_edit(e, tasks, several=edits != [section]) for e in edits)
+    )
 
 
 def _model(model: Mapping[str, Any]) -> str:
@@ -121,13 +124,13 @@ def _model(model: Mapping[str, Any]) -> str:
     return f"Model: {model['name']} ({which}; {size}; {model['dtype']})."
 
 
-def _edit(edit: Mapping[str, Any], several: bool) -> str:
+def _edit(edit: Mapping[str, Any], tasks: Sequence[str] | None, several: bool) -> str:
     if edit.get("edges"):
         return f"{_cut(edit)}; {_layers(edit['layers'], several)}"
     site = _phrase(_SITES, edit["site"]).format(heads=_heads(edit, several), neurons=_neurons(edit))
     place = f"{site} at {_position(edit['position'])}"
     op = edit["op"] if isinstance(edit["op"], str) else _text(edit["op"])
-    done = phrase_of(op).format(place=place, vector=_operand(edit), donor=_donor(edit.get("source")))
+    done = phrase_of(op).format(place=place, vector=_operand(edit, tasks), donor=_donor(edit.get("source"), tasks))
     strength = "" if edit["strength"] == 1 else f", with strength {_text(edit['strength'])}"
     return f"{done}{strength}; {_layers(edit['layers'], several)}"
 
@@ -158,10 +161,12 @@ def _neurons(edit: Mapping[str, Any]) -> str:
     return f"neuron{'s' * (not isinstance(neurons, int))} {_text(neurons)}"
 
 
-def _donor(source: Any) -> str:
+def _donor(source: Any, tasks: Sequence[str] | None) -> str:
     """Whose state is taken, and where it is read if elsewhere; ``other_task`` where the spec names none."""
     told = source if isinstance(source, Mapping) and "sweep" not in source else {"name": source or "other_task"}
     who = _text(told["name"])
+    if tasks is not None and isinstance(told["name"], str) and who not in (*_DONORS, *tasks, NULL):
+        return f"the row's counterfactual input {who}" + _read_elsewhere(told)
     alike = "" if who in _OF_ROW else " (with the same query, where tasks share their inputs)"
     return _DONORS.get(who, f"a prompt of {who}") + alike + _read_elsewhere(told)
 
@@ -175,9 +180,10 @@ def _read_elsewhere(told: Mapping[str, Any]) -> str:
     return f", read at {', '.join(places)}" if places else ""
 
 
-def _operand(edit: Mapping[str, Any]) -> str:
+def _operand(edit: Mapping[str, Any], tasks: Sequence[str] | None) -> str:
     """A vector, or the state that stands in its place."""
-    return f"what it is in {_donor(edit['source'])}" if edit.get("source") is not None else _vector(edit.get("vector"))
+    source = edit.get("source")
+    return _vector(edit.get("vector")) if source is None else f"what it is in {_donor(source, tasks)}"
 
 
 def _vector(vector: Mapping[str, Any] | None) -> str:

@@ -96,7 +96,7 @@ def render(run: Run, figures: list[dict[str, str]]) -> str:
         run=run,
         manifest=run.manifest,
         sentences=describe(run.spec, run.manifest, tasks),
-        interventions=describe_interventions(run.spec),
+        interventions=describe_interventions(run.spec, tasks),
         counted=task_counts(run.manifest["tasks"]),
         entries=run.summary["interventions"],
         setting_label=setting_label,

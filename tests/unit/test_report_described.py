@@ -43,3 +43,16 @@ def test_resample_is_described_with_its_source(source, who):
     sentence = told(op="resample", vector=None, source=source, site="resid_post")
     assert sentence.startswith("replaces the residual stream after the block at the last prompt token by what it is in")
     assert who in sentence
+
+
+def test_a_source_of_the_rows_is_told_from_a_task():
+    edit = {"op": "patch", "layers": 1, "site": "resid_post", "position": "S2.last", "strength": 1.0}
+    spec = {"interventions": {"a": edit | {"source": {"name": "flip", "layer": 0, "position": "IO"}}}}
+    assert describe_interventions(spec, ["ioi"])["a"] == (
+        "replaces the residual stream after the block at the last of the tokens of S2 by what it is in the row's"
+        " counterfactual input flip, read at layer 0, the tokens of IO; layer 1."
+    )
+    spec["interventions"]["a"]["source"] = "ioi"
+    assert "in a prompt of ioi (with the same query" in describe_interventions(spec, ["ioi"])["a"]
+    spec["interventions"]["a"]["source"] = "clean"
+    assert "in the prompt's own unedited run; layer 1" in describe_interventions(spec, ["ioi"])["a"]
