@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.contract.cases import case_tree, write_cases
 from tests.remote.runs import assert_same_tables, run_here, run_remotely
 
@@ -18,9 +20,12 @@ SECTIONS = {
 }  # fmt: skip
 
 
-def test_a_remote_run_is_the_local_one(server, llama_snapshot, tmp_path):
+@pytest.mark.parametrize(
+    "options", [(), pytest.param(("--separate",), marks=pytest.mark.slow)], ids=["one process", "separate"]
+)
+def test_a_remote_run_is_the_local_one(servers, llama_snapshot, tmp_path, options):
     changes = case_tree(write_cases(tmp_path / "cases.jsonl"), interventions=SECTIONS)
-    status, _, err = run_remotely(llama_snapshot, server, tmp_path / "there", "--quiet", **changes)
+    status, _, err = run_remotely(llama_snapshot, servers(*options), tmp_path / "there", "--quiet", **changes)
     assert (status, err) == (0, "")
     here = run_here(llama_snapshot, tmp_path / "here", **changes)
     assert_same_tables(tmp_path / "there", here)
