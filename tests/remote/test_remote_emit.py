@@ -23,7 +23,9 @@ runpy.run_path("s.py", run_name="__main__")
 
 @pytest.mark.slow
 def test_a_script_asks_the_host_and_has_the_runs_values(server, llama_snapshot, tmp_path):
-    spec, run, script = write(tree_of(llama_snapshot), tmp_path / "spec.yaml"), tmp_path / "run", tmp_path / "s.py"
+    tree = tree_of(llama_snapshot)
+    tree["interventions"] = {name: part for name, part in tree["interventions"].items() if part["op"] != "knock_out"}
+    spec, run, script = write(tree, tmp_path / "spec.yaml"), tmp_path / "run", tmp_path / "s.py"
     with as_client(llama_snapshot, server):
         assert main(["run", spec, "--out", str(run), "--wandb", "off", "--remote", "--quiet"]) == 0
         assert main(["emit", spec, "--run", str(run), "--queries", "1", "--out", str(script)]) == 0
