@@ -72,12 +72,12 @@ class Halves:
             told = {normal_form(source.input) for source in usable[query].sources.values()}
             if told:  # a demonstration that is the query's own source would tell that source's answer
                 others = [n for n, item in enumerate(usable) if n != query and normal_form(item.input) not in told]
-                demos = drawn.choice(others, size=shots, replace=False) if len(others) >= shots else None
+                if len(others) < shots:
+                    what = f"a query of {task} and its sources leave fewer rows than the {shots} demonstrations"
+                    raise TaskError("tasks", what, "use fewer shots or more data")
+                demos = drawn.choice(others, size=shots, replace=False)
             else:
                 demos = (d + (d >= query) for d in drawn.choice(len(usable) - 1, size=shots, replace=False))
-            if demos is None:
-                what = f"a query of {task} and its sources leave fewer rows than the {shots} demonstrations"
-                raise TaskError("tasks", what, "use fewer shots or more data")
             prompts.append([usable[d] for d in demos] + [usable[query]])
         return prompts
 

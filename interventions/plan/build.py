@@ -70,6 +70,8 @@ class _OpenGroup:
     donors: dict[str, tuple[Prompt, ...]] = field(default_factory=dict)
     answers: dict[str, int] = field(default_factory=dict)
     """Target -> the most right answers that any prompt has under it."""
+    aligned: set[tuple[Any, ...]] = field(default_factory=set)
+    """Sources and positions that are known to fit: layers, heads and sites change nothing about them."""
 
     def copy(self, copy: Counterfactual) -> int:
         """The copy's number. Where a prompt has several right answers, there is a copy for each."""
@@ -340,8 +342,10 @@ def _check_alignment(cell: Cell, group: _OpenGroup) -> None:
     """
     for edit in cell.edits:
         source = source_of(edit)
-        if not source or not group.prompts or not any(source in prompt.sources for prompt in group.prompts):
+        places = source, edit.position, edit.read and (edit.read.position, edit.read.filled)
+        if not source or places in group.aligned or not any(source in prompt.sources for prompt in group.prompts):
             continue
+        group.aligned.add(places)
         unequal = []
         for i, (prompt, donor) in enumerate(zip(group.prompts, group.donors[source], strict=True)):
             if not prompt.excluded and not donor.excluded:
