@@ -16,7 +16,7 @@ from patchboard.engine.families import ARCHITECTURES
 from patchboard.metrics import METRICS
 from patchboard.ops import OPS
 from patchboard.plan.controls import CONTROLS
-from patchboard.spec import edits, sections, vectors
+from patchboard.spec import edits, path_patching, places, sections, vectors
 from patchboard.spec.positions import POSITIONS
 from patchboard.spec.sites import SITES
 from patchboard.spec.values import label
@@ -38,9 +38,11 @@ PLACES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("interventions.NAME.vector", vectors.VectorSection),
     ("interventions.NAME.source", edits.SourceSection),
     ("interventions.NAME.edges", edits.Edges),
-    ("interventions.NAME.layers, as a mapping", edits.Together),
-    ("interventions.NAME.layers, from each one on", edits.Onwards),
-    ("interventions.NAME.layers, up to each one", edits.Upto),
+    ("interventions.NAME.sender", path_patching.SenderSection),
+    ("interventions.NAME.receivers[i]", path_patching.ReceiverSection),
+    ("interventions.NAME.layers, as a mapping", places.Together),
+    ("interventions.NAME.layers, from each one on", places.Onwards),
+    ("interventions.NAME.layers, up to each one", places.Upto),
     ("controls[i]", sections.ControlSection),
     ("decodability", sections.DecodabilitySection),
     ("statistics", sections.StatisticsSection),
@@ -50,6 +52,7 @@ OWN_CHAPTER = {
     "layers": "[layers](#layers)", "position": "[position](#positions)", "site": "[site](#sites)",
     "from": "[position](#positions)", "to": "[position](#positions)",
     "heads": "[heads](#heads)", "neurons": "[neurons](#neurons)", "edges": "[edges](#edges)",
+    "sender": "[paths](#paths)", "receivers": "[paths](#paths)",
 }  # fmt: skip
 """Fields whose type takes a chapter to tell."""
 

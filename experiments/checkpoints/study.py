@@ -9,8 +9,8 @@ from patchboard.engine.load import open_model
 from patchboard.errors import SpecError
 from patchboard.experiment.revisions import Checkpoint, folders, from_here, in_order, revisions
 from patchboard.spec import Study, study_of
-from patchboard.spec.edits import Several
 from patchboard.spec.packaged import PACKAGED
+from patchboard.spec.places import Several
 from patchboard.spec.sections import EMBEDDED
 from patchboard.user_paths import expanded
 

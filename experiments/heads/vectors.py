@@ -15,8 +15,9 @@ from patchboard.measure.head_effects import DRAWS, HEADS, Head, best_heads, rand
 from patchboard.measure.statistics import Bootstrap, interval
 from patchboard.plan.facts import ModelFacts
 from patchboard.spec import Study, study_of
-from patchboard.spec.edits import InterventionSection, Several
+from patchboard.spec.edits import InterventionSection
 from patchboard.spec.layers import parse_layers
+from patchboard.spec.places import Several
 from patchboard.spec.sections import Spec
 
 ALL = "ALL"

@@ -145,6 +145,8 @@ def _operand(op: str, vector: Any, width: int) -> Tensor | SubspaceTensors | Non
         raise SpecError("op", f"{op} takes another prompt's states, and there is no other prompt here", remedy)
     if wanted == "edges":
         raise SpecError("op", f"{op} cuts attention between two positions, and there is one here", "run a spec")
+    if wanted == "path":
+        raise SpecError("op", f"{op} has a sender and receivers, and there is one place here", "run a spec")
     if wanted == "none":
         if vector is not None:
             raise SpecError("vector", f"op {op} takes none", "leave it out")

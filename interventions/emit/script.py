@@ -79,6 +79,8 @@ def script_of(
     edits = [edit for use in chosen.uses for edit in use.cell.edits]
     if any(edit.origin for edit in edits):
         raise SpecError("--intervention", "a script cannot cut edges of attention", "emit other interventions")
+    if any(edit.lender for edit in edits):
+        raise SpecError("--intervention", "a script cannot follow a path", "emit other interventions")
     sources = {part: Sources(_NAMES) for part in ("ops", "fit", "metrics")}
     ops = {name: _op(name, sources["ops"]) for name in dict.fromkeys(edit.op for edit in edits)}
     made = expressions(recipes, sources["fit"], columns_of(plan.facts))

@@ -79,6 +79,8 @@ def largest_moves(batch: Batch, moved: Iterable[Tensor]) -> Tensor:
     """[copy] how far its edits moved any state of any prompt (max abs), -1 for none; float64 on the CPU."""
     far = torch.full((batch.copies,), -1.0, dtype=torch.float64)
     for group, values in zip(batch.edits, moved, strict=True):
+        copies = group.copies.cpu()
+        own = copies >= 0  # others are of runs that only lend their states
         # a NaN is told by its outcomes
-        far.scatter_reduce_(0, group.copies.cpu(), values.double().cpu().nan_to_num(-1.0), "amax")
+        far.scatter_reduce_(0, copies[own], values.double().cpu().nan_to_num(-1.0)[own], "amax")
     return far

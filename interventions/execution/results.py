@@ -9,7 +9,7 @@ from patchboard.measure.outcome_index import index_outcomes
 from patchboard.measure.statistics import Bootstrap
 from patchboard.measure.summary import summarise
 from patchboard.spec import Study
-from patchboard.spec.edits import Onwards, Upto
+from patchboard.spec.places import Onwards, Upto
 from patchboard.store.folder import RunFolder
 
 RESULTS = ("effects.parquet", "curves.parquet", "summary.json")

@@ -18,7 +18,7 @@ from patchboard.measure.decodability import ALL
 from patchboard.measure.replicates import layer_by_cd
 from patchboard.measure.statistics import Bootstrap, Floats, Replicates, drawn, quantiles
 from patchboard.spec import Study
-from patchboard.spec.edits import Several
+from patchboard.spec.places import Several
 from patchboard.spec.sites import HEADED
 from patchboard.tasks.base import NULL
 

@@ -116,6 +116,8 @@ def _is_self(copy: Counterfactual) -> bool:
 
 def _puts_back(edit: Edit) -> bool:
     """Whether the state is replaced by itself, as the unedited run has it at the same place."""
+    if edit.lender:
+        return all(map(_puts_back, edit.lender.edits))
     return edit.operand == OWN_STATE and edit.read is None and edit.op in ("patch", "resample")
 
 

@@ -12,7 +12,7 @@ from patchboard.registry import Registry
 if TYPE_CHECKING:
     from torch import Tensor
 
-OperandKind = Literal["vector", "subspace", "state", "edges", "none"]
+OperandKind = Literal["vector", "subspace", "state", "edges", "path", "none"]
 
 
 class SubspaceTensors:
@@ -35,7 +35,7 @@ class Op(Protocol):
 
     operand: ClassVar[OperandKind]
     """What it needs: a ``vector`` [edit, d_model], a ``subspace``, another prompt's ``state``, ``edges`` of attention
-    (then ``h`` is of the mask and no state), or nothing."""
+    (then ``h`` is of the mask and no state), the state of a run with a sender (``path``), or nothing."""
     neutral: ClassVar[float]
     """The strength at which it leaves every state as it is."""
     phrase: ClassVar[str]
@@ -50,7 +50,7 @@ class Op(Protocol):
 
 OPS: Registry[type[Op]] = Registry("op")
 
-_WITH = {"vector": " with {vector}", "subspace": " with {vector}", "state": " with {donor}", "edges": "", "none": ""}
+_WITH = {"vector": " with {vector}", "subspace": " with {vector}", "state": " with {donor}"}
 
 
 def phrase_of(name: str) -> str:
@@ -61,4 +61,4 @@ def phrase_of(name: str) -> str:
     """
     op = OPS.get(name, "op") if name in OPS else None
     operand = op.operand if op else "vector"
-    return getattr(op, "phrase", f"applies {name}{_WITH[operand]} to {{place}}")
+    return getattr(op, "phrase", f"applies {name}{_WITH.get(operand, '')} to {{place}}")

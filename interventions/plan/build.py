@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any
 
 from patchboard.errors import SpecError
-from patchboard.plan.cells import OWN_STATE, SAME, Cell, Edit, position_label, source_of
+from patchboard.plan.cells import OWN_STATE, SAME, Cell, Edit, position_label, source_of, with_lent
 from patchboard.plan.controls import CONTROLS
 from patchboard.plan.expansion import cells_of
 from patchboard.plan.facts import ModelFacts
@@ -161,7 +161,7 @@ class _Builder:
             for variant in point.variants:
                 for cell, recipes in cells_of(point, variant, spec.controls, context):
                     group.use(cell if source.knows_other_answers else replace(cell, converts_to=""))
-                    for donor in filter(None, map(source_of, cell.edits)):
+                    for donor in filter(None, map(source_of, with_lent(cell.edits))):
                         prompts_of([donor] if donor in tasks else [])
                         group.give(donor, evaluated)
                     _check_alignment(cell, group)
@@ -340,7 +340,7 @@ def _check_alignment(cell: Cell, group: _OpenGroup) -> None:
 
     Prompts of a task are another matter: those that do not fit give no outcome.
     """
-    for edit in cell.edits:
+    for edit in with_lent(cell.edits):
         source = source_of(edit)
         places = source, edit.position, edit.read and (edit.read.position, edit.read.filled)
         if not source or places in group.aligned or not any(source in prompt.sources for prompt in group.prompts):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
 STATE = "@"
@@ -17,6 +19,8 @@ ATTENTION = "attention"
 """Site of edits of the mask."""
 SAME = "same_task"
 """Source of states: the next query of the same task."""
+LENT_STATE = STATE + STATE
+"""Operand of a receiver: the state that its edit's ``lender`` has there."""
 
 
 class StateRead(NamedTuple):
@@ -30,8 +34,21 @@ class StateRead(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Lender:
+    """A run of the same prompt, edited, that is not measured: receivers of path patching are given its states."""
+
+    senders: tuple[Edit, ...]
+    frozen: tuple[Edit, ...] = ()
+    """What is put back to the clean run's states on the way to the receivers."""
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        return (*self.senders, *self.frozen)
+
+
+@dataclass(frozen=True)
 class Edit:
-    """One edit at one block; ``operand`` names a recipe's key, OWN_STATE, or nothing."""
+    """One edit at one block; ``operand`` names a recipe's key, a state of another run, or nothing."""
 
     op: str
     site: str
@@ -46,11 +63,24 @@ class Edit:
     """Of edges, at site ATTENTION: the position that is not attended to; ``position`` is kept from it."""
     heads: tuple[int, ...] = ()  # in which edges are cut; none: all of them
     draw: int = -1  # of edges from random other tokens: its number
+    lender: Lender | None = None  # of a receiver's edit
 
 
 def source_of(edit: Edit) -> str:
     """The source in ``Group.donors`` whose states an edit puts in, "" for any other edit."""
-    return edit.operand.removeprefix(STATE) if edit.operand.startswith(STATE) and edit.operand != OWN_STATE else ""
+    if edit.operand in (OWN_STATE, LENT_STATE):
+        return ""
+    return edit.operand.removeprefix(STATE) if edit.operand.startswith(STATE) else ""
+
+
+def lenders_of(edits: Sequence[Edit]) -> tuple[Lender, ...]:
+    """The runs whose states these edits are given, each once."""
+    return tuple(dict.fromkeys(edit.lender for edit in edits if edit.lender))
+
+
+def with_lent(edits: Sequence[Edit]) -> tuple[Edit, ...]:
+    """The edits, and those of the runs that lend them states."""
+    return (*edits, *chain.from_iterable(lender.edits for lender in lenders_of(edits)))
 
 
 @dataclass(frozen=True)
@@ -69,19 +99,20 @@ class Cell:
 
     @property
     def row(self) -> dict[str, Any]:
-        """The columns of store.schema.CELL that do not depend on the prompts."""
-        layers = sorted({edit.layer for edit in self.edits})
-        first = self.edits[0]
+        """The columns of store.schema.CELL that do not depend on the prompts; places are the sender's, of a path."""
+        told = [told for edit in self.edits for told in (edit.lender.senders if edit.lender else [edit])]
+        layers = sorted({edit.layer for edit in told})
+        first = told[0]
         return {
             "intervention": self.intervention,
             "control": self.control,
             "vector_task": self.vector_task,
             "op": _joined([e.op for e in self.edits]),
-            "site": _joined([e.site for e in self.edits]),
+            "site": _joined([e.site for e in told]),
             "layer": self.layer,
             "layers": ",".join(map(str, layers)),
-            "head": first.head if len({e.head for e in self.edits}) == 1 else -1,
-            "position": _joined([place_label(e) for e in self.edits]),
+            "head": first.head if len({e.head for e in told}) == 1 else -1,
+            "position": _joined([place_label(e) for e in told]),
             "strength": first.strength,
         }
 

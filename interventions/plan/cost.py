@@ -11,7 +11,7 @@ from patchboard.plan.layout import answer_starts
 from patchboard.plan.model import Counterfactual, Decoding, Fit, Group, ModelPlan, Pack
 from patchboard.plan.packing import lay_out
 from patchboard.plan.packs import Budget, packs_of
-from patchboard.plan.suffix import Shape, branch_tokens, clean_tokens, first_block, shape_of, suffix_of
+from patchboard.plan.suffix import Shape, branch_tokens, clean_tokens, first_block, runs_of, shape_of, suffix_of
 from patchboard.tasks.prompt import Prompt
 
 
@@ -159,9 +159,14 @@ def _bounds_of(prompt: Prompt, copies: Sequence[Counterfactual], layers: int) ->
         if suffix is None or (copy.edits, suffix.tokens) in seen:
             continue
         seen.add((copy.edits, suffix.tokens))
-        total["bound"] += suffix.length * (layers - first_block(copy))
-        total["loop_forwards"] += 1
-        total["loop_token_layers"] += len(suffix.tokens) * layers
+        for run in runs_of(copy):
+            own = suffix if run is copy else suffix_of(prompt, run)
+            if own is None or (run is not copy and ("lent", run.edits, own.tokens) in seen):
+                continue
+            seen.add(("lent", run.edits, own.tokens))
+            total["bound"] += own.length * (layers - first_block(run))
+            total["loop_forwards"] += 1
+            total["loop_token_layers"] += len(own.tokens) * layers
     return total
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from patchboard.errors import SpecError
 from patchboard.plan.facts import ModelFacts
 from patchboard.spec.axes import Variant
-from patchboard.spec.edits import EditSection, Onwards, Together, Upto
+from patchboard.spec.edits import EditSection
 from patchboard.spec.head_pairs import parse_pairs
 from patchboard.spec.layers import parse_layers
+from patchboard.spec.places import Onwards, Together, Upto
 from patchboard.spec.sites import HEADED, NEURAL
 from patchboard.spec.vectors import VectorSection
 
@@ -33,15 +34,20 @@ def edit_sites_of(variant: Variant, facts: ModelFacts, where: str) -> Iterator[E
     if section.edits is not None:
         of_edits = [
             [(layer, head) for layers in _sets_of(e, facts, at) for layer in layers for head in _heads_of(e, facts, at)]
-            for e, at in ((e, f"{where}.edits[{i}]") for i, e in enumerate(section.edits))
+            for e, at in (_made(e, f"{where}.edits[{i}]") for i, e in enumerate(section.edits))
         ]
         yield EditSites(of_edits, min(layer for sites in of_edits for layer, _ in sites))
         return
-    (edit,) = section.parts
+    edit, where = _made(section.parts[0], where)
     for head in _heads_of(edit, facts, where):
         for layers in _sets_of(edit, facts, where):
             place = max(layers) if isinstance(edit.layers, Upto) else min(layers)
             yield EditSites([[(layer, head) for layer in layers]], place)
+
+
+def _made(edit: EditSection, where: str) -> tuple[EditSection, str]:
+    """The edit whose sites are meant, and where it stands: of path patching the sender."""
+    return edit.made, where if edit.sender is None else f"{where}.sender"
 
 
 def _sets_of(edit: EditSection, facts: ModelFacts, where: str) -> list[tuple[int, ...]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from patchboard.plan.cells import Cell
 from patchboard.plan.controls import CONTROLS, ControlCell, PlacedIntervention, options_of
 from patchboard.plan.edit_sites import edit_sites_of
+from patchboard.plan.path_patching import is_behind_receivers
 from patchboard.plan.planned_edits import Context
 from patchboard.spec.axes import Point, Variant
 from patchboard.spec.sections import ControlSection
@@ -19,12 +20,15 @@ def cells_of(
     """Every cell of one variant for one task, its controls behind it, with the recipes that they need."""
     swept = (*point.swept.items(), *variant.swept.items())
     names = tuple(control.name for control in controls)
-    for sites in edit_sites_of(variant, context.facts, f"interventions.{variant.name}"):
+    where = f"interventions.{variant.name}"
+    for sites in edit_sites_of(variant, context.facts, where):
+        if is_behind_receivers(variant.section, sites, context.facts, where):
+            continue
         placed = PlacedIntervention(variant, sites, context, names)
         cells = [ControlCell("", placed.vector_task, placed.edits, scored_as=placed.vector_task)]
         for i, section in enumerate(controls):
-            where = f"controls[{i}]"
-            cells += CONTROLS.get(section.name, where).cells(placed, options_of(section, where))
+            at = f"controls[{i}]"
+            cells += CONTROLS.get(section.name, at).cells(placed, options_of(section, at))
         for cell in cells:
             converts = cell.scored_as if cell.scored_as in context.real and cell.scored_as != context.task else ""
             edits = tuple(planned.edit for planned in cell.edits)

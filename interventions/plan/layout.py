@@ -11,6 +11,8 @@ import numpy as np
 from patchboard.plan.cells import Edit
 
 PAD = -1
+LENT = -1
+"""In place of a copy's number: the edits of a run that only lends its states to copies."""
 ROOT = 0
 """Segment of the tokens that every other segment of a row may see: the clean run, or a shared prefix."""
 

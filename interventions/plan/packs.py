@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from patchboard.plan.facts import ModelFacts
 from patchboard.plan.model import Counterfactual, EngineKind, Group, Pack
-from patchboard.plan.suffix import clean_tokens, first_block, shape_of, suffix_of
+from patchboard.plan.suffix import clean_tokens, first_block, runs_of, shape_of, suffix_of
 from patchboard.tasks.prompt import Prompt
 
 
@@ -59,8 +59,14 @@ def size_of(group: Group) -> Size:
 
 
 def suffix_lengths(prompt: Prompt, copies: Sequence[Counterfactual]) -> tuple[int, ...]:
-    """Tokens of each copy's suffix; 0 where it cannot be computed or is all in the clean run."""
-    return tuple(suffix.length if (suffix := suffix_of(prompt, copy)) else 0 for copy in copies)
+    """Tokens of each copy's suffix, with that of a run that lends it states; 0 where it cannot be computed or is all in
+    the clean run."""
+    return tuple(
+        sum(suffix.length for run in runs_of(copy) if (suffix := suffix_of(prompt, run)))
+        if suffix_of(prompt, copy)
+        else 0
+        for copy in copies
+    )
 
 
 def token_work(facts: ModelFacts, keys: float) -> float:
@@ -90,12 +96,13 @@ def ways_of(group: Group, size: Size, facts: ModelFacts, engine: str) -> list[En
         return ["rows"] * len(group.copies)
     if engine == "wavefront":
         return ["wavefront"] * len(group.copies)
-    row = size.prompt * token_work(facts, size.prompt) * facts.layers
+    row = size.prompt * token_work(facts, size.prompt) * facts.layers  # a lending run is another
     inside = token_work(facts, best_sequence(facts, size.prompt))
     ways: list[EngineKind] = []
     for copy, length in zip(group.copies, size.copies, strict=True):
-        work = length * inside * (facts.layers - first_block(copy))
-        ways.append("rows" if work > row else "wavefront")
+        runs = runs_of(copy)
+        work = length * inside * (facts.layers - min(map(first_block, runs)))
+        ways.append("rows" if work > row * len(runs) else "wavefront")
     return ways
 
 
@@ -105,7 +112,7 @@ def packs_of(group: Group, facts: ModelFacts, engine: str, budget: Budget) -> It
     ways = ways_of(group, size, facts, engine)
     for way in dict.fromkeys(ways):
         chosen = [c for c, one in enumerate(ways) if one == way]
-        for copies in _copy_sets(chosen, size, facts, way, budget):
+        for copies in _copy_sets(chosen, group.copies, size, facts, way, budget):
             yield from _over_prompts(group, copies, size, facts, way, budget)
 
 
@@ -118,7 +125,7 @@ def _over_prompts(
     prompts, together = len(group.prompts), 1
     donors = len(group.donors) * size.prompt
     if way == "rows":
-        tokens = size.prompt * (1 + sum(length > 0 for length in own)) + donors
+        tokens = size.prompt * (1 + sum(len(runs_of(group.copies[c])) for c in copies if size.copies[c])) + donors
         at_once = budget.tokens // tokens
     else:
         tokens = size.prompt - size.prefix + sum(own)
@@ -133,8 +140,9 @@ def _over_prompts(
 
 
 def _copy_sets(
-    chosen: Sequence[int], size: Size, facts: ModelFacts, way: EngineKind, budget: Budget
-) -> Iterator[tuple[int, ...]]:
+    chosen: Sequence[int], copies: Sequence[Counterfactual], size: Size, facts: ModelFacts, way: EngineKind,
+    budget: Budget,
+) -> Iterator[tuple[int, ...]]:  # fmt: skip
     """Consecutive copies whose suffixes fit one sequence (one batch, as rows)."""
     if way == "rows":
         limit = budget.tokens
@@ -144,7 +152,7 @@ def _copy_sets(
     used = size.prompt
     for c in chosen:
         length = size.copies[c]
-        cost = size.prompt if way == "rows" and length else length
+        cost = size.prompt * len(runs_of(copies[c])) if way == "rows" and length else length
         if taken and used + cost > limit:
             yield tuple(taken)
             taken, used = [], size.prompt

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from patchboard.plan.cells import OWN_STATE, Edit
+from patchboard.plan.cells import OWN_STATE, Edit, lenders_of
 from patchboard.plan.edges import Edge, edges_between
 from patchboard.plan.model import Counterfactual
 from patchboard.spec.positions import name_and_end
@@ -57,7 +57,7 @@ def suffix_of(prompt: Prompt, copy: Counterfactual) -> Suffix | None:
     """The copy's suffix, or None where it cannot be computed for this prompt.
 
     None: the prompt is excluded, has no such answer under the copy's target, or an edit's position
-    names no token of it (its edges none that could be cut).
+    names no token of it (its edges none that could be cut); so of a run that lends it states.
     """
     right = prompt.right(copy.target)
     if prompt.excluded or copy.answer >= len(right):
@@ -70,7 +70,7 @@ def suffix_of(prompt: Prompt, copy: Counterfactual) -> Suffix | None:
     edited = tuple(
         (edit, _order(copy.edits, i), _edited(prompt, edit, len(tokens))) for i, edit in enumerate(copy.edits)
     )
-    if any(not at for _, _, at in edited):
+    if any(not at for _, _, at in edited) or any(suffix_of(prompt, lent) is None for lent in runs_of(copy)[1:]):
         return None
     start = min([shared_tokens(prompt, tokens), *(at[0] for _, _, at in edited)])
     return Suffix(tokens, start, edited, answer)
@@ -99,6 +99,11 @@ def shared_tokens(prompt: Prompt, tokens: tuple[int, ...]) -> int:
     clean = clean_tokens(prompt)
     pairs = enumerate(zip(tokens, clean, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(tokens), len(clean)))
+
+
+def runs_of(copy: Counterfactual) -> tuple[Counterfactual, ...]:
+    """The copy, and the runs that lend it states."""
+    return (copy, *(replace(copy, edits=lender.edits) for lender in lenders_of(copy.edits)))
 
 
 def first_block(copy: Counterfactual) -> int:

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
-from patchboard.plan.cells import OWN_STATE, Edit, source_of
-from patchboard.plan.layout import PAD, ROOT, EditSpan, Join, Layout, Read, Reads
+from patchboard.plan.cells import OWN_STATE, Edit, Lender, lenders_of, source_of
+from patchboard.plan.layout import LENT, PAD, ROOT, EditSpan, Join, Layout, Read, Reads
 from patchboard.plan.model import Counterfactual, EngineKind
-from patchboard.plan.suffix import Suffix, clean_tokens, edges_of, first_block, positions_of, shared_tokens, suffix_of
+from patchboard.plan.suffix import (
+    Suffix,
+    clean_tokens,
+    edges_of,
+    first_block,
+    positions_of,
+    runs_of,
+    shared_tokens,
+    suffix_of,
+)
 from patchboard.tasks.prompt import Prompt
+
+_BEHIND = 1 << 20
+"""Added to the order of edits that must come after all others of their place."""
 
 
 @dataclass
@@ -74,6 +87,8 @@ class UnitBuilder:
         self.donor_homes: dict[tuple[str, int], _Home] = {}  # (source, prompt) -> the donor's clean run
         self.own: dict[tuple[tuple[int, ...], int], _Home] = {}
         """(tokens, prompt) -> the unedited run under a further answer, where a copy is given states of that answer."""
+        self.lent: dict[tuple[int, Lender | None, tuple[int, ...]], tuple[Suffix, _Segment]] = {}
+        """(prompt, lender, tokens) -> the run that lends copies its states."""
         self.owners_of: list[tuple[str, int]] = []
         """Whose tokens the rows hold: ("", prompt) or (source, prompt) for a donor; a segment's ``owner`` is an
         index into it."""
@@ -91,16 +106,22 @@ class UnitBuilder:
             for c, (suffix, segment) in placed[i].items():
                 if segment is not None and id(segment) not in edited:
                     edited.add(id(segment))
-                    layout.edits += [
-                        self._span(edit, order, c, segment, i, suffix, home, at) for edit, order, at in suffix.edited
-                    ]
+                    layout.edits += self._spans(c, segment, i, suffix, home)
                 clean = home.at(prompt.last)
                 for j, target in enumerate(suffix.answer):
                     at = prompt.last + j
                     place = segment.at(at) if segment is not None and at >= segment.start else home.at(at)
                     reads.append(Read(i, c, j, *place, target, -1, *clean))
+        for (i, _, _), (suffix, segment) in self.lent.items():
+            layout.edits += self._spans(LENT, segment, i, suffix, homes[i])
         layout.reads = Reads.of(reads)
         return layout
+
+    def _spans(self, copy: int, segment: _Segment, i: int, suffix: Suffix, home: _Home) -> list[EditSpan]:
+        behind = _BEHIND if copy == LENT else 0  # others are given its state before it is edited there
+        return [
+            self._span(edit, order + behind, copy, segment, i, suffix, home, at) for edit, order, at in suffix.edited
+        ]
 
     def _span(
         self, edit: Edit, order: int, copy: int, segment: _Segment, i: int, suffix: Suffix, home: _Home,
@@ -115,7 +136,11 @@ class UnitBuilder:
         own = self.own.get((suffix.tokens, i)) if edit.operand == OWN_STATE else None
         shared = shared_tokens(self.prompts[i], suffix.tokens) if own else 0
         taken = self._taken(edit, i, where)
-        sources = [self._source(edit, i, own if own and at >= shared else home, at) for at in taken]
+        lent = self.lent[i, edit.lender, suffix.tokens][1] if edit.lender else None
+        unedited = [self._source(edit, i, own if own and at >= shared else home, at) for at in taken]
+        sources = [
+            lent.at(at) if lent and at >= lent.start else place for at, place in zip(taken, unedited, strict=True)
+        ]
         return EditSpan(edit, order, copy, *np.array(tokens, np.int64).T, *np.array(sources, np.int64).T)
 
     def _home(self, i: int, prompt: Prompt) -> _Home:
@@ -140,19 +165,25 @@ class UnitBuilder:
         """Copy -> its suffix and the segment that computes it (None: all of it is in the clean run)."""
         copies = self.copies
         computable = {c: suffix for c, copy in enumerate(copies) if (suffix := suffix_of(prompt, copy)) is not None}
-        suffixes = {c: suffix for c, suffix in computable.items() if self._find_donors(i, suffix)}
+        suffixes = {c: suffix for c, suffix in computable.items() if self._find_donors(i, suffix, copies[c])}
         made: dict[tuple, _Segment] = {}
         # unedited runs under another answer come first: edited ones take their states from them
         for c in sorted(suffixes, key=lambda c: bool(copies[c].edits)):
             suffix = suffixes[c]
-            key = (copies[c].edits, suffix.tokens)
+            key, unedited = (copies[c].edits, suffix.tokens), made.get(((), suffix.tokens))
+            for lender, run in zip(lenders_of(copies[c].edits), runs_of(copies[c])[1:], strict=True):
+                lent = suffix_of(prompt, run)
+                assert lent is not None, "checked by suffix_of(prompt, copy)"
+                if (i, lender, suffix.tokens) not in self.lent:
+                    self.lent[i, lender, suffix.tokens] = lent, self._segment(i, home, run, lent, unedited)
             if suffix.length and key not in made:
-                made[key] = self._segment(i, home, copies[c], suffix, made.get(((), suffix.tokens)))
+                made[key] = self._segment(i, home, copies[c], suffix, unedited)
         return {c: (suffix, made.get((copies[c].edits, suffix.tokens))) for c, suffix in suffixes.items()}
 
-    def _find_donors(self, i: int, suffix: Suffix) -> bool:
+    def _find_donors(self, i: int, suffix: Suffix, copy: Counterfactual) -> bool:
         """Put the donors' clean runs into rows; False where one cannot give every edited token its state."""
-        for edit, _, where in suffix.edited:
+        runs = filter(None, (suffix_of(self.prompts[i], run) for run in runs_of(copy)))
+        for edit, _, where in chain.from_iterable(run.edited for run in runs):
             source = source_of(edit)
             if source and self.donors[source][i].excluded:
                 return False

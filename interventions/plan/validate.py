@@ -119,10 +119,22 @@ def _check_edit(edit: EditSection, rows: Rows, where: str) -> None:
                 f"{where}.edges", f"is missing, op {edit.op} needs it", "add {from: demo_outputs, to: last}"
             )  # fmt: skip
         raise SpecError(f"{where}.edges", f"op {edit.op} takes none", "remove it, or write op: knock_out")
+    if (edit.sender is None) == (wanted == "path"):
+        if edit.sender is None:
+            raise SpecError(f"{where}.sender", f"is missing, op {edit.op} needs it", "add {site: head}")
+        raise SpecError(f"{where}.sender", f"op {edit.op} takes none", "remove it, or write op: path")
+    if edit.sender is not None:
+        check_position_names(edit.sender.position, rows.spans, f"{where}.sender.position")
+        for i, receiver in enumerate(edit.receivers or ()):
+            check_position_names(receiver.position, rows.spans, f"{where}.receivers[{i}].position")
+        if edit.source is None:
+            raise SpecError(
+                f"{where}.source", f"is missing, op {edit.op} needs it", "add a row's source, or other_task"
+            )
     if edit.edges is not None:
         for end, position in zip(("from", "to"), edit.edges.ends, strict=True):
             check_position_names(position, rows.spans, f"{where}.edges.{end}")
-    if wanted in ("none", "state") and vector is not None:
+    if wanted in ("none", "state", "path") and vector is not None:
         raise SpecError(f"{where}.vector", f"op {edit.op} takes none", "remove it")
     if source is not None and vector is not None:
         raise SpecError(f"{where}.source", "stands beside a vector, an edit takes one of them", "remove one")

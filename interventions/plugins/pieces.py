@@ -18,7 +18,7 @@ from patchboard.spec.section import Section
 from patchboard.spec.vectors import Takes
 from patchboard.vectors.fitters import Fitter
 
-_OPERANDS = tuple(kind for kind in get_args(OperandKind) if kind != "edges")  # of the mask: the engine's own
+_OPERANDS = tuple(kind for kind in get_args(OperandKind) if kind not in ("edges", "path"))  # the engine's own
 
 
 def _is_number(value: Any) -> bool:

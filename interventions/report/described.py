@@ -39,6 +39,11 @@ _DONORS = {
 }
 _OF_ROW = ("same_task", "clean", "base")
 """Donors that are told from the prompt by more than the task."""
+_FROZEN = {
+    "none": "all in between following",
+    "heads": "all later attention held to the clean run",
+    "heads+mlps": "all later attention and MLPs held to the clean run",
+}
 _OTHERS = {"onwards": "all later ones", "upto": "all earlier ones"}
 """What is edited beside the layer at which a cell stands."""
 
@@ -127,12 +132,38 @@ def _model(model: Mapping[str, Any]) -> str:
 def _edit(edit: Mapping[str, Any], tasks: Sequence[str] | None, several: bool) -> str:
     if edit.get("edges"):
         return f"{_cut(edit)}; {_layers(edit['layers'], several)}"
-    site = _phrase(_SITES, edit["site"]).format(heads=_heads(edit, several), neurons=_neurons(edit))
-    place = f"{site} at {_position(edit['position'])}"
+    made = edit.get("sender") or edit
     op = edit["op"] if isinstance(edit["op"], str) else _text(edit["op"])
-    done = phrase_of(op).format(place=place, vector=_operand(edit, tasks), donor=_donor(edit.get("source"), tasks))
+    done = phrase_of(op).format(
+        place=_place(made, several),
+        vector=_operand(edit, tasks),
+        donor=_donor(edit.get("source"), tasks),
+        receivers=_receivers(edit.get("receivers")),
+    )
     strength = "" if edit["strength"] == 1 else f", with strength {_text(edit['strength'])}"
-    return f"{done}{strength}; {_layers(edit['layers'], several)}"
+    held = f", {_phrase(_FROZEN, edit.get('frozen') or 'heads')}" if edit.get("sender") else ""
+    return f"{done}{held}{strength}; {_layers(made['layers'], several)}"
+
+
+def _place(made: Mapping[str, Any], several: bool) -> str:
+    """Site and tokens: of an edit, or of a sender."""
+    if "sweep" in made:
+        return _text(made)
+    site = _phrase(_SITES, made["site"]).format(heads=_heads(made, several), neurons=_neurons(made))
+    return f"{site} at {_position(made['position'])}"
+
+
+def _receivers(receivers: Any) -> str:
+    if receivers is None:
+        return "the logits"
+    return _text(receivers) if isinstance(receivers, Mapping) else listed(map(_receiver, receivers))
+
+
+def _receiver(receiver: Mapping[str, Any]) -> str:
+    heads = _named_heads(receiver["heads"]) if receiver.get("heads") else ""
+    layer = "" if heads else f" of layer {_text(receiver['layer'])}" if "layer" in receiver else " of the last layer"
+    site = _phrase(_SITES, receiver["site"]).format(heads=heads, neurons="neurons")
+    return f"{site}{layer} at {_position(receiver['position'])}"
 
 
 def _cut(edit: Mapping[str, Any]) -> str:

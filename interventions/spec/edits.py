@@ -14,73 +14,15 @@ from pydantic import (
     model_validator,
 )
 
-from patchboard.spec.layers import TEXT_PATTERN, canonical_layers
-from patchboard.spec.positions import PositionName, check_position
+from patchboard.spec.path_patching import Frozen, ReceiverSection, SenderSection
+from patchboard.spec.places import Heads, Layers, Neurons, Onwards, Position, Upto, check_parts
 from patchboard.spec.refusal import InvalidValue
 from patchboard.spec.section import Section, exactly_one
-from patchboard.spec.sites import HEADED, NEURAL, Site
+from patchboard.spec.sites import Site
 from patchboard.spec.values import shown
 from patchboard.spec.vectors import VectorSection
 
-PlainLayers = Annotated[
-    Annotated[str, Field(pattern=TEXT_PATTERN)] | int | list[int], BeforeValidator(canonical_layers)
-]
-"""all, a block, a list of blocks, or from:to:step."""
-
-
-class Together(Section):
-    """``{together: all}``: all these layers edited in one cell, not one cell a layer."""
-
-    together: PlainLayers
-
-
-class Onwards(Section):
-    """``{onwards: all}``: one cell a layer, which edits it and every later block."""
-
-    onwards: PlainLayers = Field(description="the first edited block of each cell")
-
-
-class Upto(Section):
-    """``{upto: all}``: one cell a layer, which edits it and every earlier block."""
-
-    upto: PlainLayers = Field(description="the last edited block of each cell")
-
-
-Several = Together | Onwards | Upto
-"""``layers`` as a mapping: a cell edits several blocks."""
-
-
-def _layers(value: Any) -> Any:
-    return value if isinstance(value, Several) else canonical_layers(value)
-
-
-def _heads(value: Any) -> Any:
-    if isinstance(value, dict):
-        raise InvalidValue(f"found {shown(value)}, expected heads", "write all, a head's number, or a list [0, 4]")
-    return canonical_layers(value, "head")
-
-
-def _neurons(value: Any) -> Any:
-    if isinstance(value, dict):
-        raise InvalidValue(f"found {shown(value)}, expected neurons", "write all, or a list of numbers [3, 17]")
-    return canonical_layers(value, "neuron")
-
-
-def _position(value: Any) -> Any:
-    check_position(value)
-    return value
-
-
-# The checks come before the unions, so that a wrong value gets one complaint and not one a branch.
-Layers = Annotated[PlainLayers | Several, BeforeValidator(_layers)]
-Position = Annotated[PositionName | int | list[PositionName | int], BeforeValidator(_position)]
 Align = Literal["first", "last", "all"]
-Heads = Annotated[Annotated[str, Field(pattern=TEXT_PATTERN)] | int | list[int], BeforeValidator(_heads)]
-"""Heads of a block, written as layers are."""
-Neurons = Annotated[Annotated[str, Field(pattern=TEXT_PATTERN)] | int | list[int], BeforeValidator(_neurons)]
-"""Neurons of a block's MLP, written as layers are."""
-
-
 Same = BeforeValidator(lambda value: None if value == "same" else value)
 """``same`` is what is meant where nothing is told."""
 
@@ -159,20 +101,37 @@ class _OneEdit(Section):
     neurons: Neurons = Field(default="all", description="of sites mlp_pre and mlp_act; edited together")
     edges: Edges | None = Field(default=None, description="of knock_out, in place of site, position and strength")
     position: Position = "last"
+    sender: SenderSection | None = Field(
+        default=None, description="of path, in place of site, layers, heads, neurons and position"
+    )
+    receivers: Annotated[list[ReceiverSection], Field(min_length=1)] | None = Field(
+        default=None, description="of path: what takes the sender's change over; none: the logits, by the last token"
+    )
+    frozen: Frozen | None = Field(
+        default=None,
+        description="of path: what stays as in the clean run on the way from sender to receivers: heads (all attention;"
+        " default), heads+mlps, none",
+    )
     strength: float = Field(default=1.0, description="1 is the whole edit; see each op's formula")
 
     @model_validator(mode="after")
     def _parts_of_their_sites(self) -> Self:
         if self.edges is not None:
-            for field in (*_NOT_OF_EDGES, "vector", "source"):
+            for field in (*_NOT_OF_EDGES, "vector", "source", "sender", "receivers", "frozen"):
                 if getattr(self, field) != type(self).model_fields[field].default:
                     what = f"found {shown(getattr(self, field))} beside edges, which are no states"
                     raise InvalidValue(what, "leave it out", (field,))
             return self
-        for field, value, sites in (("heads", self.heads, HEADED), ("neurons", self.neurons, NEURAL)):
-            if self.site not in sites and value != "all":
-                remedy = f"write site: {' or '.join(sites)}, or leave {field} out"
-                raise InvalidValue(f"found {shown(value)} beside site {self.site}", remedy, (field,))
+        if self.sender is not None:
+            for field in _NOT_OF_PATHS:
+                if getattr(self, field) != type(self).model_fields[field].default:
+                    what = f"found {shown(getattr(self, field))} beside sender, which says where"
+                    raise InvalidValue(what, f"write {field} in sender", (field,))
+            return self
+        for field in ("receivers", "frozen"):
+            if getattr(self, field) is not None:
+                raise InvalidValue("stands without a sender", "add sender: {site: head}, or leave it out", (field,))
+        check_parts(self.site, self.heads, self.neurons)
         return self
 
     @model_serializer(mode="wrap")
@@ -180,11 +139,13 @@ class _OneEdit(Section):
         """A field of later versions is told where it says something: specs of before keep their digests."""
         unmeant = {name for name, value in _LATER.items() if getattr(self, name) == value}
         unmeant.update(_NOT_OF_EDGES if self.edges is not None else ())
+        unmeant.update(_NOT_OF_PATHS if self.sender is not None else ())
         return {name: value for name, value in dump(self).items() if name not in unmeant}
 
 
 _NOT_OF_EDGES = ("site", "neurons", "position", "strength")
-_LATER: dict[str, Any] = {"neurons": "all", "edges": None}
+_NOT_OF_PATHS = ("site", "layers", "heads", "neurons", "position")
+_LATER: dict[str, Any] = {"neurons": "all", "edges": None, "sender": None, "receivers": None, "frozen": None}
 """Fields that came later -> what they say where nothing is meant by them."""
 
 
@@ -192,6 +153,13 @@ class EditSection(_OneEdit):
     """One edit. ``layers`` and ``heads`` are axes in an intervention of one edit, sets in one of several."""
 
     op: str
+
+    @property
+    def made(self) -> EditSection:
+        """What is edited first: the edit itself, of ``path`` its sender."""
+        if self.sender is None:
+            return self
+        return EditSection(op="patch", source=self.source, strength=self.strength, **dict(self.sender))
 
 
 def _one_set(layers: Any) -> None:

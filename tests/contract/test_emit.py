@@ -42,7 +42,7 @@ def interventions() -> dict[str, Any]:
     found: dict[str, Any] = {
         f"op-{name}": {"op": name, "layers": 1, **OPERANDS[op.operand]}
         for name, op in OPS.items()
-        if op.operand != "edges"
+        if op.operand not in ("edges", "path")
     }
     found |= {f"site-{site}": {"op": "patch", "vector": VECTOR, "site": site, "layers": 2} for site in SITES}
     found["site-head"]["heads"] = [1, 3]
@@ -134,7 +134,7 @@ def test_every_op_site_metric_control_and_vector_has_the_runs_values(tmp_path, c
     own, run = np.array([row[3:5] for row in rows]), np.array([row[5:7] for row in rows])
     np.testing.assert_allclose(own, run, rtol=0, atol=WITHIN)  # NaN equals NaN
     text = script.read_text()
-    assert all(f"def {name}(h, operand, strength)" in text for name in OPS.names() if name != "knock_out")
+    assert all(f"def {name}(h, operand, strength)" in text for name in OPS.names() if name not in ("knock_out", "path"))
     assert all(f'"site": "{site}"' in text for site in SITES)
     assert {row[2] for row in rows} == set(METRICS.names())
     held = {name.split(",")[0] for name, *_ in rows}

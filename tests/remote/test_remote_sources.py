@@ -17,6 +17,11 @@ SECTIONS = {
         {"op": "patch", "source": {"name": "flip", "align": "last"}, "layers": 0, "position": "S2"},
         {"op": "patch", "source": "clean", "site": "attn_out", "layers": {"together": [2, 3]}},
     ]},
+    "path": {
+        "op": "path", "source": {"name": "flip", "align": "last"}, "sender": {"position": "S2"},
+        "receivers": [{"site": "v", "heads": [[2, 1]], "position": "S2"}, {"layer": 2}],
+    },
+    "to_logits": {"op": "path", "source": "flip", "sender": {"site": "mlp_out"}, "frozen": "heads+mlps"},
 }  # fmt: skip
 
 

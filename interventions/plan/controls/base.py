@@ -9,17 +9,10 @@ from typing import ClassVar, Literal
 
 from pydantic import ValidationError
 
-from patchboard.plan.cells import OWN, SAME, STATE
+from patchboard.plan.cells import OWN, SAME, STATE, with_lent
 from patchboard.plan.edit_sites import EditSites
-from patchboard.plan.planned_edits import (
-    Answers,
-    Context,
-    PlannedEdit,
-    donor_of,
-    planned_edit,
-    vector_label,
-    vector_task,
-)
+from patchboard.plan.path_patching import planned_edits
+from patchboard.plan.planned_edits import Answers, Context, PlannedEdit, donor_of, vector_label, vector_task
 from patchboard.registry import Registry
 from patchboard.spec.axes import Variant
 from patchboard.spec.section import Section
@@ -57,15 +50,15 @@ class PlacedIntervention:
         sections, where = self.variant.section.parts, f"interventions.{self.variant.name}"
         label, several = vector_label(self.variant, context), self.variant.section.edits is not None
         return tuple(
-            planned_edit(
+            planned
+            for i, (section, own) in enumerate(zip(sections, self.sites.of_edits, strict=True))
+            for planned in planned_edits(
                 section,
-                site,
+                own,
                 label + (f".{i}" if len(sections) > 1 else ""),
                 context,
                 f"{where}.edits[{i}]" if several else where,
             )
-            for i, (section, own) in enumerate(zip(sections, self.sites.of_edits, strict=True))
-            for site in own
         )
 
     @property
@@ -88,7 +81,7 @@ class PlacedIntervention:
     def is_of_same_task(self) -> bool:
         """Whether a vector or a state of the prompt's own task is used."""
         return any("same_task" in v.sources for v in self.vectors) or any(
-            planned.edit.operand == STATE + SAME for planned in self.edits
+            edit.operand == STATE + SAME for edit in with_lent([planned.edit for planned in self.edits])
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from patchboard.plan.cells import OWN_STATE
+from patchboard.plan.cells import OWN_STATE, Edit
 from patchboard.plan.controls.base import CONTROLS, Control, ControlCell, LineStyle, PlacedIntervention
 from patchboard.plan.planned_edits import PlannedEdit
 from patchboard.spec.section import Section
@@ -21,7 +21,14 @@ class SelfPatch(Control):
 
     @classmethod
     def cells(cls, placed: PlacedIntervention, options: Section) -> Iterator[ControlCell]:
-        of_states = (own.edit for own in placed.edits if not own.edit.origin)
-        same = {replace(edit, op="patch", strength=1.0, operand=OWN_STATE, read=None): None for edit in of_states}
+        same = {_own_state(own.edit): None for own in placed.edits if not own.edit.origin}
         if same:
             yield ControlCell("self", "", tuple(PlannedEdit(edit, None) for edit in same))
+
+
+def _own_state(edit: Edit) -> Edit:
+    """The edit, putting back what the clean run has there; of path patching the sender does."""
+    if edit.lender:
+        senders = tuple(map(_own_state, edit.lender.senders))
+        return replace(edit, lender=replace(edit.lender, senders=senders))
+    return replace(edit, op="patch", strength=1.0, operand=OWN_STATE, read=None)

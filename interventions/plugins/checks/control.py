@@ -24,12 +24,13 @@ _INTERVENTIONS: dict[str, dict[str, Any]] = {
     "zeroed": {"op": "zero", "layers": [1, 2]},
     "resampled": {"op": "resample", "source": "same_task", "layers": [2]},
     "cut": {"op": "knock_out", "edges": {"from": "query", "to": "last"}, "layers": [1]},
+    "sent": {"op": "path", "source": "other_task", "sender": {"layers": [1]}},
     "both": {"edits": [{"op": "add", "vector": _VECTOR, "layers": 0}, {"op": "scale", "layers": 2}]},
 }
 
 
 def placed_interventions() -> Iterator[PlacedIntervention]:
-    """Interventions with a vector, a subspace, neither, another prompt's state, cut edges, and of two edits."""
+    """Interventions with a vector, a subspace, neither, another prompt's state, cut edges, a path, and of two edits."""
     facts = ModelFacts("llama", layers=4, width=16, vocab=40, heads=2, head_dim=8, sites=SITES)
     fits = {FitSetting(2, 4): "fit0", FitSetting(2, 4, "shuffled"): "fit1"}
     context = Context("A", "A", ("A", "B", NULL), facts, fits, "")

@@ -23,7 +23,7 @@ def states(seed: int = 1) -> Tensor:
 def operand_of(op: Any) -> Any:
     """An operand of the op's kind: vectors [row, d_model], a subspace whose projection is oblique, or None."""
     generator = torch.Generator().manual_seed(0)
-    if op.operand in ("vector", "state"):
+    if op.operand in ("vector", "state", "path"):
         return torch.randn(ROWS, WIDTH, generator=generator)
     if op.operand == "subspace":
         left, right = torch.randn(WIDTH, 3, generator=generator), torch.randn(3, WIDTH, generator=generator)

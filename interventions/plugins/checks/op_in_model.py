@@ -53,7 +53,7 @@ def agrees_in_a_model(op: Any) -> str:
         "vector": torch.randn(_WIDTH, generator=generator),
         "subspace": SubspaceTensors(basis, basis.T.contiguous(), torch.randn(_WIDTH, generator=generator)),
     }
-    key = {"state": f"{STATE}B", "none": ""}.get(op.operand, str(op.operand))
+    key = {"state": f"{STATE}B", "path": f"{STATE}B", "none": ""}.get(op.operand, str(op.operand))
     edits = [Edit(_UNDER_CHECK, "resid_post", layer, '"last"', _STRENGTH, key) for layer in range(_LAYERS)]
     copies = [Counterfactual((edit,)) for edit in edits]
     expected = {
@@ -93,7 +93,7 @@ def _hooked(op: Any, prompt: Prompt, donor: Prompt, layer: int, operand: Any) ->
     """Logits [vocab] behind the prompt, its last token edited behind one block."""
     model = engine().module
     block, strength = model.model.layers[layer], torch.full((1, 1), _STRENGTH)
-    if op.operand == "state":
+    if op.operand in ("state", "path"):
         operand = _state_behind(model, donor, layer)
     elif isinstance(operand, Tensor):
         operand = operand[None]
