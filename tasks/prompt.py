@@ -51,9 +51,17 @@ class Prompt:
     """Further right answers that no tokens behind this prompt's are."""
 
     def right(self, target: str = "") -> tuple[tuple[int, ...], ...]:
-        """Ids of all right answers under a task (own: ""), the first first; none where it has no answer."""
+        """Ids of all right answers under a task (own: ""), the first first; none where it has no answer. target: may be
+        one of ``sources`` as well, and then they are those to that prompt."""
+        if target in self.sources and target not in self.alternatives:
+            return self.sources[target].right()
         first = self.alternatives.get(target, ()) if target else self.answer_ids
         return (first, *(answer.ids for answer in self.more.get(target or self.task, ()))) if first else ()
+
+    def differs(self, target: str) -> bool:
+        """Whether it has answers under that target, and none of them is right under its own task."""
+        theirs = self.right(target)
+        return bool(theirs) and not set(theirs).intersection(self.right())
 
     @property
     def last(self) -> int:

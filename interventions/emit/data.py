@@ -42,7 +42,7 @@ def queries_of(chosen: ChosenGroup) -> list[Plain]:
         prompt = group.prompts[i]
         query: Plain = {"query": i, "text": prompt.text, **sequence(prompt, prompt.answer_ids, positions)}
         query["foil"] = group.foils[i]
-        others = {goal: prompt.alternatives.get(goal) for goal in goals}
+        others = {goal: next(iter(prompt.right(goal)), None) for goal in goals}
         if goals:
             query["as"] = {
                 goal: {key: value for key, value in sequence(prompt, ids, positions).items() if key != "ids"}

@@ -105,7 +105,9 @@ def _measured(
     group, values = scored.group, scored.values
     cells, clean, patched = [], [], []
     differing = {
-        other: _answers_differ(group, other) for other in {use.cell.converts_to for use in group.uses} if other
+        other: np.array([prompt.differs(other) for prompt in group.prompts])
+        for other in {use.cell.converts_to for use in group.uses}
+        if other
     }
     for use in group.uses:
         labels = {path: plain(value) for path, value in use.cell.swept}
@@ -121,12 +123,6 @@ def _measured(
             clean.append(np.where(differs, values["accuracy"][:, use.clean_converted], np.nan))
             patched.append(np.where(differs, values["accuracy"][:, use.converted], np.nan))
     return cells, clean, patched
-
-
-def _answers_differ(group: Group, other: str) -> np.ndarray:
-    """[query] whether the query has answers under both tasks, and none in common."""
-    theirs = [(p, p.right(other)) for p in group.prompts]
-    return np.array([bool(right) and not set(right).intersection(p.right()) for p, right in theirs])
 
 
 def plain(value: Any) -> Any:

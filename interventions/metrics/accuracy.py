@@ -36,6 +36,7 @@ class Accuracy:
 @METRICS.register("conversion")
 class Conversion(Accuracy):
     """Exact match of the answer under the task whose vector is in use, where that differs from the
-    prompt's own task; queries on which the two tasks agree (in any answer) are excluded."""
+    prompt's own task, or of the answer to the source prompt of the row whose state is in use (interchange
+    intervention accuracy); queries on which the two agree (in any answer) are excluded."""
 
     answers_of: ClassVar[AnswersOf] = "vector_task"

@@ -95,7 +95,9 @@ class _OpenGroup:
             self.donors[source] = tuple(prompt.sources.get(source, lacking) for prompt in self.prompts)
 
     def use(self, cell: Cell) -> None:
-        converted = clean = -1
+        converted, clean, goal = -1, -1, cell.converts_to
+        if any(goal in p.sources for p in self.prompts) and not any(p.differs(goal) for p in self.prompts):
+            cell = replace(cell, converts_to="")  # the source's answers are the rows' own
         if cell.converts_to:
             converted = self.copy(Counterfactual(cell.edits, cell.converts_to))
             clean = self.copy(Counterfactual((), cell.converts_to))

@@ -95,7 +95,7 @@ class Cell:
     """Where it stands on the axis of layers: its earliest edited block, or the last of ``layers: {upto: …}``."""
     swept: tuple[tuple[str, Any], ...]
     converts_to: str = ""
-    """Another task whose answers this cell is scored against as well."""
+    """Another task, or a source of the rows, whose answers this cell is scored against as well."""
 
     @property
     def row(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from patchboard.plan.cells import Cell
+from patchboard.plan.cells import Cell, Edit, source_of
 from patchboard.plan.controls import CONTROLS, ControlCell, PlacedIntervention, options_of
 from patchboard.plan.edit_sites import edit_sites_of
 from patchboard.plan.path_patching import is_behind_receivers
@@ -30,7 +30,14 @@ def cells_of(
             at = f"controls[{i}]"
             cells += CONTROLS.get(section.name, at).cells(placed, options_of(section, at))
         for cell in cells:
-            converts = cell.scored_as if cell.scored_as in context.real and cell.scored_as != context.task else ""
             edits = tuple(planned.edit for planned in cell.edits)
             recipes = [planned.recipe for planned in cell.edits if planned.recipe]
+            converts = _converts_to(cell, edits, context)
             yield Cell(variant.name, cell.control, cell.vector_task, edits, sites.layer, swept, converts), recipes
+
+
+def _converts_to(cell: ControlCell, edits: Sequence[Edit], context: Context) -> str:
+    """Whose answers it is scored against too: another task's, or those of the one source of rows that gives states."""
+    if cell.scored_as in context.tasks:
+        return cell.scored_as if cell.scored_as in context.real and cell.scored_as != context.task else ""
+    return cell.scored_as if {source_of(edit) for edit in edits} - {""} == {cell.scored_as} else ""

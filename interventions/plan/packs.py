@@ -53,6 +53,7 @@ def size_of(group: Group) -> Size:
         prompt = max(prompt, len(clean_tokens(p)))
         answers = max(answers, len(p.answer_ids), *map(len, p.alternatives.values()))
         answers = max(answers, *(len(answer.ids) for more in p.more.values() for answer in more), 0)
+        answers = max(answers, *(len(ids) for source in p.sources.values() for ids in source.right()), 0)
     for p in {shape_of(p): p for p in group.prompts if not p.excluded}.values():  # one prompt of each shape
         copies = [max(known, length) for known, length in zip(copies, suffix_lengths(p, group.copies), strict=True)]
     return Size(prompt, tuple(copies), answers, group.prefix)

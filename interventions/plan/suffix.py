@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from patchboard.plan.cells import OWN_STATE, Edit, lenders_of
+from patchboard.plan.cells import Edit, lenders_of
 from patchboard.plan.edges import Edge, edges_between
 from patchboard.plan.model import Counterfactual
 from patchboard.spec.positions import name_and_end
@@ -62,9 +62,6 @@ def suffix_of(prompt: Prompt, copy: Counterfactual) -> Suffix | None:
     right = prompt.right(copy.target)
     if prompt.excluded or copy.answer >= len(right):
         return None
-    assert not (copy.target and any(edit.operand == OWN_STATE for edit in copy.edits)), (
-        "self is scored on its own answer"
-    )
     answer = right[copy.answer]
     tokens = prompt.token_ids + answer[:-1]
     edited = tuple(
@@ -129,7 +126,8 @@ def shape_of(prompt: Prompt) -> Shape:
         return ()
     alternatives = tuple((task, ids[:-1]) for task, ids in prompt.alternatives.items())
     more = tuple((task, tuple(answer.ids[:-1] for answer in answers)) for task, answers in prompt.more.items())
-    return len(prompt.token_ids), prompt.answer_ids[:-1], tuple(prompt.positions.items()), alternatives, more
+    sources = tuple((name, tuple(ids[:-1] for ids in source.right())) for name, source in prompt.sources.items())
+    return len(prompt.token_ids), prompt.answer_ids[:-1], tuple(prompt.positions.items()), alternatives, more, sources
 
 
 def branches(prompt: Prompt, shots: Sequence[int]) -> list[tuple[int, tuple[tuple[int, ...], ...]]]:

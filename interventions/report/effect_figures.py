@@ -54,9 +54,9 @@ def conversion_figures(run: Run) -> Iterator[Drawing]:
     parts = _panels(run, measured)
     across = columns_for(settings_of(measured, run.swept))
     caption = (
-        "Another task's vector or state is used, and the answer is scored under that task: how much more often it is"
-        " right than without the edit. Queries on which both tasks agree are left out. High values say that"
-        " it carries that task, not only that the prompt's own task is lost."
+        "A vector or state of another task or source prompt is used, and the answer is scored as one to that: how much"
+        " more often it is right than without the edit. Queries on which both answers agree are left out. High values"
+        " say that it carries that task or prompt, not only that the prompt's own answer is lost."
     )
     for number, some in enumerate(_split(parts), start=1):
         figure, axes = panels([title for title, *_ in some], across, height=1.85, share_y=True)
@@ -66,7 +66,7 @@ def conversion_figures(run: Run) -> Iterator[Drawing]:
         _label(figure, axes, across, "conversion (fraction)")
         _legend(figure, some, with_cd=False)
         name = "conversion" + (f"-{number}" if len(parts) > MOST_PANELS else "")
-        yield Drawing(name, "Conversion to another task by layer", caption, figure)
+        yield Drawing(name, "Conversion to the source's answer by layer", caption, figure)
 
 
 def _several(run: Run) -> str:

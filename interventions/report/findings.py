@@ -73,7 +73,7 @@ def _of_point(name: str, point: Mapping[str, Any], metric: str) -> Iterator[str]
     yield from _controls(point)
     if point.get("conversion"):
         rates = (f"{plain(entry['patched'])} ({control or 'itself'})" for control, entry in point["conversion"].items())
-        yield f"Answers that become those of the task whose vector or state is used: {listed(rates)}."
+        yield f"Answers that become those of the task or prompt whose vector or state is used: {listed(rates)}."
     if point.get("cd_at_best_layer") is not None:
         there = "there" if head is None and axis is None else f"after layer {point['best_layer']}"
         yield f"CD {there} is {fraction(point['cd_at_best_layer'])}, chance {fraction(point['chance'])}{_above(point)}."

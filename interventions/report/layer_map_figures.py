@@ -74,7 +74,7 @@ def _figures(
     height = 0.55 + grid.square[1] * len(grid.places)
     at_once = max(1, int(_PAGE / height) * grid.across // max(map(len, settings)))
     label = "conversion (fraction)" if metric == "conversion" else effect_label(metric)
-    title = "Conversion to another task" if metric == "conversion" else f"Effect on {metric}"
+    title = "Conversion to the source's answer" if metric == "conversion" else f"Effect on {metric}"
     for start in range(0, len(settings), at_once):
         some = [panel for setting in settings[start : start + at_once] for panel in setting]
         figure, axes = panels([part.title for part in some], grid.across, height, share_y=True)
@@ -109,8 +109,8 @@ def _grid(settings: Sequence[list[Panel]], field: Literal["head", "position"]) -
 def _caption(run: Run, metric: str, parts: Sequence[Panel], grid: Grid) -> str:
     together = ", in several layers together" if any("," in layers for layers in grid.columns) else ""
     what = (
-        f"Another task's vector or state is used at one {grid.field} at a time{together}, and the answer is scored"
-        " under that task: how much more often it is right than without the edit"
+        f"A vector or state of another task or source prompt is used at one {grid.field} at a time{together}, and the"
+        " answer is scored as one to that: how much more often it is right than without the edit"
         if metric == "conversion"
         else f"Mean {effect_label(metric)} of editing one {grid.field} at a time{together}"
     )

@@ -76,6 +76,7 @@ def drawings(run: Run) -> Iterator[Drawing]:
     yield from cd_figures(run)
     yield from accuracy_figures(run)
     yield from conversion_figures(run)
+    yield from position_figures(run, "conversion")
     yield from head_figures(run, "conversion")
     for metric in measured:
         if metric not in (run.metric, "conversion"):

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import polars as pl
 import pytest
+import torch
+from transformers import LlamaForCausalLM
 
 import patchboard as pb
+from patchboard.embedded.tokenizer import build
 from tests.contract.cases import case_tree, write_cases
 from tests.contract.tiny import one_error, run, tiny_tree
 
@@ -40,6 +46,40 @@ def test_the_last_state_of_a_source_is_the_sources_run(llama_folder, cases, tmp_
         assert abs(of(noised, "p", "clean", metric) - of(denoised, "p", "clean", metric)).min() > 1e-3
         assert abs(of(noised, "p", metric=metric) - of(denoised, "p", "clean", metric)).max() < 1e-4
         assert abs(of(denoised, "p", metric=metric) - of(noised, "p", "clean", metric)).max() < 1e-4
+
+
+def test_interchange_accuracy_of_the_whole_source_is_the_sources_accuracy(llama_folder, tmp_path):
+    """Half of the answers to flip are what the model says there; third has no answer but the base's."""
+    cases, said = write_cases(tmp_path / "cases.jsonl"), LlamaForCausalLM.from_pretrained(llama_folder)
+    lines = [json.loads(line) for line in cases.read_text().splitlines()]
+    for line in lines[::2]:
+        text = re.sub(r"\{\w+: (\w+)\}", r"\1", line["source_flip"])
+        word = build().decode(said(torch.tensor([build()(text)["input_ids"]])).logits[0, -1].argmax())
+        line["source_flip_answer"] = word.strip()
+    cases.write_text("\n".join(map(json.dumps, lines)))
+    edit = {"op": "patch", "source": "flip", "layers": 3, "position": "last"}
+    sections = {
+        "whole": edit,
+        "blocked": {"edits": [
+            {**edit, "layers": 1, "position": "S2"},
+            {"op": "patch", "source": "clean", "site": "resid_post", "layers": 3},
+        ]},
+        "third": {**edit, "source": "third"},
+    }  # fmt: skip
+    rows = outcomes(llama_folder, tmp_path / "run", cases, sections, metrics=["accuracy"])
+    asked = [{**line, "answer": line["source_flip_answer"], "foils": ""} for line in lines]
+    cases.write_text("\n".join(map(json.dumps, asked)))
+    nothing = {"n": {"op": "zero", "layers": 1}}
+    own = outcomes(llama_folder, tmp_path / "own", cases, nothing, metrics=["accuracy"], **corrupted("flip"))
+    accuracy = of(own, "n", "clean", "accuracy")
+    assert 0 < accuracy.sum() < 6
+    assert of(rows, "whole", metric="conversion").tolist() == accuracy.tolist()
+    unedited = of(rows, "whole", "clean", "conversion").tolist()
+    assert unedited != accuracy.tolist(), "the base's own run says something else"
+    assert of(rows, "blocked", metric="conversion").tolist() == unedited
+    assert set(rows.filter(metric="conversion")["intervention"]) == {"whole", "blocked"}
+    effects = pl.read_parquet(tmp_path / "run" / "effects.parquet").filter(intervention="whole", metric="conversion")
+    assert (effects["patched"][0], effects["n"][0]) == (accuracy.mean(), 6)
 
 
 def test_every_token_where_they_differ_is_the_sources_run(llama_folder, cases, tmp_path):

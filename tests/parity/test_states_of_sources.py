@@ -45,23 +45,28 @@ def edits_of(family_lacks) -> list[Counterfactual]:
     ]  # fmt: skip
     if not family_lacks("head"):
         copies.append((put("head", 2, last, SOURCE, StateRead(1, "head", last)),))
-    return [Counterfactual(edits) for edits in copies]
+    told = (put("resid_post", 1, last, SOURCE), put("attn_out", 3, json.dumps(["last", "answer"]), OWN_STATE))
+    of_its_answer = [Counterfactual((), "flip"), Counterfactual(told, "flip")]  # scored on the source's own answer
+    return [*(Counterfactual(edits) for edits in copies), *of_its_answer]
 
 
 @pytest.mark.parametrize("family", sorted(SIZES))
 def test_equal_hooks(family):
     model = random_model(family)
     architecture = architecture_of(model.config)
-    engine, prompts = LocalEngine(model, build()), unequal_prompts()[1:3]
-    sources = [unequal_prompts("B")[4], unequal_prompts("B")[3]]  # of other lengths
+    engine, sources = LocalEngine(model, build()), [unequal_prompts("B")[4], unequal_prompts("B")[3]]
+    bases = zip(unequal_prompts()[1:3], sources, strict=True)  # of other lengths
+    prompts = [replace(prompt, sources={"flip": source}) for prompt, source in bases]
     copies = edits_of(architecture.lacks)
     expected = [
         [hooked_logits(model, prompt, copy, {}, {"flip": source}) for copy in copies]
         for prompt, source in zip(prompts, sources, strict=True)
     ]
     for each in expected:
-        for number, logits in enumerate(each[1:], 1):
-            assert (logits - each[0]).abs().max() > 1e-4, number
+        for number, (copy, logits) in enumerate(zip(copies[1:], each[1:], strict=True), 1):
+            unedited = each[copies.index(Counterfactual((), copy.target))]
+            assert logits is unedited or (logits - unedited).abs().max() > 1e-4, number
+    assert [len(logits) for logits in expected[0][-2:]] == [len(sources[0].answer_ids)] * 2
     for way in ("wavefront", "rows") if architecture.packs else ("rows",):
         layout = lay_out(prompts, [-1, -1], copies, way, donors={"flip": sources})
         _, found = engine.forward(layout, engine.place({}), {"logits": lambda logits, *_: logits})
