@@ -15,7 +15,7 @@ from patchboard.plan.cells import Cell
 from patchboard.plan.model import Counterfactual, Group, ModelPlan
 from patchboard.plan.suffix import suffix_of
 from patchboard.registry import suggest
-from patchboard.store.schema import CELL, OUTCOMES
+from patchboard.store.schema import CELL, OUTCOMES, swept_of
 
 _COLUMNS = ("task", "query", "intervention", "control", "vector_task", "layers", "head", "shots", "strength")
 _ORDERS = ("effect", "random")
@@ -48,7 +48,7 @@ def examples_of(
         chosen = rows.sort(pl.col("effect").abs(), descending=True, maintain_order=True).head(n)
     else:
         chosen = rows.sample(min(n, len(rows)), seed=seed, shuffle=True)
-    swept = [name for name in outcomes.columns if name not in OUTCOMES]
+    swept = swept_of(outcomes.columns)
     edited = pl.DataFrame(
         list(_edited(plans(), chosen, swept)),
         schema={

@@ -21,7 +21,8 @@ from patchboard.engine.families import ARCHITECTURES, Architecture
 from patchboard.engine.sites import MODULES
 from patchboard.engine.source import source_of
 from patchboard.errors import ModelError, SpecError
-from patchboard.metrics import METRICS
+from patchboard.metrics import METRICS, Metric
+from patchboard.metrics.base import against_source, is_normalised
 from patchboard.ops import OPS
 from patchboard.plan.cells import OWN_STATE
 from patchboard.plan.cells import source_of as donor_of
@@ -145,9 +146,18 @@ def _op(name: str, sources: Sources) -> str:
     return sources.add(op.apply, name, f"op {name}", op.__doc__ or "")
 
 
+def _of_other_runs(metric: type[Metric]) -> bool:
+    """Whether it needs another run than the clean and the edited one, and is left out of scripts."""
+    return against_source(metric) or is_normalised(metric)
+
+
 def _metrics(chosen: Chosen, sources: Sources) -> list[tuple[str, list[tuple[str, str, str]]]]:
     """The script's dictionaries of metrics: their name, then (metric, score, combine) of each entry."""
-    named = {"METRICS": [name for name in chosen.groups[0].group.metrics if name != CONVERSION]}
+    asked = chosen.groups[0].group.metrics
+    named = {"METRICS": [name for name in asked if name != CONVERSION and not _of_other_runs(METRICS[name])]}
+    if not named["METRICS"]:
+        what = f"a script compares a run with the clean one alone, which {asked[0]} does not"
+        raise SpecError("metrics", what, "add logit_difference or another metric, or emit a spec that has one")
     if any(use.cell.converts_to for use in chosen.uses):
         named["CONVERSION"] = [CONVERSION]
     metrics = []

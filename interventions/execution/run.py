@@ -84,11 +84,11 @@ def _run(
         write_plan(study, plans, costs, folder)
         excluded = excluded_prompts(plans)
     runs = _model_runs(plans, folder, options, progress)
-    checks = Checks()
+    bootstrap = bootstrap_of(study)
+    checks = Checks(bootstrap)
     with _measured_into(folder, plans, checks, progress) as measure:
         models = [_compute(run, measure) for run in runs]
         notes = [*resumed, *foreseen(plans), *(note for model in models for note in model.notes), *checks.notes()]
-    bootstrap = bootstrap_of(study)
     with progress.timed("decodability"):
         tables = [table for run in runs for table in decodability_tables(run, bootstrap)]
         decodability = pl.concat(tables, how="diagonal_relaxed") if tables else pl.DataFrame(schema=DECODABILITY)

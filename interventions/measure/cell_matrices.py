@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from patchboard.measure.outcome_index import Ints, Outcomes
 from patchboard.measure.statistics import Bootstrap, Floats, Replicates, drawn
@@ -22,7 +23,8 @@ _VALUES_AT_ONCE = 1 << 20
 class Means:
     """What was measured of some cells. All [cells]: mean values, queries in the mean, queries left out.
 
-    Means are in the metric's unit, NaN where a cell has no query left.
+    Means are in the metric's unit, NaN where a cell has no query left. Of a normalised metric they are divided by the
+    mean scale; where the interval of that holds 0 there is no telling the two ends apart, and no query counts.
     """
 
     clean: Floats
@@ -54,10 +56,11 @@ class CellMatrices:
         kept = self.members[place[self.members[:, 0]] >= 0]
         return replace(self, cells=self.cells[columns], members=np.stack([place[kept[:, 0]], kept[:, 1]], axis=1))
 
-    def values(self, task: str, columns: slice) -> tuple[Floats, Floats]:
-        """(clean, patched) of one task, each [queries, columns]; NaN in both where a query is excluded.
+    def values(self, task: str, columns: slice) -> tuple[Floats, Floats, Floats | None]:
+        """(clean, patched, scale) of one task, each [queries, columns]; NaN in all where a query is excluded.
 
-        Where a query meets several vectors its values are averaged: ten draws are not ten times as many queries.
+        scale: None where the run has no normalised metric. Where a query meets several vectors its values are averaged:
+        ten draws are not ten times as many queries.
         """
         column, cell = self.members.T
         of_task = (self.outcomes.cells["task"] == task).to_numpy()
@@ -66,42 +69,59 @@ class CellMatrices:
         place[cell[chosen]] = column[chosen] - columns.start
         shape = len(self.queries[task]), columns.stop - columns.start
         count, clean, patched = np.zeros(shape, dtype=np.int32), np.zeros(shape), np.zeros(shape)
+        scale = np.zeros(shape) if self.outcomes.normalised else None
         for rows in self.outcomes.rows(cell[chosen]):
             used = ~(np.isnan(rows.clean) | np.isnan(rows.patched))
             at = np.searchsorted(self.queries[task], rows.query[used]), place[rows.cell[used]]
             np.add.at(count, at, 1)
             np.add.at(clean, at, rows.clean[used])
             np.add.at(patched, at, rows.patched[used])
+            if scale is not None and rows.scale is not None:
+                np.add.at(scale, at, rows.scale[used])
         with np.errstate(invalid="ignore"):
-            return clean / count, patched / count
+            return clean / count, patched / count, None if scale is None else scale / count
 
     def measured(self, bootstrap: Bootstrap) -> tuple[Means, Replicates]:
         """Means over queries of all cells, and the replicates of their effects, tasks resampled within themselves.
 
         The replicates of all cells are held at once: ``parts`` makes pieces of which that can be asked.
         """
-        sums = np.zeros((3, len(self.cells)))
+        sums, scales = np.zeros((3, len(self.cells))), np.zeros(len(self.cells))
         used = np.zeros(len(self.cells), dtype=np.int64)
         replicates = Replicates(len(self.cells), bootstrap.resamples)
+        if self.outcomes.normalised:
+            replicates.divisor = Replicates(len(self.cells), bootstrap.resamples)
         for task, queries in self.queries.items():
             at_once = max(1, _VALUES_AT_ONCE // len(queries))
             for resamples, counts in drawn(task, len(queries), bootstrap):
                 for start in range(0, len(self.cells), at_once):
                     columns = slice(start, min(start + at_once, len(self.cells)))
-                    clean, patched = self.values(task, columns)
+                    clean, patched, scale = self.values(task, columns)
                     replicates.add(patched - clean, counts, columns, resamples)
+                    if replicates.divisor is not None and scale is not None:
+                        replicates.divisor.add(scale, counts, columns, resamples)
+                        scales[columns] += np.nansum(scale, axis=0) * (resamples.start == 0)
                     if resamples.start == 0:
                         sums[:, columns] += [np.nansum(each, axis=0) for each in (clean, patched, patched - clean)]
                         used[columns] += (~np.isnan(clean)).sum(axis=0)
         all_queries = sum(map(len, self.queries.values()))
-        with np.errstate(invalid="ignore"):
-            clean, patched, effect = sums / used
+        if replicates.divisor is not None:
+            used[_unsure(replicates.divisor, bootstrap.level)] = 0
+            replicates.forget(used == 0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            clean, patched, effect = np.where(used > 0, sums / (used if replicates.divisor is None else scales), np.nan)
         return Means(clean, patched, effect, used, all_queries - used), replicates
 
     def parts(self, bootstrap: Bootstrap) -> Iterator[CellMatrices]:
         """The cells in pieces whose replicates may be held together."""
         for start in range(0, len(self.cells), bootstrap.cells_at_once):
             yield self.only(np.arange(start, min(start + bootstrap.cells_at_once, len(self.cells))))
+
+
+def _unsure(scales: Replicates, level: float) -> NDArray[np.bool_]:
+    """[cells] where the interval of the mean scale holds 0."""
+    low, high = scales.interval(level)
+    return (low <= 0) & (high >= 0)
 
 
 def cell_matrices(outcomes: Outcomes, pooled: bool) -> Iterator[CellMatrices]:

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from patchboard.store.schema import OUTCOMES
+from patchboard.store.schema import SCALE, swept_of
 
 Ints = NDArray[np.int64]
 
@@ -27,23 +27,28 @@ _WORTH_READING = 1 << 12
 """Rows between two cells' that are read along, since a further read of the file takes longer."""
 
 _OF_A_QUERY = ("query", "clean", "patched")
+_VALUES = (*_OF_A_QUERY, *SCALE)
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Values of some cells: each row's cell (index into ``Outcomes.cells``), query, and the two values."""
+    """Values of some cells: each row's cell (index into ``Outcomes.cells``), query, and the two values.
+
+    scale: what they are shares of, 1 of metrics that are not normalised; None where the table has no such metric.
+    """
 
     cell: Ints
     query: Ints
     clean: NDArray[np.float64]
     patched: NDArray[np.float64]
+    scale: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
 class Outcomes:
     """A table of outcomes, or a selection of its cells and queries. Make it through ``index_outcomes``.
 
-    cells: the columns that name a cell (all but query, clean and patched), one row a cell, in the order of
+    cells: the columns that name a cell (all but query and the values), one row a cell, in the order of
     their first rows. chosen: [cells] index of each in the whole table. queries: [cells] the cell's different
     queries in order; cells of the same queries hold the same array.
     """
@@ -59,7 +64,12 @@ class Outcomes:
 
     @property
     def swept(self) -> list[str]:
-        return [column for column in self.cells.columns if column not in OUTCOMES]
+        return swept_of(self.cells.columns)
+
+    @property
+    def normalised(self) -> bool:
+        """Whether the table has a scale of each query, for metrics that are reported as shares."""
+        return set(SCALE) <= set(self.table.collect_schema())
 
     def where(self, *cells: pl.Expr, odd: bool | None = None) -> Outcomes:
         """The cells that fit, with their odd or even queries only if wanted; without cells of no query."""
@@ -85,23 +95,24 @@ class Outcomes:
         place = np.full(len(self.runs) and int(self.runs[:, 0].max()) + 1, -1)
         place[self.chosen[cells]] = cells
         runs = self.runs[place[self.runs[:, 0]] >= 0]
+        columns = [*_OF_A_QUERY, *([pl.col(name).fill_null(1.0) for name in SCALE] if self.normalised else [])]
         for some in _windows(runs):
             start, stop = int(some[0, 1]), int(some[-1, 2])
-            read = self.table.select(_OF_A_QUERY).slice(start, stop - start).collect()
+            read = self.table.select(columns).slice(start, stop - start).collect()
             sizes = some[:, 2] - some[:, 1]
             within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
             taken = np.repeat(some[:, 1] - start, sizes) + within
             cell = np.repeat(place[some[:, 0]], sizes)
-            query, clean, patched = (read[name].to_numpy()[taken] for name in _OF_A_QUERY)
+            query, *values = (read[name].to_numpy()[taken] for name in read.columns)
             kept = slice(None) if self.odd is None else query % 2 == self.odd
-            yield Rows(cell[kept], query[kept].astype(np.int64), clean[kept], patched[kept])
+            yield Rows(cell[kept], query[kept].astype(np.int64), *(each[kept] for each in values))
 
 
 def index_outcomes(table: pl.DataFrame | pl.LazyFrame) -> Outcomes:
-    """Index a table of store.schema.OUTCOMES and the swept columns, reading a piece of it at a time."""
+    """Index a table of store.schema.OUTCOMES, SCALE or not, and the swept columns, reading a piece of it at a time."""
     lazy = table.lazy()
     schema = lazy.collect_schema()
-    names = [name for name in schema if name not in _OF_A_QUERY]
+    names = [name for name in schema if name not in _VALUES]
     codes: dict[tuple, int] = {}
     runs: list[tuple[int, int, int]] = []
     queries: list[Ints] = []

@@ -9,10 +9,11 @@ import numpy as np
 import polars as pl
 
 from patchboard.measure.scored_group import ScoredGroup
-from patchboard.metrics import METRICS
+from patchboard.metrics import METRICS, Metric
+from patchboard.metrics.base import against_source, is_normalised
 from patchboard.plan.layout import answer_starts
-from patchboard.plan.model import Group
-from patchboard.store.schema import OUTCOMES
+from patchboard.plan.model import Group, ScoredCell
+from patchboard.store.schema import OUTCOMES, SCALE, swept_of
 
 ALWAYS = ("accuracy", "logprob")
 """Scored in every run: conversion is read from the one, the checks from the other."""
@@ -60,16 +61,20 @@ def answer_table(
 
 
 def outcome_schema(groups: Iterable[Group]) -> dict[str, pl.DataType]:
-    """The columns of outcomes.parquet: store.schema.OUTCOMES, then the swept fields of all groups.
+    """The columns of outcomes.parquet: store.schema.OUTCOMES, SCALE where a metric is normalised, then the swept fields
+    of all groups.
 
     A swept field's own column repeats `shots`, `seed` … under its path.
     """
+    groups = list(groups)
+    normalised = any(is_normalised(METRICS.get(name, "metrics")) for group in groups for name in group.metrics)
     swept: dict[str, dict[str, Any]] = {}  # path -> values by their text, in which 1 and True differ
     for cell in (use.cell for group in groups for use in group.uses):
         for path, value in cell.swept:
             swept.setdefault(path, {})[repr(value)] = plain(value)
     return {
         **OUTCOMES,
+        **(SCALE if normalised else {}),
         **{path: pl.Series(list(values.values()), strict=False).dtype for path, values in swept.items()},
     }
 
@@ -77,13 +82,13 @@ def outcome_schema(groups: Iterable[Group]) -> dict[str, pl.DataType]:
 def outcome_rows(scored: ScoredGroup, schema: Mapping[str, pl.DataType]) -> Iterator[pl.DataFrame]:
     """The group's rows of outcomes.parquet, a few cells at a time. schema: as ``outcome_schema`` gives it."""
     group = scored.group
-    cells, clean, patched = _measured(scored, [name for name in schema if name not in OUTCOMES])
+    cells, clean, patched, scales = _measured(scored, swept_of(schema))
     queries = np.arange(len(group.prompts), dtype=np.int32)
     at_once = max(1, _ROWS_AT_ONCE // len(queries))
     for start in range(0, len(cells), at_once):
         some = slice(start, start + at_once)
         names = pl.DataFrame(cells[some], infer_schema_length=None, strict=False)
-        before, after = np.stack(clean[some]), np.stack(patched[some])
+        before, after, scale = (np.stack(values[some]) for values in (clean, patched, scales))
         undefined = np.isnan(before) | np.isnan(after)
         of_cell = np.repeat(np.arange(len(names), dtype=np.uint32), len(queries))
         yield (
@@ -93,6 +98,7 @@ def outcome_rows(scored: ScoredGroup, schema: Mapping[str, pl.DataType]) -> Iter
                 query=np.tile(queries, len(names)),
                 clean=np.where(undefined, np.nan, before).ravel(),
                 patched=np.where(undefined, np.nan, after).ravel(),
+                scale=pl.Series(scale.ravel(), nan_to_null=True),
             )
             .select(pl.col(name).cast(kind) for name, kind in schema.items())
         )
@@ -100,10 +106,12 @@ def outcome_rows(scored: ScoredGroup, schema: Mapping[str, pl.DataType]) -> Iter
 
 def _measured(
     scored: ScoredGroup, swept: Sequence[str]
-) -> tuple[list[dict[str, Any]], list[np.ndarray], list[np.ndarray]]:
-    """What names each cell and metric, and its values [query], clean and patched."""
+) -> tuple[list[dict[str, Any]], list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
+    """What names each cell and metric, and its values [query]: clean, patched, and the scale of a normalised metric
+    (NaN of others)."""
     group, values = scored.group, scored.values
-    cells, clean, patched = [], [], []
+    cells, clean, patched, scales = [], [], [], []
+    none = np.full(len(group.prompts), np.nan)
     differing = {
         other: np.array([prompt.differs(other) for prompt in group.prompts])
         for other in {use.cell.converts_to for use in group.uses}
@@ -115,14 +123,36 @@ def _measured(
         for metric in group.metrics:
             if metric != CONVERSION:
                 cells.append({**fixed, "metric": metric})
-                clean.append(values[metric][:, 0])
-                patched.append(values[metric][:, use.patched])
+                before, after, scale = _values(values[metric], use, METRICS.get(metric, "metrics"), group.corrupted)
+                clean.append(before)
+                patched.append(after)
+                scales.append(scale)
         if use.cell.converts_to:
             cells.append({**fixed, "metric": CONVERSION})
             differs = differing[use.cell.converts_to]
             clean.append(np.where(differs, values["accuracy"][:, use.clean_converted], np.nan))
             patched.append(np.where(differs, values["accuracy"][:, use.converted], np.nan))
-    return cells, clean, patched
+            scales.append(none)
+    return cells, clean, patched, scales
+
+
+def _values(
+    values: np.ndarray, use: ScoredCell, metric: type[Metric], corrupted: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Clean, patched and scale of one metric in one cell, each [query]. values: of the metric, [query, copy].
+
+    All are NaN where the cell has not the run that the metric needs.
+    """
+    clean, patched, none = values[:, 0], values[:, use.patched], np.full(len(values), np.nan)
+    if against_source(metric):
+        return (values[:, use.clean_against], values[:, use.against], none) if use.against >= 0 else (none, none, none)
+    if not is_normalised(metric):
+        return clean, patched, none
+    if use.far_end < 0:
+        return none, none, none
+    far_end = values[:, use.far_end]
+    zero, one = (clean, far_end) if corrupted else (far_end, clean)
+    return clean - zero, patched - zero, one - zero
 
 
 def plain(value: Any) -> Any:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from patchboard.errors import EngineError
+from patchboard.measure.ends import Ends
 from patchboard.measure.notes import Overflow, Unmeasured
 from patchboard.measure.scored_group import ScoredGroup
+from patchboard.measure.statistics import Bootstrap
 from patchboard.ops import OPS
 from patchboard.plan.cells import OWN_STATE, Edit
 from patchboard.plan.model import Counterfactual
@@ -17,20 +19,22 @@ from patchboard.plan.model import Counterfactual
 class Checks:
     """All that a run checks and tells of its own values."""
 
-    def __init__(self) -> None:
-        self.unmeasured, self.overflow = Unmeasured(), Overflow()
+    def __init__(self, bootstrap: Bootstrap) -> None:
+        """bootstrap: of the run's intervals."""
+        self.unmeasured, self.overflow, self.ends = Unmeasured(), Overflow(), Ends(bootstrap)
         self.noise_floor, self.flips, self.fired = NoiseFloor(), Flips(), InertEdits()
 
     def update(self, scored: ScoredGroup) -> None:
         """Take a group in; leaves out its values that overflowed. Raises ModelError as ``Overflow`` does."""
         self.unmeasured.update(scored)  # first: what overflowed was measured
         self.overflow.update(scored)
-        for check in (self.noise_floor, self.flips, self.fired):
+        for check in (self.noise_floor, self.flips, self.fired, self.ends):
             check.update(scored)
 
     def notes(self) -> list[str]:
         """What must be told. Raises EngineError as ``InertEdits`` does."""
-        return [*self.unmeasured.notes(), *self.overflow.notes(), *self.fired.notes(self.noise_floor.floor)]
+        fired = self.fired.notes(self.noise_floor.floor)
+        return [*self.unmeasured.notes(), *self.overflow.notes(), *fired, *self.ends.notes]
 
 
 class NoiseFloor:
@@ -111,7 +115,7 @@ class InertEdits:
 
 
 def _is_self(copy: Counterfactual) -> bool:
-    return bool(copy.edits) and all(map(_puts_back, copy.edits))
+    return bool(copy.edits) and not copy.against and all(map(_puts_back, copy.edits))
 
 
 def _puts_back(edit: Edit) -> bool:

@@ -75,9 +75,11 @@ def _drawn_once(stratum: str, rows: int, bootstrap: Bootstrap) -> Counts:
 
 
 class Replicates:
-    """The mean of each cell in each resample, added up stratum by stratum."""
+    """The mean of each cell in each resample, added up stratum by stratum; with a ``divisor`` the ratio of two means,
+    both of the same resample."""
 
     def __init__(self, cells: int, resamples: int):
+        self.divisor: Replicates | None = None
         self._first = np.full(cells, np.nan)
         self._total = np.zeros((cells, resamples))
         self._size = np.zeros((cells, resamples))
@@ -104,7 +106,12 @@ class Replicates:
     def means(self, cells: slice = slice(None)) -> Floats:
         """[cells, resamples]; NaN in a resample that drew none of a cell's rows."""
         with np.errstate(invalid="ignore", divide="ignore"):
-            return self._first[cells, None] + self._total[cells] / self._size[cells]
+            means = self._first[cells, None] + self._total[cells] / self._size[cells]
+            return means if self.divisor is None else means / self.divisor.means(cells)
+
+    def forget(self, cells: NDArray[np.bool_]) -> None:
+        """Leave nothing known of these cells [cells]."""
+        self._first[cells] = np.nan
 
     def interval(self, level: float) -> tuple[Floats, Floats]:
         """(low, high), each [cells]: the central ``level`` of each cell's replicates."""

@@ -18,10 +18,16 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 AnswersOf = Literal["own", "vector_task"]
+Reference = Literal["clean", "source"]
 
 
 class Metric(Protocol):
-    """One number for a query and a cell."""
+    """One number for a query and a cell.
+
+    Two further attributes may be left out. ``reference: Reference = "clean"``: the run whose logits ``score`` is given
+    last; of "source" that of the prompt whose states the edits put in. ``normalised: bool = False``: reported as a
+    share of the way from the corrupted run's mean (0) to the clean run's (1).
+    """
 
     unit: ClassVar[str]
     answers_of: ClassVar[AnswersOf]
@@ -31,7 +37,7 @@ class Metric(Protocol):
     def score(logits: Tensor, target: Tensor, foil: Tensor, clean: Tensor) -> Tensor:
         """logits, clean [read, vocab] float32; target, foil [read] token ids -> [read].
 
-        clean: the clean run's logits at the same prompt's first answer token.
+        clean: the reference run's logits, as a rule the clean one's, at the same prompt's first answer token.
         """
         ...
 
@@ -47,6 +53,16 @@ class Metric(Protocol):
 
 
 METRICS: Registry[type[Metric]] = Registry("metric")
+
+
+def against_source(metric: type[Metric]) -> bool:
+    """Whether it is held against the run whose states are put in, not the clean one."""
+    return getattr(metric, "reference", "clean") == "source"
+
+
+def is_normalised(metric: type[Metric]) -> bool:
+    """Whether it is reported as a share of what lies between the corrupted and the clean run."""
+    return getattr(metric, "normalised", False)
 
 
 def of_first_token(scores: Floats, starts: Ints) -> Floats:

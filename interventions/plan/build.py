@@ -9,7 +9,9 @@ from itertools import chain
 from typing import Any
 
 from patchboard.errors import SpecError
-from patchboard.plan.cells import OWN_STATE, SAME, Cell, Edit, position_label, source_of, with_lent
+from patchboard.metrics import METRICS, Metric
+from patchboard.metrics.base import against_source, is_normalised
+from patchboard.plan.cells import OWN_STATE, SAME, STATE, Cell, Edit, position_label, source_of, with_lent
 from patchboard.plan.controls import CONTROLS
 from patchboard.plan.expansion import cells_of
 from patchboard.plan.facts import ModelFacts
@@ -26,7 +28,7 @@ from patchboard.tasks.frames import described
 from patchboard.tasks.prompt import Prompt
 from patchboard.tasks.prompts import Prompter
 from patchboard.tasks.resolve import build_family
-from patchboard.tasks.sets import Halves
+from patchboard.tasks.sets import BASE, Halves
 from patchboard.vectors.base import Place, Recipe
 
 Opener = Callable[[ModelSection], tuple[Any, ModelFacts]]
@@ -94,14 +96,32 @@ class _OpenGroup:
             lacking = Prompt(self.task, "", "", excluded=f"the row has no source {source}")
             self.donors[source] = tuple(prompt.sources.get(source, lacking) for prompt in self.prompts)
 
-    def use(self, cell: Cell) -> None:
+    def use(self, cell: Cell, last_block: int) -> None:
         converted, clean, goal = -1, -1, cell.converts_to
         if any(goal in p.sources for p in self.prompts) and not any(p.differs(goal) for p in self.prompts):
             cell = replace(cell, converts_to="")  # the source's answers are the rows' own
         if cell.converts_to:
             converted = self.copy(Counterfactual(cell.edits, cell.converts_to))
             clean = self.copy(Counterfactual((), cell.converts_to))
-        self.uses.append(ScoredCell(cell, self.copy(Counterfactual(cell.edits)), converted, clean))
+        scored = ScoredCell(cell, self.copy(Counterfactual(cell.edits)), converted, clean)
+        if cell.source and self.asks(against_source):
+            against = (self.copy(Counterfactual(edits, against=cell.source)) for edits in (cell.edits, ()))
+            scored = replace(scored, **dict(zip(("against", "clean_against"), against, strict=True)))
+        if far_end := self.far_end(cell):
+            whole = Edit("patch", "resid_post", last_block, '"last"', 1.0, STATE + far_end)
+            scored = replace(scored, far_end=self.copy(Counterfactual((whole,))))
+        self.uses.append(scored)
+
+    def asks(self, kind: Callable[[type[Metric]], bool]) -> bool:
+        """Whether a metric of that kind is measured."""
+        return any(kind(METRICS.get(name, "metrics")) for name in self.point.spec.metrics)
+
+    def far_end(self, cell: Cell) -> str:
+        """The source whose run lies at the other end of a normalised metric; "" where there is none, or no such
+        metric. Its state at the last block, at the token before the answer, is its run."""
+        if not self.asks(is_normalised):
+            return ""
+        return BASE if self.point.spec.prompts.corrupted else cell.source
 
 
 class _Builder:
@@ -162,8 +182,10 @@ class _Builder:
             context = Context(task, task, tasks, self.facts, fit_ids, _label(point))
             for variant in point.variants:
                 for cell, recipes in cells_of(point, variant, spec.controls, context):
-                    group.use(cell if source.knows_other_answers else replace(cell, converts_to=""))
-                    for donor in filter(None, map(source_of, with_lent(cell.edits))):
+                    known = cell if source.knows_other_answers else replace(cell, converts_to="")
+                    group.use(known, self.facts.layers - 1)
+                    of_edits = map(source_of, with_lent(cell.edits))
+                    for donor in filter(None, (*of_edits, cell.source, group.far_end(cell))):
                         prompts_of([donor] if donor in tasks else [])
                         group.give(donor, evaluated)
                     _check_alignment(cell, group)
@@ -293,6 +315,7 @@ class _Builder:
             prefix=_common_prefix(group.prompts) if spec.prompts.demonstrations == "shared" else 0,
             donors=group.donors,
             requested=spec.prompts.queries,
+            corrupted=spec.prompts.corrupted is not None,
         )
 
 

@@ -96,6 +96,9 @@ class Cell:
     swept: tuple[tuple[str, Any], ...]
     converts_to: str = ""
     """Another task, or a source of the rows, whose answers this cell is scored against as well."""
+    source: str = ""
+    """In ``Group.donors``, the one source whose run this cell can be held against: that of its states, of a control
+    without any that of the intervention's."""
 
     @property
     def row(self) -> dict[str, Any]:

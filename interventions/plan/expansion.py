@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from patchboard.plan.cells import Cell, Edit, source_of
 from patchboard.plan.controls import CONTROLS, ControlCell, PlacedIntervention, options_of
@@ -32,12 +33,20 @@ def cells_of(
         for cell in cells:
             edits = tuple(planned.edit for planned in cell.edits)
             recipes = [planned.recipe for planned in cell.edits if planned.recipe]
-            converts = _converts_to(cell, edits, context)
-            yield Cell(variant.name, cell.control, cell.vector_task, edits, sites.layer, swept, converts), recipes
+            row = Cell(variant.name, cell.control, cell.vector_task, edits, sites.layer, swept)
+            own = [planned.edit for planned in placed.edits]
+            source = _source(edits) if any(map(source_of, edits)) else _source(own)
+            yield replace(row, converts_to=_converts_to(cell, edits, context), source=source), recipes
+
+
+def _source(edits: Sequence[Edit]) -> str:
+    """The source of the states that the edits put in; none where there are several."""
+    sources = {source_of(edit) for edit in edits} - {""}
+    return sources.pop() if len(sources) == 1 else ""
 
 
 def _converts_to(cell: ControlCell, edits: Sequence[Edit], context: Context) -> str:
     """Whose answers it is scored against too: another task's, or those of the one source of rows that gives states."""
     if cell.scored_as in context.tasks:
         return cell.scored_as if cell.scored_as in context.real and cell.scored_as != context.task else ""
-    return cell.scored_as if {source_of(edit) for edit in edits} - {""} == {cell.scored_as} else ""
+    return cell.scored_as if _source(edits) == cell.scored_as else ""

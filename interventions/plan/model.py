@@ -21,6 +21,7 @@ EngineKind = Literal["wavefront", "rows"]
 class Counterfactual:
     """One counterfactual computation: edits, and whose answer is teacher-forced (own: "").
 
+    against: the source with whose run its distribution is compared, in place of the clean one.
     answer: which of its right answers. What is scored on answers 1, 2, … is taken into answer 0's copy
     (``measure.scored_group``).
     """
@@ -28,6 +29,7 @@ class Counterfactual:
     edits: tuple[Edit, ...] = ()
     target: str = ""
     answer: int = 0
+    against: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,10 @@ class ScoredCell:
     patched: int
     converted: int = -1
     clean_converted: int = -1
+    against: int = -1  # as ``patched``, compared with the source's run; ``clean_against``: the clean run so
+    clean_against: int = -1
+    far_end: int = -1
+    """The clean run made that which lies at the other end of a normalised metric: the source's, or the uncorrupted."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,8 @@ class Group:
     """Source of states -> for each prompt the one whose states it is given (op resample)."""
     requested: int = 0
     """Queries that the spec asks for; there are fewer prompts where the pool is smaller."""
+    corrupted: bool = False
+    """Whether its prompts are corrupted ones: the run without an edit is then 0 of a normalised metric, else 1."""
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ class UnitBuilder:
                 if segment is not None and id(segment) not in edited:
                     edited.add(id(segment))
                     layout.edits += self._spans(c, segment, i, suffix, home)
-                clean = home.at(prompt.last)
+                clean = self._reference(self.copies[c].against, i, home)
                 for j, target in enumerate(suffix.answer):
                     at = prompt.last + j
                     place = segment.at(at) if segment is not None and at >= segment.start else home.at(at)
@@ -122,6 +122,10 @@ class UnitBuilder:
         return [
             self._span(edit, order + behind, copy, segment, i, suffix, home, at) for edit, order, at in suffix.edited
         ]
+
+    def _reference(self, source: str, i: int, home: _Home) -> tuple[int, int]:
+        """Where the distribution stands that a prompt's are compared with: the clean run's, or that of a source."""
+        return self.donor_homes[source, i].at(self.donors[source][i].last) if source else home.at(self.prompts[i].last)
 
     def _span(
         self, edit: Edit, order: int, copy: int, segment: _Segment, i: int, suffix: Suffix, home: _Home,
@@ -181,7 +185,10 @@ class UnitBuilder:
         return {c: (suffix, made.get((copies[c].edits, suffix.tokens))) for c, suffix in suffixes.items()}
 
     def _find_donors(self, i: int, suffix: Suffix, copy: Counterfactual) -> bool:
-        """Put the donors' clean runs into rows; False where one cannot give every edited token its state."""
+        """Put the donors' clean runs into rows, and that of the source it is held against; False where one cannot give
+        every edited token its state."""
+        if copy.against and not self._find_run(copy.against, i):
+            return False
         runs = filter(None, (suffix_of(self.prompts[i], run) for run in runs_of(copy)))
         for edit, _, where in chain.from_iterable(run.edited for run in runs):
             source = source_of(edit)
@@ -193,10 +200,18 @@ class UnitBuilder:
             if edit.operand == OWN_STATE and max(taken) >= shared_tokens(self.prompts[i], suffix.tokens):
                 key = (suffix.tokens, i)
                 self.own[key] = self.own.get(key) or _Home(self._row(suffix.tokens, i), None)
-            if source and (source, i) not in self.donor_homes:
-                self.owners_of.append((source, i))
-                tokens = clean_tokens(self.donors[source][i])
-                self.donor_homes[source, i] = _Home(self._row(tokens, len(self.owners_of) - 1), None)
+            if source:
+                self._find_run(source, i)
+        return True
+
+    def _find_run(self, source: str, i: int) -> bool:
+        """Put a source's clean run into a row, once; False where it cannot be run."""
+        if self.donors[source][i].excluded:
+            return False
+        if (source, i) not in self.donor_homes:
+            self.owners_of.append((source, i))
+            tokens = clean_tokens(self.donors[source][i])
+            self.donor_homes[source, i] = _Home(self._row(tokens, len(self.owners_of) - 1), None)
         return True
 
     def _taken(self, edit: Edit, i: int, where: tuple[int, ...]) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from patchboard.errors import SpecError
 from patchboard.metrics import METRICS
+from patchboard.metrics.base import against_source, is_normalised
 from patchboard.ops import OPS
 from patchboard.plan.cells import CLEAN
 from patchboard.plan.controls import CONTROLS, options_of
@@ -75,8 +76,22 @@ def check_point(point: Point, rows: Rows) -> None:
         several = variant.section.edits is not None
         for i, edit in enumerate(variant.section.parts):
             _check_edit(edit, rows, f"{where}.edits[{i}]" if several else where)
+    _check_metrics(point)
     for i, control in enumerate(point.spec.controls):
         CONTROLS.get(control.name, f"controls[{i}]").check(point.variants, tasks, f"controls[{i}]")
+
+
+def _check_metrics(point: Point) -> None:
+    """Raises SpecError for a metric that needs another run than the clean one where no edit takes states of one."""
+    sections = [edit for variant in point.variants for edit in variant.section.parts]
+    sourced = any(edit.source.name != CLEAN if edit.source else OPS[edit.op].operand == "state" for edit in sections)
+    for i, name in enumerate(point.spec.metrics):
+        metric = METRICS[name]
+        both_ends = sourced or point.spec.prompts.corrupted is not None
+        if not sections or not (against_source(metric) and not sourced or is_normalised(metric) and not both_ends):
+            continue
+        what = f"'{name}' needs an edit with the states of another prompt, there is none"
+        raise SpecError(f"metrics[{i}]", what, "write source: NAME in an intervention, or leave it out")
 
 
 def _check_lists(spec: Spec, tasks: Sequence[str]) -> None:

@@ -29,6 +29,7 @@ def effect_figures(run: Run, metric: str) -> Iterator[Drawing]:
     """One panel per intervention and swept setting: effect on ``metric`` over layers, CD on the right."""
     curves = without_heads(run.curves, run.swept)
     parts = _panels(run, curves.filter(pl.col("metric") == metric))
+    parts = [part for part in parts if part[1]["n"].max()] or parts  # a metric may have no meaning for some
     across = columns_for(settings_of(curves.filter(pl.col("control") == ""), run.swept))
     caption = (
         f"Mean {effect_label(metric)} of editing one layer at a time{_several(run)}, pooled over tasks; bands are"

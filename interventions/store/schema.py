@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import polars as pl
 
 VERSION = 1
@@ -34,6 +36,18 @@ OUTCOMES = {
     "clean": pl.Float64(),  # the metric's unit; NaN where the query is excluded
     "patched": pl.Float64(),
 }
+
+SCALE = {
+    "scale": pl.Float64(),  # of a normalised metric: value of its clean run less that of its corrupted run; else null
+}
+"""Column behind OUTCOMES' in runs with a normalised metric, whose ``clean`` and ``patched`` are then counted from the
+corrupted run's value; means of these are divided by the mean of the scale."""
+
+
+def swept_of(columns: Iterable[str]) -> list[str]:
+    """Those of the columns of a table of outcomes that are swept fields."""
+    return [column for column in columns if column not in OUTCOMES and column not in SCALE]
+
 
 MEASURED = {
     "clean": pl.Float64(),  # mean over queries

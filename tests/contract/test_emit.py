@@ -19,6 +19,7 @@ from patchboard.commands.main import main
 from patchboard.embedded.tokenizer import build
 from patchboard.engine.families import ARCHITECTURES
 from patchboard.metrics import METRICS
+from patchboard.metrics.base import against_source, is_normalised
 from patchboard.ops import OPS
 from patchboard.plan.controls import CONTROLS
 from patchboard.spec.sites import SITES
@@ -80,6 +81,13 @@ def interventions() -> dict[str, Any]:
     }
 
 
+OF_THE_RUN = [
+    name
+    for name, metric in METRICS.items()
+    if metric.answers_of == "own" and not against_source(metric) and not is_normalised(metric)
+]
+
+
 def tree_of(model: Path) -> dict[str, Any]:
     return {
         "name": "everything",
@@ -136,7 +144,7 @@ def test_every_op_site_metric_control_and_vector_has_the_runs_values(tmp_path, c
     text = script.read_text()
     assert all(f"def {name}(h, operand, strength)" in text for name in OPS.names() if name not in ("knock_out", "path"))
     assert all(f'"site": "{site}"' in text for site in SITES)
-    assert {row[2] for row in rows} == set(METRICS.names())
+    assert {row[2] for row in rows} == {*OF_THE_RUN, "conversion"}, "others need runs that the script has not"
     held = {name.split(",")[0] for name, *_ in rows}
     assert {name for name in interventions()} <= held
     assert all(
@@ -181,6 +189,7 @@ def test_answers_of_several_tokens_and_positions_within_them(tmp_path, gpt2_fold
             "q": {"op": "zero", "site": "attn_out", "layers": {"together": [0, 3]}},
         },
         "controls": ["self"],
+        "metrics": OF_THE_RUN,
     }
     path = write(tree, tmp_path / "words.yaml")
     assert main(["run", path, "--out", str(tmp_path / "run"), "--quiet", "--wandb", "off"]) == 0

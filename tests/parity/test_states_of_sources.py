@@ -14,6 +14,7 @@ from patchboard.engine.local import LocalEngine
 from patchboard.plan.cells import OWN_STATE, Edit, StateRead
 from patchboard.plan.model import Counterfactual
 from patchboard.plan.packing import lay_out
+from patchboard.plan.suffix import clean_tokens
 from tests.hooks import hooked_logits
 from tests.models import SIZES, random_model, unequal_prompts
 
@@ -74,6 +75,27 @@ def test_equal_hooks(family):
         for read, got in zip(layout.reads, found["scores"]["logits"], strict=True):
             wanted = expected[read.prompt][read.copy][read.token]
             torch.testing.assert_close(got, wanted, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("way", ["wavefront", "rows"])
+def test_a_run_is_compared_with_that_of_its_source(way):
+    """``against``: the distribution that scorers are given last is the source's, whatever the copy's own edits take."""
+    model, prompts = random_model("llama"), unequal_prompts()[1:3]
+    sources = [unequal_prompts("B")[4], unequal_prompts("B")[3]]
+    own = Edit("patch", "attn_out", 2, '"last"', 1.0, OWN_STATE)
+    copies = [Counterfactual(), Counterfactual((own,)), Counterfactual((own,), against="flip"),
+              Counterfactual((), against="flip")]  # fmt: skip
+    layout = lay_out(prompts, [-1, -1], copies, way, donors={"flip": sources})
+    engine = LocalEngine(model, build())
+    _, found = engine.forward(layout, engine.place({}), {"reference": lambda *given: given[-1]})
+    for read, got in zip(layout.reads, found["scores"]["reference"], strict=True):
+        run = (sources if copies[read.copy].against else prompts)[read.prompt]
+        wanted = hooked_logits(model, run, Counterfactual(), {})[0]
+        torch.testing.assert_close(got, wanted, atol=TOLERANCE, rtol=TOLERANCE)
+    assert {read.copy for read in layout.reads} == {0, 1, 2, 3}
+    assert layout.computed_tokens == lay_out(prompts, [-1, -1], copies[:2], way).computed_tokens + sum(
+        len(clean_tokens(source)) for source in sources
+    ), "a copy that is only compared with another run is not computed again"
 
 
 def test_a_source_that_does_not_fit_gives_no_outcome():

@@ -29,7 +29,8 @@ SECTIONS = {
     "options", [(), pytest.param(("--separate",), marks=pytest.mark.slow)], ids=["one process", "separate"]
 )
 def test_a_remote_run_is_the_local_one(servers, llama_snapshot, tmp_path, options):
-    changes = case_tree(write_cases(tmp_path / "cases.jsonl"), interventions=SECTIONS)
+    metrics = ["logprob", "normalised_logit_difference", "kl_source"]
+    changes = case_tree(write_cases(tmp_path / "cases.jsonl"), interventions=SECTIONS, metrics=metrics)
     status, _, err = run_remotely(llama_snapshot, servers(*options), tmp_path / "there", "--quiet", **changes)
     assert (status, err) == (0, "")
     here = run_here(llama_snapshot, tmp_path / "here", **changes)

@@ -114,7 +114,7 @@ def test_links_lead_somewhere():
 
 TABLES = {
     "Columns that name a cell": schema.CELL,
-    "outcomes.parquet": {k: v for k, v in schema.OUTCOMES.items() if k not in schema.CELL},
+    "outcomes.parquet": {k: v for k, v in (schema.OUTCOMES | schema.SCALE).items() if k not in schema.CELL},
     "effects.parquet, curves.parquet": schema.MEASURED,
     "decodability.parquet": schema.DECODABILITY | schema.FLOORS,
     "prompts.parquet": schema.PROMPTS,

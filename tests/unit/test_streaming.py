@@ -164,7 +164,7 @@ def scores(group: Group, seed: int = 0) -> pl.DataFrame:
 
 
 def taken(groups, tables) -> tuple[pl.DataFrame, Checks]:
-    checks, schema, pieces = Checks(), outcome_schema(groups), []
+    checks, schema, pieces = Checks(BOOTSTRAP), outcome_schema(groups), []
     for group, values in zip(groups, tables, strict=True):
         scored = gather_scores(group, values.iter_slices(13))
         checks.update(scored)
