@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from patchboard.plan.cells import Cell, Edit, source_of
+from patchboard.plan.cells import Cell, Edit, source_of, with_lent
 from patchboard.plan.controls import CONTROLS, ControlCell, PlacedIntervention, options_of
 from patchboard.plan.edit_sites import edit_sites_of
 from patchboard.plan.path_patching import is_behind_receivers
@@ -35,13 +35,13 @@ def cells_of(
             recipes = [planned.recipe for planned in cell.edits if planned.recipe]
             row = Cell(variant.name, cell.control, cell.vector_task, edits, sites.layer, swept)
             own = [planned.edit for planned in placed.edits]
-            source = _source(edits) if any(map(source_of, edits)) else _source(own)
+            source = _source(edits) if any(map(source_of, with_lent(edits))) else _source(own)
             yield replace(row, converts_to=_converts_to(cell, edits, context), source=source), recipes
 
 
 def _source(edits: Sequence[Edit]) -> str:
     """The source of the states that the edits put in; none where there are several."""
-    sources = {source_of(edit) for edit in edits} - {""}
+    sources = {source_of(edit) for edit in with_lent(edits)} - {""}
     return sources.pop() if len(sources) == 1 else ""
 
 
