@@ -147,6 +147,10 @@ def _operand(op: str, vector: Any, width: int) -> Tensor | SubspaceTensors | Non
         raise SpecError("op", f"{op} cuts attention between two positions, and there is one here", "run a spec")
     if wanted == "path":
         raise SpecError("op", f"{op} has a sender and receivers, and there is one place here", "run a spec")
+    if wanted == "noise":
+        raise SpecError(
+            "op", f"{op} is drawn by query and token of a run, and there is none here", "use add with a vector"
+        )
     if wanted == "none":
         if vector is not None:
             raise SpecError("vector", f"op {op} takes none", "leave it out")

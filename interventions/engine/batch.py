@@ -42,6 +42,8 @@ class EditGroup:
     heads: Tensor | None = None  # [edit], at sites by head
     units: Tensor | None = None  # [unit] edited together: neurons, or heads in which edges are cut; None: all of them
     attended: Tensor | None = None  # [edit] of edges: the column of the token that is attended to
+    seeds: Tensor | None = None  # [edit] of noise: the edit's part of its seed
+    queries: Tensor | None = None  # [edit] of noise: the prompt, counted from the batch's first one
 
 
 @dataclass
@@ -90,6 +92,7 @@ class Batch:
     targets: Tensor | None = None  # [read]
     foils: Tensor | None = None
     clean: Tensor | None = None  # [read] index of its clean distribution among those places
+    first: Tensor | None = None  # [1] place of its first prompt in its group
     embeds: Tensor | None = None  # [batch, seq, d_model] what enters in place of the tokens' embeddings
 
     def token_layers(self, layers: int) -> int:
@@ -124,7 +127,7 @@ def make_batch(layout: Layout, captures: Sequence[Capture] = ()) -> Batch:
         put(layout.tokens), put(layout.positions), put(layout.segments), put(layout.homes), put(layout.starts),
         layout.packed, layout.first_width, 1 + max((span.copy for span in layout.edits), default=-1),
         joins={j.layer: TensorJoin(j.stop, put(j.source)) for j in layout.joins},
-        edits=_edit_groups(layout.edits), captures=list(captures),
+        edits=_edit_groups(layout.edits), captures=list(captures), first=put([layout.first]),
     )  # fmt: skip
     reads = layout.reads
     if len(reads):
@@ -181,6 +184,8 @@ def _group(place: Place, op: str, shared: str, read: Place, members: list[EditSp
         group.units = put(edit.neurons or edit.heads)
     if edit.origin:
         group.attended = joined("source_cols")
+    if edit.seed >= 0:
+        group.seeds, group.queries = each([span.edit.seed for span in members]), joined("prompts")
     if shared == STATE:
         group.sources = joined("source_rows"), joined("source_cols")
         group.read = read if read != place else None

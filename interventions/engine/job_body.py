@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from patchboard.engine.families import at_path
+from patchboard.engine.noise import UNIT, embedding_sd
 from patchboard.engine.projection import projected
 from patchboard.engine.record import Record, opened
 from patchboard.engine.steps import fill_statistics, largest_moves, states_and_hits, taken_over
@@ -52,6 +53,9 @@ def answer_job(model: Any, job: dict[str, Any], tools: dict[str, Any]) -> dict[s
     operands = make_all(recipes, statistics, project, *tools["builders"])  # type: ignore[arg-type]
     if job["packs"]:
         placed = {key: operand.to(h.device) for key, operand in operands.items()}
+        if job["noise"]:
+            placed[UNIT] = embedding_sd(model, wiring, *job["noise"], h.device)
+            answer["embedding_sd"] = float(placed[UNIT])
         answer.update(score_packs(forward, batch_of, job, placed, tools))
     if job["decoding"]:
         answer.update(decode(forward, batch_of, job["decoding"], tools["scorers"]["accuracy"], tools["voted"]))
@@ -95,9 +99,10 @@ def score_packs(
         (batch_of(structure), opened(starts, "cpu").numpy(), opened(own, "cpu"), opened(slots, "cpu"))
         for structure, starts, own, slots in job["structures"]
     ]
-    for number, (tokens, targets, foils) in job["packs"]:
+    for number, (tokens, targets, foils, first) in job["packs"]:
         batch, starts, own, slots = structures[number]
         batch.tokens, batch.targets, batch.foils = batch_of(tokens), batch_of(targets), batch_of(foils)
+        batch.first = batch_of(first)
         result = forward(batch, operands, scorers)
         for name, values in result["scores"].items():
             answers = torch.from_numpy(tools["combined"](tools["combine"][name], values.float().cpu().numpy(), starts))

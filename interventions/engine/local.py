@@ -15,6 +15,7 @@ from patchboard.engine.batch import Batch, Capture, make_batch, on_device
 from patchboard.engine.batches import decoding_batches, fit_batches, judge_of
 from patchboard.engine.device import device_of
 from patchboard.engine.families import architecture_of, head_dim_of
+from patchboard.engine.noise import UNIT, embedding_sd
 from patchboard.engine.parts import kv_heads_of, neurons_of, slots_of
 from patchboard.engine.projection import projected
 from patchboard.engine.steps import fill_statistics, largest_moves, states_and_hits, taken_over
@@ -69,13 +70,21 @@ def wiring_of(config: Any, dtype: torch.dtype) -> Wiring:
     return Wiring(architecture, window, slots, head_dim_of(config), neurons_of(config), dtype)
 
 
+def embedding_of(model: Any) -> str:
+    """Path of the input embeddings' module in a causal language model."""
+    embedding = model.get_input_embeddings()
+    return next(path for path, module in model.named_modules() if module is embedding)
+
+
 def pack_layout(group: Group, pack: Pack) -> Layout:
     inside = slice(pack.prompts.start, pack.prompts.stop)
     copies = [group.copies[c] for c in pack.copies]
     donors = {source: prompts[inside] for source, prompts in group.donors.items()}
-    return lay_out(
+    layout = lay_out(
         group.prompts[inside], group.foils[inside], copies, pack.way, group.prefix, pack.together, donors
     )  # fmt: skip
+    layout.first = pack.prompts.start
+    return layout
 
 
 def pack_scores(pack: Pack, layout: Layout, scores: Mapping[str, np.ndarray], far: Tensor) -> PackScores:
@@ -104,6 +113,7 @@ class LocalEngine:
         self.dtype, self.device = model.dtype, device_of(model)
         self.wiring = wiring_of(model.config, model.dtype)
         self.traced = nnsight.TransformersModel(model, tokenizer=tokenizer, task="text-generation")
+        self._noise_unit: Tensor | None = None
 
     def forward(
         self,
@@ -123,11 +133,24 @@ class LocalEngine:
     def _pass(self, batch: Batch, operands: Mapping[str, Any], scorers: Mapping[str, Scorer]) -> dict[str, Any]:
         self.token_layers += batch.token_layers(self.module.config.num_hidden_layers)
         ops = {name: op.apply for name, op in OPS.items()}
+        if any(group.seeds is not None for group in batch.edits):
+            operands = {**operands, UNIT: self.noise_unit()}
         placed = on_device(batch, self.device)
         if self.embed is not None:
             with torch.no_grad():
                 placed = replace(placed, embeds=self.embed(placed.tokens))
         return traced_forward(self.traced, self.wiring, placed, operands, scorers, ops)
+
+    def noise_unit(self) -> Tensor:
+        """What noise is measured in, as ``embedding_sd`` gives it. Raises ModelError for a model of continuous inputs,
+        which embeds no tokens."""
+        if self.embed is not None:
+            what = "noise is measured in token embeddings, and this model's inputs are no tokens"
+            raise ModelError("interventions", what, "leave it out")
+        if self._noise_unit is None:
+            vocab, path = self.module.config.vocab_size, embedding_of(self.module)
+            self._noise_unit = embedding_sd(self.traced, self.wiring, path, vocab, self.device)
+        return self._noise_unit
 
     def release(self) -> None:
         """Give cached memory back to the device, after a pass that did not fit."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from patchboard.engine.cutting import without_edges
 from patchboard.engine.families import Architecture, at_path
 from patchboard.engine.joining import grown_inputs, narrowed
+from patchboard.engine.noise import UNIT, seeds_of, standard_normal
 from patchboard.engine.sites import MODULES, Place, is_input, place_of, site_of
 from patchboard.plan.layout import ROOT
 
@@ -115,8 +116,11 @@ def source_states(g: EditGroup, h: Tensor, slots: Tensor | None) -> Tensor:
 def operand_of(
     g: EditGroup, h: Tensor, slots: Tensor | None, operands: Mapping[str, Any], held: Mapping[int, Tensor]
 ) -> Any:
-    """What the op of these edits is given: states of h or of an earlier place, a subspace, vectors [edit, width], or
-    None. held: by ``id`` of an edit group, the states that it takes from an earlier place."""
+    """What the op of these edits is given: states of h or of an earlier place, noise, a subspace, vectors [edit,
+    width], or None. held: by ``id`` of an edit group, the states that it takes from an earlier place, or its seeds."""
+    if g.seeds is not None:
+        width = h.shape[-1] if g.units is None else len(g.units)
+        return (standard_normal(held[id(g)], width) * operands[UNIT].cpu()).to(h.device)
     if g.sources:
         return source_states(g, h, slots) if g.read is None else held[id(g)].to(h.device)
     if not g.keys:
@@ -225,8 +229,9 @@ def traced_forward(
     else:
         inputs["inputs_embeds"] = batch.embeds[:, :width]
     read_rows, read_cols = batch.read_rows, batch.read_cols
+    seeds = {id(group): seeds_of(group, batch) for group in batch.edits if group.seeds is not None}
     with torch.no_grad(), model.trace(inputs, use_cache=False, logits_to_keep=1):
-        held = {}
+        held = dict(seeds)
         result = {"moved": [], "states": [[] for _ in batch.captures], "scores": {}}
         result.save()  # pyright: ignore[reportAttributeAccessIssue]  # nnsight's, on every object
         if mask is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from patchboard.engine.local import embedding_of
 from patchboard.engine.ndif.jobs import Job, Sizes, cell_jobs, decoding_jobs, job_data, recipes_of, survey_job
 from patchboard.engine.ndif.payload import Shell, tools_of
 from patchboard.execution.choose_engine import sample_packs
@@ -44,5 +45,7 @@ class JobMaker:
         metrics = {name: METRICS.get(name, "metrics") for name in dict.fromkeys(names)}
         ops = [edit.op for group, pack in job.packs for i in pack.copies for edit in group.copies[i].edits]
         kinds = [recipe.kind for recipe in recipes_of(self.plan, job.packs).values()]
-        data = job_data(self.plan, job, shell.config, self.sizes, self.remote.vectors)
+        data = job_data(
+            self.plan, job, shell.config, self.sizes, self.remote.vectors, embedding_of(shell.model._module)
+        )
         return shell.payload(data, tools_of(ops, kinds, metrics, combined, voted))

@@ -66,6 +66,7 @@ def _compute(run: ModelRun, measure: Measure) -> tuple[ModelResult, Blueprint, P
         # of this process: what an earlier one left in parts is not computed again
         token_layers={"computed": engine.token_layers - sampled, "sample": sampled},
         budget={**asdict(budget), "halved": packs.halvings},
+        **({"embedding_sd": float(engine.noise_unit())} if plan.has_noise else {}),
     )
     fallback = [choice.fallback] if choice.fallback else []
     result = ModelResult(entry, parts.explain(choice.reason), [*notes, *fit_notes, *fallback])

@@ -43,6 +43,7 @@ def compute_remotely(run: ModelRun, measure: Measure) -> ModelResult:
     for group in plan.groups:
         measure(group, parts.scores(group))
     facts = host.results.facts_of(survey)
+    units = [each["embedding_sd"] for each in host.results.all_facts() if "embedding_sd" in each]
     dtype = str(facts["dtype"]).removeprefix("torch.")
     entry = model_entry(
         plan,
@@ -53,6 +54,7 @@ def compute_remotely(run: ModelRun, measure: Measure) -> ModelResult:
         autocast=facts["autocast"],
         budget={**asdict(host.maker.sizes.budget), "halved": sum(host.ledger.halved.values())},
         jobs=host.results.all_facts(),
+        **({"embedding_sd": units[0]} if units else {}),
     )
     fallback = [choice.fallback] if choice.fallback else []
     return ModelResult(entry, parts.explain(choice.reason), [*fallback, *host.notes(dtype)])

@@ -179,7 +179,7 @@ class _Builder:
                 self.groups[key] = self._open_group(point, task, evaluated[task])
             group = self.groups[key]
             self._note_setting(group.id, point, _EVALUATED_FIELDS)
-            context = Context(task, task, tasks, self.facts, fit_ids, _label(point))
+            context = Context(task, task, tasks, self.facts, fit_ids, _label(point), seed=spec.prompts.seed)
             for variant in point.variants:
                 for cell, recipes in cells_of(point, variant, spec.controls, context):
                     known = cell if source.knows_other_answers else replace(cell, converts_to="")

@@ -64,6 +64,7 @@ class Edit:
     heads: tuple[int, ...] = ()  # in which edges are cut; none: all of them
     draw: int = -1  # of edges from random other tokens: its number
     lender: Lender | None = None  # of a receiver's edit
+    seed: int = -1  # of noise: what decides its draw beside the query and the token
 
 
 def source_of(edit: Edit) -> str:

@@ -43,6 +43,7 @@ class EditSpan:
     cols: np.ndarray
     source_rows: np.ndarray  # where the state stands that the token may be given
     source_cols: np.ndarray
+    prompts: np.ndarray  # index within the layout of the prompt that the token is of
 
     def tokens(self) -> Iterator[EditToken]:
         for row, col, *source in zip(self.rows, self.cols, self.source_rows, self.source_cols, strict=True):
@@ -138,6 +139,8 @@ class Layout:
     joins: list[Join] = field(default_factory=list)
     edits: list[EditSpan] = field(default_factory=list)
     reads: Reads = NONE
+    first: int = 0
+    """Place of its first prompt among those of the group that it is of."""
 
     def edit_tokens(self) -> Iterator[EditToken]:
         for span in self.edits:

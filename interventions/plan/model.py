@@ -120,6 +120,11 @@ class ModelPlan:
     frames: tuple[Mapping[str, Any], ...] = ()
     """What stands in front of the prompts and what was left out, for the manifest."""
 
+    @property
+    def has_noise(self) -> bool:
+        """Whether some edit adds noise."""
+        return any(edit.seed >= 0 for group in self.groups for copy in group.copies for edit in copy.edits)
+
 
 @dataclass(frozen=True)
 class Pack:

@@ -132,7 +132,7 @@ def _side_by_side(stamps: Sequence[_Stamp]) -> Layout:
         for join in template.joins:
             there = np.ix_(inside[0][:, 0], columns[join.start : join.stop])
             whole["source"][there] = np.tile(columns[join.source], (units, 1))
-        edits += [_moved(edit, first_rows, columns) for edit in template.edits]
+        edits += [_moved(edit, stamp.prompts, first_rows, columns) for edit in template.edits]
         reads.append(_read_by_all(stamp, first_rows, columns))
     joins = [
         Join(layer, starts[layer], starts[layer] + widths[layer],
@@ -143,8 +143,9 @@ def _side_by_side(stamps: Sequence[_Stamp]) -> Layout:
     return Layout(segments=segments, joins=joins, edits=edits, reads=Reads.joined(reads), **whole)
 
 
-def _moved(span: EditSpan, first_rows: np.ndarray, columns: np.ndarray) -> EditSpan:
-    """The span of the first unit, for all units: ``first_rows`` [unit, 1], ``columns`` [the unit's column]."""
+def _moved(span: EditSpan, prompts: np.ndarray, first_rows: np.ndarray, columns: np.ndarray) -> EditSpan:
+    """The span of the first unit, for all units: ``prompts`` [unit, prompt], ``first_rows`` [unit, 1], ``columns`` [the
+    unit's column]."""
     units = len(first_rows)
     return replace(
         span,
@@ -152,6 +153,7 @@ def _moved(span: EditSpan, first_rows: np.ndarray, columns: np.ndarray) -> EditS
         cols=np.tile(columns[span.cols], units),
         source_rows=(first_rows + span.source_rows).ravel(),
         source_cols=np.tile(columns[span.source_cols], units),
+        prompts=prompts[:, span.prompts].ravel(),
     )
 
 

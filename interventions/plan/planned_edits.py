@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
@@ -46,6 +47,7 @@ class Context:
     fit_ids: Mapping[FitSetting, str]
     global_label: str  # "" or "@a=1,...": swept global fields that a vector depends on
     answers: Answers = "own"
+    seed: int = 0  # of the prompts
 
     @property
     def real(self) -> tuple[str, ...]:
@@ -82,6 +84,8 @@ def planned_edit(section: EditSection, site: EditSite, label: str, context: Cont
         return PlannedEdit(Edit(section.op, ATTENTION, layer, position, 1.0, origin=origin, heads=heads), None)
     neurons = neurons_of(section, context.facts, where)
     edit = Edit(section.op, section.site, layer, position, section.strength, head=head, neurons=neurons)
+    if OPS.get(section.op, "op").operand == "noise":
+        edit = replace(edit, seed=_noise_seed(edit, section.draw, context))
     vector = section.vector
     if vector is None:
         source = donor_of(section, context)
@@ -108,6 +112,13 @@ def planned_edit(section: EditSection, site: EditSite, label: str, context: Cont
         heads=tuple((block, n * size, (n + 1) * size) for block, n in summed_heads(vector, context.facts, where)),
     )
     return PlannedEdit(replace(edit, operand=recipe.key), recipe)
+
+
+def _noise_seed(edit: Edit, draw: int, context: Context) -> int:
+    """32 bits by all that decides the noise of an edit, but for the query and the token: not by the intervention, so
+    that those that corrupt one place can be compared."""
+    told = (context.seed, context.evaluated, edit.layer, edit.site, edit.head, draw)
+    return zlib.crc32("/".join(map(str, told)).encode())
 
 
 def is_paired(vector: VectorSection) -> bool:

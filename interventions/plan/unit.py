@@ -71,6 +71,13 @@ def read_positions(donor: Prompt, edit: Edit, wanted: int) -> tuple[int, ...]:
     return (at + at[-1:] * wanted)[:wanted] if edit.read and edit.read.filled else at
 
 
+def _span_of(
+    edit: Edit, order: int, copy: int, tokens: list[tuple[int, int]], sources: list[tuple[int, int]], prompt: int
+) -> EditSpan:
+    rows, cols, source_rows, source_cols = (*np.array(tokens, np.int64).T, *np.array(sources, np.int64).T)
+    return EditSpan(edit, order, copy, rows, cols, source_rows, source_cols, np.full(len(tokens), prompt))
+
+
 class UnitBuilder:
     """Segments first, then columns, then edits and reads that need the columns.
 
@@ -135,7 +142,7 @@ class UnitBuilder:
             edges = edges_of(self.prompts[i], edit, len(suffix.tokens))
             tokens = [segment.at(at) for at, _ in edges]
             sources = [(segment if origin >= segment.start else home).at(origin) for _, origin in edges]
-            return EditSpan(edit, order, copy, *np.array(tokens, np.int64).T, *np.array(sources, np.int64).T)
+            return _span_of(edit, order, copy, tokens, sources, i)
         tokens = [segment.at(at) for at in where]
         own = self.own.get((suffix.tokens, i)) if edit.operand == OWN_STATE else None
         shared = shared_tokens(self.prompts[i], suffix.tokens) if own else 0
@@ -145,7 +152,7 @@ class UnitBuilder:
         sources = [
             lent.at(at) if lent and at >= lent.start else place for at, place in zip(taken, unedited, strict=True)
         ]
-        return EditSpan(edit, order, copy, *np.array(tokens, np.int64).T, *np.array(sources, np.int64).T)
+        return _span_of(edit, order, copy, tokens, sources, i)
 
     def _home(self, i: int, prompt: Prompt) -> _Home:
         tokens = clean_tokens(prompt)

@@ -126,7 +126,9 @@ def _check_edit(edit: EditSection, rows: Rows, where: str) -> None:
     wanted = OPS.get(edit.op, f"{where}.op").operand
     vector, source, tasks = edit.vector, edit.source, rows.tasks
     check_position_names(edit.position, rows.spans, f"{where}.position")
-    if wanted in ("none", "subspace") and source is not None:
+    if edit.draw and wanted != "noise":
+        raise SpecError(f"{where}.draw", f"op {edit.op} draws nothing", "remove it, or write op: noise")
+    if wanted in ("none", "noise", "subspace") and source is not None:
         raise SpecError(f"{where}.source", f"op {edit.op} takes none", "remove it, or write op: resample")
     if (edit.edges is None) == (wanted == "edges"):
         if edit.edges is None:
@@ -149,14 +151,14 @@ def _check_edit(edit: EditSection, rows: Rows, where: str) -> None:
     if edit.edges is not None:
         for end, position in zip(("from", "to"), edit.edges.ends, strict=True):
             check_position_names(position, rows.spans, f"{where}.edges.{end}")
-    if wanted in ("none", "state", "path") and vector is not None:
+    if wanted in ("none", "noise", "state", "path") and vector is not None:
         raise SpecError(f"{where}.vector", f"op {edit.op} takes none", "remove it")
     if source is not None and vector is not None:
         raise SpecError(f"{where}.source", "stands beside a vector, an edit takes one of them", "remove one")
     if wanted == "state" or source is not None:
         _check_state(source or SourceSection(name="other_task"), rows, f"{where}.source")
         return
-    if wanted in ("none", "edges"):
+    if wanted in ("none", "noise", "edges"):
         return
     if vector is None:
         raise SpecError(f"{where}.vector", f"is missing, op {edit.op} needs one", _example(wanted))
@@ -172,9 +174,19 @@ def _check_edit(edit: EditSection, rows: Rows, where: str) -> None:
         _check_source(at, source, tasks, _SOURCES)
 
 
+_OTHERWISE = {
+    "zero": "write op: zero",
+    "mean": "write vector: {mean: same_task} in its place",
+    "noise": "write op: noise",
+}
+"""What is called an operand elsewhere and is no state of a prompt -> how it is written here."""
+
+
 def _check_state(source: SourceSection, rows: Rows, where: str) -> None:
     if source.position is not None:
         check_position_names(source.position, rows.spans, f"{where}.position")
+    if source.name in _OTHERWISE and source.name not in (*rows.sources, *rows.tasks):
+        raise SpecError(where, f"{source.name} is no prompt, whose state could be taken", _OTHERWISE[source.name])
     if source.name not in (CLEAN, *rows.sources):
         names = ("same_task", "other_task", "null_task", CLEAN, *rows.sources)
         _check_source(where, source.name, rows.tasks, names)

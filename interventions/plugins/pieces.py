@@ -18,7 +18,8 @@ from patchboard.spec.section import Section
 from patchboard.spec.vectors import Takes
 from patchboard.vectors.fitters import Fitter
 
-_OPERANDS = tuple(kind for kind in get_args(OperandKind) if kind not in ("edges", "path"))  # the engine's own
+_ENGINES_OWN = ("edges", "path", "noise")
+_OPERANDS = tuple(kind for kind in get_args(OperandKind) if kind not in _ENGINES_OWN)
 
 
 def _is_number(value: Any) -> bool:

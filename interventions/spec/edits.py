@@ -113,6 +113,9 @@ class _OneEdit(Section):
         " default), heads+mlps, none",
     )
     strength: float = Field(default=1.0, description="1 is the whole edit; see each op's formula")
+    draw: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="of noise: the number of a draw; swept, the draws are replicates"
+    )
 
     @model_validator(mode="after")
     def _parts_of_their_sites(self) -> Self:
@@ -143,9 +146,11 @@ class _OneEdit(Section):
         return {name: value for name, value in dump(self).items() if name not in unmeant}
 
 
-_NOT_OF_EDGES = ("site", "neurons", "position", "strength")
+_NOT_OF_EDGES = ("site", "neurons", "position", "strength", "draw")
 _NOT_OF_PATHS = ("site", "layers", "heads", "neurons", "position")
-_LATER: dict[str, Any] = {"neurons": "all", "edges": None, "sender": None, "receivers": None, "frozen": None}
+_LATER: dict[str, Any] = {
+    "neurons": "all", "edges": None, "sender": None, "receivers": None, "frozen": None, "draw": 0,
+}  # fmt: skip
 """Fields that came later -> what they say where nothing is meant by them."""
 
 

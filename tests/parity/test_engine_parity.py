@@ -45,8 +45,8 @@ def copies() -> list[Counterfactual]:
     """Every op, site, layer and position at least once, edits that compose, and targets of task B."""
     operand = {"vector": "v", "subspace": "s", "none": "", "state": DONOR}
     out = [Counterfactual(), Counterfactual(target="B")]
-    # test_knock_out and test_paths have the others
-    for name, op in ((name, op) for name, op in OPS.items() if op.operand not in ("edges", "path")):
+    # test_knock_out, test_paths and test_noise have the others
+    for name, op in ((name, op) for name, op in OPS.items() if op.operand not in ("edges", "path", "noise")):
         for layer in range(4):
             site = STREAMS[layer] if name != "patch" else "resid_post"
             out.append(Counterfactual((Edit(name, site, layer, '"last"', 0.7, operand[op.operand]),)))

@@ -22,6 +22,10 @@ SECTIONS = {
         "receivers": [{"site": "v", "heads": [[2, 1]], "position": "S2"}, {"layer": 2}],
     },
     "to_logits": {"op": "path", "source": "flip", "sender": {"site": "mlp_out"}, "frozen": "heads+mlps"},
+    "traced": {"edits": [
+        {"op": "noise", "site": "resid_pre", "layers": 0, "position": "S1", "strength": 3},
+        {"op": "patch", "source": "clean", "layers": {"sweep": [1, 2]}, "position": ["S1", "S2"]},
+    ]},
 }  # fmt: skip
 
 

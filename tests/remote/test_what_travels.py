@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from patchboard.engine import cutting, job_body, joining, projection, record, sites, steps, trace
+from patchboard.engine import cutting, job_body, joining, noise, projection, record, sites, steps, trace
 from patchboard.engine.batch import make_batch
 from patchboard.engine.job_body import answer_job, byte_planes
 from patchboard.engine.local import LocalEngine, pack_layout
@@ -52,7 +52,21 @@ ON_EVERY_SERVER = {
 }  # fmt: skip
 """Of NDIF's published whitelist, what a request of ours may name."""
 
-TRAVELLING = (trace, joining, cutting, sites, record, steps, projection, job_body, make, function, statistics, nearest)
+TRAVELLING = (
+    trace,
+    joining,
+    cutting,
+    noise,
+    sites,
+    record,
+    steps,
+    projection,
+    job_body,
+    make,
+    function,
+    statistics,
+    nearest,
+)
 
 
 @pytest.fixture(scope="module")

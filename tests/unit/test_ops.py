@@ -11,7 +11,7 @@ ROWS, WIDTH = 5, 12
 def operand_of(name):
     generator = torch.Generator().manual_seed(0)
     kind = OPS.get(name, "op").operand
-    if kind in ("vector", "state"):
+    if kind in ("vector", "state", "noise"):
         return torch.randn(ROWS, WIDTH, generator=generator)
     if kind == "subspace":
         left, right = torch.randn(WIDTH, 3, generator=generator), torch.randn(3, WIDTH, generator=generator)
@@ -26,6 +26,7 @@ LITERAL = {
     "ablate": lambda h, v, s: [h[i] - s[i] * (v.left @ (v.right @ (h[i] - v.center))) for i in range(ROWS)],
     "resample": lambda h, other, s: [(1 - s[i]) * h[i] + s[i] * other[i] for i in range(ROWS)],
     "knock_out": lambda h, v, s: [h[i] - s[i] * torch.finfo(torch.float32).max for i in range(ROWS)],
+    "noise": lambda h, eps, s: [h[i] + s[i] * eps[i] for i in range(ROWS)],
     "scale": lambda h, v, s: [s[i] * h[i] for i in range(ROWS)],
     "zero": lambda h, v, s: [(1 - s[i]) * h[i] for i in range(ROWS)],
 }

@@ -23,7 +23,7 @@ class Answer:
 
     scores: metric -> [answer] of all its packs, in their order; but for accuracy, of own tasks' answers only.
     moved [slot]. votes [layer, shots, point] and hits [point, shots] of its decoding. facts: served dtype, device,
-    torch version, lacking tasks.
+    torch version, lacking tasks, and what noise was measured in, where there is some.
     """
 
     scores: dict[str, np.ndarray]
@@ -78,7 +78,8 @@ def _answer(saved: dict[str, Any]) -> Answer:
         hits=saved["hits"].numpy().astype(bool) if "hits" in saved else None,
         finite=bool(saved.get("finite", True)) and bool(saved["fits_finite"]),
         vectors=saved.get("vectors", {}),
-        facts={name: saved[name] for name in ("dtype", "device", "torch", "autocast", "lacking")},
+        facts={name: saved[name] for name in ("dtype", "device", "torch", "autocast", "lacking")}
+        | ({"embedding_sd": float(saved["embedding_sd"])} if "embedding_sd" in saved else {}),
     )
 
 

@@ -177,8 +177,11 @@ def slots_of(job: Job) -> dict[tuple[str, int], int]:
     return slots
 
 
-def job_data(plan: ModelPlan, job: Job, config: Any, sizes: Sizes, bring_vectors: bool = False) -> dict[str, Any]:
-    """What ``job_body.answer_job`` is given: plain data, small integers, a few strengths. config: the model's."""
+def job_data(
+    plan: ModelPlan, job: Job, config: Any, sizes: Sizes, bring_vectors: bool = False, embedding: str = ""
+) -> dict[str, Any]:
+    """What ``job_body.answer_job`` is given: plain data, small integers, a few strengths. config: the model's.
+    embedding: path of its input embeddings' module, by which noise is measured."""
     wiring = wiring_of(config, torch.float32)  # the dtype is looked up over there
     recipes = recipes_of(plan, job.packs)
     slots = slots_of(job)
@@ -196,10 +199,16 @@ def job_data(plan: ModelPlan, job: Job, config: Any, sizes: Sizes, bring_vectors
         **packs_data(job, slots),
         "decoding": _decoding_data(job, tokens) if job.decoding else None,
         "bring_vectors": bring_vectors,
+        "noise": (embedding, plan.facts.vocab) if _has_noise(job) else None,
     }
 
 
-OF_EACH_PACK = ("tokens", "targets", "foils")
+def _has_noise(job: Job) -> bool:
+    copies = (group.copies[c] for group, pack in job.packs for c in pack.copies)
+    return any(edit.seed >= 0 for copy in copies for edit in copy.edits)
+
+
+OF_EACH_PACK = ("tokens", "targets", "foils", "first")
 """What batches of packs that share a structure do not share."""
 
 
@@ -215,7 +224,9 @@ def packs_data(job: Job, slots: dict[tuple[str, int], int]) -> dict[str, Any]:
         starts = answer_starts(reads.prompt, reads.copy)
         own_answers = np.flatnonzero(of_own_task(group, np.array(first.copies)[reads.copy[starts]]))
         own_slots = put([slots[group.id, c] for c in first.copies])
-        for place, *own in zip(structure.packs, structure.tokens, structure.targets, structure.foils, strict=True):
+        firsts = [[job.packs[place][1].prompts.start] for place in structure.packs]
+        per_pack = (structure.tokens, structure.targets, structure.foils, firsts)
+        for place, *own in zip(structure.packs, *per_pack, strict=True):
             packs[place] = (len(structures), [sealed(put(values)) for values in own])
         structures.append((sealed(Record(**shared)), sealed(put(starts)), sealed(put(own_answers)), sealed(own_slots)))
     return {"structures": structures, "packs": packs, "slots": len(slots)}
