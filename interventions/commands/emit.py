@@ -88,7 +88,13 @@ def emitted(args: argparse.Namespace, overrides: Sequence[str]) -> str:
             path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise SpecError("--out", f"'{out}' cannot be written ({error.strerror})", "name another file") from None
-    return "\n".join([*(f"wrote {path}" for path in written), f"next: python {shlex.quote(str(out))}"])
+    return "\n".join(
+        [
+            *(f"left out: {each}" for each in chosen.left_out),
+            *(f"wrote {path}" for path in written),
+            f"next: python {shlex.quote(str(out))}",
+        ]
+    )
 
 
 def _names(text: str | None) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from patchboard.engine.batches import judge_of
 from patchboard.engine.families import ARCHITECTURES, Architecture
 from patchboard.engine.sites import MODULES
 from patchboard.engine.source import source_of
-from patchboard.errors import ModelError, SpecError
+from patchboard.errors import ModelError
 from patchboard.metrics import METRICS, Metric
 from patchboard.metrics.base import against_source, is_normalised
 from patchboard.ops import OPS
@@ -78,10 +78,6 @@ def script_of(
     judging = {fit.judged_by: by_fit[fit.id] for fit in plan.fits if fit.id in judges}
     by_fit = {name: own for name, own in by_fit.items() if own or name in judging}
     edits = [edit for use in chosen.uses for edit in use.cell.edits]
-    if any(edit.origin for edit in edits):
-        raise SpecError("--intervention", "a script cannot cut edges of attention", "emit other interventions")
-    if any(edit.lender for edit in edits):
-        raise SpecError("--intervention", "a script cannot follow a path", "emit other interventions")
     sources = {part: Sources(_NAMES) for part in ("ops", "fit", "metrics")}
     ops = {name: _op(name, sources["ops"]) for name in dict.fromkeys(edit.op for edit in edits)}
     made = expressions(recipes, sources["fit"], columns_of(plan.facts))
@@ -239,6 +235,7 @@ def _about(chosen: Chosen, run: Recorded | None, fitted: bool, fit_file: str) ->
     at = [f"{path}={label(value)}" for path, value in chosen.setting.items()]
     lines = [f"Of the spec's sweeps: {', '.join(at)}."] if at else []
     lines += [f"Vectors are fitted here, on the prompts in {fit_file} beside this file."] if fitted else []
+    lines += [f"Left out: {line}." for line in chosen.left_out]
     if run is None:
         return [*lines, "No finished run was found, so the values stand alone."]
     return [*lines, f"Beside each value stands that of the run in {run.folder.as_posix()}.".replace('"', "'")]

@@ -48,6 +48,8 @@ class Chosen:
     plan: ModelPlan
     groups: tuple[ChosenGroup, ...]
     setting: Mapping[str, Any]
+    left_out: tuple[str, ...] = ()
+    """Interventions that a script cannot hold, each with the reason."""
 
     @property
     def uses(self) -> list[ScoredCell]:
@@ -66,6 +68,8 @@ def choose(study: Study, plans: Sequence[ModelPlan], selection: Selection) -> Ch
     plan = next(plan for plan, _, uses in chosen if uses)
     groups = {group.task: (group, uses) for own, group, uses in chosen if own is plan and uses}
     named = _known(selection.tasks, groups, "--task", "task") or tuple(groups)[:1]
+    left_out = _unwritable([use.cell for _, uses in groups.values() for use in uses], selection.interventions)
+    groups = {task: (group, [u for u in uses if not _lacks(u.cell)]) for task, (group, uses) in groups.items()}
     cells = [use.cell for _, uses in groups.values() for use in uses]
     wanted = _known(selection.interventions, [c.intervention for c in cells], "--intervention", "intervention")
     controls = _known(selection.controls, [c.control for c in cells if c.control], "--control", "control")
@@ -75,7 +79,27 @@ def choose(study: Study, plans: Sequence[ModelPlan], selection: Selection) -> Ch
         uses = [u for u in uses if not wanted or u.cell.intervention in wanted]
         uses = list(_placed([u for u in uses if u.cell.control in ("", *controls)], plan, selection, bool(wanted)))
         kept.append(ChosenGroup(group, tuple(uses), _queries(group, uses, selection.queries)))
-    return Chosen(plan, tuple(kept), setting)
+    return Chosen(plan, tuple(kept), setting, left_out)
+
+
+def _lacks(cell: Cell) -> str:
+    """What the cell does that a script cannot, empty where it can do all."""
+    reasons = {
+        "cuts edges of attention": any(edit.origin for edit in cell.edits),
+        "draws noise": any(edit.seed >= 0 for edit in cell.edits),
+        "follows a path": any(edit.lender for edit in cell.edits),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+def _unwritable(cells: Sequence[Cell], named: Sequence[str]) -> tuple[str, ...]:
+    """The interventions that a script cannot hold, in words. Raises SpecError for one that is asked for by name, and
+    where there is no other."""
+    lacking = {cell.intervention: why for cell in cells if not cell.control and (why := _lacks(cell))}
+    for name in named if any(cell.intervention not in lacking for cell in cells) else lacking:
+        if name in lacking:
+            raise SpecError("--intervention", f"{name} {lacking[name]}, which a script cannot", "emit others")
+    return tuple(f"{name} {why}, which a script cannot" for name, why in lacking.items())
 
 
 def _setting(study: Study, named: Mapping[str, Any]) -> dict[str, Any]:

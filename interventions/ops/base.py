@@ -35,8 +35,8 @@ class Op(Protocol):
 
     operand: ClassVar[OperandKind]
     """What it needs: a ``vector`` [edit, d_model], a ``subspace``, another prompt's ``state``, ``edges`` of attention
-    (then ``h`` is of the mask and no state), the state of a run with a sender (``path``), ``noise`` [edit, d_model] (the
-    engine draws it), or nothing."""
+    (then ``h`` is of the mask and no state), the state of a run with a sender (``path``), ``noise``
+    [edit, d_model] (the engine draws it), or nothing."""
     neutral: ClassVar[float]
     """The strength at which it leaves every state as it is."""
     phrase: ClassVar[str]

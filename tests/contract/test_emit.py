@@ -43,7 +43,7 @@ def interventions() -> dict[str, Any]:
     found: dict[str, Any] = {
         f"op-{name}": {"op": name, "layers": 1, **OPERANDS[op.operand]}
         for name, op in OPS.items()
-        if op.operand not in ("edges", "path")
+        if op.operand not in ("edges", "path", "noise")
     }
     found |= {f"site-{site}": {"op": "patch", "vector": VECTOR, "site": site, "layers": 2} for site in SITES}
     found["site-head"]["heads"] = [1, 3]
@@ -142,7 +142,8 @@ def test_every_op_site_metric_control_and_vector_has_the_runs_values(tmp_path, c
     own, run = np.array([row[3:5] for row in rows]), np.array([row[5:7] for row in rows])
     np.testing.assert_allclose(own, run, rtol=0, atol=WITHIN)  # NaN equals NaN
     text = script.read_text()
-    assert all(f"def {name}(h, operand, strength)" in text for name in OPS.names() if name not in ("knock_out", "path"))
+    left_out = ("knock_out", "path", "noise")
+    assert all(f"def {name}(h, operand, strength)" in text for name in OPS.names() if name not in left_out)
     assert all(f'"site": "{site}"' in text for site in SITES)
     assert {row[2] for row in rows} == {*OF_THE_RUN, "conversion"}, "others need runs that the script has not"
     held = {name.split(",")[0] for name, *_ in rows}
@@ -322,3 +323,41 @@ def test_every_family_by_its_own_module_paths(family, tmp_path, monkeypatch):
     own, run = np.array([row[3:5] for row in rows]), np.array([row[5:7] for row in rows])
     # Mamba-2's scan rounds more: as in tests/parity
     np.testing.assert_allclose(own, run, rtol=0, atol=WITHIN if family != "mamba2" else 10 * WITHIN)
+
+
+CUT = {"op": "knock_out", "edges": {"from": "query", "to": "last"}, "layers": 1}
+NOISY = {"edits": [{"op": "noise", "layers": 0}, {"op": "patch", "source": "clean", "layers": 2}]}
+
+
+def test_what_a_script_cannot_hold_is_left_out_alone(llama_folder, tmp_path, monkeypatch, capsys):
+    tree = {**tree_of(llama_folder), "controls": ["self"]}
+    tree["interventions"] = {"cut": CUT, "noisy": NOISY, "zero": {"op": "zero"}}
+    monkeypatch.chdir(tmp_path)
+    spec = write(tree, tmp_path / "spec.yaml")
+    assert main(["emit", spec, "--control", "all", "--out", "found.py"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[:2] == [
+        "left out: cut cuts edges of attention, which a script cannot",
+        "left out: noisy draws noise, which a script cannot",
+    ]
+    text = (tmp_path / "found.py").read_text()
+    assert "Left out: noisy draws noise" in text and "zero, on AND" in text and "knock_out" not in text
+    for asked in (["--intervention", "cut"], ["--intervention", "zero,noisy"]):
+        assert main(["emit", spec, *asked, "--out", "other.py"]) == 2
+        name = asked[1].split(",")[-1]
+        assert capsys.readouterr().err.startswith(f"error: --intervention: {name} ")
+    write({**tree, "interventions": {"cut": CUT}}, tmp_path / "spec.yaml")
+    assert main(["emit", spec, "--out", "other.py"]) == 2
+    assert "cut cuts edges of attention, which a script cannot; emit others" in capsys.readouterr().err
+    assert not (tmp_path / "other.py").exists()
+
+
+def test_a_source_of_fewer_tokens_fills_as_many_as_are_edited(llama_folder, tmp_path, monkeypatch):
+    """However many these are: the script has no number of its own."""
+    source = {"name": "clean", "position": "query", "align": "all"}
+    edit = {"op": "patch", "layers": 1, "position": "all", "source": source}
+    tree = {**tree_of(llama_folder), "controls": [], "interventions": {"p": edit}}
+    monkeypatch.chdir(tmp_path)
+    assert main(["emit", write(tree, tmp_path / "spec.yaml"), "--out", "found.py"]) == 0
+    text = (tmp_path / "found.py").read_text()
+    assert "at = (at + at[-1:] * wanted)[:wanted]" in text and "* 1000" not in text
