@@ -140,7 +140,8 @@ def _side_by_side(stamps: Sequence[_Stamp]) -> Layout:
         for layer in widths if layer
     ]  # fmt: skip
     del whole["source"]
-    return Layout(segments=segments, joins=joins, edits=edits, reads=Reads.joined(reads), **whole)
+    arrays = (whole["tokens"], whole["positions"], segments, whole["homes"], whole["starts"])
+    return Layout(*arrays, joins, edits, Reads.joined(reads))
 
 
 def _moved(span: EditSpan, prompts: np.ndarray, first_rows: np.ndarray, columns: np.ndarray) -> EditSpan:

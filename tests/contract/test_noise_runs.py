@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 import pytest
 
@@ -40,8 +42,8 @@ def outcomes(folder, out, cases, *arguments, **changes) -> pl.DataFrame:
     return pl.read_parquet(out / "outcomes.parquet").sort("intervention", "query")
 
 
-def values(rows: pl.DataFrame, name: str, column: str = "patched", **where):
-    wanted = rows.filter(intervention=name, metric="logprob", **{"control": "", **where}).sort("query")
+def values(rows: pl.DataFrame, name: str, column: str = "patched", where: dict[str, Any] | None = None):
+    wanted = rows.filter(intervention=name, metric="logprob", **{"control": "", **(where or {})}).sort("query")
     assert len(wanted) == 6 and wanted[column].is_finite().all()
     return wanted[column].to_numpy()
 
@@ -51,14 +53,16 @@ def test_restoring_undoes_the_noise(llama_folder, cases, tmp_path):
     clean, noised, swept = values(rows, "noise", "clean"), values(rows, "noise"), "interventions.traced.edits[1].layers"
     assert abs(noised - clean).min() > 1e-4
     assert abs(values(rows, "weak") - clean).max() < 1e-5
-    assert abs(values(rows, "noise", control="self") - clean).max() < 1e-5, "no noise in the control"
-    traced = {layer: values(rows, "traced", **{swept: layer}) for layer in (0, 2)}
+    assert abs(values(rows, "noise", where={"control": "self"}) - clean).max() < 1e-5, "no noise in the control"
+    traced = {layer: values(rows, "traced", where={swept: layer}) for layer in (0, 2)}
     assert abs(traced[0] - clean).max() < 1e-5, "restored where it was corrupted"
     assert abs(traced[2] - clean).max() > 1e-3 and abs(traced[2] - noised).max() > 1e-3
     for layer in (1, 3):
         path = "interventions.whole.edits[1].layers"
-        assert abs(values(rows, "whole", **{path: layer}) - clean).max() < 1e-5, "restored whole: clean from there on"
-    draws = [values(rows, "draws", **{"interventions.draws.draw": draw}) for draw in (0, 1)]
+        assert abs(values(rows, "whole", where={path: layer}) - clean).max() < 1e-5, (
+            "restored whole: clean from there on"
+        )
+    draws = [values(rows, "draws", where={"interventions.draws.draw": draw}) for draw in (0, 1)]
     assert abs(draws[0] - noised).max() < 1e-6, "the draw that is meant where none is named"
     assert abs(draws[0] - draws[1]).min() > 1e-4
     assert manifest_of(tmp_path / "run")["models"][0]["embedding_sd"] > 0
