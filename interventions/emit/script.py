@@ -20,7 +20,7 @@ from patchboard.engine.batches import judge_of
 from patchboard.engine.families import ARCHITECTURES, Architecture
 from patchboard.engine.sites import MODULES
 from patchboard.engine.source import source_of
-from patchboard.errors import ModelError
+from patchboard.errors import ModelError, SpecError
 from patchboard.metrics import METRICS, Metric
 from patchboard.metrics.base import against_source, is_normalised
 from patchboard.ops import OPS

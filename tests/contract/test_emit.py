@@ -326,19 +326,21 @@ def test_every_family_by_its_own_module_paths(family, tmp_path, monkeypatch):
 
 
 CUT = {"op": "knock_out", "edges": {"from": "query", "to": "last"}, "layers": 1}
+SENT = {"op": "path", "source": "other_task", "sender": {"layers": 1}}
 NOISY = {"edits": [{"op": "noise", "layers": 0}, {"op": "patch", "source": "clean", "layers": 2}]}
 
 
 def test_what_a_script_cannot_hold_is_left_out_alone(llama_folder, tmp_path, monkeypatch, capsys):
-    tree = {**tree_of(llama_folder), "controls": ["self"]}
-    tree["interventions"] = {"cut": CUT, "noisy": NOISY, "zero": {"op": "zero"}}
+    tree = {**tree_of(llama_folder), "controls": ["self"], "metrics": OF_THE_RUN}
+    tree["interventions"] = {"cut": CUT, "noisy": NOISY, "sent": SENT, "zero": {"op": "zero"}}
     monkeypatch.chdir(tmp_path)
     spec = write(tree, tmp_path / "spec.yaml")
     assert main(["emit", spec, "--control", "all", "--out", "found.py"]) == 0
     told = capsys.readouterr().out.splitlines()
-    assert told[:2] == [
+    assert told[:3] == [
         "left out: cut cuts edges of attention, which a script cannot",
         "left out: noisy draws noise, which a script cannot",
+        "left out: sent follows a path, which a script cannot",
     ]
     text = (tmp_path / "found.py").read_text()
     assert "Left out: noisy draws noise" in text and "zero, on AND" in text and "knock_out" not in text
@@ -356,7 +358,7 @@ def test_a_source_of_fewer_tokens_fills_as_many_as_are_edited(llama_folder, tmp_
     """However many these are: the script has no number of its own."""
     source = {"name": "clean", "position": "query", "align": "all"}
     edit = {"op": "patch", "layers": 1, "position": "all", "source": source}
-    tree = {**tree_of(llama_folder), "controls": [], "interventions": {"p": edit}}
+    tree = {**tree_of(llama_folder), "controls": [], "metrics": OF_THE_RUN, "interventions": {"p": edit}}
     monkeypatch.chdir(tmp_path)
     assert main(["emit", write(tree, tmp_path / "spec.yaml"), "--out", "found.py"]) == 0
     text = (tmp_path / "found.py").read_text()
