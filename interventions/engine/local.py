@@ -15,6 +15,7 @@ from patchboard.engine.batch import Batch, Capture, make_batch, on_device
 from patchboard.engine.batches import decoding_batches, fit_batches, judge_of
 from patchboard.engine.device import device_of
 from patchboard.engine.families import architecture_of, head_dim_of
+from patchboard.engine.later import tokens_of, unedited_runs
 from patchboard.engine.noise import UNIT, embedding_sd
 from patchboard.engine.parts import kv_heads_of, neurons_of, slots_of
 from patchboard.engine.projection import projected
@@ -131,7 +132,8 @@ class LocalEngine:
         return batch, self._pass(batch, operands, scorers)
 
     def _pass(self, batch: Batch, operands: Mapping[str, Any], scorers: Mapping[str, Scorer]) -> dict[str, Any]:
-        self.token_layers += batch.token_layers(self.module.config.num_hidden_layers)
+        layers = self.module.config.num_hidden_layers
+        self.token_layers += batch.token_layers(layers) + tokens_of(unedited_runs(batch)) * layers
         ops = {name: op.apply for name, op in OPS.items()}
         if any(group.seeds is not None for group in batch.edits):
             operands = {**operands, UNIT: self.noise_unit()}

@@ -40,6 +40,14 @@ def place_of(layer: int, site: str) -> Place:
     return layer, 1 + MASK + _INSIDE.index(site) if site in _INSIDE else _PRE
 
 
+def layer_and_site(place: Place) -> tuple[int, str]:
+    """The block and site that edits of a place are written with: ``place_of`` undone."""
+    block, rank = place
+    if rank == _POST:
+        return block - 1, "resid_post"
+    return block, "resid_pre" if rank == _PRE else site_of(place)
+
+
 def is_input(place: Place) -> bool:
     """Whether it is what the block is given: the residual stream as it enters, or the mask."""
     return place[1] <= MASK

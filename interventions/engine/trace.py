@@ -14,6 +14,7 @@ from torch import Tensor
 from patchboard.engine.cutting import without_edges
 from patchboard.engine.families import Architecture, at_path
 from patchboard.engine.joining import grown_inputs, narrowed
+from patchboard.engine.later import is_later, later_states, unedited_runs
 from patchboard.engine.noise import UNIT, seeds_of, standard_normal
 from patchboard.engine.sites import MODULES, Place, is_input, place_of, site_of
 from patchboard.plan.layout import ROOT
@@ -206,7 +207,8 @@ def rows_of(logits: Tensor, index: Tensor) -> Tensor:
 def traced_forward(
     model: Any, wiring: Wiring, batch: Batch, operands: Mapping[str, Any], scorers: Functions, ops: Functions
 ) -> dict[str, Any]:
-    """One forward pass through nnsight: edits made, captures taken, reads scored.
+    """One forward pass through nnsight: edits made, captures taken, reads scored; and one before it of the runs whose
+    states are edited in before they are computed (``later``).
 
     model: an nnsight TransformersModel, the batch on its (first) device. Returns plain tensors: ``scores``
     metric -> [read], ``states`` one list of [group, d_model] by layer a capture, ``moved`` one [edit] an
@@ -229,9 +231,14 @@ def traced_forward(
     else:
         inputs["inputs_embeds"] = batch.embeds[:, :width]
     read_rows, read_cols = batch.read_rows, batch.read_cols
-    seeds = {id(group): seeds_of(group, batch) for group in batch.edits if group.seeds is not None}
+    known: dict[int, Tensor] = {id(group): seeds_of(group, batch) for group in batch.edits if group.seeds is not None}
+    runs = unedited_runs(batch)
+    if runs is not None:
+        later = [group for group in batch.edits if is_later(group)]
+        first = lambda some: traced_forward(model, wiring, some, {}, {}, ops)  # noqa: E731
+        known.update(later_states(first, runs, later, wiring.head_dim))
     with torch.no_grad(), model.trace(inputs, use_cache=False, logits_to_keep=1):
-        held = dict(seeds)
+        held = {**known}
         result = {"moved": [], "states": [[] for _ in batch.captures], "scores": {}}
         result.save()  # pyright: ignore[reportAttributeAccessIssue]  # nnsight's, on every object
         if mask is not None:
@@ -287,7 +294,7 @@ def visits_of(batch: Batch, stages: int) -> list[tuple[int, list[Work], list[tup
     places: dict[Place, Work] = {}
     for group in batch.edits:
         places.setdefault(group.place, ([], [], []))[0].append(group)
-        if group.read is not None:
+        if group.read is not None and not is_later(group):
             places.setdefault(group.read, ([], [], []))[2].append(group)
     for i, capture in enumerate(batch.captures):
         for layer in capture.layers:

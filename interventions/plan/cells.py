@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
 
+from patchboard.spec.sites import SITES
+
 STATE = "@"
 """An operand that begins so is no vector: it is a state of another run in the same forward pass."""
 OWN = "self"
@@ -65,6 +67,12 @@ class Edit:
     draw: int = -1  # of edges from random other tokens: its number
     lender: Lender | None = None  # of a receiver's edit
     seed: int = -1  # of noise: what decides its draw beside the query and the token
+
+
+def reads_later(edit: Edit) -> bool:
+    """Whether it puts in a state that is computed only behind the place where it is put."""
+    order = SITES.index
+    return edit.read is not None and (edit.read.layer, order(edit.read.site)) > (edit.layer, order(edit.site))
 
 
 def source_of(edit: Edit) -> str:

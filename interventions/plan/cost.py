@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from patchboard.plan.cells import reads_later
 from patchboard.plan.facts import ModelFacts
 from patchboard.plan.layout import answer_starts
 from patchboard.plan.model import Counterfactual, Decoding, Fit, Group, ModelPlan, Pack
@@ -53,6 +54,9 @@ def cost_of(plan: ModelPlan, engine: str, budget: Budget) -> Cost:
     for group in plan.groups:
         packs = list(packs_of(group, plan.facts, engine, budget))
         ways.update(pack.way for pack in packs)
+        total.update(
+            before=sum(any(reads_later(e) for c in pack.copies for e in group.copies[c].edits) for pack in packs)
+        )
         total.update(packs=len(packs), cells=len(group.uses), queries=len(group.prompts))
         total.update(_packs_cost(group, packs, plan.facts))
         total.update(_bounds(group, layers))
@@ -64,7 +68,7 @@ def cost_of(plan: ModelPlan, engine: str, budget: Budget) -> Cost:
         cells=total["cells"],
         queries=total["queries"],
         packs=total["packs"],
-        forwards=total["packs"] + passes,
+        forwards=total["packs"] + total["before"] + passes,
         tokens=total["tokens"] + tokens,
         token_layers=total["token_layers"] + tokens * layers,
         bound=total["bound"] + tokens * layers,

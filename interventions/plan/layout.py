@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from patchboard.plan.cells import Edit
+from patchboard.plan.cells import Edit, reads_later
 
 PAD = -1
 LENT = -1
@@ -157,7 +157,22 @@ class Layout:
 
     @property
     def computed_tokens(self) -> int:
-        return int((self.segments != PAD).sum())
+        return int((self.segments != PAD).sum()) + self._run_before
+
+    @property
+    def _run_before(self) -> int:
+        """Tokens of the unedited runs that are run before the others, since their states are put in at a place before
+        the one where they are computed."""
+        spans = [span for span in self.edits if reads_later(span.edit)]
+        if not spans:
+            return 0
+        rows, cols = (
+            np.concatenate([getattr(span, name) for span in spans]) for name in ("source_rows", "source_cols")
+        )
+        read = np.zeros((len(self.segments), int(self.segments.max()) + 1), bool)
+        read[rows, self.segments[rows, cols]] = True
+        read[rows, ROOT] = True
+        return int((np.take_along_axis(read, self.segments.clip(0), 1) & (self.segments != PAD)).sum())
 
     def token_layers(self, layers: int) -> int:
         """Tokens times the blocks that each goes through, padding left out."""

@@ -174,7 +174,7 @@ def donor_of(section: EditSection, context: Context) -> str:
 def _reading(edit: Edit, section: EditSection, donor: str, context: Context, where: str) -> Edit:
     """The edit with the donor's state as its operand, read where the section says.
 
-    Raises SpecError for a state that is not there yet when the edit is made, and for one of another width.
+    Raises SpecError for a state of another width.
     """
     edit, source, facts = replace(edit, operand=STATE + donor), section.source, context.facts
     if source is None:
@@ -191,10 +191,6 @@ def _reading(edit: Edit, section: EditSection, donor: str, context: Context, whe
     if site != edit.site and (site in inside or edit.site in inside):
         what = f"{site} and {edit.site} hold different parts of a block, no state of one fits the other"
         raise SpecError(f"{where}.source.site", what, "leave it out, or read the stream or what is added to it")
-    order = facts.sites.index
-    if (layer, order(site)) > (edit.layer, order(edit.site)):
-        what = f"{site} of layer {layer} is computed after {edit.site} of layer {edit.layer}, which takes it"
-        raise SpecError(f"{where}.source", what, "read an earlier layer, or edit later ones")
     position = edit.position if source.position is None else json.dumps(source.position)
     if source.align in ENDS:
         edit, position = replace(edit, position=_at_end(edit.position, source.align)), _at_end(position, source.align)

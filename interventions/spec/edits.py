@@ -35,7 +35,8 @@ class SourceSection(Section):
         " clean: the prompt itself, unedited"
     )
     layer: Annotated[Annotated[int, Field(ge=0)] | None, Same] = Field(
-        default=None, description="the block that it is read from: same (as edited), or a fixed one not behind that"
+        default=None,
+        description="the block that it is read from: same (as edited), or a fixed one; a later one takes one pass more",
     )
     site: Annotated[Site | None, Same] = Field(default=None, description="same, or another")
     position: Annotated[Position | None, Same] = Field(default=None, description="same, or tokens of the source's own")

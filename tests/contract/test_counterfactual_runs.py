@@ -12,8 +12,11 @@ from transformers import LlamaForCausalLM
 
 import patchboard as pb
 from patchboard.embedded.tokenizer import build
+from patchboard.engine.local import LocalEngine
+from patchboard.execution.run import Options, run_study
+from patchboard.spec import study_of
 from tests.contract.cases import case_tree, write_cases
-from tests.contract.tiny import one_error, run, tiny_tree
+from tests.contract.tiny import manifest_of, one_error, run, tiny_tree
 
 
 @pytest.fixture(scope="module")
@@ -153,13 +156,48 @@ def test_unequal_spans_are_refused_unless_told(llama_folder, tmp_path, capsys):
     assert abs(found["first"] - found["last"]).max() > 1e-5 and abs(found["all"] - found["first"]).max() < 1e-5
 
 
+LATER = {"op": "patch", "source": {"name": "flip", "layer": 3}, "position": "S2", "layers": [0, 1]}
+
+
+def test_a_state_of_a_later_layer_takes_a_pass_before(llama_folder, cases, tmp_path):
+    """It is counted with the plan, and the same in both ways."""
+    found = {}
+    for way in ("wavefront", "rows"):
+        out = tmp_path / way
+        tree = tiny_tree(llama_folder, **case_tree(cases, interventions={"p": LATER}))
+        assert run(tree, out, "--engine", way) == 0
+        found[way] = pl.read_parquet(out / "outcomes.parquet").sort("control", "layer", "query", "metric")
+        cost = json.loads((out / "plan.json").read_text())["models"][0]["cost"]
+        assert manifest_of(out)["models"][0]["token_layers"]["computed"] == cost["token_layers"]
+        assert cost["forwards"] == 2 * cost["packs"]
+    assert abs(found["rows"]["patched"] - found["wavefront"]["patched"]).max() < 1e-4
+    moved = found["rows"].filter(control="", metric="logprob")
+    assert abs(moved["patched"] - moved["clean"]).min() > 1e-5
+
+
+def test_a_stopped_run_goes_on_with_the_same_noise_and_states(llama_folder, cases, tmp_path, monkeypatch):
+    noise = {"op": "noise", "site": "resid_pre", "layers": 0, "position": {"sweep": ["S1", "S2", "IO"]}}
+    study = study_of(tiny_tree(llama_folder, **case_tree(cases, interventions={"later": LATER, "noise": noise})))
+    whole = pl.read_parquet(run_study(study, Options(out=tmp_path / "whole")) / "outcomes.parquet")
+    score, calls = LocalEngine.score_pack, []
+
+    def stopped(*arguments):
+        if len(calls) == 3:  # two samples, and a pack
+            raise KeyboardInterrupt
+        calls.append(arguments)
+        return score(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalEngine, "score_pack", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run_study(study, Options(out=tmp_path / "stopped"))
+    resumed = run_study(study, Options(out=tmp_path / "stopped"))
+    assert pl.read_parquet(resumed / "outcomes.parquet").equals(whole)
+
+
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        (
-            {"name": "flip", "layer": 2},
-            "p.source: resid_post of layer 2 is computed after resid_post of layer 1, which",
-        ),
         ({"name": "flip", "layer": 9}, "p.source.layer: found 9, the model has 4 layers; use a lower one"),
         ({"name": "flip", "site": "head"}, "p.source.site: head and resid_post hold different parts of a block, "),
         ({"name": "flop"}, "p.source: unknown task 'flop'; did you mean 'flip'?"),

@@ -13,6 +13,10 @@ SECTIONS = {
         "op": "patch", "layers": [2, 3],
         "source": {"name": "third", "layer": 0, "site": "attn_out", "position": "IO.last"},
     },
+    "later": {
+        "op": "patch", "layers": [0, 1], "position": "S2",
+        "source": {"name": "flip", "layer": 3, "position": "S2", "align": "all"},
+    },
     "frozen": {"edits": [
         {"op": "patch", "source": {"name": "flip", "align": "last"}, "layers": 0, "position": "S2"},
         {"op": "patch", "source": "clean", "site": "attn_out", "layers": {"together": [2, 3]}},

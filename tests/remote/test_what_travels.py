@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from patchboard.engine import cutting, job_body, joining, noise, projection, record, sites, steps, trace
+from patchboard.engine import cutting, job_body, joining, later, noise, projection, record, sites, steps, trace
 from patchboard.engine.batch import make_batch
 from patchboard.engine.job_body import answer_job, byte_planes
 from patchboard.engine.local import LocalEngine, pack_layout
@@ -56,6 +56,7 @@ TRAVELLING = (
     trace,
     joining,
     cutting,
+    later,
     noise,
     sites,
     record,
