@@ -8,7 +8,10 @@ import numpy as np
 
 from patchboard.errors import ModelError
 from patchboard.measure.scored_group import ScoredGroup
+from patchboard.plan.cells import position_label
+from patchboard.plan.edges import too_few_others
 from patchboard.plan.model import ModelPlan
+from patchboard.plan.suffix import clean_tokens, positions_of
 from patchboard.tasks.frames import remarks
 
 
@@ -39,7 +42,29 @@ def of_prompts(plans: Sequence[ModelPlan]) -> list[str]:
 
 def foreseen(plans: Sequence[ModelPlan]) -> list[str]:
     """All that the plan tells already: notes on its models and on its prompts."""
-    return [*(note for plan in plans for note in plan.facts.notes), *of_prompts(plans)]
+    return [*(note for plan in plans for note in plan.facts.notes), *of_prompts(plans), *undrawn_edges(plans)]
+
+
+def undrawn_edges(plans: Iterable[ModelPlan]) -> list[str]:
+    """Notes on interventions whose random edges cannot be drawn in some prompts: these have no value of the control."""
+    notes = []
+    for group in (group for plan in plans for group in plan.groups):
+        prompts = [prompt for prompt in group.prompts if not prompt.excluded]
+        cells = [use.cell for use in group.uses if use.cell.control == "random_edges"]
+        drawn = {(cell.intervention, e.origin, e.position) for cell in cells for e in cell.edits if e.draw >= 0}
+        for name, origin, position in sorted(drawn):
+            ends = [[positions_of(p, end, len(clean_tokens(p))) for end in (origin, position)] for p in prompts]
+            lacking = [few for each in ends if (few := too_few_others(*each))]
+            if lacking:
+                lost, others = lacking[0]
+                places = " -> ".join(map(position_label, (origin, position)))
+                queries = f"{len(lacking)} of {len(prompts)} queries of {group.task}"
+                notes.append(
+                    f"{name} (random_edges) is not measured on {queries}: {places} loses {lost} edges at a token that"
+                    f" has {others} other earlier tokens to draw from (the first one of the sequence is never drawn);"
+                    " cut from fewer tokens, or leave the control out"
+                )
+    return list(dict.fromkeys(notes))
 
 
 def lost_answers(plans: Iterable[ModelPlan]) -> list[str]:

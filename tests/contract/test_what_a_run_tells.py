@@ -192,3 +192,20 @@ def test_a_swept_control_can_be_reported(llama_folder, tmp_path):
         "and random (random vectors of the same norm, 2 draws) or other_task (another task&#39;s vector or state)"
         in page
     )
+
+
+def test_random_edges_that_cannot_be_drawn_are_told_with_the_plan(llama_folder, tmp_path, capsys):
+    """In how many queries, with the numbers of the first: there the table has no value."""
+    often = {"op": "knock_out", "edges": {"from": ["demo_inputs", "demo_outputs", "query"], "to": "last"}, "layers": 1}
+    fits = {**often, "edges": {"from": "demo_outputs", "to": "last"}}
+    tree = tiny_tree(llama_folder, interventions={"cut": often, "fits": fits}, controls=["random_edges"])
+    tree |= {"decodability": None, "tasks": {"family": "bitwise", "bits": 4, "only": ["AND"]}}
+    folder = ran(tree, tmp_path / "run")
+    (note,) = [note for note in fallbacks(folder) if "random_edges" in note]
+    rows = pl.read_parquet(folder / "outcomes.parquet").filter(control="random_edges", metric="logprob")
+    measured = {name: int(rows.filter(intervention=name)["patched"].is_finite().sum()) for name in ("cut", "fits")}
+    assert measured["fits"] == 3 and measured["cut"] < 3
+    assert note.startswith(f"cut (random_edges) is not measured on {3 - measured['cut']} of 3 queries of AND: ")
+    assert note in (folder / "report.html").read_text().replace("&gt;", ">")
+    assert main(["plan", write(tree, tmp_path / "spec.yaml")]) == 0
+    assert f"note: {note}" in capsys.readouterr().err.splitlines()

@@ -77,7 +77,11 @@ def held(model, prompts, sources, copies, way, **layout) -> None:
 def test_equal_hooks(family):
     model = random_model(family)
     lacks = architecture_of(model.config).lacks
-    copies = [copy for copy in COPIES if not any(lacks(edit.site) or lacks(edit.read.site) for edit in copy.edits)]
+    copies = [
+        copy
+        for copy in COPIES
+        if not any(lacks(edit.site) or lacks(edit.read.site if edit.read else "") for edit in copy.edits)
+    ]
     prompts, sources = unequal_prompts()[1:4], [unequal_prompts("B")[i] for i in (4, 3, 2)]  # of other lengths
     for way in ("wavefront", "rows") if ARCHITECTURES[family].packs else ("rows",):
         held(model, prompts, sources, copies, way)
