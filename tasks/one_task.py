@@ -22,8 +22,6 @@ class OneTask:
 
     Options: ClassVar[type[Section]]
     name: ClassVar[str]
-    default_template: ClassVar[Mapping[str, str]] = {"input": "{input}", "output": " {output}", "separator": "\n\n"}
-    """Fields of ``prompts.template`` in which a sentence goes on with its answer."""
 
     def __init__(self, tasks: Sequence[str], options: Any):
         self.tasks, self.options = tuple(tasks), options

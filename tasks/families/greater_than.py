@@ -35,7 +35,6 @@ class GreaterThan(OneTask):
     """A year that must be later than another one: right is any two digits above those of the first year."""
 
     name, Options = "greater_than", GreaterThanOptions
-    default_template = {**OneTask.default_template, "output": "{output}"}  # the digits go on with the century's
 
     @classmethod
     def spans(cls, options: GreaterThanOptions) -> tuple[str, ...]:

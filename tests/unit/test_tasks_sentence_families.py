@@ -157,11 +157,11 @@ def test_agreement_follows_the_subject():
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_sentence_goes_on_with_its_answer_in_the_familys_own_template(name):
-    family, pool = pool_of(name)
-    template = TemplateSection.model_validate(family.default_template)
+def test_a_sentence_goes_on_with_its_answer_in_the_template_that_the_docs_name(name):
+    _, pool = pool_of(name)
+    glue = "" if name == "greater_than" else " "  # the digits go on with the century's
+    template = TemplateSection(input="{input}", output=glue + "{output}", separator="\n\n")
     text = render(template, name, pool[:2]).text
-    glue = "" if name == "greater_than" else " "
     assert text == f"{pool[0].input}{glue}{pool[0].answers[name]}\n\n{pool[1].input}"
 
 
