@@ -16,6 +16,10 @@ SECTIONS = {
     "heads": {"op": "patch", "source": "flip", "site": "head", "layers": "all"},
     "held": {"op": "path", "source": "flip", "sender": {"site": "resid_post"}, "frozen": "heads+mlps"},
     "last": {"op": "patch", "source": "flip", "layers": 3},
+    "later": {"op": "path", "source": {"name": "flip", "layer": 3, "site": "resid_post"},
+              "sender": {"site": "resid_pre", "layers": 3}, "frozen": "none"},
+    "put": {"op": "patch", "source": {"name": "flip", "layer": 3, "site": "resid_post"}, "site": "resid_pre",
+            "layers": 3},
     "queries": {"op": "path", "source": "flip", "sender": {"site": "head"},
                 "receivers": [{"site": "q", "heads": [[2, 1], [2, 3]]}]},
 }  # fmt: skip
@@ -50,6 +54,8 @@ def test_identities(folder):
     assert held["layer"].unique().sort().to_list() == [0, 1, 2], "the last layer's stream is the receiver"
     assert (held.filter(layer=0)["effect"] - held.filter(layer=1)["effect"]).abs().max() > 1e-4
     assert last["effect"].abs().max() > 1e-3
+    later, put = effects(folder, "later"), effects(folder, "put")
+    assert put["effect"].abs().max() > 1e-3 and (later["effect"] - put["effect"]).abs().max() < 1e-4
     for name in ("logits", "queries", "held"):
         assert effects(folder, name, "self")["effect"].abs().max() < 1e-4, name
 
@@ -67,7 +73,7 @@ def test_the_plan_counts_both_runs_of_a_path(folder):
     between a sender and its receivers it does not matter what is frozen: those are counted once."""
     cost = json.loads((folder / "plan.json").read_text())
     counts = cost["models"][0]["cost"] if "models" in cost else cost
-    paths, patched = 2 * (16 + 16 + 3 + 8), 2 * (16 + 1)
+    paths, patched = 2 * (16 + 16 + 3 + 8 + 1), 2 * (16 + 1 + 1)
     same_cell, same_run = 2 * 4, 2 * (4 + 4)  # logits and followed in layer 3; also followed and queries in layer 1
     assert counts["loop_forwards"] == 6 * (2 + paths + (paths - same_run) - same_cell + patched)
 
