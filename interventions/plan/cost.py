@@ -55,7 +55,9 @@ def cost_of(plan: ModelPlan, engine: str, budget: Budget) -> Cost:
         packs = list(packs_of(group, plan.facts, engine, budget))
         ways.update(pack.way for pack in packs)
         total.update(
-            before=sum(any(reads_later(e) for c in pack.copies for e in with_lent(group.copies[c].edits)) for pack in packs)
+            before=sum(
+                any(reads_later(e) for c in pack.copies for e in with_lent(group.copies[c].edits)) for pack in packs
+            )
         )
         total.update(packs=len(packs), cells=len(group.uses), queries=len(group.prompts))
         total.update(_packs_cost(group, packs, plan.facts))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from patchboard.plan.cells import OWN_STATE, Edit, Lender, lenders_of, source_of
 from patchboard.plan.layout import LENT, PAD, ROOT, EditSpan, Join, Layout, Read, Reads
 from patchboard.plan.model import Counterfactual, EngineKind
+from patchboard.plan.segments import Home, Segment
 from patchboard.plan.suffix import (
     Suffix,
     clean_tokens,
@@ -25,44 +25,6 @@ from patchboard.tasks.prompt import Prompt
 
 _BEHIND = 1 << 20
 """Added to the order of edits that must come after all others of their place."""
-
-
-@dataclass
-class _Segment:
-    """Tokens of one row that belong together; ``col`` is set when the row's columns are given out."""
-
-    row: int
-    number: int
-    home: int
-    tokens: tuple[int, ...]  # those that the segment owns
-    start: int
-    owner: int  # whose tokens these are
-    join: int = 0
-    bases: tuple[tuple[_Segment, int, int], ...] = ()
-    """(segment, from position, to position) whose states the tokens take where they join."""
-    col: int = -1
-
-    def at(self, position: int) -> tuple[int, int]:
-        assert self.col >= 0 and position >= self.start
-        return self.row, self.col + position - self.start
-
-
-class _Home:
-    """One prompt's clean run: the segments that hold its positions, and where copies of it are put."""
-
-    def __init__(self, clean: _Segment, prefix: _Segment | None):
-        self.clean, self.prefix = clean, prefix
-
-    def at(self, position: int) -> tuple[int, int]:
-        if self.prefix is not None and position < self.clean.start:
-            return self.prefix.at(position)
-        return self.clean.at(position)
-
-    def bases(self, start: int, stop: int) -> tuple[tuple[_Segment, int, int], ...]:
-        """Segments that hold the clean states of positions start … stop."""
-        split = self.clean.start if self.prefix is not None else 0
-        parts = [(self.prefix, start, min(stop, split)), (self.clean, max(start, split), stop)]
-        return tuple((segment, a, b) for segment, a, b in parts if segment is not None and a < b)
 
 
 def read_positions(donor: Prompt, edit: Edit, wanted: int) -> tuple[int, ...]:
@@ -90,11 +52,11 @@ class UnitBuilder:
         donors: Mapping[str, Sequence[Prompt]],
     ):  # fmt: skip
         self.prompts, self.copies, self.way, self.prefix, self.donors = prompts, copies, way, prefix, donors
-        self.rows: list[list[_Segment]] = []
-        self.donor_homes: dict[tuple[str, int], _Home] = {}  # (source, prompt) -> the donor's clean run
-        self.own: dict[tuple[tuple[int, ...], int], _Home] = {}
+        self.rows: list[list[Segment]] = []
+        self.donor_homes: dict[tuple[str, int], Home] = {}  # (source, prompt) -> the donor's clean run
+        self.own: dict[tuple[tuple[int, ...], int], Home] = {}
         """(tokens, prompt) -> the unedited run under a further answer, where a copy is given states of that answer."""
-        self.lent: dict[tuple[int, Lender | None, tuple[int, ...]], tuple[Suffix, _Segment]] = {}
+        self.lent: dict[tuple[int, Lender | None, tuple[int, ...]], tuple[Suffix, Segment]] = {}
         """(prompt, lender, tokens) -> the run that lends copies its states."""
         self.owners_of: list[tuple[str, int]] = []
         """Whose tokens the rows hold: ("", prompt) or (source, prompt) for a donor; a segment's ``owner`` is an
@@ -124,18 +86,18 @@ class UnitBuilder:
         layout.reads = Reads.of(reads)
         return layout
 
-    def _spans(self, copy: int, segment: _Segment, i: int, suffix: Suffix, home: _Home) -> list[EditSpan]:
+    def _spans(self, copy: int, segment: Segment, i: int, suffix: Suffix, home: Home) -> list[EditSpan]:
         behind = _BEHIND if copy == LENT else 0  # others are given its state before it is edited there
         return [
             self._span(edit, order + behind, copy, segment, i, suffix, home, at) for edit, order, at in suffix.edited
         ]
 
-    def _reference(self, source: str, i: int, home: _Home) -> tuple[int, int]:
+    def _reference(self, source: str, i: int, home: Home) -> tuple[int, int]:
         """Where the distribution stands that a prompt's are compared with: the clean run's, or that of a source."""
         return self.donor_homes[source, i].at(self.donors[source][i].last) if source else home.at(self.prompts[i].last)
 
     def _span(
-        self, edit: Edit, order: int, copy: int, segment: _Segment, i: int, suffix: Suffix, home: _Home,
+        self, edit: Edit, order: int, copy: int, segment: Segment, i: int, suffix: Suffix, home: Home,
         where: tuple[int, ...],
     ) -> EditSpan:  # fmt: skip
         if edit.origin:
@@ -154,30 +116,30 @@ class UnitBuilder:
         ]
         return _span_of(edit, order, copy, tokens, sources, i)
 
-    def _home(self, i: int, prompt: Prompt) -> _Home:
+    def _home(self, i: int, prompt: Prompt) -> Home:
         tokens = clean_tokens(prompt)
         self.owners_of.append(("", i))
         if not self.prefix:
-            return _Home(self._row(tokens, i), None)
+            return Home(self._row(tokens, i), None)
         root = self._row(tokens[: self.prefix], i) if i == 0 else self.rows[0][0]
-        return _Home(self._append(root.row, ROOT, tokens[self.prefix :], self.prefix, i), root)
+        return Home(self._append(root.row, ROOT, tokens[self.prefix :], self.prefix, i), root)
 
-    def _row(self, tokens: tuple[int, ...], owner: int) -> _Segment:
-        root = _Segment(len(self.rows), ROOT, ROOT, tokens, 0, owner)
+    def _row(self, tokens: tuple[int, ...], owner: int) -> Segment:
+        root = Segment(len(self.rows), ROOT, ROOT, tokens, 0, owner)
         self.rows.append([root])
         return root
 
-    def _append(self, row: int, home: int, tokens: tuple[int, ...], start: int, owner: int) -> _Segment:
-        segment = _Segment(row, len(self.rows[row]), home, tokens, start, owner)
+    def _append(self, row: int, home: int, tokens: tuple[int, ...], start: int, owner: int) -> Segment:
+        segment = Segment(row, len(self.rows[row]), home, tokens, start, owner)
         self.rows[row].append(segment)
         return segment
 
-    def _copies(self, i: int, prompt: Prompt, home: _Home) -> dict[int, tuple[Suffix, _Segment | None]]:
+    def _copies(self, i: int, prompt: Prompt, home: Home) -> dict[int, tuple[Suffix, Segment | None]]:
         """Copy -> its suffix and the segment that computes it (None: all of it is in the clean run)."""
         copies = self.copies
         computable = {c: suffix for c, copy in enumerate(copies) if (suffix := suffix_of(prompt, copy)) is not None}
         suffixes = {c: suffix for c, suffix in computable.items() if self._find_donors(i, suffix, copies[c])}
-        made: dict[tuple, _Segment] = {}
+        made: dict[tuple, Segment] = {}
         # unedited runs under another answer come first: edited ones take their states from them
         for c in sorted(suffixes, key=lambda c: bool(copies[c].edits)):
             suffix = suffixes[c]
@@ -206,7 +168,7 @@ class UnitBuilder:
                 return False
             if edit.operand == OWN_STATE and max(taken) >= shared_tokens(self.prompts[i], suffix.tokens):
                 key = (suffix.tokens, i)
-                self.own[key] = self.own.get(key) or _Home(self._row(suffix.tokens, i), None)
+                self.own[key] = self.own.get(key) or Home(self._row(suffix.tokens, i), None)
             if source:
                 self._find_run(source, i)
         return True
@@ -218,7 +180,7 @@ class UnitBuilder:
         if (source, i) not in self.donor_homes:
             self.owners_of.append((source, i))
             tokens = clean_tokens(self.donors[source][i])
-            self.donor_homes[source, i] = _Home(self._row(tokens, len(self.owners_of) - 1), None)
+            self.donor_homes[source, i] = Home(self._row(tokens, len(self.owners_of) - 1), None)
         return True
 
     def _taken(self, edit: Edit, i: int, where: tuple[int, ...]) -> tuple[int, ...]:
@@ -228,14 +190,12 @@ class UnitBuilder:
             return where
         return read_positions(self.donors[source][i] if source else self.prompts[i], edit, len(where))
 
-    def _source(self, edit: Edit, i: int, home: _Home, at: int) -> tuple[int, int]:
+    def _source(self, edit: Edit, i: int, home: Home, at: int) -> tuple[int, int]:
         """Where the state of that position stands."""
         source = source_of(edit)
         return self.donor_homes[source, i].at(at) if source else home.at(at)
 
-    def _segment(
-        self, i: int, home: _Home, copy: Counterfactual, suffix: Suffix, unedited: _Segment | None
-    ) -> _Segment:
+    def _segment(self, i: int, home: Home, copy: Counterfactual, suffix: Suffix, unedited: Segment | None) -> Segment:
         if self.way == "rows":
             return self._row(suffix.tokens, i)
         segment = self._append(home.clean.row, home.clean.number, suffix.tokens[suffix.start :], suffix.start, i)
