@@ -17,11 +17,19 @@ MOST = 1000
 """Items of a pool at most: a seeded sample of all sentences, each once."""
 
 
+class NoOptions(Section):
+    """Of a family whose sentences leave nothing to choose."""
+
+
 class OneTask:
     """A family whose one task has its name. What is made of sentences is ``_items``, Null's answers are ``_chance``."""
 
-    Options: ClassVar[type[Section]]
+    Options: ClassVar[type[Section]] = NoOptions
     name: ClassVar[str]
+    span_names: ClassVar[tuple[str, ...]] = ()
+    """Spans that its sentences mark, where options do not change them."""
+    source_names: ClassVar[tuple[str, ...]] = ()
+    """Counterfactual sources that its sentences have, where options do not change them."""
 
     def __init__(self, tasks: Sequence[str], options: Any):
         self.tasks, self.options = tuple(tasks), options
@@ -33,6 +41,14 @@ class OneTask:
     @classmethod
     def build(cls, options: Any, tasks: tuple[str, ...], embedded: bool) -> OneTask:
         return cls(tasks, options)
+
+    @classmethod
+    def spans(cls, options: Any) -> tuple[str, ...]:
+        return cls.span_names
+
+    @classmethod
+    def sources(cls, options: Any) -> tuple[str, ...]:
+        return cls.source_names
 
     def data_files(self) -> Sequence[Path]:
         return ()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from patchboard.spec.section import Section
 from patchboard.tasks.base import FAMILIES, Item
 from patchboard.tasks.one_task import OneTask, any_of, combinations, filled
 
@@ -24,23 +23,13 @@ VERBS = (("is", "was", "has"), ("are", "were", "have"))
 _SENTENCE = "The [subject] [by] the [distractor]"
 
 
-class AgreementOptions(Section):
-    pass
-
-
 @FAMILIES.register("agreement")
 class Agreement(OneTask):
     """The verb's number is that of the subject, whatever that of a noun between them."""
 
-    name, Options = "agreement", AgreementOptions
-
-    @classmethod
-    def spans(cls, options: AgreementOptions) -> tuple[str, ...]:
-        return "subject", "distractor"
-
-    @classmethod
-    def sources(cls, options: AgreementOptions) -> tuple[str, ...]:
-        return "number", "distractor"
+    name = "agreement"
+    span_names = "subject", "distractor"
+    source_names = "number", "distractor"
 
     def _items(self, rng: np.random.Generator) -> list[Item]:
         sizes = (len(SUBJECTS), 2, len(PREPOSITIONS), len(DISTRACTORS), 2)

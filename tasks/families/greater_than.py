@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from patchboard.spec.section import Section
 from patchboard.tasks.base import FAMILIES, Item
 from patchboard.tasks.one_task import OneTask, combinations, filled
 
@@ -26,23 +25,13 @@ _TEXTS = tuple(f"{year:02d}" for year in range(100))
 _SENTENCE = "The [noun] lasted from the year [XX1][YY] to the year [XX2]"
 
 
-class GreaterThanOptions(Section):
-    pass
-
-
 @FAMILIES.register("greater_than")
 class GreaterThan(OneTask):
     """A year that must be later than another one: right is any two digits above those of the first year."""
 
-    name, Options = "greater_than", GreaterThanOptions
-
-    @classmethod
-    def spans(cls, options: GreaterThanOptions) -> tuple[str, ...]:
-        return "noun", "XX1", "YY", "XX2"
-
-    @classmethod
-    def sources(cls, options: GreaterThanOptions) -> tuple[str, ...]:
-        return ("from_01",)
+    name = "greater_than"
+    span_names = "noun", "XX1", "YY", "XX2"
+    source_names = ("from_01",)
 
     def _items(self, rng: np.random.Generator) -> list[Item]:
         items = []

@@ -73,16 +73,13 @@ class Ioi(OneTask):
     """Indirect object identification: two names, the one that stands there once is right."""
 
     name, Options = "ioi", IoiOptions
+    source_names = "abc", "flip", "s1_io_flip", "s2_io_flip", "random_names"
 
     @classmethod
     def spans(cls, options: IoiOptions) -> tuple[str, ...]:
         own = options.templates or TEMPLATES
         fields = [slot for slot in ("PLACE", "OBJECT") if any(f"[{slot}]" in template for template in own)]
         return ("IO", "S1", "S2", *(slot.lower() for slot in fields))
-
-    @classmethod
-    def sources(cls, options: IoiOptions) -> tuple[str, ...]:
-        return "abc", "flip", "s1_io_flip", "s2_io_flip", "random_names"
 
     def _items(self, rng: np.random.Generator) -> list[Item]:
         own, orders = self.options.templates or TEMPLATES, self.options.orders

@@ -37,16 +37,13 @@ class Mcqa(OneTask):
     """Multiple choice over a stated fact: the answer is the label of the colour that an object was said to have."""
 
     name, Options = "mcqa", McqaOptions
+    source_names = "other_position", "other_labels"
 
     @classmethod
     def spans(cls, options: McqaOptions) -> tuple[str, ...]:
         numbers = range(1, options.choices + 1)
         each = [f"{part}{n}" for n in numbers for part in ("label", "choice")]
         return ("fact", "colour", *each, "right_label", "right_choice")
-
-    @classmethod
-    def sources(cls, options: McqaOptions) -> tuple[str, ...]:
-        return "other_position", "other_labels"
 
     def _items(self, rng: np.random.Generator) -> list[Item]:
         choices = self.options.choices
