@@ -12,13 +12,13 @@ from pydantic import Field, model_validator
 
 from patchboard.errors import SpecError
 from patchboard.experiment.settings import ExperimentName, ExperimentSettings, told_of_study
-from patchboard.plan.validate import Rows, check_point
+from patchboard.ops import OPS
+from patchboard.plan.validate import Rows, check_point, refuse_floors
 from patchboard.registry import suggest
 from patchboard.spec import Point, Study
 from patchboard.spec.kinds import FileKind
 from patchboard.spec.refusal import InvalidValue, only_once
 from patchboard.spec.section import Count, Section, Seed
-from patchboard.spec.sections import DecodabilitySection
 from patchboard.spec.study import study_of
 from patchboard.tasks.linear_regression import Kind, Mixture, Regression
 
@@ -152,18 +152,27 @@ def study_in(settings: SyntheticSettings) -> Study:
             raise SpecError(
                 "prompts.demonstrations", "is shared, but each sequence is of weights of its own", "leave it out"
             )
-        _check_floors(point.spec.decodability)
+        refuse_floors(point.spec.decodability, _NO_FLOORS)
+        _check_ops(point)
     return study
 
 
-def _check_floors(section: DecodabilitySection | None) -> None:
-    """Raises SpecError for what CD is held against in a run of a model that is there already."""
-    if section is not None and section.twin:
-        what = "found true, and this model's own first checkpoints are of hardly any training"
-        raise SpecError("decodability.twin", what, "leave it out, and set checkpoints.first: 1")
-    if section is not None and section.shuffled:
-        what = f"found {section.shuffled}, and the checkpoints are held against each other"
-        raise SpecError("decodability.shuffled", what, "leave it out")
+_NO_FLOORS = {
+    "twin": (
+        "this model's own first checkpoints are of hardly any training",
+        "leave it out, and set checkpoints.first: 1",
+    ),
+    "shuffled": ("the checkpoints are held against each other", "leave it out"),
+}
+
+
+def _check_ops(point: Point) -> None:
+    """Raises SpecError for noise, which is measured in token embeddings."""
+    for variant in point.variants:
+        for part in variant.section.parts:
+            if OPS.get(part.op, "op").operand == "noise":
+                what = f"op {part.op} is measured in token embeddings, and this model's inputs are numbers"
+                raise SpecError(f"interventions.{variant.name}.op", what, "leave it out")
 
 
 def _check_shots(point: Point, most: int) -> None:

@@ -9,23 +9,30 @@ from patchboard.errors import ModelError, SpecError
 from patchboard.execution.options import Options
 from patchboard.measure.decodability import check_k
 from patchboard.plan.model import ModelPlan
+from patchboard.plan.validate import refuse_floors
 from patchboard.plugins.travel import check_pieces_travel
 from patchboard.spec import Study
-from patchboard.spec.sections import EMBEDDED, DecodabilitySection, ModelSection
+from patchboard.spec.sections import EMBEDDED, ModelSection
 from patchboard.store.folder import is_finished
+
+_REMEDY = "leave it out with --remote, or run it here"
+NO_FLOORS = {
+    "twin": ("a host has no untrained twin of its model", _REMEDY),
+    "shuffled": ("a host sends votes, not the neighbours that shuffled labels need", _REMEDY),
+}
 
 
 def check_host_first(study: Study, path: Path, options: Options) -> None:
     """Before anything is fetched from elsewhere: the key, then the host, where the folder has nothing of it yet.
 
-    Raises what ``check_section``, ``host_of`` and ``check_host`` raise.
+    Raises what ``check_section``, ``refuse_floors``, ``host_of`` and ``check_host`` raise.
     """
     assert options.remote is not None
     sections = {point.spec.model.model_dump_json(): point.spec.model for point in study.points}.values()
     for section in sections:
         check_section(section, options.device)
     for point in study.points:
-        check_floors(point.spec.decodability)
+        refuse_floors(point.spec.decodability, NO_FLOORS)
     if not options.fresh and (is_finished(path) or any((path / "parts").glob("*job-*.json"))):
         return  # what is home may be all that is needed
     host = host_of(options.remote.url, options.remote.patience)
@@ -48,16 +55,6 @@ def check_section(section: ModelSection, device: str) -> None:
         raise SpecError("--device", "has no meaning with --remote: the host decides", "leave it out")
 
 
-def check_floors(section: DecodabilitySection | None) -> None:
-    """Raises SpecError for what CD is held against that takes another model, or the neighbours themselves."""
-    if section is not None and section.twin:
-        what = "found true, and a host has no untrained twin of its model"
-        raise SpecError("decodability.twin", what, "leave it out with --remote, or run it here")
-    if section is not None and section.shuffled:
-        what = f"found {section.shuffled}, and a host sends votes, not the neighbours that shuffled labels need"
-        raise SpecError("decodability.shuffled", what, "leave it out with --remote, or run it here")
-
-
 def check_remote_plan(plan: ModelPlan, device: str) -> None:
     """Raises for what a server cannot do."""
     check_section(plan.section, device)
@@ -67,5 +64,5 @@ def check_remote_plan(plan: ModelPlan, device: str) -> None:
         metrics={name for group in plan.groups for name in group.metrics},
     )
     for decoding in plan.decodings:
-        check_floors(decoding.section)
+        refuse_floors(decoding.section, NO_FLOORS)
         check_k(decoding.section.k, sum(not p.excluded for rows in decoding.prompts.values() for p in rows))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from patchboard.registry import suggest
 from patchboard.spec.axes import Point, Study
 from patchboard.spec.edits import EditSection, SourceSection
 from patchboard.spec.positions import check_position_names
-from patchboard.spec.sections import EMBEDDED, Spec
+from patchboard.spec.sections import EMBEDDED, DecodabilitySection, Spec
 from patchboard.tasks.base import NULL
 from patchboard.tasks.files import sha256_of
 from patchboard.tasks.resolve import build_family
@@ -111,6 +112,17 @@ def _check_lists(spec: Spec, tasks: Sequence[str]) -> None:
             raise SpecError(
                 "decodability.k", f"{k} neighbours of {points} points", f"use at most {points - 1}, or more prompts"
             )
+
+
+def refuse_floors(section: DecodabilitySection | None, against: Mapping[str, tuple[str, str]]) -> None:
+    """Raises SpecError for what CD is to be held against where that cannot be had.
+
+    against: ``twin`` and ``shuffled`` -> what stands against it, and what to do.
+    """
+    for field, (what, remedy) in against.items():
+        value = getattr(section, field, None)
+        if value:
+            raise SpecError(f"decodability.{field}", f"found {json.dumps(value)}, and {what}", remedy)
 
 
 def _corrupted(rows: Rows, name: str | None) -> Rows:

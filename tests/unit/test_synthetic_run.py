@@ -297,6 +297,15 @@ def test_a_matrix_is_of_odd_queries_at_the_layer_that_even_ones_choose(finished)
         ),
         ("--study.controls=[shelf]", "study.controls[0]: unknown control 'shelf'"),
         ("--study.prompts.queries={sweep: [1, 2]}", "study.prompts.queries: is swept"),
+        (
+            "--study.decodability.twin=true",
+            "study.decodability.twin: found true, and this model's own first checkpoints",
+        ),
+        ("--study.decodability.shuffled=2", "study.decodability.shuffled: found 2, and the checkpoints are held"),
+        (
+            "--study.interventions.noisy={op: noise, layers: 0}",
+            "study.interventions.noisy.op: op noise is measured in token embeddings",
+        ),
         ("--study.prompts.demonstrations=shared", "study.prompts.demonstrations: is shared, but each sequence"),
     ],
 )

@@ -17,11 +17,12 @@ from patchboard.engine.local import LocalEngine
 from patchboard.engine.twin import blueprint_of, untrained_twin
 from patchboard.errors import SpecError
 from patchboard.execution.options import Options
-from patchboard.execution.remote_checks import check_floors
+from patchboard.execution.remote_checks import NO_FLOORS
 from patchboard.execution.run import plan_study, run_study
 from patchboard.measure.decodability import ALL
 from patchboard.plan.cost import cost_of
 from patchboard.plan.packs import Budget
+from patchboard.plan.validate import refuse_floors
 from patchboard.spec.study import study_of
 from patchboard.store.schema import DECODABILITY, FLOORS
 from tests.models import random_model
@@ -165,7 +166,7 @@ def test_a_swept_twin_is_off_and_on():
 def test_a_host_has_no_floors(field, value):
     section = study_of({"decodability": {field: value}}).points[0].spec.decodability
     with pytest.raises(SpecError, match="leave it out with --remote, or run it here") as raised:
-        check_floors(section)
+        refuse_floors(section, NO_FLOORS)
     assert raised.value.where == f"decodability.{field}"
 
 
