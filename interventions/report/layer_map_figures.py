@@ -95,7 +95,7 @@ def _grid(settings: Sequence[list[Panel]], field: Literal["head", "position"]) -
     rows = pl.concat([part.rows.select("layer", "layers", field, "effect") for some in settings for part in some])
     columns = rows.select("layer", "layers").unique().sort("layer", "layers")["layers"].to_list()
     of_setting = max(map(len, settings))
-    wanted = of_setting if of_setting > 1 else columns_for(settings)
+    wanted = of_setting if of_setting > 1 else min(len(settings), columns_for(settings))
     most = max(1, min(wanted, int((WIDTH - MARGIN) / (_NARROWEST * len(columns)))))
     # a setting begins on a row of its own
     across = max(n for n in range(1, most + 1) if wanted % n == 0)

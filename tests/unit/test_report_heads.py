@@ -134,6 +134,15 @@ def test_lines_and_tasks_are_of_the_others(run):
     assert all(len(np.asarray(line.get_xdata())) in (2, LAYERS) for axes in lines.figure.axes for line in axes.lines)
 
 
+def test_a_single_panel_has_the_whole_width(run):
+    alone = replace(run, curves=run.curves.filter(intervention="each", control=""))
+    with styled():
+        (found,) = head_figures(alone, "accuracy")
+        FigureCanvasAgg(found.figure).draw()  # constrained layout places the axes as it draws
+    panel, _ = found.figure.axes
+    assert panel.get_position().width > 0.7, "beside it stand the colours alone"
+
+
 def test_conversion_of_heads_has_its_own_map(run):
     of_other = {"random": "other_task"}
     swapped = run.curves.with_columns(
