@@ -18,6 +18,7 @@ from patchboard.report.marks import floor_key, floor_lines
 from patchboard.report.numbers import listed
 from patchboard.report.run_files import Run, at_setting, setting_label, settings_of
 from patchboard.report.style import CD_COLOUR, effect_label, in_order, line_of
+from patchboard.report.swept_layers import along_swept_layers
 
 _TITLES = {"onwards": " (from layer on)", "upto": " (up to layer)"}
 
@@ -27,6 +28,7 @@ Panel = tuple[str, pl.DataFrame, pl.DataFrame]
 
 def effect_figures(run: Run, metric: str) -> Iterator[Drawing]:
     """One panel per intervention and swept setting: effect on ``metric`` over layers, CD on the right."""
+    run = along_swept_layers(run)
     curves = without_heads(run.curves, run.swept)
     parts = _panels(run, curves.filter(pl.col("metric") == metric))
     parts = [part for part in parts if part[1]["n"].max()] or parts  # a metric may have no meaning for some

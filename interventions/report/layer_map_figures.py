@@ -12,6 +12,7 @@ from patchboard.report.heads import of_heads, without_heads
 from patchboard.report.layer_map import MARGIN, Grid, Panel, layer_map
 from patchboard.report.run_files import Run, at_setting, setting_label, settings_of
 from patchboard.report.style import WIDTH, effect_label, in_order
+from patchboard.report.swept_layers import along_swept_layers
 
 LARGEST = 5
 """Squares of a panel that are outlined; of few ones a quarter."""
@@ -32,6 +33,7 @@ def head_figures(run: Run, metric: str) -> Iterator[Drawing]:
 
 def position_figures(run: Run, metric: str) -> Iterator[Drawing]:
     """As `head_figures`, for interventions that sweep their position over several layers: layer by position."""
+    run = along_swept_layers(run)
     table = without_heads(run.curves.filter(pl.col("metric") == metric), run.swept)
     for name in table["intervention"].unique(maintain_order=True):
         mine, axis = table.filter(pl.col("intervention") == name), f"interventions.{name}.position"
@@ -114,6 +116,8 @@ def _caption(run: Run, metric: str, parts: Sequence[Panel], grid: Grid) -> str:
         if metric == "conversion"
         else f"Mean {effect_label(metric)} of editing one {grid.field} at a time{together}"
     )
+    if run.spec["interventions"].get(parts[0].rows["intervention"][0], {}).get("edits") and grid.field == "position":
+        what += " (of the intervention's edits the one that is swept; the others are the same in all squares)"
     squares, level = max(len(part.rows) for part in parts), run.summary["level"]
     chance = f", here up to {squares * (1 - level):.0f} of {squares:,}" if squares * (1 - level) >= 1 else ""
     said = [

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
+import patchboard as pb
 from patchboard.execution.choose_engine import sample_packs
 from patchboard.plan.build import build_plans
 from patchboard.plan.packs import Budget
@@ -68,6 +70,28 @@ def test_restoring_undoes_the_noise(llama_folder, cases, tmp_path):
     assert manifest_of(tmp_path / "run")["models"][0]["embedding_sd"] > 0
     page = (tmp_path / "run" / "report.html").read_text()
     assert "adds Gaussian noise to the residual stream before the block at the tokens of S1, with strength 3" in page
+
+
+def test_what_is_restored_is_drawn_as_a_map_of_layer_by_position(llama_folder, cases, tmp_path):
+    """Along the layers of the edit that is swept, as if it stood alone; in the tables they are a setting."""
+    places, layers = ["S1", "last"], [0, 2, 3]
+    traced = restored({"sweep": layers})
+    traced["edits"][1]["position"] = {"sweep": places}
+    outcomes(llama_folder, tmp_path / "run", cases, interventions={"traced": traced, "noise": NOISE}, controls=[])
+    assert (tmp_path / "run" / "figures" / "positions-logprob-traced.png").is_file()
+    curves = pl.read_parquet(tmp_path / "run" / "curves.parquet").filter(metric="logprob", intervention="traced")
+    assert set(curves["layer"]) == {0} and len(curves) == 6
+    panel = pb.open(tmp_path / "run").plot(by="position", metric="logprob").axes[0]
+    assert [label.get_text() for label in panel.get_yticklabels()] == places[::-1], "from below"
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["0", "2", "3"]
+    where = pl.struct("interventions.traced.edits[1].position", "interventions.traced.edits[1].layers")
+    of_place = {tuple(place.values()): effect for place, effect in curves.select(where, "effect").iter_rows()}
+    drawn = np.asarray(panel.images[0].get_array()).tolist()
+    assert drawn == [[of_place[place, layer] for layer in layers] for place in places[::-1]]
+    lines = {axes.get_title(loc="left"): axes for axes in pb.open(tmp_path / "run").plot(metric="logprob").axes}
+    curve = lines["traced, position = last"].lines[-1]
+    assert np.asarray(curve.get_xdata()).tolist() == layers
+    assert np.asarray(curve.get_ydata()).tolist() == [of_place["last", layer] for layer in layers]
 
 
 def test_noise_goes_by_seed_query_and_task_not_by_engine_or_packs(llama_folder, cases, tmp_path):
