@@ -16,7 +16,7 @@ from patchboard.engine.families import ARCHITECTURES
 from patchboard.metrics import METRICS
 from patchboard.ops import OPS
 from patchboard.plan.controls import CONTROLS
-from patchboard.spec import edits, path_patching, places, sections, vectors
+from patchboard.spec import edits, keep, path_patching, places, sections, vectors
 from patchboard.spec.positions import POSITIONS
 from patchboard.spec.sites import SITES
 from patchboard.spec.values import label
@@ -38,6 +38,8 @@ PLACES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("interventions.NAME.vector", vectors.VectorSection),
     ("interventions.NAME.source", edits.SourceSection),
     ("interventions.NAME.edges", edits.Edges),
+    ("interventions.NAME.keep", keep.Keep),
+    ("interventions.NAME.keep.ranking, of a run", keep.RunRanking),
     ("interventions.NAME.sender", path_patching.SenderSection),
     ("interventions.NAME.receivers[i]", path_patching.ReceiverSection),
     ("interventions.NAME.layers, as a mapping", places.Together),
@@ -53,6 +55,7 @@ OWN_CHAPTER = {
     "from": "[position](#positions)", "to": "[position](#positions)",
     "heads": "[heads](#heads)", "neurons": "[neurons](#neurons)", "edges": "[edges](#edges)",
     "sender": "[paths](#paths)", "receivers": "[paths](#paths)",
+    "keep": "[kept heads](#kept-heads)",
 }  # fmt: skip
 """Fields whose type takes a chapter to tell."""
 

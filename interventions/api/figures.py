@@ -14,6 +14,7 @@ from patchboard.registry import suggest
 from patchboard.report.decodability_figures import accuracy_figures, cd_figures
 from patchboard.report.drawing import Drawing
 from patchboard.report.effect_figures import conversion_figures, effect_figures
+from patchboard.report.faithfulness_figures import faithfulness_figures
 from patchboard.report.layer_map_figures import head_figures, position_figures
 from patchboard.report.run_files import Run, read_run
 from patchboard.report.style import styled
@@ -27,10 +28,12 @@ _KINDS: dict[str, dict[str | None, Callable[[Run, str], Iterator[Drawing]]]] = {
         "position": position_figures,
     },
     "cd": {None: lambda run, metric: cd_figures(run)},
+    "faithfulness": {None: lambda run, metric: faithfulness_figures(run)},
     "accuracy": {None: lambda run, metric: accuracy_figures(run)},
     "conversion": {
         None: lambda run, metric: conversion_figures(run),
         "head": lambda run, metric: head_figures(run, "conversion"),
+        "position": lambda run, metric: position_figures(run, "conversion"),
     },
 }
 """Kind -> by what it is told apart -> what draws it of a run and a metric."""

@@ -112,8 +112,9 @@ class Run:
 
         kind: ``effect`` (over layers, with controls and CD; ``by="task"`` a heat map of tasks and layers, ``by="head"``
         of layers and heads, ``by="position"`` of layers and swept positions), ``cd`` (layer by number of shots),
-        ``accuracy`` (against CD) or ``conversion`` (answers that become another task's; also ``by="head"``). metric:
-        of ``effect``, the spec's first by default.
+        ``accuracy`` (against CD), ``conversion`` (answers that become another task's or a source's; also ``by="head"``
+        and ``by="position"``) or ``faithfulness`` (over numbers of heads kept). metric: of ``effect``, the spec's first
+        by default.
         number: which one, where many panels make several figures; a warning says so.
         Raises SpecError for a kind, a grouping or a metric that the run does not have.
 

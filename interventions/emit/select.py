@@ -13,6 +13,7 @@ from patchboard.plan.suffix import suffix_of
 from patchboard.plan.unit import read_positions
 from patchboard.registry import suggest
 from patchboard.spec.axes import Study, label
+from patchboard.spec.keep import FIRST
 from patchboard.spec.layers import parse_layers
 
 ALL = "all"
@@ -88,6 +89,7 @@ def _lacks(cell: Cell) -> str:
         "cuts edges of attention": any(edit.origin for edit in cell.edits),
         "draws noise": any(edit.seed >= 0 for edit in cell.edits),
         "follows a path": any(edit.lender for edit in cell.edits),
+        "keeps every head": not cell.edits,
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
 
@@ -114,7 +116,11 @@ def _setting(study: Study, named: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_at(cell: Cell, setting: Mapping[str, Any]) -> bool:
-    return all(label(value) == label(setting[path]) for path, value in cell.swept)
+    """Of kept heads ``all`` is the cell without an edit, whose row has their number."""
+    return all(
+        label(value) == label(setting[path]) or (setting[path] == "all" and path.endswith(FIRST) and not cell.edits)
+        for path, value in cell.swept
+    )
 
 
 def _known(names: Sequence[str], known: Iterable[str], flag: str, kind: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from patchboard.measure.outcome_index import index_outcomes
 from patchboard.measure.statistics import Bootstrap
 from patchboard.measure.summary import summarise
 from patchboard.spec import Study
+from patchboard.spec.keep import FIRST
 from patchboard.spec.places import Onwards, Upto
 from patchboard.store.folder import RunFolder
 
@@ -29,7 +30,14 @@ def write_results(study: Study, folder: RunFolder) -> None:
     folder.write_table("effects.parquet", effects(outcomes, bootstrap))
     folder.write_table("curves.parquet", curves(outcomes, bootstrap))
     metric = study.points[0].spec.metrics[0]
-    folder.write_json("summary.json", summarise(outcomes, decodability, metric, bootstrap, _axes(study)))
+    summary = summarise(outcomes, decodability, metric, bootstrap, _axes(study), _circuits(study))
+    folder.write_json("summary.json", summary)
+
+
+def _circuits(study: Study) -> list[str]:
+    """Interventions that keep heads, of numbers from none to all."""
+    sizes = {path: values for path, values in study.axes.items() if path.endswith(f".{FIRST}")}
+    return [path.split(".")[1] for path, values in sizes.items() if 0 in values and "all" in values]
 
 
 def _axes(study: Study) -> dict[str, str]:

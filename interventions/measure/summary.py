@@ -18,6 +18,7 @@ import polars as pl
 from patchboard.measure.cell_matrices import CellMatrices, cell_matrices
 from patchboard.measure.decodability import ALL
 from patchboard.measure.effects import curves, effects
+from patchboard.measure.faithfulness import faithfulness, own_and_random
 from patchboard.measure.floors import floors_in
 from patchboard.measure.outcome_index import Outcomes
 from patchboard.measure.relation import accuracy_against_cd, correlation
@@ -31,13 +32,15 @@ _PLACE = ("layer", "layers", "head")
 
 def summarise(
     outcomes: Outcomes, decodability: pl.DataFrame | None, metric: str, bootstrap: Bootstrap,
-    axes: Mapping[str, str] | None = None,
+    axes: Mapping[str, str] | None = None, circuits: Sequence[str] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """The summary of a run, ready for JSON: NaN is None.
 
     decodability: store.schema.DECODABILITY (swept columns allowed), None or empty where it was not measured.
     metric: the first one of the spec, by which the best layer is chosen.
     axes: intervention -> how its cells' several blocks depend on the layer, ``onwards`` or ``upto``; none of others.
+    circuits: interventions that keep sets of heads of sizes from none to all; of these ``faithfulness`` tells
+    (``measure.faithfulness``), which is there where there are any.
 
     Every entry of ``points`` is one setting of the swept fields (``at``); an intervention's top level
     repeats the setting with the largest effect on the choosing half. ``causal`` are the layers
@@ -72,6 +75,8 @@ def summarise(
         "decodability": None if decodability is None else _peak(decodability),
         "accuracy_against_cd": {**fits[0], "settings": fits} if fits else None,
     }
+    if circuits:
+        made["faithfulness"] = faithfulness(own_and_random(outcomes, metric), circuits, bootstrap)
     return without_nan(made)
 
 

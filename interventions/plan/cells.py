@@ -109,17 +109,22 @@ class Cell:
     """In ``Group.donors``, the one source whose run this cell can be held against: that of its states, of a control
     without any that of the intervention's."""
 
+    form: tuple[Edit, ...] = ()
+    """Of a cell that keeps every head, and so has no edits: those that it would have if it kept none. They name its
+    row."""
+
     @property
     def row(self) -> dict[str, Any]:
         """The columns of store.schema.CELL that do not depend on the prompts; places are the sender's, of a path."""
-        told = [told for edit in self.edits for told in (edit.lender.senders if edit.lender else [edit])]
+        edits = self.edits or self.form
+        told = [told for edit in edits for told in (edit.lender.senders if edit.lender else [edit])]
         layers = sorted({edit.layer for edit in told})
         first = told[0]
         return {
             "intervention": self.intervention,
             "control": self.control,
             "vector_task": self.vector_task,
-            "op": _joined([e.op for e in self.edits]),
+            "op": _joined([e.op for e in edits]),
             "site": _joined([e.site for e in told]),
             "layer": self.layer,
             "layers": ",".join(map(str, layers)),

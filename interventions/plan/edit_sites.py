@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from patchboard.errors import SpecError
 from patchboard.plan.facts import ModelFacts
+from patchboard.plan.ranking import kept_heads
 from patchboard.spec.axes import Variant
 from patchboard.spec.edits import EditSection
 from patchboard.spec.head_pairs import parse_pairs
@@ -39,6 +40,11 @@ def edit_sites_of(variant: Variant, facts: ModelFacts, where: str) -> Iterator[E
         yield EditSites(of_edits, min(layer for sites in of_edits for layer, _ in sites))
         return
     edit, where = _made(section.parts[0], where)
+    if section.keep is not None:
+        heads = components_of(edit, facts, where)
+        kept = kept_heads(section.keep, heads, (facts.layers, facts.heads), where)
+        yield EditSites([[site for site in heads if site not in kept]], min(layer for layer, _ in heads))
+        return
     for head in _heads_of(edit, facts, where):
         for layers in _sets_of(edit, facts, where):
             place = max(layers) if isinstance(edit.layers, Upto) else min(layers)
@@ -48,6 +54,12 @@ def edit_sites_of(variant: Variant, facts: ModelFacts, where: str) -> Iterator[E
 def _made(edit: EditSection, where: str) -> tuple[EditSection, str]:
     """The edit whose sites are meant, and where it stands: of path patching the sender."""
     return edit.made, where if edit.sender is None else f"{where}.sender"
+
+
+def components_of(edit: EditSection, facts: ModelFacts, where: str) -> tuple[EditSite, ...]:
+    """All heads at which an edit of single layers may be made, by layer: those of which ``keep`` keeps some."""
+    heads = _heads_of(edit, facts, where)
+    return tuple((layer, head) for (layer,) in sorted(_sets_of(edit, facts, where)) for head in sorted(heads))
 
 
 def _sets_of(edit: EditSection, facts: ModelFacts, where: str) -> list[tuple[int, ...]]:

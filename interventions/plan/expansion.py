@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from patchboard.plan.cells import Cell, Edit, source_of, with_lent
 from patchboard.plan.controls import CONTROLS, ControlCell, PlacedIntervention, options_of
-from patchboard.plan.edit_sites import edit_sites_of
+from patchboard.plan.edit_sites import EditSites, components_of, edit_sites_of
 from patchboard.plan.path_patching import is_behind_receivers
 from patchboard.plan.planned_edits import Context
 from patchboard.spec.axes import Point, Variant
+from patchboard.spec.keep import FIRST
 from patchboard.spec.sections import ControlSection
 from patchboard.vectors.base import Recipe
 
@@ -19,7 +21,7 @@ def cells_of(
     point: Point, variant: Variant, controls: Sequence[ControlSection], context: Context
 ) -> Iterator[tuple[Cell, list[Recipe]]]:
     """Every cell of one variant for one task, its controls behind it, with the recipes that they need."""
-    swept = (*point.swept.items(), *variant.swept.items())
+    swept = tuple(_swept(point, variant, context))
     names = tuple(control.name for control in controls)
     where = f"interventions.{variant.name}"
     for sites in edit_sites_of(variant, context.facts, where):
@@ -32,11 +34,27 @@ def cells_of(
             cells += CONTROLS.get(section.name, at).cells(placed, options_of(section, at))
         for cell in cells:
             edits = tuple(planned.edit for planned in cell.edits)
+            form = () if edits else _of_all_heads(placed)
             recipes = [planned.recipe for planned in cell.edits if planned.recipe]
-            row = Cell(variant.name, cell.control, cell.vector_task, edits, sites.layer, swept)
+            row = Cell(variant.name, cell.control, cell.vector_task, edits, sites.layer, swept, form=form)
             own = [planned.edit for planned in placed.edits]
-            source = _source(edits) if any(map(source_of, with_lent(edits))) else _source(own)
+            source = _source(edits) if any(map(source_of, with_lent(edits))) else _source(form or own)
             yield replace(row, converts_to=_converts_to(cell, edits, context), source=source), recipes
+
+
+def _swept(point: Point, variant: Variant, context: Context) -> Iterator[tuple[str, Any]]:
+    """The swept fields and their values; of kept heads their number, also where that is all of them."""
+    where = f"interventions.{variant.name}"
+    for path, value in (*point.swept.items(), *variant.swept.items()):
+        every = path == f"{where}.{FIRST}" and value == "all"
+        yield path, len(components_of(variant.section.parts[0], context.facts, where)) if every else value
+
+
+def _of_all_heads(placed: PlacedIntervention) -> tuple[Edit, ...]:
+    """The edits of an intervention that keeps no head."""
+    section, where = placed.variant.section.parts[0], f"interventions.{placed.variant.name}"
+    heads = list(components_of(section, placed.context.facts, where))
+    return tuple(planned.edit for planned in replace(placed, sites=EditSites([heads], placed.sites.layer)).edits)
 
 
 def _source(edits: Sequence[Edit]) -> str:

@@ -13,6 +13,7 @@ from patchboard.metrics.base import against_source, is_normalised
 from patchboard.ops import OPS
 from patchboard.plan.cells import CLEAN
 from patchboard.plan.controls import CONTROLS, options_of
+from patchboard.plan.ranking import ranking_file
 from patchboard.plugin_files import activate
 from patchboard.registry import suggest
 from patchboard.spec.axes import Point, Study
@@ -46,6 +47,9 @@ def check_study(study: Study) -> dict[str, str]:
             family = build_family(spec.tasks, embedded=spec.model.name == EMBEDDED)
             checked[key] = _rows_of(family)
             files |= {str(file): sha256_of(file) for file in family.data_files()}
+        for variant in point.variants:
+            file = variant.section.keep and ranking_file(variant.section.keep, f"interventions.{variant.name}")
+            files |= {str(file): sha256_of(file)} if file else {}
         check_point(point, checked[key])
     return files
 

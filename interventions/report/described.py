@@ -115,9 +115,26 @@ def _section(section: Mapping[str, Any], tasks: Sequence[str] | None) -> str:
     if "sweep" in section:  # the intervention as a whole is swept
         return " or ".join(_section(each, tasks) for each in section["sweep"]) + " (swept)"
     edits = section.get("edits") or [section]
+    if section.get("keep"):
+        return f"{_edit(section, tasks, several=True)}, but for those that are kept: {_kept(section['keep'])}"
     return (
         _text(edits) if "sweep" in edits else "; then ".join(_edit(e, tasks, several=edits != [section]) for e in edits)
     )
+
+
+def _kept(keep: Mapping[str, Any]) -> str:
+    """Which heads an edit of all others leaves as they are."""
+    if "sweep" in keep:
+        return _text(keep)
+    first, ranking = keep["first"], keep["ranking"]
+    if isinstance(ranking, Mapping) and "sweep" not in ranking:
+        metric = f" on {_text(ranking['metric'])}" if ranking.get("metric") else ""
+        order = (
+            f"by {_text(ranking['by'])} of effect{metric} in {_text(ranking['run'])}, {_text(ranking['intervention'])}"
+        )
+    else:
+        order = f"of {_text(ranking)}"
+    return f"the first {_text(first)} {order}"
 
 
 def _model(model: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from patchboard.measure.floors import floors_in
 from patchboard.plan.controls import CONTROLS, Control
+from patchboard.report.circuits import of_circuits
 from patchboard.report.described import values_of
 from patchboard.report.numbers import (
     above_twin,
@@ -33,9 +34,11 @@ _AXES = {"onwards": "from {} on", "upto": "up to {}"}
 def findings(summary: Mapping[str, Any]) -> list[str]:
     """A few sentences per intervention, for every swept setting; then accuracy against CD."""
     sentences = []
+    kept = {entry["intervention"] for entry in summary.get("faithfulness", ())}
     for name, entry in summary["interventions"].items():
-        for point in entry["points"]:
+        for point in entry["points"] if name not in kept else ():
             sentences.append(" ".join(_of_point(name, point, summary["metric"])))
+    sentences += of_circuits(summary)
     sentences += _of_floors(summary.get("decodability") or {})
     fit = summary["accuracy_against_cd"]
     if fit and fit["slope"] is not None:

@@ -8,6 +8,7 @@ import polars as pl
 
 from patchboard.report.run_files import Run, at_setting, setting_label, settings_of
 from patchboard.report.style import in_order
+from patchboard.spec.keep import FIRST
 
 TOP = 10
 """Heads of the page's table."""
@@ -28,6 +29,8 @@ def without_heads(table: pl.DataFrame, swept: list[str]) -> pl.DataFrame:
 def _counted(table: pl.DataFrame, swept: list[str]) -> pl.DataFrame:
     """The table with the most heads that any layer has, of each row's intervention and setting."""
     own = ["intervention", *swept]
+    kept = [pl.col(path).is_null() for path in swept if path.endswith(f".{FIRST}")]
+    table = table.filter(*kept)  # sets of heads have figures of their own
     counted = table.with_columns(pl.col("head").n_unique().over(*own, "layers").alias(_HEADS))
     return counted.with_columns(pl.col(_HEADS).max().over(own))
 

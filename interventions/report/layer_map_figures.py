@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -76,6 +77,7 @@ def _figures(
     height = 0.55 + grid.square[1] * len(grid.places)
     at_once = max(1, int(_PAGE / height) * grid.across // max(map(len, settings)))
     label = "conversion (fraction)" if metric == "conversion" else effect_label(metric)
+    label = textwrap.fill(label, 36)  # the bar is as high
     title = "Conversion to the source's answer" if metric == "conversion" else f"Effect on {metric}"
     for start in range(0, len(settings), at_once):
         some = [panel for setting in settings[start : start + at_once] for panel in setting]

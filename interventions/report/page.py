@@ -64,6 +64,7 @@ def drawings(run: Run) -> Iterator[Drawing]:
     # matplotlib loads in most of a second, which printing a finished run's table need not wait for
     from patchboard.report.decodability_figures import accuracy_figures, cd_figures
     from patchboard.report.effect_figures import conversion_figures, effect_figures
+    from patchboard.report.faithfulness_figures import faithfulness_figures
     from patchboard.report.layer_map_figures import head_figures, position_figures
     from patchboard.report.task_figures import task_figures
 
@@ -73,6 +74,7 @@ def drawings(run: Run) -> Iterator[Drawing]:
         yield from position_figures(run, run.metric)
         yield from head_figures(run, run.metric)
         yield from task_figures(run)
+    yield from faithfulness_figures(run)
     yield from cd_figures(run)
     yield from accuracy_figures(run)
     yield from conversion_figures(run)

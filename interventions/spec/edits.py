@@ -14,8 +14,9 @@ from pydantic import (
     model_validator,
 )
 
+from patchboard.spec.keep import Keep
 from patchboard.spec.path_patching import Frozen, ReceiverSection, SenderSection
-from patchboard.spec.places import Heads, Layers, Neurons, Onwards, Position, Upto, check_parts
+from patchboard.spec.places import Heads, Layers, Neurons, Onwards, Position, Several, Upto, check_parts
 from patchboard.spec.refusal import InvalidValue
 from patchboard.spec.section import Section, exactly_one
 from patchboard.spec.sites import Site
@@ -184,15 +185,25 @@ class InterventionSection(_OneEdit):
     model_config = ConfigDict(json_schema_extra=exactly_one("op", "edits"))
 
     op: str | None = None
+    keep: Keep | None = Field(
+        default=None,
+        description="of site head: one cell, which edits all heads of the layers but the first of a ranking",
+    )
     edits: Annotated[list[EditSection], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _op_or_edits(self) -> InterventionSection:
         if self.op is None and self.edits is None:
             raise InvalidValue("has neither op nor edits", "add op: patch (`patchboard ls` lists all ops)")
+        if self.edits is not None and self.keep is not None:
+            raise InvalidValue("stands beside edits", "write one op beside it, made at all other heads", ("keep",))
         if self.edits is not None and self.model_fields_set - {"edits"}:
             extra = ", ".join(sorted(self.model_fields_set - {"edits"}))
             raise InvalidValue(f"has {extra} beside edits", f"move {extra} into each of the edits")
+        if self.keep is not None and (self.site != "head" or isinstance(self.layers, Several)):
+            field = "layers" if self.site == "head" else "site"
+            what = f"found {shown(getattr(self, field))} beside keep, which is of single heads in a list of layers"
+            raise InvalidValue(what, "write site: head, and layers: all or a list", (field,))
         for i, edit in enumerate(self.edits or ()):
             try:
                 _one_set(edit.layers)

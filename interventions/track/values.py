@@ -19,6 +19,9 @@ def summary_values(run: Run) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, entry in run.summary["interventions"].items():
         values |= _of_intervention(name, entry)
+    for entry in run.summary.get("faithfulness", ())[::-1]:  # of several settings the first
+        if not entry["control"]:
+            values |= {f"faithfulness/{area}/{entry['intervention']}": entry[area]["value"] for area in ("cpr", "cmd")}
     cd, fit = run.summary["decodability"] or {}, run.summary["accuracy_against_cd"] or {}
     values |= {"cd_max": cd.get("cd"), "cd_max_layer": cd.get("layer"), "cd_chance": cd.get("chance")}
     twin, shuffled = cd.get("above_twin") or {}, cd.get("shuffled") or {}

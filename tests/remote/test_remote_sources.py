@@ -17,6 +17,10 @@ SECTIONS = {
         "op": "patch", "layers": [0, 1], "position": "S2",
         "source": {"name": "flip", "layer": 3, "position": "S2", "align": "all"},
     },
+    "kept": {
+        "op": "patch", "source": {"name": "flip", "align": "last"}, "site": "head",
+        "keep": {"ranking": [[3, 1], [0, 2]], "first": {"sweep": [0, 2, "all"]}},
+    },
     "frozen": {"edits": [
         {"op": "patch", "source": {"name": "flip", "align": "last"}, "layers": 0, "position": "S2"},
         {"op": "patch", "source": "clean", "site": "attn_out", "layers": {"together": [2, 3]}},
