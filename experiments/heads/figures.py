@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from patchboard.experiments.heads.findings import label_of
 from patchboard.experiments.heads.vectors import ADDED, ALL, PATCHED
 from patchboard.report.drawing import Drawing, panels
-from patchboard.report.layer_map import Grid, Panel, layer_map
+from patchboard.report.layer_map import Grid, Panel, stacked
 from patchboard.report.marks import bar_key, grouped_bars
 from patchboard.report.style import CD_COLOUR, CYCLE, WIDTH, effect_label, line_of
 
@@ -65,16 +65,7 @@ def _maps(summary: Mapping[str, Any], effects: pl.DataFrame, metric: str) -> Fig
     largest = pl.concat([part.rows["effect"] for part in parts]).fill_nan(None).abs().max()
     limit = float(largest) if isinstance(largest, float) and largest > 0 else 1.0
     columns = [str(layer) for layer in effects["layer"].unique().sort()]
-    # one above the other: small effects have long numbers
-    grid = Grid(columns, effects["head"].unique().sort().to_list(), 1, limit)
-    height = 0.55 + grid.square[1] * len(grid.places)
-    figure, axes = panels([part.title for part in parts], grid.across, height, share_y=True)
-    images = [layer_map(axis, part, grid) for axis, part in zip(axes, parts, strict=True)]
-    for axis in axes:
-        axis.set_ylabel("head")
-    axes[-1].set_xlabel("layer")
-    figure.colorbar(images[0], ax=axes, pad=0.01, aspect=25, label=effect_label(metric))
-    return figure
+    return stacked(parts, Grid(columns, effects["head"].unique().sort().to_list(), 1, limit), effect_label(metric))
 
 
 def _bars(summary: Mapping[str, Any]) -> Figure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,10 +10,11 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
-from patchboard.report.drawing import dot, ink
+from patchboard.report.drawing import dot, ink, panels
 from patchboard.report.numbers import place_label
 from patchboard.report.style import WIDTH
 
@@ -87,6 +89,17 @@ def layer_map(axes: Axes, part: Panel, grid: Grid) -> AxesImage:
         axes.add_patch(Rectangle((column - 0.5, place - 0.5), 1, 1, fill=False, linewidth=1.0, clip_on=False))
     _ticks(axes, grid)
     return image
+
+
+def stacked(parts: Sequence[Panel], grid: Grid, label: str) -> Figure:
+    """Panels one above the other, as small effects have long numbers. label: of the colours."""
+    figure, axes = panels([part.title for part in parts], grid.across, 0.55 + grid.square[1] * len(grid.places), True)
+    images = [layer_map(axis, part, grid) for axis, part in zip(axes, parts, strict=True)]
+    for axis in axes:
+        axis.set_ylabel(grid.field)
+    axes[-1].set_xlabel("layer")
+    figure.colorbar(images[0], ax=axes, pad=0.01, aspect=25, label=label)
+    return figure
 
 
 def _short(value: float) -> str:
