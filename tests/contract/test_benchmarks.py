@@ -19,8 +19,10 @@ from patchboard.engine.local import LocalEngine
 from patchboard.measure.statistics import Bootstrap
 from patchboard.plan.cost import cost_of
 from patchboard.plan.packs import Budget
+from patchboard.spec import load_study, study_of
 from tests.contract.tiny import tiny_tree
 from tests.hooks import hooked_logits
+from tests.ioi_models import saved_ioi_model
 
 TOLERANCE = 1e-5
 """Logits and states of two ways to compute the same thing, in float32."""
@@ -33,6 +35,7 @@ def modules():
     folder = str(Path(__file__).parents[2] / "benchmarks")
     threads = torch.get_num_threads()
     sys.path.insert(0, folder)
+    import circuits
     import decodability
     import ours
     import outcomes
@@ -42,10 +45,11 @@ def modules():
     import scale
     import sweep
     import workload
+    from circuit_peers import hooks as circuit_hooks
 
     yield SimpleNamespace(
-        decodability=decodability, ours=ours, outcomes=outcomes, peers=peers, real_sweep=real_sweep,
-        rivals=rivals, scale=scale, sweep=sweep, workload=workload,
+        circuit_hooks=circuit_hooks, circuits=circuits, decodability=decodability, ours=ours, outcomes=outcomes,
+        peers=peers, real_sweep=real_sweep, rivals=rivals, scale=scale, sweep=sweep, workload=workload,
     )  # fmt: skip
     sys.path.remove(folder)
     torch.set_num_threads(threads)
@@ -228,3 +232,26 @@ def test_peers_may_take_some_of_the_layers(modules, run):
     assert (some.layers, whole.layers) == ([2], [1, 2]) and some.vectors.equal(whole.vectors[:, 1:])
     ours, of_some = modules.real_sweep.our_outcomes(run), modules.real_sweep.our_outcomes(run, 2)
     assert all(of_some[name].equal(values[:, 1:]) for name, values in ours.items())
+
+
+@pytest.fixture(scope="module")
+def pairs_of_names(modules, tmp_path_factory):
+    """A random model that has a token for each name, its folder's study of few sentences, and these for the peers."""
+    folder = saved_ioi_model(tmp_path_factory.mktemp("model"), "llama")
+    study = load_study(modules.circuits.SPEC, {"model.name": str(folder), "prompts.queries": 3})
+    receivers = [[2, 1], [3, 0]]
+    return folder, study, modules.circuits.pairs_of(study, 1, receivers)
+
+
+@pytest.mark.parametrize("work", ["positions", "heads", "logits", "movers"])
+def test_hooks_do_each_work_of_circuits_as_the_library_does(modules, pairs_of_names, work):
+    folder, study, pairs = pairs_of_names
+    section = modules.circuits.intervention_of(work, len(pairs.base[0]), pairs.receivers)
+    run = pb.run(study_of({**study.tree, "interventions": {work: section}}))
+    ours = modules.circuits.our_differences(run, work, pairs)
+    model = modules.circuit_hooks.load(str(folder))
+    by_hand = modules.circuit_hooks.WORKS[work](model, pairs)
+    torch.testing.assert_close(ours.float(), by_hand, atol=TOLERANCE, rtol=TOLERANCE)
+    clean = pairs.difference(model(torch.tensor(pairs.base)).logits)
+    moved = (by_hand - clean).abs().amax(1)
+    assert len(by_hand) == len(pairs.cells(work)) and moved.max() > 100 * TOLERANCE
