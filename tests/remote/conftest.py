@@ -57,6 +57,11 @@ def llama_snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
     sizes = {"hidden_size": 32, "intermediate_size": 64, "vocab_size": len(tokenizer)}
     random_model("llama", **sizes).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return snapshot_of(folder, home)
+
+
+def snapshot_of(folder: Path, home: Path) -> Snapshot:
+    """A model's folder, and in ``home`` what the Hub's cache holds of it without its weights."""
     sha = "0123456789abcdef0123456789abcdef01234567"
     cached = home / "hub" / f"models--{REPO.replace('/', '--')}"
     (cached / "refs").mkdir(parents=True)
