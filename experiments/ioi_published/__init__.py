@@ -1,0 +1,1 @@
+"""Direct effects of heads in indirect object identification, beside the published ones of GPT-2 small."""
