@@ -20,7 +20,6 @@ LABEL = "effect on logit difference (logits)"
 _DOTS = " A dot marks intervals that leave out zero; none is corrected for the number of squares."
 
 FLIPPED = "flipped: the names exchanged, the other one is right"
-TURNED = "turned: the indirect object gives, the other one is right"
 REORDERED = "reordered: the first two in the other order, the same one is right"
 
 
@@ -31,8 +30,8 @@ def drawings(
     caption = "Mean logit difference of the sentences as they are, with its interval, by order and by template."
     yield Drawing("task", "The task, by template", caption, _task(summary))
     caption = (
-        "One place's state after one layer is that of the other sentence: IO, S1 and S2 are the names in the text, and"
-        f" last is the token at which the name is asked for.{_DOTS}"
+        "One place's state after one layer is that of the flipped sentence (below: the turned, the reordered one)."
+        f" IO, S1 and S2 are the names in the text, last is the token at which the name is asked for.{_DOTS}"
     )
     yield Drawing("places", "Where the names are", caption, _places(places))
     movers = [(str(layer), head) for layer, head in summary["movers"]]
@@ -90,14 +89,12 @@ def _task(summary: Mapping[str, Any]) -> Figure:
 
 
 def _places(places: pl.DataFrame) -> Figure:
-    rows = places.with_columns(pl.col("layer").cast(pl.String).alias("layers"))
-    parts = [
-        Panel(title, of_source, [])
-        for source, title in (("flip", FLIPPED), ("turned", TURNED), ("reordered", REORDERED))
-        if not (of_source := rows.filter(pl.col("source") == source)).is_empty()
-    ]
-    names = places["position"].unique(maintain_order=True).to_list()
-    return _maps(parts, names[::-1], "position")
+    """One panel: the places of the flipped sentence, below them those of the others, which are fewer."""
+    of_flip = pl.col("source") == "flip"
+    named = pl.when(of_flip).then(pl.col("position")).otherwise(pl.format("{}, {}", "position", "source"))
+    rows = places.with_columns(position=named, layers=pl.col("layer").cast(pl.String))
+    names = rows["position"].unique(maintain_order=True).to_list()
+    return _maps([Panel("", rows, [])], names[::-1], "position")
 
 
 def _heads(heads: pl.DataFrame, titles: Mapping[tuple[str, str], str], outlined: Sequence[tuple[str, int]]) -> Figure:
@@ -132,7 +129,12 @@ def _cuts(cuts: pl.DataFrame) -> Figure:
         dashed = {"color": look["color"], "linestyle": "--", "linewidth": 0.9}
         axes.plot(*own.filter(pl.col("control") != "").select("middle", "effect").to_numpy().T, **dashed)
     windows = rows.unique("layers", keep="first", maintain_order=True)
-    axes.set_xticks(windows["middle"].to_list(), [place_label(layers) for layers in windows["layers"]], fontsize=7)
+    middles = windows["middle"].to_list()
+    gaps = [after - middle for middle, after in zip(middles, middles[1:], strict=False)]
+    labels = [place_label(layers) for layers in windows["layers"]]
+    # the last window may overlap the one before it by more than others do, and its label would lie on that one's
+    told = ["" if gap < max(gaps) else label for gap, label in zip(gaps, labels, strict=False)] + labels[-1:]
+    axes.set_xticks(middles, told, fontsize=7)
     axes.set_xlabel("layers in which it is cut")
     axes.set_ylabel(LABEL, fontsize=8)
     handles: list[Any] = [Line2D([], [], label=f"to {o}", markersize=4, **look_of(n)) for n, o in enumerate(origins)]
