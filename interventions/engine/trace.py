@@ -81,15 +81,17 @@ def mask_argument(batch: Batch, wiring: Wiring) -> Any:
     return by_type
 
 
-def states_at(module: Any, place: Place, wiring: Wiring, batch: int) -> tuple[Tensor, Tensor | None]:
-    """The live hidden states inside a block [batch, seq, width], and None; at sites by head
-    [batch, seq, slot, head_dim], and the slot of each head. batch: how many sequences there are."""
-    site = site_of(place)
+def tensor_at(module: Any, site: str, wiring: Wiring) -> Tensor:
+    """The live tensor of a block that holds the states of a site inside it, as the model has it."""
     field, end = MODULES[site]
     part = at_path(module, getattr(wiring.architecture, field))
     value = part.input if end == "input" else part.output
     # by version of transformers, an attention's output is a tensor or begins with one
-    states = value[0] if isinstance(value, tuple) else value
+    return value[0] if isinstance(value, tuple) else value
+
+
+def states_in(states: Tensor, site: str, wiring: Wiring, batch: int) -> tuple[Tensor, Tensor | None]:
+    """What of such a tensor, or of its gradient, is the site's: as ``states_at`` gives it."""
     if states.dim() == 2:
         states = states.unflatten(0, (batch, -1))  # OPT's MLP has all tokens in one row
     if site == "mlp_pre":
@@ -98,6 +100,13 @@ def states_at(module: Any, place: Place, wiring: Wiring, batch: int) -> tuple[Te
         return states, None
     slots = torch.tensor(wiring.slots[site], device=states.device)
     return states.unflatten(-1, (-1, wiring.head_dim)), slots
+
+
+def states_at(module: Any, place: Place, wiring: Wiring, batch: int) -> tuple[Tensor, Tensor | None]:
+    """The live hidden states inside a block [batch, seq, width], and None; at sites by head
+    [batch, seq, slot, head_dim], and the slot of each head. batch: how many sequences there are."""
+    site = site_of(place)
+    return states_in(tensor_at(module, site, wiring), site, wiring, batch)
 
 
 def part_of(g: EditGroup, rows: Tensor, cols: Tensor, slots: Tensor | None) -> tuple:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -52,9 +53,19 @@ class Metric(Protocol):
         ...
 
 
+class Graded(Metric, Protocol):
+    """A metric by which a screen can estimate: ``score`` has a gradient with respect to ``logits``."""
+
+    @staticmethod
+    def slope(scores: Floats, starts: Ints) -> Floats:
+        """[read] the derivative of ``combine``'s values with respect to each score, at these scores."""
+        ...
+
+
 METRICS: Registry[type[Metric]] = Registry("metric")
 
 
+<<<<<<< HEAD
 def against_source(metric: type[Metric]) -> bool:
     """Whether it is held against the run whose states are put in, not the clean one."""
     return getattr(metric, "reference", "clean") == "source"
@@ -63,10 +74,21 @@ def against_source(metric: type[Metric]) -> bool:
 def is_normalised(metric: type[Metric]) -> bool:
     """Whether it is reported as a share of what lies between the corrupted and the clean run."""
     return getattr(metric, "normalised", False)
+=======
+def graded(names: Sequence[str]) -> str:
+    """The first of these metrics that has a gradient, "" where none has."""
+    return next((name for name in names if name in METRICS and hasattr(METRICS.get(name, "metrics"), "slope")), "")
+>>>>>>> df12b62 (Estimate what patches of another prompt's states change, by one forward and one backward pass)
 
 
 def of_first_token(scores: Floats, starts: Ints) -> Floats:
     return scores[starts]
+
+
+def slope_of_first_token(scores: Floats, starts: Ints) -> Floats:
+    slope = np.zeros(len(scores))
+    slope[starts] = 1.0
+    return slope
 
 
 def of_first_answer(a: Floats, b: Floats) -> Floats:

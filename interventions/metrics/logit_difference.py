@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from patchboard.metrics.base import METRICS, AnswersOf, of_first_answer, of_first_token
+from patchboard.metrics.base import METRICS, AnswersOf, of_first_answer, of_first_token, slope_of_first_token
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,4 +26,5 @@ class LogitDifference:
         return difference[:, 0].masked_fill(foil < 0, float("nan"))
 
     combine = staticmethod(of_first_token)
+    slope = staticmethod(slope_of_first_token)
     either = staticmethod(of_first_answer)

@@ -26,5 +26,9 @@ class Probability:
         return np.exp(Logprob.combine(scores, starts))
 
     @staticmethod
+    def slope(scores: Floats, starts: Ints) -> Floats:
+        return np.repeat(Probability.combine(scores, starts), np.diff(starts, append=len(scores)))
+
+    @staticmethod
     def either(a: Floats, b: Floats) -> Floats:
         return a + b

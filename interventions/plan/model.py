@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from patchboard.plan.cells import Cell, Edit
 from patchboard.plan.facts import ModelFacts
+from patchboard.spec.screen import ScreenSection
 from patchboard.spec.sections import DecodabilitySection, ModelSection
 from patchboard.tasks.prompt import Prompt
 from patchboard.vectors.base import Place, Recipe
@@ -119,6 +120,8 @@ class ModelPlan:
     """Id of a group, fit or decoding -> the swept settings whose prompts it holds, as text."""
     frames: tuple[Mapping[str, Any], ...] = ()
     """What stands in front of the prompts and what was left out, for the manifest."""
+    screen: ScreenSection | None = None
+    """By which cells are estimated before some of them are run; None: all are run."""
 
     @property
     def has_noise(self) -> bool:
