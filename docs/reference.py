@@ -16,7 +16,7 @@ from patchboard.engine.families import ARCHITECTURES
 from patchboard.metrics import METRICS
 from patchboard.ops import OPS
 from patchboard.plan.controls import CONTROLS
-from patchboard.spec import edits, keep, path_patching, places, sections, vectors
+from patchboard.spec import edits, keep, path_patching, places, screen, sections, vectors
 from patchboard.spec.positions import POSITIONS
 from patchboard.spec.sites import SITES
 from patchboard.spec.values import label
@@ -47,6 +47,7 @@ PLACES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("interventions.NAME.layers, up to each one", places.Upto),
     ("controls[i]", sections.ControlSection),
     ("decodability", sections.DecodabilitySection),
+    ("screen", screen.ScreenSection),
     ("statistics", sections.StatisticsSection),
 )
 

@@ -17,6 +17,7 @@ from patchboard.report.effect_figures import conversion_figures, effect_figures
 from patchboard.report.faithfulness_figures import faithfulness_figures
 from patchboard.report.layer_map_figures import head_figures, position_figures
 from patchboard.report.run_files import Run, read_run
+from patchboard.report.screen_figures import screen_figures
 from patchboard.report.style import styled
 from patchboard.report.task_figures import task_figures
 
@@ -30,6 +31,7 @@ _KINDS: dict[str, dict[str | None, Callable[[Run, str], Iterator[Drawing]]]] = {
     "cd": {None: lambda run, metric: cd_figures(run)},
     "faithfulness": {None: lambda run, metric: faithfulness_figures(run)},
     "accuracy": {None: lambda run, metric: accuracy_figures(run)},
+    "screen": {None: lambda run, metric: screen_figures(run)},
     "conversion": {
         None: lambda run, metric: conversion_figures(run),
         "head": lambda run, metric: head_figures(run, "conversion"),

@@ -18,6 +18,7 @@ from patchboard.execution.local_decodings import search_neighbours, search_twins
 from patchboard.execution.model_run import Measure, ModelResult, ModelRun, model_entry
 from patchboard.execution.pack_parts import PackParts
 from patchboard.execution.run_packs import PackRunner
+from patchboard.execution.screen import screened_run
 
 
 def compute_locally(run: ModelRun, measure: Measure) -> ModelResult:
@@ -46,12 +47,14 @@ def _compute(run: ModelRun, measure: Measure) -> tuple[ModelResult, Blueprint, P
     with timed("decodability"):
         for decoding in plan.decodings:
             search_neighbours(run, decoding, engine)
+    with timed("screen"):
+        plan, prefix = screened_run(run, engine)
     with timed("packs"):
         placed = engine.place(operands)
         before = engine.token_layers
         choice = choose_engine(plan, engine, placed, run.options.engine)
         sampled = engine.token_layers - before
-        parts = PackParts(plan, run.folder, run.prefix, choice.engine, budget)
+        parts = PackParts(plan, run.folder, prefix, choice.engine, budget)
         step = run.progress.counter("packs", sum(map(len, parts.packs.values())))
         packs = PackRunner(parts, engine, placed, step)
     for group in plan.groups:

@@ -9,6 +9,7 @@ from typing import Any
 from patchboard.execution.options import Options
 from patchboard.execution.progress import Progress
 from patchboard.measure.scored_group import ScoreTables
+from patchboard.measure.statistics import Bootstrap
 from patchboard.plan.model import Group, ModelPlan
 from patchboard.store.folder import RunFolder
 
@@ -30,6 +31,7 @@ class ModelRun:
     folder: RunFolder
     options: Options
     progress: Progress
+    bootstrap: Bootstrap
 
     @property
     def vectors_file(self) -> str:

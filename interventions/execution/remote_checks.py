@@ -12,6 +12,7 @@ from patchboard.plan.model import ModelPlan
 from patchboard.plan.validate import refuse_floors
 from patchboard.plugins.travel import check_pieces_travel
 from patchboard.spec import Study
+from patchboard.spec.screen import ScreenSection
 from patchboard.spec.sections import EMBEDDED, ModelSection
 from patchboard.store.folder import is_finished
 
@@ -33,6 +34,7 @@ def check_host_first(study: Study, path: Path, options: Options) -> None:
         check_section(section, options.device)
     for point in study.points:
         refuse_floors(point.spec.decodability, NO_FLOORS)
+        check_no_screen(point.spec.screen)
     if not options.fresh and (is_finished(path) or any((path / "parts").glob("*job-*.json"))):
         return  # what is home may be all that is needed
     host = host_of(options.remote.url, options.remote.patience)
@@ -55,9 +57,18 @@ def check_section(section: ModelSection, device: str) -> None:
         raise SpecError("--device", "has no meaning with --remote: the host decides", "leave it out")
 
 
+def check_no_screen(section: ScreenSection | None) -> None:
+    """Raises SpecError: where a host's model is in another process than a job, what the job reads are copies, and no
+    gradient leads back from them."""
+    if section is not None:
+        what = "cannot be on a host, which may give a job copies of states, without gradients"
+        raise SpecError("screen", what, "leave it out with --remote, or run it here")
+
+
 def check_remote_plan(plan: ModelPlan, device: str) -> None:
     """Raises for what a server cannot do."""
     check_section(plan.section, device)
+    check_no_screen(plan.screen)
     check_pieces_travel(
         ops={edit.op for group in plan.groups for copy in group.copies for edit in copy.edits},
         fitters={recipe.kind for recipe in plan.recipes.values()},

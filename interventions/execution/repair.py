@@ -11,6 +11,7 @@ from patchboard.plan.build import build_plans
 from patchboard.spec import Study, load_study
 from patchboard.store.folder import RunFolder
 from patchboard.store.integrity import SPEC
+from patchboard.store.schema import SCREEN_FILE
 
 _PLANNED = ("plan.json", "prompts.parquet")
 _COMPUTED = ("outcomes.parquet", "decodability.parquet")
@@ -21,7 +22,8 @@ def repair_finished(study: Study, folder: RunFolder, engine: str) -> None:
 
     Raises RunFolderError for a file that it takes the model to make.
     """
-    lost = folder.unsound([*_COMPUTED, *_vectors_files(study, folder)])
+    screen = [SCREEN_FILE] if study.points[0].spec.screen is not None else []
+    lost = folder.unsound([*_COMPUTED, *screen, *_vectors_files(study, folder)])
     if lost:
         what = "of a finished run is missing or damaged, and cannot be made without the model"
         raise RunFolderError(str(folder.path / lost[0]), what, "use --fresh to start over")

@@ -6,12 +6,14 @@ from itertools import chain
 
 from patchboard.measure.effects import curves, effects
 from patchboard.measure.outcome_index import index_outcomes
+from patchboard.measure.screen_summary import screen_summary
 from patchboard.measure.statistics import Bootstrap
-from patchboard.measure.summary import summarise
+from patchboard.measure.summary import summarise, without_nan
 from patchboard.spec import Study
 from patchboard.spec.keep import FIRST
 from patchboard.spec.places import Onwards, Upto
 from patchboard.store.folder import RunFolder
+from patchboard.store.schema import SCREEN_FILE
 
 RESULTS = ("effects.parquet", "curves.parquet", "summary.json")
 """Made by ``write_results``."""
@@ -29,8 +31,11 @@ def write_results(study: Study, folder: RunFolder) -> None:
     decodability = folder.read_table("decodability.parquet")
     folder.write_table("effects.parquet", effects(outcomes, bootstrap))
     folder.write_table("curves.parquet", curves(outcomes, bootstrap))
-    metric = study.points[0].spec.metrics[0]
-    summary = summarise(outcomes, decodability, metric, bootstrap, _axes(study), _circuits(study))
+    spec = study.points[0].spec
+    summary = summarise(outcomes, decodability, spec.metrics[0], bootstrap, _axes(study), _circuits(study))
+    if spec.screen is not None:
+        tables = folder.read_table(SCREEN_FILE), folder.read_table("effects.parquet")
+        summary["screen"] = without_nan(screen_summary(*tables, spec.screen.method, bootstrap.level))
     folder.write_json("summary.json", summary)
 
 

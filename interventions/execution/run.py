@@ -22,6 +22,7 @@ from patchboard.measure.notes import foreseen
 from patchboard.measure.outcomes import outcome_rows, outcome_schema
 from patchboard.measure.scored_group import ScoreTables, gather_scores
 from patchboard.measure.self_checks import Checks
+from patchboard.measure.statistics import Bootstrap
 from patchboard.plan.build import build_plans
 from patchboard.plan.model import Group, ModelPlan
 from patchboard.plan.validate import check_study
@@ -83,8 +84,8 @@ def _run(
         costs = costs_of(plans, options.engine)
         write_plan(study, plans, costs, folder)
         excluded = excluded_prompts(plans)
-    runs = _model_runs(plans, folder, options, progress)
     bootstrap = bootstrap_of(study)
+    runs = _model_runs(plans, folder, options, progress, bootstrap)
     checks = Checks(bootstrap)
     with _measured_into(folder, plans, checks, progress) as measure:
         models = [_compute(run, measure) for run in runs]
@@ -111,11 +112,13 @@ def _run(
     )
 
 
-def _model_runs(plans: Sequence[ModelPlan], folder: RunFolder, options: Options, progress: Progress) -> list[ModelRun]:
+def _model_runs(
+    plans: Sequence[ModelPlan], folder: RunFolder, options: Options, progress: Progress, bootstrap: Bootstrap
+) -> list[ModelRun]:
     names = distinct_names([plan.section for plan in plans])
     prefixes = [f"m{i}-" for i in range(len(plans))] if len(plans) > 1 else [""]
     return [
-        ModelRun(plan, name, prefix, folder, options, progress)
+        ModelRun(plan, name, prefix, folder, options, progress, bootstrap)
         for plan, name, prefix in zip(plans, names, prefixes, strict=True)
     ]
 

@@ -65,7 +65,6 @@ class Graded(Metric, Protocol):
 METRICS: Registry[type[Metric]] = Registry("metric")
 
 
-<<<<<<< HEAD
 def against_source(metric: type[Metric]) -> bool:
     """Whether it is held against the run whose states are put in, not the clean one."""
     return getattr(metric, "reference", "clean") == "source"
@@ -74,11 +73,11 @@ def against_source(metric: type[Metric]) -> bool:
 def is_normalised(metric: type[Metric]) -> bool:
     """Whether it is reported as a share of what lies between the corrupted and the clean run."""
     return getattr(metric, "normalised", False)
-=======
+
+
 def graded(names: Sequence[str]) -> str:
     """The first of these metrics that has a gradient, "" where none has."""
     return next((name for name in names if name in METRICS and hasattr(METRICS.get(name, "metrics"), "slope")), "")
->>>>>>> df12b62 (Estimate what patches of another prompt's states change, by one forward and one backward pass)
 
 
 def of_first_token(scores: Floats, starts: Ints) -> Floats:

@@ -19,9 +19,11 @@ from patchboard.plan.model import Counterfactual, Decoding, Fit, Group, ModelPla
 from patchboard.plan.model_limits import check_limits
 from patchboard.plan.planned_edits import Answers, Context, FitSetting, is_paired
 from patchboard.plan.prompt_source import FamilyPrompts, PromptSource
+from patchboard.plan.screen import check_screen
 from patchboard.plan.suffix import clean_tokens, positions_of
 from patchboard.plan.unit import read_positions
 from patchboard.spec.axes import Point, Study, label
+from patchboard.spec.screen import ScreenSection
 from patchboard.spec.sections import EMBEDDED, ModelSection, Spec
 from patchboard.tasks.base import NULL
 from patchboard.tasks.frames import described
@@ -138,10 +140,12 @@ class _Builder:
         self.decodings: dict[str, Decoding] = {}
         self.described: dict[str, Any] = {}
         self.swept: dict[str, dict[str, None]] = {}  # set id -> settings, in order
+        self.screen: ScreenSection | None = None
         self._halves: dict[str, Halves] = {}
 
     def add(self, point: Point) -> None:
         spec = point.spec
+        self.screen = spec.screen  # the whole run's
         family_key = f"{spec.tasks.model_dump_json()} seed {spec.prompts.seed}"
         source = self.source or self._family_prompts(spec, family_key)
         self.described[family_key] = source.describe()
@@ -287,7 +291,9 @@ class _Builder:
             tasks=self.described,
             swept={set_id: tuple(settings) for set_id, settings in self.swept.items()},
             frames=described(self._prompts(), self.tokenizer),
+            screen=self.screen,
         )
+        check_screen(plan)
         if self.source is None:  # else its ids may be another thing than places in a vocabulary
             check_limits(plan)
         return plan

@@ -12,6 +12,8 @@ from patchboard.plan.layout import answer_starts
 from patchboard.plan.model import Counterfactual, Decoding, Fit, Group, ModelPlan, Pack
 from patchboard.plan.packing import lay_out
 from patchboard.plan.packs import Budget, packs_of
+from patchboard.plan.screen import largest_plan, screened_cells
+from patchboard.plan.screen_passes import screen_passes
 from patchboard.plan.suffix import Shape, branch_tokens, clean_tokens, first_block, runs_of, shape_of, suffix_of
 from patchboard.tasks.prompt import Prompt
 
@@ -38,20 +40,33 @@ class Cost:
     activation_gb: float = 0.0
     twin_tokens: int = 0
     """Of ``tokens``, those of the untrained twin."""
+    screened: int = 0
+    """Cells that a screen estimates. Which of them are run is not known before, so all other counts are of as many as
+    will be run, as if it were those of most work."""
+    screen_passes: int = 0
+    """Of ``forwards``, those of the screen, which go backwards too."""
+    screen_tokens: int = 0
+    """In these passes, beside ``tokens``."""
     ways: tuple[tuple[str, int], ...] = ()
     """Packs in each way."""
 
     def as_dict(self) -> dict[str, object]:
         saving = round(self.loop_token_layers / max(1, self.token_layers), 1)
         counts = asdict(self) | {"ways": dict(self.ways), "saving": saving}
-        return counts if self.twin_tokens else {name: value for name, value in counts.items() if name != "twin_tokens"}
+        left_out = set() if self.twin_tokens else {"twin_tokens"}
+        left_out |= set() if self.screened else {"screened", "screen_passes", "screen_tokens"}
+        return {name: value for name, value in counts.items() if name not in left_out}
 
 
 def cost_of(plan: ModelPlan, engine: str, budget: Budget) -> Cost:
     """The plan's cost under an engine: auto, or the way of all packs."""
     layers, total = plan.facts.layers, Counter[str]()
     ways: Counter[str] = Counter()
-    for group in plan.groups:
+    if plan.screen is not None:
+        for group in plan.groups:
+            passes, tokens = screen_passes(group, plan, activation_floats(plan.facts, budget))
+            total.update(screened=len(screened_cells(group)), screen_passes=passes, screen_tokens=tokens)
+    for group in largest_plan(plan).groups:
         packs = list(packs_of(group, plan.facts, engine, budget))
         ways.update(pack.way for pack in packs)
         total.update(
@@ -70,7 +85,7 @@ def cost_of(plan: ModelPlan, engine: str, budget: Budget) -> Cost:
         cells=total["cells"],
         queries=total["queries"],
         packs=total["packs"],
-        forwards=total["packs"] + total["before"] + passes,
+        forwards=total["packs"] + total["before"] + passes + total["screen_passes"],
         tokens=total["tokens"] + tokens,
         token_layers=total["token_layers"] + tokens * layers,
         bound=total["bound"] + tokens * layers,
@@ -78,6 +93,9 @@ def cost_of(plan: ModelPlan, engine: str, budget: Budget) -> Cost:
         loop_token_layers=total["loop_token_layers"] + tokens * layers,
         activation_gb=round(activation_floats(plan.facts, budget) * 4 / 2**30, 3),
         twin_tokens=twin_tokens,
+        screened=total["screened"],
+        screen_passes=total["screen_passes"],
+        screen_tokens=total["screen_tokens"],
         ways=tuple(sorted(ways.items())),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from patchboard.plan.cells import Cell, Edit
@@ -45,6 +45,11 @@ class ScoredCell:
     clean_against: int = -1
     far_end: int = -1
     """The clean run made that which lies at the other end of a normalised metric: the source's, or the uncorrupted."""
+
+    @property
+    def copies(self) -> dict[str, int]:
+        """Field -> the copy that it names."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "cell"}
 
 
 @dataclass(frozen=True)

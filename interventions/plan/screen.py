@@ -45,19 +45,11 @@ def reduced_group(group: Group, chosen: Collection[int]) -> Group:
             kept.append(use)
     needed = {0, group.noise_copy}
     for use in kept:
-        needed.update((use.patched, use.converted, use.clean_converted))
+        needed.update(use.copies.values())
     first = {replace(copy, answer=0) for number, copy in enumerate(group.copies) if number in needed}
     old = [number for number, copy in enumerate(group.copies) if replace(copy, answer=0) in first]
     new = {number: place for place, number in enumerate(old)} | {-1: -1}
-    uses = tuple(
-        replace(
-            use,
-            patched=new[use.patched],
-            converted=new[use.converted],
-            clean_converted=new[use.clean_converted],
-        )
-        for use in kept
-    )
+    uses = tuple(replace(use, **{name: new[copy] for name, copy in use.copies.items()}) for use in kept)
     copies = tuple(group.copies[number] for number in old)
     return replace(group, uses=uses, copies=copies, noise_copy=new[group.noise_copy])
 

@@ -14,6 +14,7 @@ from patchboard.ops import OPS
 from patchboard.plan.cells import CLEAN
 from patchboard.plan.controls import CONTROLS, options_of
 from patchboard.plan.ranking import ranking_file
+from patchboard.plan.screen import check_screen_metric
 from patchboard.plugin_files import activate
 from patchboard.registry import suggest
 from patchboard.spec.axes import Point, Study
@@ -36,7 +37,7 @@ def check_study(study: Study) -> dict[str, str]:
     """
     activate(study.plugins)
     for path in study.axes:
-        if path.split(".")[0] in ("statistics", "name", "version"):
+        if path.split(".")[0] in ("statistics", "screen", "name", "version"):
             raise SpecError(path, "cannot be swept: it is the whole run's", "run a spec for each value")
     checked: dict[str, Rows] = {}
     files: dict[str, str] = {}
@@ -105,6 +106,8 @@ def _check_lists(spec: Spec, tasks: Sequence[str]) -> None:
             raise SpecError(f"metrics[{i}]", f"'{metric}' is measured by a control", "add other_task to controls")
         if metric in spec.metrics[:i]:
             raise SpecError(f"metrics[{i}]", f"'{metric}' is given twice", "leave one out")
+    if spec.screen is not None:
+        check_screen_metric(spec.metrics)
     names = [control.name for control in spec.controls]
     for i, control in enumerate(spec.controls):
         options_of(control, f"controls[{i}]")

@@ -44,13 +44,15 @@ _LINE = 0.14
 """Inches that a further line of a title takes."""
 
 
-def panels(titles: Sequence[str], columns: int, height: float, share_y: bool) -> tuple[Figure, list[Axes]]:
+def panels(
+    titles: Sequence[str], columns: int, height: float, share_y: bool, share_x: bool = True
+) -> tuple[Figure, list[Axes]]:
     """A figure of one panel for each title, ``height`` inches each, row by row; left-over places stay empty."""
     count, rows = len(titles), math.ceil(len(titles) / columns)
     folded = [fold(title, columns) for title in titles]
     height += _LINE * max((title.count("\n") for title in folded), default=0)
     figure = Figure(figsize=(WIDTH, height * rows + 0.55), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=share_y).ravel()
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=share_x, sharey=share_y).ravel()
     for spare in grid[count:]:
         spare.remove()
     for above in grid[max(count - columns, 0) : count]:

@@ -29,7 +29,7 @@ Panel = tuple[str, pl.DataFrame, pl.DataFrame]
 def effect_figures(run: Run, metric: str) -> Iterator[Drawing]:
     """One panel per intervention and swept setting: effect on ``metric`` over layers, CD on the right."""
     run = along_swept_layers(run)
-    curves = without_heads(run.curves, run.swept)
+    curves = without_heads(run.places, run.swept)
     parts = _panels(run, curves.filter(pl.col("metric") == metric))
     parts = [part for part in parts if part[1]["n"].max()] or parts  # a metric may have no meaning for some
     across = columns_for(settings_of(curves.filter(pl.col("control") == ""), run.swept))
@@ -39,6 +39,7 @@ def effect_figures(run: Run, metric: str) -> Iterator[Drawing]:
         " control shares is not the concept's. The dashed grey line is CD on the right-hand axis, the dotted one its"
         " chance level. Where CD is high while the band covers zero, the task is decodable there but not causal."
     ) + (" Thin on that axis: what CD is held against." if floors_in(run.decodability) else "")
+    caption += "" if run.screen.is_empty() else " A line stops where the screen left a layer out."
     for number, some in enumerate(_split(parts), start=1):
         figure, axes = panels([title for title, *_ in some], across, height=1.85, share_y=True)
         for place, (axis, part) in enumerate(zip(axes, some, strict=True), start=1):
@@ -52,7 +53,7 @@ def effect_figures(run: Run, metric: str) -> Iterator[Drawing]:
 
 def conversion_figures(run: Run) -> Iterator[Drawing]:
     """The share of answers that become those of another task, over layers; none if never measured."""
-    curves = without_heads(run.curves, run.swept)
+    curves = without_heads(run.places, run.swept)
     measured = curves.filter(pl.col("metric") == "conversion", pl.col("n") > 0)
     parts = _panels(run, measured)
     across = columns_for(settings_of(measured, run.swept))
@@ -106,16 +107,18 @@ def _split(parts: list[Panel]) -> Iterator[list[Panel]]:
 
 def _effect_panel(axes: Axes, curves: pl.DataFrame, cd: pl.DataFrame, name_cd: bool) -> None:
     axes.axhline(0, color="black", linewidth=0.8)
+    blank = curves.filter(pl.col("n") + pl.col("excluded") == 0)  # layers that a screen left out: a line stops there
     for control in reversed(in_order(curves["control"].unique())):  # the intervention itself on top
         style = line_of(control)
-        curve = curves.filter(pl.col("control") == control, pl.col("n") > 0).sort("layer")
+        curve = curves.filter(pl.col("control") == control, pl.col("n") > 0)
+        curve = pl.concat([curve, blank.join(curve, on="layer", how="anti")]).sort("layer")
         x, y, low, high = (curve[name].to_numpy() for name in ("layer", "effect", "ci_low", "ci_high"))
-        # markers only while they can be told apart; a single point is nothing but its marker and its bar
-        marker = style.marker if len(x) <= 20 else ""
+        # markers only while they can be told apart, or between gaps; a single point is but its marker and its bar
+        marker = style.marker if len(x) <= 20 or len(blank) else ""
         axes.plot(x, y, style.dashes, color=style.colour, marker=marker, markersize=3.5, linewidth=style.width)
-        if len(x) == 1:
-            axes.vlines(x, low, high, color=style.colour, linewidth=style.width)
-        else:
+        if len(x) == 1 or len(blank):
+            axes.vlines(x, low, high, color=style.colour, linewidth=style.width if len(x) == 1 else 0.8)
+        if len(x) > 1:
             axes.fill_between(x, low, high, color=style.colour, alpha=0.18, linewidth=0)
     if len(cd):
         _cd_axis(axes, cd, "CD" if name_cd else "")

@@ -23,6 +23,7 @@ from patchboard.report.numbers import (
     with_interval,
 )
 from patchboard.report.run_files import Run, setting_label
+from patchboard.report.screen_findings import sentences_of_screen
 
 _LITTLE_ROOM = 0.05
 """An accuracy this near 0 or 1 can hardly fall or rise, whatever an edit does."""
@@ -39,6 +40,7 @@ def findings(summary: Mapping[str, Any]) -> list[str]:
         for point in entry["points"] if name not in kept else ():
             sentences.append(" ".join(_of_point(name, point, summary["metric"])))
     sentences += of_circuits(summary)
+    sentences += sentences_of_screen(summary.get("screen") or {})
     sentences += _of_floors(summary.get("decodability") or {})
     fit = summary["accuracy_against_cd"]
     if fit and fit["slope"] is not None:

@@ -41,7 +41,7 @@ def top_heads(run: Run) -> list[dict[str, Any]]:
     A dict each: ``name``; ``at``, the setting in words; ``rows`` of the curves, largest effect first and none of
     an effect of 0, each with ``controls``, name -> row at the same head; ``of``, the number of heads.
     """
-    table = of_heads(run.curves.filter(pl.col("metric") == run.metric), run.swept).filter(pl.col("n") > 0)
+    table = of_heads(run.places.filter(pl.col("metric") == run.metric), run.swept).filter(pl.col("n") > 0)
     heads = []
     for name in table["intervention"].unique(maintain_order=True):
         mine = table.filter(pl.col("intervention") == name)

@@ -27,7 +27,7 @@ _PAGE = 10.0
 def head_figures(run: Run, metric: str) -> Iterator[Drawing]:
     """One figure per intervention on several heads of a layer, coloured by the mean effect on ``metric``: for each
     swept setting the intervention's own panel and one per control; none without such interventions."""
-    table = of_heads(run.curves.filter(pl.col("metric") == metric), run.swept)
+    table = of_heads(run.places.filter(pl.col("metric") == metric), run.swept)
     for name in table["intervention"].unique(maintain_order=True):
         yield from _of_intervention(run, metric, table.filter(pl.col("intervention") == name), "head", run.swept)
 
@@ -35,7 +35,7 @@ def head_figures(run: Run, metric: str) -> Iterator[Drawing]:
 def position_figures(run: Run, metric: str) -> Iterator[Drawing]:
     """As `head_figures`, for interventions that sweep their position over several layers: layer by position."""
     run = along_swept_layers(run)
-    table = without_heads(run.curves.filter(pl.col("metric") == metric), run.swept)
+    table = without_heads(run.places.filter(pl.col("metric") == metric), run.swept)
     for name in table["intervention"].unique(maintain_order=True):
         mine, axis = table.filter(pl.col("intervention") == name), f"interventions.{name}.position"
         if axis in run.swept and mine["layers"].n_unique() > 1:

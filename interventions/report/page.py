@@ -66,6 +66,7 @@ def drawings(run: Run) -> Iterator[Drawing]:
     from patchboard.report.effect_figures import conversion_figures, effect_figures
     from patchboard.report.faithfulness_figures import faithfulness_figures
     from patchboard.report.layer_map_figures import head_figures, position_figures
+    from patchboard.report.screen_figures import screen_figures
     from patchboard.report.task_figures import task_figures
 
     measured = run.curves["metric"].unique(maintain_order=True).to_list()
@@ -75,6 +76,7 @@ def drawings(run: Run) -> Iterator[Drawing]:
         yield from head_figures(run, run.metric)
         yield from task_figures(run)
     yield from faithfulness_figures(run)
+    yield from screen_figures(run)
     yield from cd_figures(run)
     yield from accuracy_figures(run)
     yield from conversion_figures(run)

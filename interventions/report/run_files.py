@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from patchboard.errors import RunFolderError, SpecError
+from patchboard.report.screened import with_cells_not_run
 from patchboard.spec.yaml_text import read_yaml
-from patchboard.store.schema import CURVES, DECODABILITY, FLOORS
+from patchboard.store.schema import CURVES, DECODABILITY, FLOORS, SCREEN, SCREEN_FILE
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,18 @@ class Run:
     curves: pl.DataFrame
     effects: pl.DataFrame
     decodability: pl.DataFrame
+    screen: pl.DataFrame
+    """store.schema.SCREEN; no rows where the spec asked for no screen."""
+
+    @cached_property
+    def places(self) -> pl.DataFrame:
+        """``curves``, with the cells that a screen left out as rows of no query."""
+        return with_cells_not_run(self.curves, self.screen)
+
+    @cached_property
+    def places_by_task(self) -> pl.DataFrame:
+        """As ``places``, of ``effects``."""
+        return with_cells_not_run(self.effects, self.screen)
 
     @property
     def metric(self) -> str:
@@ -61,15 +75,17 @@ def read_json(folder: Path, name: str) -> Any:
 def read_run(folder: Path) -> Run:
     """Read a run folder. Raises RunFolderError where it is unfinished or a file cannot be read."""
     spec_text = _read(folder, "spec.yaml", lambda path: path.read_text(encoding="utf-8"))
+    summary = _read(folder, "summary.json", _json)
     return Run(
         folder=folder,
         spec_text=spec_text,
         spec=_read(folder, "spec.yaml", lambda path: read_yaml(spec_text, str(path))),
         manifest=_read(folder, "manifest.json", _json),
-        summary=_read(folder, "summary.json", _json),
+        summary=summary,
         curves=_read(folder, "curves.parquet", _table),
         effects=_read(folder, "effects.parquet", _table),
         decodability=_read(folder, "decodability.parquet", _table),
+        screen=_read(folder, SCREEN_FILE, _table) if "screen" in summary else pl.DataFrame(schema=SCREEN),
     )
 
 

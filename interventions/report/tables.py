@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,7 @@ def plan_rows(plan: Mapping[str, Any]) -> dict[str, list[str]]:
     by_twin = [cost.get("twin_tokens", 0) for cost in costs]
     rows = {
         "layers x width": [f"{model['layers']} x {model['width']}" for model in plan["models"]],
+        **_screen_rows(costs),
         "cells": [f"{cost['cells']:,}" for cost in costs],
         "queries": [f"{cost['queries']:,}" for cost in costs],
         "vectors": [f"{model['vectors']:,}" for model in plan["models"]],
@@ -133,6 +134,19 @@ def plan_rows(plan: Mapping[str, Any]) -> dict[str, list[str]]:
             "bytes down, at most": [f"{one['bytes_down']:,}" for one in remote],
         }
     return rows
+
+
+def _screen_rows(costs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """What a screen adds, where there is one."""
+    if not any("screened" in cost for cost in costs):
+        return {}
+    each = {
+        "cells estimated by the screen": "screened",
+        "its passes, forwards and backwards": "screen_passes",
+        "about the tokens in them": "screen_tokens",
+    }
+    rows = {name: [f"{cost.get(key, 0):,}" for cost in costs] for name, key in each.items()}
+    return rows | {"of what is run exactly, as if the cells of most work were kept": ["" for _ in costs]}
 
 
 def counts_table(counted: Counted) -> Table:

@@ -18,7 +18,7 @@ from patchboard.report.style import effect_label
 
 def task_figures(run: Run) -> Iterator[Drawing]:
     """One panel per intervention and swept setting: task by layer, coloured by effect on the first metric."""
-    own = without_heads(run.effects, run.swept)
+    own = without_heads(run.places_by_task, run.swept)
     own = own.filter(pl.col("control") == "", pl.col("metric") == run.metric)
     parts = [
         (", ".join(filter(None, (name, setting_label(setting)))), at_setting(mine, setting, run.swept))

@@ -20,6 +20,7 @@ from pydantic import (
 from patchboard.spec.edits import InterventionSection
 from patchboard.spec.packaged import PACKAGED, PackagedModel
 from patchboard.spec.refusal import InvalidValue
+from patchboard.spec.screen import ScreenSection
 from patchboard.spec.section import Count, Differing, Section, Seed, Shots
 from patchboard.spec.values import shown
 
@@ -241,5 +242,13 @@ class Spec(Section):
     interventions: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")], InterventionSection] = {}
     controls: list[Control] = []
     metrics: Annotated[list[str], Field(min_length=1)] = ["accuracy", "logprob", "kl"]
+    screen: ScreenSection | None = Field(
+        default=None, description="estimates many cells by gradients first, see [screening](#screening); null: runs all"
+    )
     decodability: DecodabilitySection | None = DecodabilitySection()
     statistics: StatisticsSection = StatisticsSection()
+
+    @model_serializer(mode="wrap")
+    def _without_a_screen_that_is_none(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Told only where there is one: specs of before it could be keep their digests, and their runs."""
+        return {name: value for name, value in dump(self).items() if (name, value) != ("screen", None)}

@@ -64,6 +64,21 @@ EFFECTS = {"task": pl.String(), **CELL, "metric": pl.String(), **MEASURED}
 CURVES = {**{k: v for k, v in CELL.items() if k != "vector_task"}, "metric": pl.String(), **MEASURED}
 """Pooled over tasks (and random draws): every query of every task weighs the same."""
 
+SCREEN = {
+    "task": pl.String(),
+    **CELL,
+    "metric": pl.String(),  # by whose gradient it is estimated
+    "estimate": pl.Float64(),  # of the effect, mean over queries, in the metric's unit; NaN where there is none
+    "ci_low": pl.Float64(),  # bootstrap over queries
+    "ci_high": pl.Float64(),
+    "n": pl.Int32(),  # queries in the mean
+    "choosing": pl.Float64(),  # the mean over even queries, by whose size cells are kept
+    "rank": pl.Int32(),  # by that size among the task's cells, 1: the largest
+    "chosen": pl.String(),  # kept, sampled, left out
+}
+"""One row per task and screened cell; swept fields follow."""
+SCREEN_FILE = "screen.parquet"
+
 DECODABILITY = {
     "task": pl.String(),  # a label, or ALL
     "layer": pl.Int32(),
