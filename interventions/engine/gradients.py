@@ -6,7 +6,7 @@ taken as Hanna et al. 2024, arXiv 2403.17806 (EAP-IG) take them: at inputs betwe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,6 @@ from patchboard.engine.sites import Place, is_input, site_of
 from patchboard.engine.trace import (
     Functions,
     Wiring,
-    operand_of,
     part_of,
     score_reads,
     source_states,
@@ -63,12 +62,16 @@ def summed(scores: Tensor, slope: Callable[..., Any], points: Points) -> Tensor:
     return (scores * torch.from_numpy(slopes).to(scores)).nansum()
 
 
-def changed(g: EditGroup, h: Tensor, slots: Tensor | None, held: Mapping[int, Tensor], ops: Functions) -> Tensor:
-    """[edit, width] float32, edited state - clean state. h, slots, held: as of ``trace.apply_edits``.
+def states_of(g: EditGroup, h: Tensor, slots: Tensor | None) -> Tensor:
+    """[edit, width] float32, the states that are edited. h, slots: as of ``trace.apply_edits``.
 
     Taken while the pass is there: some models go on to add to the tensor that they give."""
-    own = h[part_of(g, g.rows.to(h.device), g.cols.to(h.device), slots)].float()
-    return ops[g.op](own, operand_of(g, h, slots, {}, held), g.strength.to(h.device)) - own
+    return h[part_of(g, g.rows.to(h.device), g.cols.to(h.device), slots)].float()
+
+
+def changed(g: EditGroup, own: Tensor, given: Tensor, ops: Functions) -> Tensor:
+    """[edit, width] float32, edited state - clean state, given that of the source."""
+    return ops[g.op](own, given.to(own.device), g.strength.to(own.device)) - own
 
 
 def estimated(g: EditGroup, change: Tensor, gradient: Tensor, slots: Tensor | None, points: Points) -> Tensor:
@@ -119,7 +122,7 @@ def traced_attributions(
         args, kwargs = stages[0].inputs
         first = entered(args[0], points)
         stages[0].inputs = ((first, *args[1:]), kwargs)
-        live, held, changes = {}, {}, []
+        live, own, given = {}, {}, {}
         for place in places:
             if place[0] == 0 and is_input(place):
                 tensor = first
@@ -130,16 +133,17 @@ def traced_attributions(
             live[place] = tensor
             h, slots = seen_at(place, tensor, wiring, rows)
             for group in batch.edits:
-                if group.read == place:
-                    held[id(group)] = source_states(group, h, slots)
                 if group.place == place:
-                    changes.append(changed(group, h, slots, held, ops))
+                    own[id(group)] = states_of(group, h, slots)
+                if place == (group.place if group.read is None else group.read):
+                    given[id(group)] = source_states(group, h, slots)
         final = stages[-1].output
         head.input = final[read_rows.to(final.device), read_cols.to(final.device)][None].to(wiring.dtype)
         scores = score_reads(model.output.logits[0], batch, {"metric": score})["metric"]
         found = torch.autograd.grad(summed(scores, slope, points), [live[place] for place in edited])
         gradients = dict(zip(edited, found, strict=True))
-        for group, change in zip(batch.edits, changes, strict=True):
+        for group in batch.edits:
+            change = changed(group, own[id(group)], given[id(group)], ops)
             gradient, slots = seen_at(group.place, gradients[group.place], wiring, rows)
             result["estimates"].append(estimated(group, change, gradient, slots, points))
         result["scores"] = scores.detach()

@@ -96,15 +96,15 @@ def _spans(group: Group, edits: Sequence[Edit], own: Sequence[int], rows: dict[t
         key = source_of(edit), edit.position, edit.read and (edit.read.position, edit.read.filled)
         if key not in known:
             tokens = [at for row, i in enumerate(own) for at in _tokens(group, edit, i, row, rows)]
-            known[key] = tuple(np.array(tokens, np.int64).reshape(-1, 4).T)
+            known[key] = tuple(np.array(tokens, np.int64).reshape(-1, 5).T)
         spans.append(EditSpan(edit, 0, number, *known[key]))
     return [span for span in spans if len(span.rows)]
 
 
 def _tokens(
     group: Group, edit: Edit, i: int, row: int, rows: dict[tuple[str, int], int]
-) -> list[tuple[int, int, int, int]]:
-    """(row, column, source's row, source's column) of each edited token; none where the edit cannot be made."""
+) -> list[tuple[int, int, int, int, int]]:
+    """(row, column, source's row, source's column, prompt) of each edited token; none where it cannot be made."""
     prompt, source = group.prompts[i], source_of(edit)
     if (source, i) not in rows:
         return []
@@ -112,7 +112,7 @@ def _tokens(
     taken = read_positions(group.donors[source][i], edit, len(where)) if where else ()
     if len(taken) != len(where):
         return []
-    return [(row, at, rows[source, i], of) for at, of in zip(where, taken, strict=True)]
+    return [(row, at, rows[source, i], of, i) for at, of in zip(where, taken, strict=True)]
 
 
 def _edited(prompt: Prompt, edit: Edit) -> tuple[int, ...]:

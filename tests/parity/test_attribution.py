@@ -57,6 +57,8 @@ def edits_at(model: Any) -> list[Edit]:
     read = StateRead(0, "resid_pre", json.dumps("query.first"))
     edits.append(Edit("resample", "resid_post", 3, LAST, 0.5, "@flip"))
     edits.append(Edit("patch", "resid_post", 1, LAST, 1.0, "@flip", read=read))
+    later = StateRead(3, "resid_post", LAST)
+    edits.append(Edit("patch", "resid_pre", 1, LAST, 1.0, "@flip", read=later))
     if not lacks("mlp_act"):
         edits.append(Edit("patch", "mlp_act", 1, LAST, 1.0, "@flip", neurons=(3, 17)))
     return edits
