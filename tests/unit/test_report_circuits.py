@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from patchboard.report.circuits import of_circuits
 
 
-def entry(values: dict[int, float | None], control: str = "", cpr: float | None = 0.8) -> dict:
+def entry(values: Mapping[int, float | None], control: str = "", cpr: float | None = 0.8) -> dict:
     around = lambda value: {"ci_low": value and value - 0.1, "ci_high": value and value + 0.1}  # noqa: E731
     curve = [{"kept": kept, "faithfulness": value, **around(value), "n": 9} for kept, value in values.items()]
     area = {"value": cpr, **around(cpr)}
