@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 from patchboard.errors import SpecError
-from patchboard.metrics import METRICS, Metric
-from patchboard.metrics.base import against_source, is_normalised
-from patchboard.plan.cells import OWN_STATE, SAME, STATE, Cell, Edit, position_label, source_of, with_lent
+from patchboard.plan.cells import position_label, source_of, with_lent
 from patchboard.plan.controls import CONTROLS
 from patchboard.plan.expansion import cells_of
 from patchboard.plan.facts import ModelFacts
-from patchboard.plan.model import Counterfactual, Decoding, Fit, Group, ModelPlan, ScoredCell
+from patchboard.plan.model import Decoding, Fit, ModelPlan
 from patchboard.plan.model_limits import check_limits
+from patchboard.plan.open_group import OpenGroup, check_alignment, opened
 from patchboard.plan.planned_edits import Answers, Context, FitSetting, is_paired
 from patchboard.plan.prompt_source import FamilyPrompts, PromptSource
 from patchboard.plan.screen import check_screen
-from patchboard.plan.suffix import clean_tokens, positions_of
-from patchboard.plan.unit import read_positions
+from patchboard.plan.suffix import positions_of
 from patchboard.spec.axes import Point, Study, label
 from patchboard.spec.screen import ScreenSection
 from patchboard.spec.sections import EMBEDDED, ModelSection, Spec
@@ -30,7 +28,7 @@ from patchboard.tasks.frames import described
 from patchboard.tasks.prompt import Prompt
 from patchboard.tasks.prompts import Prompter
 from patchboard.tasks.resolve import build_family
-from patchboard.tasks.sets import BASE, Halves
+from patchboard.tasks.sets import Halves
 from patchboard.vectors.base import Place, Recipe
 
 Opener = Callable[[ModelSection], tuple[Any, ModelFacts]]
@@ -61,78 +59,13 @@ def plan_from_prompts(study: Study, section: ModelSection, facts: ModelFacts, so
     return builder.finish()
 
 
-@dataclass
-class _OpenGroup:
-    """A group while points still add cells to it."""
-
-    id: str
-    prompts: tuple[Prompt, ...]
-    point: Point
-    task: str
-    copies: dict[Counterfactual, int] = field(default_factory=dict)
-    uses: list[ScoredCell] = field(default_factory=list)
-    donors: dict[str, tuple[Prompt, ...]] = field(default_factory=dict)
-    answers: dict[str, int] = field(default_factory=dict)
-    """Target -> the most right answers that any prompt has under it."""
-    aligned: set[tuple[Any, ...]] = field(default_factory=set)
-    """Sources and positions that are known to fit: layers, heads and sites change nothing about them."""
-
-    def copy(self, copy: Counterfactual) -> int:
-        """The copy's number. Where a prompt has several right answers, there is a copy for each."""
-        number = self.copies.setdefault(copy, len(self.copies))
-        if copy.target not in self.answers:
-            self.answers[copy.target] = max((len(p.right(copy.target)) for p in self.prompts), default=1)
-        for answer in range(1, self.answers[copy.target]):
-            self.copies.setdefault(replace(copy, answer=answer), len(self.copies))
-        return number
-
-    def give(self, source: str, evaluated: Mapping[str, tuple[Prompt, ...]]) -> None:
-        """Prompts whose states edits of this source take: a task's, in order, the next of this task, or the source of
-        that name that each prompt has."""
-        if source in self.donors:
-            return
-        if source in evaluated or source == SAME:
-            donors = (*self.prompts[1:], self.prompts[0]) if source == SAME else evaluated[source]
-            self.donors[source] = tuple(donors[i % len(donors)] for i in range(len(self.prompts)))
-        else:
-            lacking = Prompt(self.task, "", "", excluded=f"the row has no source {source}")
-            self.donors[source] = tuple(prompt.sources.get(source, lacking) for prompt in self.prompts)
-
-    def use(self, cell: Cell, last_block: int) -> None:
-        converted, clean, goal = -1, -1, cell.converts_to
-        if any(goal in p.sources for p in self.prompts) and not any(p.differs(goal) for p in self.prompts):
-            cell = replace(cell, converts_to="")  # the source's answers are the rows' own
-        if cell.converts_to:
-            converted = self.copy(Counterfactual(cell.edits, cell.converts_to))
-            clean = self.copy(Counterfactual((), cell.converts_to))
-        scored = ScoredCell(cell, self.copy(Counterfactual(cell.edits)), converted, clean)
-        if cell.source and self.asks(against_source):
-            against = (self.copy(Counterfactual(edits, against=cell.source)) for edits in (cell.edits, ()))
-            scored = replace(scored, **dict(zip(("against", "clean_against"), against, strict=True)))
-        if far_end := self.far_end(cell):
-            whole = Edit("patch", "resid_post", last_block, '"last"', 1.0, STATE + far_end)
-            scored = replace(scored, far_end=self.copy(Counterfactual((whole,))))
-        self.uses.append(scored)
-
-    def asks(self, kind: Callable[[type[Metric]], bool]) -> bool:
-        """Whether a metric of that kind is measured."""
-        return any(kind(METRICS.get(name, "metrics")) for name in self.point.spec.metrics)
-
-    def far_end(self, cell: Cell) -> str:
-        """The source whose run lies at the other end of a normalised metric; "" where there is none, or no such
-        metric. Its state at the last block, at the token before the answer, is its run."""
-        if not self.asks(is_normalised):
-            return ""
-        return BASE if self.point.spec.prompts.corrupted else cell.source
-
-
 class _Builder:
     """Collects the work of all points that share one model."""
 
     def __init__(self, section: ModelSection, tokenizer: Any, facts: ModelFacts, source: PromptSource | None = None):
         """source: of the prompts; None: the tasks that the spec names, in the tokenizer's tokens."""
         self.section, self.tokenizer, self.facts, self.source = section, tokenizer, facts, source
-        self.groups: dict[str, _OpenGroup] = {}
+        self.groups: dict[str, OpenGroup] = {}
         self.evaluated: dict[str, dict[str, tuple[Prompt, ...]]] = {}  # setting -> task -> prompts
         self.fits: dict[str, Fit] = {}
         self.fit_recipes: dict[str, list[Recipe]] = {}
@@ -180,7 +113,7 @@ class _Builder:
         for task in real:
             key = f"{family_key} {shown} {task}"
             if key not in self.groups:
-                self.groups[key] = self._open_group(point, task, evaluated[task])
+                self.groups[key] = opened(f"{len(self.groups)}-{task}", point, task, evaluated[task], self.facts.layers)
             group = self.groups[key]
             self._note_setting(group.id, point, _EVALUATED_FIELDS)
             context = Context(task, task, tasks, self.facts, fit_ids, _label(point), seed=spec.prompts.seed)
@@ -192,20 +125,12 @@ class _Builder:
                     for donor in filter(None, (*of_edits, cell.source, group.far_end(cell))):
                         prompts_of([donor] if donor in tasks else [])
                         group.give(donor, evaluated)
-                    _check_alignment(cell, group)
+                    check_alignment(cell, group)
                     for recipe in recipes:
                         assert self.recipes.get(recipe.key, recipe) == recipe, f"two vectors under {recipe.key}"
                         if recipe.key not in self.recipes:
                             self.recipes[recipe.key] = recipe
                             self.fit_recipes[recipe.fit].append(recipe)
-
-    def _open_group(self, point: Point, task: str, prompts: tuple[Prompt, ...]) -> _OpenGroup:
-        group = _OpenGroup(f"{len(self.groups)}-{task}", prompts, point, task)
-        noise_copy = Counterfactual((Edit("patch", "resid_post", self.facts.layers // 2, '"last"', 1.0, OWN_STATE),))
-        group.copies = {Counterfactual(): 0, noise_copy: 1}
-        for copy in (Counterfactual(), noise_copy):  # with those of their further answers
-            group.copy(copy)
-        return group
 
     def _fits(self, point: Point, source: PromptSource, family_key: str) -> dict[FitSetting, str]:
         """Ids of the fits of every vector of the point, and of its controls."""
@@ -284,7 +209,7 @@ class _Builder:
         plan = ModelPlan(
             section=self.section,
             facts=self.facts,
-            groups=tuple(self._close(group) for group in self.groups.values()),
+            groups=tuple(group.close() for group in self.groups.values()),
             fits=tuple(fits),
             recipes=self.recipes,
             decodings=tuple(self.decodings.values()),
@@ -305,25 +230,6 @@ class _Builder:
         for each in (*self.fits.values(), *self.decodings.values()):
             yield from chain.from_iterable(each.prompts.values())
 
-    def _close(self, group: _OpenGroup) -> Group:
-        spec = group.point.spec
-        return Group(
-            id=group.id,
-            task=group.task,
-            shots=spec.prompts.shots,
-            seed=spec.prompts.seed,
-            prompts=group.prompts,
-            foils=_foils(group.prompts),
-            copies=tuple(group.copies),
-            noise_copy=1,
-            uses=tuple(group.uses),
-            metrics=tuple(spec.metrics),
-            prefix=_common_prefix(group.prompts) if spec.prompts.demonstrations == "shared" else 0,
-            donors=group.donors,
-            requested=spec.prompts.queries,
-            corrupted=spec.prompts.corrupted is not None,
-        )
-
 
 def _check_places(fit: Fit, places: Sequence[Place]) -> None:
     """Raises SpecError where the fit prompts of some task cannot be used, or none has a place's position."""
@@ -341,16 +247,6 @@ def _check_places(fit: Fit, places: Sequence[Place]) -> None:
                 raise SpecError("interventions", what, "change the position, or vector.shots")
 
 
-def _common_prefix(prompts: Sequence[Prompt]) -> int:
-    """How many first tokens all prompts share; the last token of each is its own."""
-    tokens = [p.token_ids for p in prompts if not p.excluded]
-    if not tokens:
-        return 0
-    low, high = min(tokens), max(tokens)  # in lexical order all others lie between them
-    shared = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
-    return min(shared, *(len(ids) - 1 for ids in tokens))
-
-
 def _text_key(point: Point) -> str:
     """What of the prompts' settings decides how rows become tokens."""
     return point.spec.prompts.model_dump_json(include={"bos", "template"})
@@ -364,47 +260,3 @@ def _label(point: Point) -> str:
 def _bears_on(path: str, fields: Sequence[str]) -> bool:
     """Whether a swept path is one of the fields, inside one, or a section that holds one."""
     return any(path == f or path.startswith(f + ".") or f.startswith(path + ".") for f in fields)
-
-
-def _check_alignment(cell: Cell, group: _OpenGroup) -> None:
-    """Raises SpecError where an edit has another number of tokens than the source of the rows that it takes them from.
-
-    Prompts of a task are another matter: those that do not fit give no outcome.
-    """
-    for edit in with_lent(cell.edits):
-        source = source_of(edit)
-        places = source, edit.position, edit.read and (edit.read.position, edit.read.filled)
-        if not source or places in group.aligned or not any(source in prompt.sources for prompt in group.prompts):
-            continue
-        group.aligned.add(places)
-        unequal = []
-        for i, (prompt, donor) in enumerate(zip(group.prompts, group.donors[source], strict=True)):
-            if not prompt.excluded and not donor.excluded:
-                edited = positions_of(prompt, edit.position, len(clean_tokens(prompt)))
-                read = read_positions(donor, edit, len(edited))
-                unequal += [(i, len(edited), len(read))] if len(edited) != len(read) else []
-        if unequal:
-            i, edited, read = unequal[0]
-            at = position_label(edit.position)
-            what = (
-                f"position {at} has {edited} tokens in query {i} and {read} in its source {source}"
-                f" (so do {len(unequal)} of {len(group.prompts)} queries)"
-            )
-            remedy = f"write source: {{name: {source}, align: last}}, or first, or all"
-            raise SpecError(f"interventions.{cell.intervention}.source", what, remedy)
-
-
-def _foils(prompts: tuple[Prompt, ...]) -> tuple[int, ...]:
-    """A wrong answer's first token for each prompt: one that its row brings, else the answer of another task to the
-    same query, or failing that of the nearest other query; -1 where all first tokens agree."""
-    foils = []
-    for i, prompt in enumerate(prompts):
-        after_it = (prompts[j] for j in chain(range(i + 1, len(prompts)), range(i)))
-        others = chain(
-            prompt.foils,
-            (ids[0] for ids in prompt.alternatives.values()),
-            (p.answer_ids[0] for p in after_it if p.answer_ids),
-        )
-        right = {ids[0] for ids in prompt.right()}
-        foils.append(next((token for token in others if token not in right), -1))
-    return tuple(foils)
