@@ -18,6 +18,7 @@ from patchboard.report.findings import findings
 from patchboard.report.run_files import read_json, read_table
 from patchboard.report.tables import SUMMARY_COLUMNS, print_run, summary_rows, summary_title
 from patchboard.store.folder import is_finished
+from patchboard.store.schema import SCREEN, SCREEN_FILE
 from patchboard.user_paths import expanded
 
 if TYPE_CHECKING:
@@ -80,6 +81,12 @@ class Run:
         Where the spec has them also its floors: ``twin``, ``above_twin``, ``shuffled``, each with ``…_low, …_high``.
         """
         return read_table(self.path, "decodability.parquet")
+
+    @cached_property
+    def screen(self) -> pl.DataFrame:
+        """Estimates of all screened cells, and which of them were run: ``estimate, ci_low, ci_high, rank, chosen``. No
+        rows where the spec has no screen."""
+        return read_table(self.path, SCREEN_FILE) if "screen" in self.summary else pl.DataFrame(schema=SCREEN)
 
     @cached_property
     def prompts(self) -> pl.DataFrame:

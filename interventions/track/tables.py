@@ -1,4 +1,4 @@
-"""The tables of a W&B run: effects with intervals, by task and pooled, and CD."""
+"""The tables of a W&B run: effects with intervals, by task and pooled, CD, and what a screen estimated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ MOST_ROWS = 10_000
 
 
 def tables(run: Run) -> Mapping[str, pl.DataFrame]:
-    """Name -> table, columns as in docs/run-folder.md: ``effects`` by task, ``curves`` pooled, ``decodability``.
+    """Name -> table, columns as in docs/run-folder.md: ``effects`` by task, ``curves`` pooled, ``decodability``,
+    ``screen``.
 
     The interventions themselves on the first metric come first, so that a cut leaves what matters.
     """
@@ -24,4 +25,6 @@ def tables(run: Run) -> Mapping[str, pl.DataFrame]:
     }
     if not run.decodability.is_empty():
         chosen["decodability"] = run.decodability.sort(pl.col("task") != "ALL", maintain_order=True)
+    if not run.screen.is_empty():
+        chosen["screen"] = run.screen.sort("rank", maintain_order=True)
     return {name: table.head(MOST_ROWS).fill_nan(None) for name, table in chosen.items()}

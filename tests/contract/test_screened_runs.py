@@ -21,6 +21,7 @@ from patchboard.execution.run import Options, run_study
 from patchboard.report.heads import top_heads
 from patchboard.report.run_files import read_run
 from patchboard.spec import study_of
+from patchboard.track.tables import tables
 from tests.contract.cases import case_tree, write_cases
 from tests.contract.tiny import manifest_of, one_error, run, tiny_tree, write
 
@@ -69,7 +70,7 @@ def test_a_screen_that_keeps_all_changes_no_table(llama_folder, cases, whole, tm
     assert set(pl.read_parquet(out / "screen.parquet")["chosen"]) == {"kept"}
     missed = json.loads((out / "summary.json").read_text())["screen"]["points"][0]["missed"]
     assert missed is None, "nothing was left to miss"
-    assert "screen" not in json.loads((whole / "summary.json").read_text())
+    assert "screen" not in json.loads((whole / "summary.json").read_text()) and pb.open(whole).screen.is_empty()
 
 
 def test_what_runs_follows_from_the_table_of_estimates(screened, whole):
@@ -217,6 +218,7 @@ def test_places_that_did_not_run_are_blank(screened):
     alone = replace(found, curves=found.curves.filter((pl.col("head") == one) | (pl.col("head") < 0)))
     (heads,) = top_heads(alone)
     assert heads["of"] == len(own(alone.curves, "heads")) > 0
+    assert_frame_equal(tables(found)["screen"], pb.open(screened).screen.sort("rank"), check_exact=True)
     page = (screened / "report.html").read_text()
     assert "Screen by attribution: of 28 cells 11 were run, 6 of the largest estimates and 5 random others." in page
     assert (screened / "figures" / "screen.png").is_file()
