@@ -13,7 +13,7 @@ from patchboard.measure.outcomes import outcome_schema, plain
 from patchboard.measure.statistics import Bootstrap, Floats, interval
 from patchboard.plan.model import Group
 from patchboard.spec.screen import ScreenSection
-from patchboard.store.schema import OUTCOMES, SCREEN
+from patchboard.store.schema import OUTCOMES, SCREEN, swept_of
 
 KEPT, SAMPLED, LEFT_OUT = "kept", "sampled", "left out"
 """What becomes of a screened cell."""
@@ -29,7 +29,7 @@ def screen_table(
     rank, chosen = choice(choosing, section, group)
     low, high = interval(estimates.T, bootstrap, [group.task] * estimates.shape[1])
     kinds = outcome_schema([group])
-    swept = {name: kind for name, kind in kinds.items() if name not in OUTCOMES}
+    swept = {name: kinds[name] for name in swept_of(kinds)}
     rows: list[dict[str, Any]] = []
     for number in cells:
         cell = group.uses[number].cell

@@ -76,8 +76,9 @@ def is_normalised(metric: type[Metric]) -> bool:
 
 
 def graded(names: Sequence[str]) -> str:
-    """The first of these metrics that has a gradient, "" where none has."""
-    return next((name for name in names if name in METRICS and hasattr(METRICS.get(name, "metrics"), "slope")), "")
+    """The first of these metrics that has a gradient, "" where none has. Of a share of two means a query has none."""
+    known = ((name, METRICS.get(name, "metrics")) for name in names if name in METRICS)
+    return next((name for name, metric in known if hasattr(metric, "slope") and not is_normalised(metric)), "")
 
 
 def of_first_token(scores: Floats, starts: Ints) -> Floats:

@@ -131,6 +131,18 @@ def test_a_metric_that_adds_copies_moves_no_other(llama_folder, cases, tmp_path,
         assert np.allclose(plain[name], same[name], atol=1e-5, rtol=0)
 
 
+def test_a_screen_goes_by_another_metric_and_what_runs_has_the_same_numbers(llama_folder, cases, tmp_path):
+    sections = {"each": {**AT_LAST, "layers": "all"}}
+    whole = ran(llama_folder, tmp_path / "whole", cases, interventions=sections)
+    screen = {"method": "attribution", "keep": 2, "sample": 0}
+    some = ran(llama_folder, tmp_path / "some", cases, interventions=sections, screen=screen)
+    assert set(pl.read_parquet(tmp_path / "some" / "screen.parquet")["metric"]) == {"logit_difference"}
+    both = some.join(whole, on=["layer", "control", "metric"], suffix="_whole")
+    assert len(both) == len(some) and some["layer"].n_unique() == 2 and (some["n"] > 0).all()
+    for name in ("patched", "ci_low"):
+        assert np.allclose(both[name], both[f"{name}_whole"], atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize("metric", ["kl_source", NORMALISED])
 def test_without_a_source_it_is_refused_in_one_line(llama_folder, cases, tmp_path, capsys, metric):
     frozen = {"op": "patch", "source": "clean", "layers": 1}
