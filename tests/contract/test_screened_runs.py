@@ -136,7 +136,12 @@ def stopping(monkeypatch: Any, owner: Any, name: str, after: int) -> dict[str, i
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "after"), [(stage, "attributions", 1), (stage, "attributions", 2), (LocalEngine, "score_pack", 5)]
+    ("owner", "name", "after"),
+    [
+        pytest.param(stage, "attributions", 1, marks=pytest.mark.slow),
+        (stage, "attributions", 2),
+        (LocalEngine, "score_pack", 5),
+    ],
 )
 def test_a_resumed_run_is_an_undisturbed_one(llama_folder, cases, screened, tmp_path, monkeypatch, owner, name, after):
     """Stopped among the estimates, or among the packs: what is there is not computed again, all tables are equal."""
@@ -180,6 +185,7 @@ def test_parts_of_another_choice_are_not_taken(llama_folder, cases, tmp_path, mo
     assert_frame_equal(*(pl.read_parquet(tmp_path / name / "effects.parquet") for name in ("run", "again")))
 
 
+@pytest.mark.slow
 def test_passes_that_do_not_fit_are_halved(llama_folder, cases, screened, tmp_path, monkeypatch):
     original, sizes = stage.attributions, []
 
