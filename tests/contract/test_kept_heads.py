@@ -82,6 +82,8 @@ def test_all_is_the_clean_run_and_none_that_of_all_heads_together(llama_folder, 
     assert run(together, tmp_path / "run") == 0
     all_heads = pl.read_parquet(tmp_path / "run" / "outcomes.parquet").filter(metric="logprob", control="")
     assert abs(all_heads.sort("query")["patched"].to_numpy() - outcomes(finished)[0]).max() < 1e-5
+    for entry in json.loads((finished / "summary.json").read_text())["faithfulness"]:
+        assert entry["cpr"]["value"] is None, "editing all of them is not told apart from nothing here"
     drawn_at_random = pl.read_parquet(finished / "outcomes.parquet").filter(control="random_heads", metric="logprob")
     for kept, equal in ((0, True), (1, False), (16, True)):
         rows = drawn_at_random.filter(pl.col(AXIS) == kept).sort("vector_task", "query")
