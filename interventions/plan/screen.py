@@ -12,6 +12,7 @@ from patchboard.plan.facts import ModelFacts
 from patchboard.plan.model import Group, ModelPlan
 from patchboard.plan.packs import size_of
 from patchboard.plan.suffix import first_block
+from patchboard.spec.keep import FIRST
 from patchboard.tasks.prompt import Prompt
 
 Chosen = Mapping[str, Collection[int]]
@@ -26,7 +27,8 @@ def screened_cells(group: Group) -> list[int]:
 
 
 def _is_screened(cell: Cell, group: Group) -> bool:
-    return not cell.control and len(cell.edits) == 1 and source_of(cell.edits[0]) in group.donors
+    of_sizes = any(path.endswith(f".{FIRST}") for path, _ in cell.swept)  # a set of heads, which may be left with one
+    return not cell.control and not of_sizes and len(cell.edits) == 1 and source_of(cell.edits[0]) in group.donors
 
 
 def reduced_plan(plan: ModelPlan, chosen: Chosen) -> ModelPlan:
