@@ -14,19 +14,13 @@ import torch
 from torch import Tensor
 
 from patchboard.engine.families import at_path
+from patchboard.engine.scores import score_reads
 from patchboard.engine.sites import Place, is_input, site_of
-from patchboard.engine.trace import (
-    Functions,
-    Wiring,
-    part_of,
-    score_reads,
-    source_states,
-    states_in,
-    tensor_at,
-)
+from patchboard.engine.states import part_of, source_states, states_in, tensor_at
 
 if TYPE_CHECKING:
     from patchboard.engine.batch import Batch, EditGroup
+    from patchboard.engine.wiring import Functions, Wiring
 
 
 @dataclass
@@ -63,7 +57,7 @@ def summed(scores: Tensor, slope: Callable[..., Any], points: Points) -> Tensor:
 
 
 def states_of(g: EditGroup, h: Tensor, slots: Tensor | None) -> Tensor:
-    """[edit, width] float32, the states that are edited. h, slots: as of ``trace.apply_edits``.
+    """[edit, width] float32, the states that are edited. h, slots: as of ``states.apply_edits``.
 
     Taken while the pass is there: some models go on to add to the tensor that they give."""
     return h[part_of(g, g.rows.to(h.device), g.cols.to(h.device), slots)].float()
@@ -86,7 +80,7 @@ def estimated(g: EditGroup, change: Tensor, gradient: Tensor, slots: Tensor | No
 
 
 def seen_at(place: Place, tensor: Tensor, wiring: Wiring, rows: int) -> tuple[Tensor, Tensor | None]:
-    """States or gradients of a place, cut from the graph, as ``trace.states_at`` gives states."""
+    """States or gradients of a place, cut from the graph, as ``states.states_at`` gives states."""
     tensor = tensor.detach()
     return (tensor, None) if is_input(place) else states_in(tensor, site_of(place), wiring, rows)
 

@@ -17,7 +17,8 @@ from patchboard.engine.noise import UNIT, embedding_sd
 from patchboard.engine.projection import projected
 from patchboard.engine.record import Record, opened
 from patchboard.engine.steps import fill_statistics, largest_moves, states_and_hits, taken_over
-from patchboard.engine.trace import Wiring, traced_forward
+from patchboard.engine.trace import traced_forward
+from patchboard.engine.wiring import Wiring
 from patchboard.vectors.make import make_all
 from patchboard.vectors.statistics import PlaceStatistics
 

@@ -35,9 +35,10 @@ def later_states(
     for group, capture, (found,) in zip(groups, runs.captures, forward(runs)["states"], strict=True):
         states = found[capture.token]
         if group.units is not None:
-            states = states[:, group.units]
+            states = states[:, group.units.to(states.device)]
         elif group.heads is not None:
-            states = states.unflatten(-1, (-1, head_dim))[torch.arange(len(states)), group.heads]
+            edit = torch.arange(len(states), device=states.device)
+            states = states.unflatten(-1, (-1, head_dim))[edit, group.heads.to(states.device)]
         held[id(group)] = states
     return held
 

@@ -20,7 +20,8 @@ from patchboard.engine.noise import UNIT, embedding_sd
 from patchboard.engine.parts import kv_heads_of, neurons_of, slots_of
 from patchboard.engine.projection import projected
 from patchboard.engine.steps import fill_statistics, largest_moves, states_and_hits, taken_over
-from patchboard.engine.trace import Wiring, traced_forward
+from patchboard.engine.trace import traced_forward
+from patchboard.engine.wiring import Wiring
 from patchboard.errors import ModelError
 from patchboard.metrics.accuracy import Accuracy
 from patchboard.ops import OPS

@@ -15,7 +15,7 @@ from patchboard.engine.families import at_path
 
 if TYPE_CHECKING:
     from patchboard.engine.batch import Batch, EditGroup
-    from patchboard.engine.trace import Wiring
+    from patchboard.engine.wiring import Wiring
 
 UNIT = "@embedding_sd"
 """Operand that noise is measured in: the standard deviation of the numbers in the model's token embeddings."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from patchboard.engine.families import at_path
-from patchboard.engine.trace import Wiring
+from patchboard.engine.wiring import Wiring
 
 
 def projected(

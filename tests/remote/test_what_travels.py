@@ -16,7 +16,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from patchboard.engine import cutting, job_body, joining, later, noise, projection, record, sites, steps, trace
+from patchboard.engine import (
+    cutting,
+    job_body,
+    joining,
+    later,
+    masks,
+    noise,
+    projection,
+    record,
+    scores,
+    sites,
+    states,
+    steps,
+    trace,
+    wiring,
+)
 from patchboard.engine.batch import make_batch
 from patchboard.engine.job_body import answer_job, byte_planes
 from patchboard.engine.local import LocalEngine, pack_layout
@@ -54,6 +69,10 @@ ON_EVERY_SERVER = {
 
 TRAVELLING = (
     trace,
+    wiring,
+    masks,
+    states,
+    scores,
     joining,
     cutting,
     later,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patchboard.engine.batches import chunks
-from patchboard.engine.trace import packed_mask
+from patchboard.engine.masks import packed_mask
 from patchboard.plan.cells import OWN_STATE, Edit
 from patchboard.plan.cost import cost_of
 from patchboard.plan.facts import ModelFacts

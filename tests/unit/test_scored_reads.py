@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from patchboard.engine.batch import make_batch
-from patchboard.engine.trace import rows_of, score_reads, scored_together
+from patchboard.engine.scores import rows_of, score_reads, scored_together
 from patchboard.metrics import METRICS
 from patchboard.plan.cells import Edit
 from patchboard.plan.model import Counterfactual

@@ -1,0 +1,50 @@
+"""Which tokens of a packed sequence attend to which, as the mask that decoders take. Travels to a server as source."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from patchboard.plan.layout import ROOT
+
+if TYPE_CHECKING:
+    from patchboard.engine.batch import Batch
+    from patchboard.engine.wiring import Wiring
+
+
+def packed_mask(
+    segments: Tensor, homes: Tensor, positions: Tensor, starts: Tensor, dtype: torch.dtype, window: int = 0
+) -> Tensor:
+    """Additive attention mask [batch, 1, seq, seq] of packed sequences: 0 where allowed.
+
+    A token sees its own segment up to itself, and, of its home (the clean run that a copy belongs to)
+    and of the row's root, the tokens before its own segment's first position. Windows go by position, not
+    by column. Padding sees itself, so that no row is empty. Additive and not boolean: eager attention adds it.
+    """
+    q, k = segments[:, :, None], segments[:, None, :]
+    q_at, k_at = positions[:, :, None], positions[:, None, :]
+    above = (k == homes[:, :, None]) | (k == ROOT)
+    allowed = ((q == k) & (k_at <= q_at)) | (above & (q != k) & (k_at < starts[:, :, None]))
+    allowed &= (q >= 0) & (k >= 0)
+    if window:
+        allowed &= q_at - k_at < window
+    allowed |= torch.eye(segments.shape[1], dtype=torch.bool, device=segments.device)
+    mask = torch.zeros(allowed.shape, dtype=dtype, device=segments.device)
+    return mask.masked_fill_(~allowed, torch.finfo(dtype).min)[:, None]
+
+
+def mask_argument(batch: Batch, wiring: Wiring) -> Any:
+    """The mask in the form that the family's decoder takes: a tensor, or one a kind of attention."""
+
+    def mask(window: int) -> Tensor:
+        return packed_mask(batch.segments, batch.homes, batch.positions, batch.starts, wiring.dtype, window)
+
+    form, window = wiring.architecture.mask, wiring.window
+    if form != "by_type":
+        return mask(window if form == "window" else 0)
+    by_type = {"full_attention": mask(0)}
+    if window:
+        by_type["sliding_attention"] = mask(window)
+    return by_type
