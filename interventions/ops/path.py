@@ -21,7 +21,7 @@ class Path:
 
     operand: ClassVar[OperandKind] = "path"
     neutral: ClassVar[float] = 0.0
-    phrase: ClassVar[str] = "lets {place} act through {receivers} alone, being {donor}"
+    phrase: ClassVar[str] = "makes {place} what it is in {donor}, felt by {receivers} alone"
 
     @staticmethod
     def apply(h: Tensor, operand: Tensor, strength: Tensor) -> Tensor:

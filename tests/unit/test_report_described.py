@@ -56,3 +56,20 @@ def test_a_source_of_the_rows_is_told_from_a_task():
     assert "in a prompt of ioi (with the same query" in describe_interventions(spec, ["ioi"])["a"]
     spec["interventions"]["a"]["source"] = "clean"
     assert "in the prompt's own unedited run; layer 1" in describe_interventions(spec, ["ioi"])["a"]
+
+
+def test_paths_say_who_sends_and_who_receives():
+    sender = {"site": "head", "layers": "all", "heads": "all", "position": "S2"}
+    path = {"op": "path", "source": "flip", "sender": sender, "strength": 1.0}
+    query, output = {"site": "q", "heads": [[3, 1]]}, {"site": "mlp_out", "layer": 2}
+    through = {**path, "receivers": [{**each, "position": "last"} for each in (query, output)], "frozen": "none"}
+    told = describe_interventions({"interventions": {"a": path, "b": through}}, ["ioi"])
+    start = (
+        "makes the output of every head (one at a time), before the output projection, at the tokens of S2 what it is"
+        " in the row's counterfactual input flip, felt by "
+    )
+    end = "; every layer, one at a time."
+    assert told["a"] == f"{start}the logits alone, all later attention held to the clean run{end}"
+    last = "at the last prompt token"
+    receivers = f"the query of head 3.1 {last} and the MLP's output of layer 2 {last}"
+    assert told["b"] == f"{start}{receivers} alone, all in between following{end}"
