@@ -36,6 +36,7 @@ PLACES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("interventions.NAME", edits.InterventionSection),
     ("interventions.NAME.edits[i]", edits.EditSection),
     ("interventions.NAME.vector", vectors.VectorSection),
+    ("interventions.NAME.vector.fitted_at", vectors.FittedAtSection),
     ("interventions.NAME.source", edits.SourceSection),
     ("interventions.NAME.edges", edits.Edges),
     ("interventions.NAME.keep", keep.Keep),

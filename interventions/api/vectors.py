@@ -103,21 +103,27 @@ class Vectors(Mapping[Key, "Tensor | SubspaceTensors"]):
 
 def _entries_of(folder: Path) -> dict[Key, tuple[Path, str]]:
     """Raises RunFolderError where the folder has no vectors, or a file cannot be read."""
+    files = vector_files(folder)
+    labels = _model_labels(files) if len(files) > 1 else [()]
+    return {
+        (*parts_of(name), *label): (file, name)
+        for file, label in zip(files, labels, strict=True)
+        for name in vector_keys(file)
+    }
+
+
+def vector_files(folder: Path) -> list[Path]:
+    """A file for each model of a run. Raises RunFolderError where there is none."""
     files = [folder / "vectors.safetensors"]
     if not files[0].exists():
         files = sorted(folder.glob("m*-vectors.safetensors"), key=lambda file: int(file.name[1:].split("-")[0]))
     if not files:
         what = "holds no vectors: they stay on the host of a remote run unless they are asked for"
         raise RunFolderError(str(folder), what, "run it with vectors=True (--vectors)")
-    labels = _model_labels(files) if len(files) > 1 else [()]
-    return {
-        (*_parts_of(name), *label): (file, name)
-        for file, label in zip(files, labels, strict=True)
-        for name in vector_keys(file)
-    }
+    return files
 
 
-def _parts_of(name: str) -> tuple[str, int | tuple[int, int], str]:
+def parts_of(name: str) -> tuple[str, int | tuple[int, int], str]:
     """``added/XOR/2`` -> (added, 2, XOR), ``one/XOR/2.3`` of head 3 -> (one, (2, 3), XOR)."""
     intervention, task, place = name.rsplit("/", 2)
     layer, _, head = place.partition(".")

@@ -10,6 +10,7 @@ from patchboard.emit.select import Chosen, ChosenGroup
 from patchboard.engine.families import ARCHITECTURES
 from patchboard.engine.parts import slots_of
 from patchboard.engine.sites import place_of
+from patchboard.ops import OPS
 from patchboard.plan.cells import OWN_STATE, STATE, Cell, Edit, position_label, source_of
 from patchboard.plan.facts import ModelFacts
 from patchboard.plan.model import Fit, ModelPlan
@@ -17,7 +18,6 @@ from patchboard.plan.suffix import clean_tokens, positions_of
 from patchboard.spec.axes import label
 from patchboard.tasks.prompt import Prompt
 from patchboard.vectors.base import Recipe
-from patchboard.vectors.fitters import FITTERS
 
 Plain = dict[str, Any]
 
@@ -99,7 +99,7 @@ def _edit(edit: Edit, ops: Mapping[str, str], plan: ModelPlan) -> Plain:
         if edit.read:
             entry["read"] = (edit.read.layer, edit.read.site, position_label(edit.read.position), edit.read.filled)
     elif edit.operand:
-        entry[FITTERS.get(plan.recipes[edit.operand].kind, "vector").makes] = edit.operand
+        entry[OPS.get(edit.op, "op").operand] = edit.operand
     return entry
 
 

@@ -50,7 +50,7 @@ def answer_job(model: Any, job: dict[str, Any], tools: dict[str, Any]) -> dict[s
     answer["fits_finite"] = all([one.is_finite() for one in statistics.values()])
     lacking = [task for key in job["only_correct"] for task in statistics[tuple(key)].lacks_correct()]
     answer["lacking"] = sorted(set(lacking))
-    recipes = {key: Record(**recipe) for key, recipe in job["recipes"].items()}
+    recipes = {key: recipe_of(recipe) for key, recipe in job["recipes"].items()}
     operands = make_all(recipes, statistics, project, *tools["builders"])  # type: ignore[arg-type]
     if job["packs"]:
         placed = {key: operand.to(h.device) for key, operand in operands.items()}
@@ -63,6 +63,13 @@ def answer_job(model: Any, job: dict[str, Any], tools: dict[str, Any]) -> dict[s
     if job["bring_vectors"]:
         answer["vectors"] = {key: vars(one) if hasattr(one, "center") else one for key, one in operands.items()}
     return answer
+
+
+def recipe_of(data: dict[str, Any]) -> Record:
+    """A recipe, with the tensors that came along where it is of a file."""
+    recipe = Record(**data)
+    recipe.given = None if data["given"] is None else opened(data["given"], "cpu")  # type: ignore[attr-defined]
+    return recipe
 
 
 def first_states(model: Any, architecture: dict[str, Any]) -> Tensor:

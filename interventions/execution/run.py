@@ -11,6 +11,7 @@ import polars as pl
 from patchboard.engine.load import open_model
 from patchboard.engine.trust import code_is_trusted, code_run
 from patchboard.execution.decodings import decodability_tables
+from patchboard.execution.given_vectors import check_given, files_of
 from patchboard.execution.identity import distinct_names, identity_of, note_process
 from patchboard.execution.model_run import Measure, ModelResult, ModelRun
 from patchboard.execution.options import Options
@@ -52,6 +53,7 @@ def run_study(study: Study, options: Options) -> Path:
     # with --fresh before the folder is cleared: bad input must not cost the results that are there
     plans = build_plans(study, open_model) if options.fresh else None
     identity = identity_of(study, data, options.remote is not None, path, options.fresh)
+    check_given(study, identity)
     with open_run(path, study.digest, options.fresh, identity) as folder:
         if folder.finished:
             repair_finished(study, folder, options.engine)
@@ -107,6 +109,7 @@ def _run(
         fallbacks=notes,
         excluded=excluded,
         tasks=[description for plan in plans for description in plan.tasks.values()],
+        **files_of(plans),
         special_tokens=[{"model": plan.section.name, **entry} for plan in plans for entry in plan.frames],
         cost=[cost.as_dict() for cost in costs],
     )

@@ -3,22 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
+from patchboard.execution.identity import name_of
 from patchboard.execution.model_run import ModelRun
+from patchboard.plan.model import Fit
 from patchboard.store.vectors import save_vectors
-from patchboard.vectors.base import Operand
+from patchboard.vectors.base import Operand, Recipe
 
 
 def write_vectors(run: ModelRun, name: str, operands: Mapping[str, Operand]) -> None:
     """Write fitted operands, stamped with the run, the model and their places. name: of the file."""
     plan = run.plan
-    places = {
-        key: {"site": r.place.site, "position": r.place.position, "layer": r.layer}
-        | ({"heads": [[block, start // plan.facts.head_dim] for block, start, _ in r.heads]} if r.heads else {})
-        for key, r in plan.recipes.items()
-    }
+    fits = {fit.id: fit for fit in plan.fits}
+    places = {key: _place(recipe, plan.facts.head_dim, fits) for key, recipe in plan.recipes.items()}
     model = {"model": plan.section.name, "revision": plan.section.revision, **plan.section.changes}
-    save_vectors(run.folder.path / name, dict(operands), {"digest": run.folder.digest, **model, "places": places})
+    identity = run.folder.manifest["identity"]
+    noted = identity.get("models", identity.get("served", {})).get(name_of(plan.section), {})
+    stamp = {"digest": run.folder.digest, **model, "contents": noted, "tasks": list(plan.tasks.values())}
+    save_vectors(run.folder.path / name, dict(operands), {**stamp, "places": places})
+
+
+def _place(recipe: Recipe, head_dim: int, fits: Mapping[str, Fit]) -> dict[str, Any]:
+    """Where an operand is of, how it was fitted and on what."""
+    place: dict[str, Any] = {"site": recipe.place.site, "position": recipe.place.position, "layer": recipe.layer}
+    if recipe.heads:
+        place["heads"] = [[block, start // head_dim] for block, start, _ in recipe.heads]
+    if recipe.neurons:
+        place["neurons"] = list(recipe.neurons)
+    if recipe.given is not None:
+        given = recipe.given
+        fitted: dict[str, Any] = {"file": given.file, "key": given.key, "sha256": given.sha256, "commit": given.commit}
+    else:
+        fit = fits[recipe.fit]
+        drawn = {task: len(fit.prompts[task]) for task in (*recipe.plus, *recipe.minus)}
+        fitted = {"plus": recipe.plus, "minus": recipe.minus, "only": recipe.only, "shots": fit.shots, "prompts": drawn}
+    fitted |= {"rank": recipe.rank, "method": recipe.method} if recipe.rank else {}
+    fitted |= {"draw": recipe.draw} if recipe.draw >= 0 else {}
+    return place | {"fitted": {"kind": recipe.kind, **fitted}}
 
 
 def notes_on_unanswered(run: ModelRun, tasks: Collection[str]) -> list[str]:

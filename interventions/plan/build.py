@@ -116,7 +116,9 @@ class _Builder:
                 self.groups[key] = opened(f"{len(self.groups)}-{task}", point, task, evaluated[task], self.facts.layers)
             group = self.groups[key]
             self._note_setting(group.id, point, _EVALUATED_FIELDS)
-            context = Context(task, task, tasks, self.facts, fit_ids, _label(point), seed=spec.prompts.seed)
+            context = Context(
+                task, task, tasks, self.facts, fit_ids, _label(point), seed=spec.prompts.seed, model=self.section
+            )
             for variant in point.variants:
                 for cell, recipes in cells_of(point, variant, spec.controls, context):
                     known = cell if source.knows_other_answers else replace(cell, converts_to="")
@@ -130,11 +132,13 @@ class _Builder:
                         assert self.recipes.get(recipe.key, recipe) == recipe, f"two vectors under {recipe.key}"
                         if recipe.key not in self.recipes:
                             self.recipes[recipe.key] = recipe
-                            self.fit_recipes[recipe.fit].append(recipe)
+                            if recipe.given is None:
+                                self.fit_recipes[recipe.fit].append(recipe)
 
     def _fits(self, point: Point, source: PromptSource, family_key: str) -> dict[FitSetting, str]:
         """Ids of the fits of every vector of the point, and of its controls."""
-        vectors = [part.vector for variant in point.variants for part in variant.section.parts if part.vector]
+        parts = [part for variant in point.variants for part in variant.section.parts]
+        vectors = [part.vector for part in parts if part.vector and part.vector.file is None]
         requested: set[Answers] = {"own"}
         requested.update(CONTROLS.get(control.name, "controls").answers for control in point.spec.controls)
         ids: dict[FitSetting, str] = {}

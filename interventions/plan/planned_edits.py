@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from patchboard.errors import SpecError
@@ -16,6 +16,7 @@ from patchboard.plan.facts import ModelFacts
 from patchboard.spec.axes import Variant
 from patchboard.spec.edits import EditSection
 from patchboard.spec.positions import ENDS
+from patchboard.spec.sections import ModelSection
 from patchboard.spec.sites import HEADED, NEURAL
 from patchboard.spec.vectors import VectorSection
 from patchboard.tasks.base import NULL
@@ -48,6 +49,7 @@ class Context:
     global_label: str  # "" or "@a=1,...": swept global fields that a vector depends on
     answers: Answers = "own"
     seed: int = 0  # of the prompts
+    model: ModelSection = field(default_factory=ModelSection)
 
     @property
     def real(self) -> tuple[str, ...]:
@@ -87,6 +89,8 @@ def planned_edit(section: EditSection, site: EditSite, label: str, context: Cont
     if OPS.get(section.op, "op").operand == "noise":
         edit = replace(edit, seed=_noise_seed(edit, section.draw, context))
     vector = section.vector
+    if vector is not None and vector.file is not None:
+        return _from_file(edit, vector, label, context, where)
     if vector is None:
         source = donor_of(section, context)
         return PlannedEdit(_reading(edit, section, source, context, where) if source else edit, None)
@@ -114,6 +118,33 @@ def planned_edit(section: EditSection, site: EditSite, label: str, context: Cont
     return PlannedEdit(replace(edit, operand=recipe.key), recipe)
 
 
+def _from_file(edit: Edit, vector: VectorSection, label: str, context: Context, where: str) -> PlannedEdit:
+    """The edit with a file's vector, which is read here. Raises SpecError where it is none of this place."""
+    from patchboard.vectors.files.given import Use, given
+
+    task, wants = vector_task(vector, context), OPS.get(edit.op, "op").operand
+    width, several = context.facts.width_at(edit.site), len(edit.neurons)
+    use = Use(
+        context.model, edit.layer, edit.head, edit.site, edit.position, width, several,
+        context.task, wants,
+    )  # fmt: skip
+    found = given(vector, use, f"{where}.vector")
+    cut = several and found.tensors[0].shape[-1] != several
+    recipe = Recipe(
+        key=f"{label}/{task}/{edit.layer}" + (f".{edit.head}" if edit.head >= 0 else ""),
+        fit="",
+        kind=vector.kind,
+        place=Place(edit.site, edit.position),
+        layer=edit.layer,
+        only="all",
+        plus=(context.task,) if vector.sources else (),
+        rank=found.tensors[0].shape[0] if wants == "subspace" else 0,
+        neurons=edit.neurons if cut else (),
+        given=found,
+    )
+    return PlannedEdit(replace(edit, operand=recipe.key), recipe)
+
+
 def _noise_seed(edit: Edit, draw: int, context: Context) -> int:
     """32 bits by all that decides the noise of an edit, but for the query and the token: not by the intervention, so
     that those that corrupt one place can be compared."""
@@ -122,8 +153,9 @@ def _noise_seed(edit: Edit, draw: int, context: Context) -> int:
 
 
 def is_paired(vector: VectorSection) -> bool:
-    """Whether the demonstrations it is fitted on pair inputs with answers by a rule: all do but those of Null alone."""
-    return vector.sources not in (["null_task"], [NULL])
+    """Whether it is fitted on demonstrations that pair inputs with answers by a rule: all are but those of Null alone,
+    and those of files."""
+    return vector.file is None and vector.sources not in (["null_task"], [NULL])
 
 
 def vector_label(variant: Variant, context: Context) -> str:
@@ -154,7 +186,7 @@ def resolve_source(source: str, context: Context) -> tuple[tuple[str, ...], str]
 def vector_task(vector: VectorSection, context: Context) -> str:
     """How result rows call the tasks that a vector is made of."""
     if not vector.sources:
-        return "tasks"
+        return "tasks" if vector.file is None else "file"
     names = [resolve_source(s, context)[1] for s in vector.sources]
     return names[0] if len(names) == 1 or vector.sources[0] == "same_task" else "-".join(names)
 

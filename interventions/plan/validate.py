@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from patchboard.tasks.base import NULL
 from patchboard.tasks.files import sha256_of
 from patchboard.tasks.resolve import build_family
 from patchboard.tasks.sets import BASE
+from patchboard.vectors.files.located import located
 from patchboard.vectors.fitters import FITTERS
 
 _SOURCES = ("same_task", "other_task", "null_task", "all_tasks")
@@ -48,11 +49,31 @@ def check_study(study: Study) -> dict[str, str]:
             family = build_family(spec.tasks, embedded=spec.model.name == EMBEDDED)
             checked[key] = _rows_of(family)
             files |= {str(file): sha256_of(file) for file in family.data_files()}
-        for variant in point.variants:
-            file = variant.section.keep and ranking_file(variant.section.keep, f"interventions.{variant.name}")
-            files |= {str(file): sha256_of(file)} if file else {}
+        files |= _rankings(point) | _vector_files(point)
         check_point(point, checked[key])
     return files
+
+
+def _rankings(point: Point) -> dict[str, str]:
+    """The files of runs by whose effects heads are ranked."""
+    keeps = {variant.name: variant.section.keep for variant in point.variants}
+    ranked = (keep and ranking_file(keep, f"interventions.{name}") for name, keep in keeps.items())
+    return {str(file): sha256_of(file) for file in ranked if file}
+
+
+def _vector_files(point: Point) -> dict[str, str]:
+    """Files that the point's vectors come from -> sha256. Those of the Hub are fetched, and asked for anew."""
+    files = [located(file, where, ask=True) for where, file in vectors_of_files(point)]
+    return {file.name: file.sha256 for file in files}
+
+
+def vectors_of_files(point: Point) -> Iterator[tuple[str, str]]:
+    """(field path, file as the spec has it) of each vector that comes from one."""
+    for variant in point.variants:
+        for i, edit in enumerate(variant.section.parts):
+            if edit.vector is not None and edit.vector.file is not None:
+                several = f".edits[{i}]" if variant.section.edits is not None else ""
+                yield f"interventions.{variant.name}{several}.vector.file", edit.vector.file
 
 
 @dataclass(frozen=True)
@@ -182,9 +203,11 @@ def _check_edit(edit: EditSection, rows: Rows, where: str) -> None:
     if vector is None:
         raise SpecError(f"{where}.vector", f"is missing, op {edit.op} needs one", _example(wanted))
     fitter = FITTERS.get(vector.kind, f"{where}.vector")
-    if fitter.makes != wanted:
-        raise SpecError(f"{where}.vector", f"is a {vector.kind}, op {edit.op} needs a {wanted}", _example(wanted))
-    if fitter.makes == "subspace" and edit.neurons != "all":
+    made = fitter.made(vector, tasks, where)
+    if made != wanted:
+        what = f"is a {made if vector.file else vector.kind}, op {edit.op} needs a {wanted}"
+        raise SpecError(f"{where}.vector", what, _example(wanted))
+    if made == "subspace" and edit.neurons != "all":
         what = "a subspace is one of whole states, not of some neurons"
         raise SpecError(f"{where}.neurons", what, "leave neurons out, or use another vector")
     fitter.check(vector, edit.site, tasks, where)

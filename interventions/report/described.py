@@ -240,6 +240,8 @@ def _vector(vector: Mapping[str, Any] | None) -> str:
     if "sweep" in vector:
         return _text(vector)
     what = _kind(vector)
+    if vector.get("file"):
+        return f"{what}{_fitted_at(vector.get('fitted_at'))}"
     which = "correctly answered " if vector["only"] == "correct" and vector.get("mean") != "null_task" else ""
     prompts = f"up to {_text(vector['prompts'])} {which}prompts a task of {_text(vector['shots'])} demonstrations"
     return f"{what} ({prompts})"
@@ -263,7 +265,16 @@ def _kind(vector: Mapping[str, Any]) -> str:
         rank=f"{_text(vector['rank'])}-dimensional " if vector.get("rank") else "",
         method=_text(vector.get("method", "")),
         heads=_named_heads(vector["heads"]) if vector.get("heads") else "",
-    )
+        key=_text(vector["key"]) if vector.get("key") else "",
+    ).replace("  ", " ")
+
+
+def _fitted_at(place: Any) -> str:
+    """Of a file's vector that is used elsewhere."""
+    if place is None:
+        return ""
+    told = {"layer": place} if not isinstance(place, Mapping) or "sweep" in place else place
+    return " fitted at " + ", ".join(f"{name} {_text(value)}" for name, value in told.items())
 
 
 def _named_heads(pairs: Any) -> str:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from patchboard.registry import Registry, suggest
 from patchboard.spec.head_pairs import HeadPairs
+from patchboard.spec.places import Position
 from patchboard.spec.refusal import InvalidValue, only_once
 from patchboard.spec.section import Count, Differing, Section, Shots, exactly_one
+from patchboard.spec.sites import Site
 from patchboard.spec.values import shown
 
-Takes = Literal["task", "pair", "tasks"]
-"""What a kind's field holds: a source of states, two of them as ``[a, b]``, or the word ``tasks`` for all labels."""
+Takes = Literal["task", "pair", "tasks", "file"]
+"""What a kind's field holds: a source of states, two of them as ``[a, b]``, the word ``tasks`` for all labels, or a
+file in place of all of them."""
 
 
 class VectorKind(Protocol):
@@ -28,8 +39,39 @@ class VectorKind(Protocol):
 KINDS: Registry[type[VectorKind]] = Registry("fitter")
 """Name -> kind of vector. Its field in the spec has its name."""
 
-VECTOR_KINDS = ("mean", "difference", "subspace", "function_vector")
+VECTOR_KINDS = ("mean", "difference", "subspace", "function_vector", "file")
 """Kinds that are fields of the section; those of plug-ins are read as fields too, by the registry."""
+
+_OF_FITS = ("method", "shots", "prompts", "only")
+"""Fields that say how a vector is fitted, of which one from a file has none."""
+PLACEHOLDERS = ("task", "layer", "head")
+"""What a key may leave open, in braces."""
+
+
+class FittedAtSection(Section):
+    """Where a file's vector was fitted, in so far as that is another place than the edit's."""
+
+    layer: Annotated[int, Field(ge=0)] | None = Field(default=None, description="the block; none: the edit's own")
+    site: Site | None = Field(default=None, description="none: the edit's own")
+    position: Position | None = Field(default=None, description="none: the edit's own")
+
+    @model_serializer(mode="wrap")
+    def _as_short_as_written(self, dump: SerializerFunctionWrapHandler) -> Any:
+        told = {name: value for name, value in dump(self).items() if value is not None}
+        return self.layer if set(told) == {"layer"} else told
+
+
+def _spelled_place(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return {"layer": value}
+    if value is None or isinstance(value, dict | FittedAtSection):
+        return value
+    raise InvalidValue(f"found {shown(value)}, expected a layer", "write a number, or {layer: …, position: …}")
+
+
+FittedAt = Annotated[
+    FittedAtSection | None, BeforeValidator(_spelled_place, json_schema_input_type=int | FittedAtSection | None)
+]
 
 
 class VectorSection(Section):
@@ -47,6 +89,21 @@ class VectorSection(Section):
     function_vector: str | None = Field(
         default=None, description="summed outputs of `heads`; of same_task or another source, as under `mean`"
     )
+    file: str | None = Field(
+        default=None,
+        description="a file with the vector, or hf://repo/path: vectors.safetensors of a run, another .safetensors,"
+        " .npz, .pt, or a control vector's .gguf",
+    )
+    key: str | None = Field(
+        default=None,
+        description="the tensor in the file, perhaps with {task}, {layer} and {head} in it; may be left out where the"
+        " file has only one, and of a control vector",
+    )
+    fitted_at: FittedAt = Field(
+        default=None,
+        description="of a file: the layer that its vector is of, where that is another one than the edit's; or a"
+        " mapping of layer, site and position",
+    )
     heads: HeadPairs = Field(default=None, description="of a function vector: [layer, head] pairs")
     method: Literal["pca", "leace"] = Field(default="pca", description="of a subspace: PCA of the task means, or LEACE")
     rank: Count | None = Field(default=None, description="of a subspace; default: number of labels - 1")
@@ -61,8 +118,11 @@ class VectorSection(Section):
 
     @property
     def sources(self) -> list[str]:
-        """Whose prompts it is fitted on, as the spec names them; none of a kind that takes all tasks'."""
+        """Whose prompts it is fitted on, as the spec names them; none of a kind that takes all tasks', and of a file
+        whose key is the same for each."""
         value = getattr(self, self.kind)
+        if self.file is not None:
+            return ["same_task"] if "{task}" in (self.key or "") else []
         if self.kind == "subspace" or (self.kind in KINDS and KINDS[self.kind].takes == "tasks"):
             return []
         return list(value) if isinstance(value, list) else [value]
@@ -86,6 +146,7 @@ class VectorSection(Section):
             has = " and ".join(kinds) or "none"
             known = ", ".join(dict.fromkeys([*VECTOR_KINDS, *KINDS]))
             raise InvalidValue(f"has {has}, expected exactly one of {known}", "write one of them")
+        self._check_file()
         for field, unset in (("rank", None), ("method", "pca")):
             value = getattr(self, field)
             if self.subspace is None and value != unset:
@@ -99,6 +160,32 @@ class VectorSection(Section):
                 "is missing, a function vector is a sum over heads", "add [[layer, head], …]", ("heads",)
             )
         return self
+
+    def _check_file(self) -> None:
+        """What belongs to a file stands beside one, and nothing else does."""
+        if self.file is None:
+            for field in ("key", "fitted_at"):
+                if getattr(self, field) is not None:
+                    what = f"found {shown(getattr(self, field))} beside {self.kind}, but only a file has a {field}"
+                    raise InvalidValue(what, "remove it, or write file: PATH", (field,))
+            return
+        for field in _OF_FITS:
+            if field in self.model_fields_set:
+                what = f"found {shown(getattr(self, field))} beside file, whose vector is fitted already"
+                raise InvalidValue(what, "remove it", (field,))
+        if not self.file.strip():
+            raise InvalidValue("is empty", "give the path of a file, or hf://repo/path", ("file",))
+        for name in re.findall(r"\{(.*?)\}", self.key or ""):
+            if name not in PLACEHOLDERS:
+                what = f"has {{{name}}} in it, a key may have {', '.join(f'{{{each}}}' for each in PLACEHOLDERS)}"
+                raise InvalidValue(what, suggest(name, PLACEHOLDERS), ("key",))
+
+    @model_serializer(mode="wrap")
+    def _without_fits(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Of a file nothing is told of how it was fitted; of all others nothing of files."""
+        dumped = dump(self)
+        unmeant = ("file", "key", "fitted_at") if self.file is None else _OF_FITS
+        return {name: value for name, value in dumped.items() if name not in unmeant}
 
     def _check_extra(self, kinds: list[str]) -> None:
         """Fields that are no section's own: a plug-in's kind and its options."""

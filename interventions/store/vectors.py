@@ -1,13 +1,12 @@
-"""vectors.safetensors: fitted operands under ``{intervention}/{vector_task}/{layer}``, with their stamp.
+"""vectors.safetensors: operands under ``{intervention}/{vector_task}/{layer}``, with their stamp.
 
-A vector is one tensor [d_model]. A subspace is three: ``…`` itself is the basis that reads it,
-right [rank, d_model]; ``…/left`` [d_model, rank] writes it back, ``…/center`` [d_model] is what stays.
+How they lie in it says ``vectors.files.layout``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,22 +16,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from patchboard.errors import RunFolderError
-from patchboard.ops import SubspaceTensors
 from patchboard.store.folder import atomically
 from patchboard.store.schema import VERSION
 from patchboard.vectors.base import Operand
+from patchboard.vectors.files.layout import operand_keys, operand_of, tensors_of
 
 
 def save_vectors(path: Path, operands: Mapping[str, Operand], stamp: Mapping[str, Any]) -> None:
     """stamp: digest, model, revision and the like; a recipe's site and layer under its key."""
     tensors: dict[str, Tensor] = {}
     for key, operand in operands.items():
-        if isinstance(operand, Tensor):
-            tensors[key] = operand.contiguous()
-        else:
-            tensors[key], tensors[f"{key}/left"], tensors[f"{key}/center"] = (
-                part.contiguous() for part in (operand.right, operand.left, operand.center)
-            )
+        tensors |= tensors_of(key, operand)
     metadata = {"version": str(VERSION), **{k: v if isinstance(v, str) else json.dumps(v) for k, v in stamp.items()}}
     atomically(path, lambda file: save_file(tensors, str(file), metadata=metadata))
 
@@ -43,19 +37,19 @@ def load_vectors(path: Path, digest: str) -> dict[str, Operand]:
         if (file.metadata() or {}).get("digest") != digest:
             raise RunFolderError(str(path), "was fitted for another spec", "use --fresh to start over")
         keys = set(file.keys())
-        return {key: _operand(file, key, keys) for key in _operand_keys(file)}
+        return {key: operand_of(key, keys, file.get_tensor) for key in operand_keys(file.keys())}
 
 
 def vector_keys(path: Path) -> list[str]:
     """The keys of a file's operands. Raises RunFolderError where it is unreadable, as the next two do."""
     with _opened(path) as file:
-        return _operand_keys(file)
+        return operand_keys(file.keys())
 
 
 def read_operand(path: Path, key: str) -> Operand:
     """One operand of a file."""
     with _opened(path) as file:
-        return _operand(file, key, set(file.keys()))
+        return operand_of(key, set(file.keys()), file.get_tensor)
 
 
 def read_stamp(path: Path) -> dict[str, str]:
@@ -73,15 +67,3 @@ def _opened(path: Path) -> Iterator[Any]:
         raise
     except Exception as error:  # safetensors raises its own and OSError, by kind of damage
         raise RunFolderError(str(path), f"cannot be read ({error})", "use --fresh to start over") from None
-
-
-def _operand_keys(file: Any) -> list[str]:
-    return [key for key in file.keys() if not key.endswith(("/left", "/center"))]
-
-
-def _operand(file: Any, key: str, keys: Container[str]) -> Operand:
-    """keys: all of the file's, which takes a while to list."""
-    tensor = file.get_tensor(key)
-    if f"{key}/left" not in keys:
-        return tensor
-    return SubspaceTensors(file.get_tensor(f"{key}/left"), tensor, file.get_tensor(f"{key}/center"))

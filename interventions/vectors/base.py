@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union
 
 if TYPE_CHECKING:
@@ -25,13 +25,29 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Given:
+    """An operand that a file had.
+
+    tensors: float32, of a vector one, [d_model]; of a subspace right [rank, d_model], left [d_model, rank] and center
+    [d_model]. They are what ``file``, ``key`` and ``sha256`` name, and not compared.
+    """
+
+    file: str
+    key: str
+    sha256: str
+    commit: str
+    """Of a file of the Hub, else ""."""
+    tensors: tuple[Tensor, ...] = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How to make one operand from the statistics of one fit."""
 
     key: str
     """Its name in vectors.safetensors: ``{intervention}/{vector_task}/{layer}``, of a head ``…/{layer}.{head}``."""
     fit: str
-    """Id of the fit whose prompts it comes from."""
+    """Id of the fit whose prompts it comes from, "" of one from a file."""
     kind: str
     """Its fitter's name."""
     place: Place
@@ -51,6 +67,8 @@ class Recipe:
     heads: tuple[tuple[int, int, int], ...] = ()
     """Of a function vector: the block of each head, and its part of that block's heads' outputs, from and to."""
 
+    given: Given | None = None
+    """What a file had, of kind file."""
     needs_states: bool = False
     """Whether means are not enough for it."""
     options: tuple[tuple[str, Any], ...] = ()

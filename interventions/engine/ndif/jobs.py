@@ -260,7 +260,8 @@ def _place_data(recipe: Recipe) -> tuple[str, str]:
 
 
 def _recipe_data(recipe: Recipe) -> dict[str, Any]:
-    return fields_of(recipe) | {"place": _place_data(recipe), "seed": recipe.seed}
+    given = None if recipe.given is None else sealed(Record(tensors=recipe.given.tensors))
+    return fields_of(recipe) | {"place": _place_data(recipe), "seed": recipe.seed, "given": given}
 
 
 def _decoding_data(job: Job, tokens: int) -> dict[str, Any]:

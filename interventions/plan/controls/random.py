@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Literal
 
+from patchboard.ops import OPS
 from patchboard.plan.controls.base import CONTROLS, Control, ControlCell, LineStyle, PlacedIntervention
 from patchboard.plan.planned_edits import PlannedEdit
 from patchboard.spec.section import Count, Section
-from patchboard.spec.vectors import VectorSection
-from patchboard.vectors.fitters import FITTERS
 
 
 class Draws(Section):
@@ -31,7 +29,7 @@ class Random(Control):
     @classmethod
     def cells(cls, placed: PlacedIntervention, options: Section) -> Iterator[ControlCell]:
         assert isinstance(options, Draws)
-        kinds = {_made_by(vector) for vector in placed.vectors}
+        kinds = _operands(placed)
         if not kinds:
             return
         name = "random_subspace" if kinds == {"subspace"} else "random"
@@ -50,12 +48,13 @@ class RandomSubspace(Random):
     @classmethod
     def cells(cls, placed: PlacedIntervention, options: Section) -> Iterator[ControlCell]:
         # `random` already stands for a subspace's counterpart
-        if "random" not in placed.controls and all(_made_by(vector) == "subspace" for vector in placed.vectors):
+        if "random" not in placed.controls and _operands(placed) <= {"subspace"}:
             yield from super().cells(placed, options)
 
 
-def _made_by(vector: VectorSection) -> Literal["vector", "subspace"]:
-    return FITTERS.get(vector.kind, "vector").makes
+def _operands(placed: PlacedIntervention) -> set[str]:
+    """Whether its edits have vectors, subspaces or both: a vector's kind is what the op takes."""
+    return {OPS.get(edit.op, "op").operand for edit in placed.variant.section.parts if edit.vector}
 
 
 def _randomised(planned: PlannedEdit, draw: int) -> PlannedEdit:

@@ -30,12 +30,18 @@ class Fitter:
     reads_heads: ClassVar[bool] = False
     """Whether it is made of the outputs of the heads that ``heads`` names, wherever the edit is."""
     phrase: ClassVar[str] = ""
-    """What it is, as reports say it, of {first}, {second} (the sources), {rank}, {method} and {heads}; "": its name."""
+    """What it is, as reports say it, of {first}, {second} (the sources), {rank}, {method}, {heads} and {key}; "": its
+    name."""
 
     @staticmethod
     def needs_states(vector: VectorSection) -> bool:
         """Whether it takes the states themselves (``statistics.labelled``), beside their means."""
         return False
+
+    @classmethod
+    def made(cls, vector: VectorSection, tasks: Sequence[str], where: str) -> str:
+        """``makes``; of a file what is in it. Raises SpecError where it cannot be read. where: of the edit."""
+        return cls.makes
 
     @classmethod
     def check(cls, vector: VectorSection, site: str, tasks: Sequence[str], where: str) -> None:
