@@ -89,7 +89,7 @@ class Fit:
     shots: int
     layers: tuple[int, ...]
     places: tuple[Place, ...]
-    keep_states: bool  # for LEACE, which needs more of them than their means
+    keep_states: bool  # for kinds that need more of them than their means
     answers: Literal["own", "shuffled"] = "own"
     """Whose outputs its demonstrations carry: their own, or each another one's."""
     judged_by: str = ""

@@ -107,7 +107,7 @@ def planned_edit(section: EditSection, site: EditSite, label: str, context: Cont
         only=vector.only,
         plus=named[0],
         minus=named[1] if len(named) > 1 else (),
-        rank=(vector.rank or len(labels) - 1) if vector.subspace else 0,
+        rank=_rank(vector, len(labels)),
         method=vector.method,
         needs_states=fitter.needs_states(vector),
         options=tuple(vector.options.items()),
@@ -116,6 +116,11 @@ def planned_edit(section: EditSection, site: EditSite, label: str, context: Cont
         heads=tuple((block, n * size, (n + 1) * size) for block, n in summed_heads(vector, context.facts, where)),
     )
     return PlannedEdit(replace(edit, operand=recipe.key), recipe)
+
+
+def _rank(vector: VectorSection, labels: int) -> int:
+    """Dimensions of a subspace, 0 of a vector."""
+    return vector.rank or (labels - 1 if vector.subspace else 1 if vector.pca else 0)
 
 
 def _from_file(edit: Edit, vector: VectorSection, label: str, context: Context, where: str) -> PlannedEdit:

@@ -39,7 +39,7 @@ class VectorKind(Protocol):
 KINDS: Registry[type[VectorKind]] = Registry("fitter")
 """Name -> kind of vector. Its field in the spec has its name."""
 
-VECTOR_KINDS = ("mean", "difference", "subspace", "function_vector", "file")
+VECTOR_KINDS = ("mean", "difference", "mass_mean", "logistic", "subspace", "pca", "function_vector", "file")
 """Kinds that are fields of the section; those of plug-ins are read as fields too, by the registry."""
 
 _OF_FITS = ("method", "shots", "prompts", "only")
@@ -83,8 +83,20 @@ class VectorSection(Section):
     difference: Annotated[list[str], Field(min_length=2, max_length=2), Differing] | None = Field(
         default=None, description="[a, b]: mean of a minus mean of b, each as under `mean`"
     )
+    mass_mean: Annotated[list[str], Field(min_length=2, max_length=2), Differing] | None = Field(
+        default=None, description="[a, b]: their difference, through the inverse covariance within both"
+    )
+    logistic: Annotated[list[str], Field(min_length=2, max_length=2), Differing] | None = Field(
+        default=None, description="[a, b]: the weights of a logistic regression between them"
+    )
+    l2: Annotated[float, Field(gt=0)] = Field(
+        default=1.0, description="of a logistic regression: its penalty, where states have a root mean square of 1"
+    )
     subspace: Literal["tasks"] | None = Field(
         default=None, description="tasks: the space in which the tasks' states differ"
+    )
+    pca: str | None = Field(
+        default=None, description="the principal directions of states, of same_task or another source, as under `mean`"
     )
     function_vector: str | None = Field(
         default=None, description="summed outputs of `heads`; of same_task or another source, as under `mean`"
@@ -106,7 +118,7 @@ class VectorSection(Section):
     )
     heads: HeadPairs = Field(default=None, description="of a function vector: [layer, head] pairs")
     method: Literal["pca", "leace"] = Field(default="pca", description="of a subspace: PCA of the task means, or LEACE")
-    rank: Count | None = Field(default=None, description="of a subspace; default: number of labels - 1")
+    rank: Count | None = Field(default=None, description="of a subspace; default: number of labels - 1, of pca 1")
     shots: Shots = Field(default=8, description="demonstrations of a fit prompt")
     prompts: Count = Field(default=100, description="fit prompts a task")
     only: Literal["correct", "all"] = Field(default="correct", description="fit prompts to use; Null always uses all")
@@ -130,6 +142,8 @@ class VectorSection(Section):
     @property
     def options(self) -> dict[str, Any]:
         """The fields of a plug-in's kind beside its own, defaults filled in."""
+        if self.logistic is not None:
+            return {"l2": self.l2}
         own = dict(KINDS[self.kind].options) if self.kind in KINDS else {}
         return own | {name: value for name, value in (self.model_extra or {}).items() if name in own}
 
@@ -147,9 +161,12 @@ class VectorSection(Section):
             known = ", ".join(dict.fromkeys([*VECTOR_KINDS, *KINDS]))
             raise InvalidValue(f"has {has}, expected exactly one of {known}", "write one of them")
         self._check_file()
+        if self.logistic is None and "l2" in self.model_fields_set:
+            what = f"found {shown(self.l2)} beside {self.kind}, but only a logistic regression has a penalty"
+            raise InvalidValue(what, "remove it, or write logistic: [same_task, all_tasks]", ("l2",))
         for field, unset in (("rank", None), ("method", "pca")):
             value = getattr(self, field)
-            if self.subspace is None and value != unset:
+            if self.subspace is None and value != unset and (field, self.kind) != ("rank", "pca"):
                 what = f"found {shown(value)} beside {self.kind}, but only a subspace has a {field}"
                 raise InvalidValue(what, "remove it, or write subspace: tasks", (field,))
         if self.function_vector is None and self.heads is not None:
@@ -184,7 +201,8 @@ class VectorSection(Section):
     def _without_fits(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Of a file nothing is told of how it was fitted; of all others nothing of files."""
         dumped = dump(self)
-        unmeant = ("file", "key", "fitted_at") if self.file is None else _OF_FITS
+        unmeant = [*(("file", "key", "fitted_at") if self.file is None else _OF_FITS)]
+        unmeant += ["l2"] if self.logistic is None else []
         return {name: value for name, value in dumped.items() if name not in unmeant}
 
     def _check_extra(self, kinds: list[str]) -> None:

@@ -34,10 +34,10 @@ class RunningMeans:
 
 class PlaceStatistics:
     """All that the recipes of one fit may ask of one place: means over correct and over all prompts,
-    and for LEACE the states themselves, which are far fewer numbers than covariances of d_model squared.
+    and for some the states themselves, which are far fewer numbers than covariances of d_model squared.
 
     layers: the block of each entry of the layer axis. labels: tasks in label order (for LEACE).
-    keep_states: whether a recipe wants LEACE.
+    keep_states: whether a recipe wants them.
     """
 
     def __init__(self, layers: Sequence[int], labels: Sequence[str], keep_states: bool):
@@ -71,6 +71,15 @@ class PlaceStatistics:
             source = self.correct if only == "correct" and self.correct.counts.get(task) else self.all
             rows.append(source.mean(task)[i])
         return torch.stack(rows)
+
+    def states_of(self, tasks: Sequence[str], layer: int, only: str) -> Tensor:
+        """[prompt, d_model] float64 at one block, of these tasks; they fall back as in ``means``. With kept states."""
+        i, rows = self.layers.index(layer), []
+        for task, states, keep in self.states:
+            if task in tasks:
+                right = only == "correct" and self.correct.counts.get(task)
+                rows.append((states[keep, i] if right else states[:, i]).double())
+        return torch.cat(rows)
 
     def labelled(self, layer: int, only: str) -> tuple[Tensor, Tensor]:
         """States [prompt, d_model] float64 at one block and labels [prompt]; tasks fall back as in ``means``."""

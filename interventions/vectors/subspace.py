@@ -18,6 +18,13 @@ def build_subspace(recipe: Recipe, statistics: PlaceStatistics) -> SubspaceTenso
     return pca_subspace(statistics.means(recipe.plus, recipe.layer, recipe.only)[:, columns], recipe.rank)
 
 
+def build_pca(recipe: Recipe, statistics: PlaceStatistics) -> SubspaceTensors:
+    """The leading principal directions of the states of a recipe's tasks; of fewer prompts than ranks, as many as they
+    span."""
+    columns = slice(*(recipe.columns or (None,)))
+    return pca_subspace(statistics.states_of(recipe.plus, recipe.layer, recipe.only)[:, columns], recipe.rank)
+
+
 def _leace(recipe: Recipe, statistics: PlaceStatistics) -> SubspaceTensors:
     """Fitted once for all ranks and random counterparts."""
     key = recipe.layer, recipe.only
@@ -33,7 +40,7 @@ LEACE_TOLERANCE = 0.01
 
 
 def pca_subspace(means: Tensor, rank: int) -> SubspaceTensors:
-    """The ``rank`` leading principal directions of task means [task, d_model], about their mean.
+    """The ``rank`` leading principal directions of task means [task, d_model], or of states, about their mean.
 
     Projection is orthogonal: left = right.T. At rank = tasks - 1 all means coincide after ablation.
     """

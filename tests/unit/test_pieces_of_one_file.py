@@ -133,7 +133,7 @@ def test_a_spec_and_its_schema_know_them(pieces, llama_folder):
         ({"between": "same_task"}, "between: found the text 'same_task', expected two tasks; write between: [same_"),
         ({"between": ["same_task", "nil"]}, "between[1]: unknown task 'nil'; choose one of"),
         ({"share": "half"}, "share: found the text 'half', expected something as the number 0.5; write share: 0.5"),
-        ({"mean": "same_task"}, " has mean and between, expected exactly one of mean, difference, subspace, function_"),
+        ({"mean": "same_task"}, " has mean and between, expected exactly one of mean, difference, mass_mean, logist"),
         ({"rank": 2}, "rank: found the whole number 2 beside between, but only a subspace has a rank; "),
     ],
 )

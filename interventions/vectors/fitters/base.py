@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, cast
 
+from patchboard.errors import SpecError
 from patchboard.registry import Registry
 from patchboard.spec.vectors import KINDS, Takes, VectorSection
+from patchboard.tasks.base import NULL
 from patchboard.vectors.base import Recipe
 
 if TYPE_CHECKING:
@@ -66,6 +68,14 @@ class Fitter:
         """In place of ``builder``, of a kind that needs the model's output projections: makes key -> vector of all
         recipes of the kind at once, of (recipes, statistics by fit and place, ``function.Project``)."""
         return None
+
+
+def check_two_sets(vector: VectorSection, tasks: Sequence[str], where: str) -> None:
+    """Raises SpecError where a kind that separates the states of its two sources has but one task for both."""
+    real = [task for task in tasks if task != NULL]
+    if len(real) < 2 and not {NULL, "null_task"} & set(vector.sources):
+        what = f"{vector.kind} separates two sets of states, and there is one task"
+        raise SpecError(f"{where}.vector.{vector.kind}", what, "add tasks, or write null_task for one of the two")
 
 
 FITTERS = cast("Registry[type[Fitter]]", KINDS)
