@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from patchboard.errors import SpecError
@@ -15,20 +15,15 @@ from patchboard.plan.cells import CLEAN
 from patchboard.plan.controls import CONTROLS, options_of
 from patchboard.plan.ranking import ranking_file
 from patchboard.plan.screen import check_screen_metric
+from patchboard.plan.validate_edit import Rows, check_edit
 from patchboard.plugin_files import activate
 from patchboard.registry import suggest
 from patchboard.spec.axes import Point, Study
-from patchboard.spec.edits import EditSection, SourceSection
-from patchboard.spec.positions import check_position_names
 from patchboard.spec.sections import EMBEDDED, DecodabilitySection, Spec
-from patchboard.tasks.base import NULL
 from patchboard.tasks.files import sha256_of
 from patchboard.tasks.resolve import build_family
 from patchboard.tasks.sets import BASE
 from patchboard.vectors.files.located import located
-from patchboard.vectors.fitters import FITTERS
-
-_SOURCES = ("same_task", "other_task", "null_task", "all_tasks")
 
 
 def check_study(study: Study) -> dict[str, str]:
@@ -76,15 +71,6 @@ def vectors_of_files(point: Point) -> Iterator[tuple[str, str]]:
                 yield f"interventions.{variant.name}{several}.vector.file", edit.vector.file
 
 
-@dataclass(frozen=True)
-class Rows:
-    """What a family's rows have, by name."""
-
-    tasks: tuple[str, ...]
-    spans: tuple[str, ...] = ()
-    sources: tuple[str, ...] = ()
-
-
 def _rows_of(family: Any) -> Rows:
     """Families that mark spans or have sources name them in methods of their options."""
     spans, sources = (
@@ -102,7 +88,7 @@ def check_point(point: Point, rows: Rows) -> None:
         where = f"interventions.{variant.name}"
         several = variant.section.edits is not None
         for i, edit in enumerate(variant.section.parts):
-            _check_edit(edit, rows, f"{where}.edits[{i}]" if several else where)
+            check_edit(edit, rows, f"{where}.edits[{i}]" if several else where)
     _check_metrics(point)
     for i, control in enumerate(point.spec.controls):
         CONTROLS.get(control.name, f"controls[{i}]").check(point.variants, tasks, f"controls[{i}]")
@@ -162,91 +148,5 @@ def _corrupted(rows: Rows, name: str | None) -> Rows:
     return replace(rows, sources=(BASE, *(source for source in rows.sources if source != name)))
 
 
-def _check_edit(edit: EditSection, rows: Rows, where: str) -> None:
-    wanted = OPS.get(edit.op, f"{where}.op").operand
-    vector, source, tasks = edit.vector, edit.source, rows.tasks
-    check_position_names(edit.position, rows.spans, f"{where}.position")
-    if edit.draw and wanted != "noise":
-        raise SpecError(f"{where}.draw", f"op {edit.op} draws nothing", "remove it, or write op: noise")
-    if wanted in ("none", "noise", "subspace") and source is not None:
-        raise SpecError(f"{where}.source", f"op {edit.op} takes none", "remove it, or write op: resample")
-    if (edit.edges is None) == (wanted == "edges"):
-        if edit.edges is None:
-            raise SpecError(
-                f"{where}.edges", f"is missing, op {edit.op} needs it", "add {from: demo_outputs, to: last}"
-            )  # fmt: skip
-        raise SpecError(f"{where}.edges", f"op {edit.op} takes none", "remove it, or write op: knock_out")
-    if (edit.sender is None) == (wanted == "path"):
-        if edit.sender is None:
-            raise SpecError(f"{where}.sender", f"is missing, op {edit.op} needs it", "add {site: head}")
-        raise SpecError(f"{where}.sender", f"op {edit.op} takes none", "remove it, or write op: path")
-    if edit.sender is not None:
-        check_position_names(edit.sender.position, rows.spans, f"{where}.sender.position")
-        for i, receiver in enumerate(edit.receivers or ()):
-            check_position_names(receiver.position, rows.spans, f"{where}.receivers[{i}].position")
-        if edit.source is None:
-            raise SpecError(
-                f"{where}.source", f"is missing, op {edit.op} needs it", "add a row's source, or other_task"
-            )
-    if edit.edges is not None:
-        for end, position in zip(("from", "to"), edit.edges.ends, strict=True):
-            check_position_names(position, rows.spans, f"{where}.edges.{end}")
-    if wanted in ("none", "noise", "state", "path") and vector is not None:
-        raise SpecError(f"{where}.vector", f"op {edit.op} takes none", "remove it")
-    if source is not None and vector is not None:
-        raise SpecError(f"{where}.source", "stands beside a vector, an edit takes one of them", "remove one")
-    if wanted == "state" or source is not None:
-        _check_state(source or SourceSection(name="other_task"), rows, f"{where}.source")
-        return
-    if wanted in ("none", "noise", "edges"):
-        return
-    if vector is None:
-        raise SpecError(f"{where}.vector", f"is missing, op {edit.op} needs one", _example(wanted))
-    fitter = FITTERS.get(vector.kind, f"{where}.vector")
-    made = fitter.made(vector, tasks, where)
-    if made != wanted:
-        what = f"is a {made if vector.file else vector.kind}, op {edit.op} needs a {wanted}"
-        raise SpecError(f"{where}.vector", what, _example(wanted))
-    if made == "subspace" and edit.neurons != "all":
-        what = "a subspace is one of whole states, not of some neurons"
-        raise SpecError(f"{where}.neurons", what, "leave neurons out, or use another vector")
-    fitter.check(vector, edit.site, tasks, where)
-    for i, source in enumerate(vector.sources):
-        at = f"{where}.vector.{vector.kind}" + (f"[{i}]" if len(vector.sources) > 1 else "")
-        _check_source(at, source, tasks, _SOURCES)
-
-
-_OTHERWISE = {
-    "zero": "write op: zero",
-    "mean": "write vector: {mean: same_task} in its place",
-    "noise": "write op: noise",
-}
-"""What is called an operand elsewhere and is no state of a prompt -> how it is written here."""
-
-
-def _check_state(source: SourceSection, rows: Rows, where: str) -> None:
-    if source.position is not None:
-        check_position_names(source.position, rows.spans, f"{where}.position")
-    if source.name in _OTHERWISE and source.name not in (*rows.sources, *rows.tasks):
-        raise SpecError(where, f"{source.name} is no prompt, whose state could be taken", _OTHERWISE[source.name])
-    if source.name not in (CLEAN, *rows.sources):
-        names = ("same_task", "other_task", "null_task", CLEAN, *rows.sources)
-        _check_source(where, source.name, rows.tasks, names)
-
-
 def _choose(name: str, known: Sequence[str]) -> str:
     return suggest(name, known) if known else "leave it out, or choose a family whose rows have sources"
-
-
-def _example(wanted: str) -> str:
-    return "add {subspace: tasks, rank: 2}" if wanted == "subspace" else "add {mean: same_task}"
-
-
-def _check_source(at: str, source: str, tasks: Sequence[str], names: Sequence[str]) -> None:
-    """names: what a source may be called beside a task's own name."""
-    if source == "null_task" and NULL not in tasks:
-        raise SpecError(at, "null_task needs Null", "set tasks.include_null: true")
-    if source == "other_task" and len([task for task in tasks if task != NULL]) < 2:
-        raise SpecError(at, "other_task needs two tasks, the family gives one", "add tasks")
-    if source not in (*names, *tasks):
-        raise SpecError(at, f"unknown task '{source}'", suggest(source, (*names, *tasks)))

@@ -49,8 +49,8 @@ def mass_mean_vector(positive: Tensor, negative: Tensor) -> Tensor:
     """S^-1 (mean of positive - mean of negative), scaled to the length of that difference.
 
     positive, negative [prompt, d_model]; S is the covariance of the states about the mean of their own set, shrunk as
-    in arXiv 1308.2608 to a S + c I. Source: Marks & Tegmark 2023, arXiv 2310.06824. What is no multiple of I lies in the span of
-    the centred states, so that no matrix of d_model squared is made.
+    in arXiv 1308.2608 to a S + c I. Source: Marks & Tegmark 2023, arXiv 2310.06824. What is no multiple of I lies in
+    the span of the centred states, so that no matrix of d_model squared is made.
     """
     difference = positive.mean(0) - negative.mean(0)
     centred = torch.cat([positive - positive.mean(0), negative - negative.mean(0)])

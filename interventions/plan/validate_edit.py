@@ -1,0 +1,124 @@
+"""Does an edit mean something? Its fields against its op, its names against what the rows of the family have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from patchboard.errors import SpecError
+from patchboard.ops import OPS
+from patchboard.plan.cells import CLEAN
+from patchboard.registry import suggest
+from patchboard.spec.edits import EditSection, SourceSection
+from patchboard.spec.positions import check_position_names
+from patchboard.tasks.base import NULL
+from patchboard.vectors.fitters import FITTERS
+
+_SOURCES = ("same_task", "other_task", "null_task", "all_tasks")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a family's rows have, by name."""
+
+    tasks: tuple[str, ...]
+    spans: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+
+def check_edit(edit: EditSection, rows: Rows, where: str) -> None:
+    """Raises SpecError for the first thing that cannot be meant with these rows."""
+    OPS.get(edit.op, f"{where}.op")
+    _check_place(edit, rows, where)
+    _check_operand(edit, rows, where)
+
+
+def _check_place(edit: EditSection, rows: Rows, where: str) -> None:
+    """Its tokens, edges or path, and whether its op has such."""
+    wanted = OPS[edit.op].operand
+    check_position_names(edit.position, rows.spans, f"{where}.position")
+    if edit.draw and wanted != "noise":
+        raise SpecError(f"{where}.draw", f"op {edit.op} draws nothing", "remove it, or write op: noise")
+    if (edit.edges is None) == (wanted == "edges"):
+        if edit.edges is None:
+            raise SpecError(
+                f"{where}.edges", f"is missing, op {edit.op} needs it", "add {from: demo_outputs, to: last}"
+            )  # fmt: skip
+        raise SpecError(f"{where}.edges", f"op {edit.op} takes none", "remove it, or write op: knock_out")
+    if (edit.sender is None) == (wanted == "path"):
+        if edit.sender is None:
+            raise SpecError(f"{where}.sender", f"is missing, op {edit.op} needs it", "add {site: head}")
+        raise SpecError(f"{where}.sender", f"op {edit.op} takes none", "remove it, or write op: path")
+    if edit.sender is not None:
+        check_position_names(edit.sender.position, rows.spans, f"{where}.sender.position")
+        for i, receiver in enumerate(edit.receivers or ()):
+            check_position_names(receiver.position, rows.spans, f"{where}.receivers[{i}].position")
+        if edit.source is None:
+            raise SpecError(
+                f"{where}.source", f"is missing, op {edit.op} needs it", "add a row's source, or other_task"
+            )
+    if edit.edges is not None:
+        for end, position in zip(("from", "to"), edit.edges.ends, strict=True):
+            check_position_names(position, rows.spans, f"{where}.edges.{end}")
+
+
+def _check_operand(edit: EditSection, rows: Rows, where: str) -> None:
+    """Its vector, or the source of its states."""
+    wanted, vector, source, tasks = OPS[edit.op].operand, edit.vector, edit.source, rows.tasks
+    if wanted in ("none", "noise", "subspace") and source is not None:
+        raise SpecError(f"{where}.source", f"op {edit.op} takes none", "remove it, or write op: resample")
+    if wanted in ("none", "noise", "state", "path") and vector is not None:
+        raise SpecError(f"{where}.vector", f"op {edit.op} takes none", "remove it")
+    if source is not None and vector is not None:
+        raise SpecError(f"{where}.source", "stands beside a vector, an edit takes one of them", "remove one")
+    if wanted == "state" or source is not None:
+        _check_state(source or SourceSection(name="other_task"), rows, f"{where}.source")
+        return
+    if wanted in ("none", "noise", "edges"):
+        return
+    if vector is None:
+        raise SpecError(f"{where}.vector", f"is missing, op {edit.op} needs one", _example(wanted))
+    fitter = FITTERS.get(vector.kind, f"{where}.vector")
+    made = fitter.made(vector, tasks, where)
+    if made != wanted:
+        what = f"is a {made if vector.file else vector.kind}, op {edit.op} needs a {wanted}"
+        raise SpecError(f"{where}.vector", what, _example(wanted))
+    if made == "subspace" and edit.neurons != "all":
+        what = "a subspace is one of whole states, not of some neurons"
+        raise SpecError(f"{where}.neurons", what, "leave neurons out, or use another vector")
+    fitter.check(vector, edit.site, tasks, where)
+    for i, source in enumerate(vector.sources):
+        at = f"{where}.vector.{vector.kind}" + (f"[{i}]" if len(vector.sources) > 1 else "")
+        _check_source(at, source, tasks, _SOURCES)
+
+
+_OTHERWISE = {
+    "zero": "write op: zero",
+    "mean": "write vector: {mean: same_task} in its place",
+    "noise": "write op: noise",
+}
+"""What is called an operand elsewhere and is no state of a prompt -> how it is written here."""
+
+
+def _check_state(source: SourceSection, rows: Rows, where: str) -> None:
+    if source.position is not None:
+        check_position_names(source.position, rows.spans, f"{where}.position")
+    if source.name in _OTHERWISE and source.name not in (*rows.sources, *rows.tasks):
+        raise SpecError(where, f"{source.name} is no prompt, whose state could be taken", _OTHERWISE[source.name])
+    if source.name not in (CLEAN, *rows.sources):
+        names = ("same_task", "other_task", "null_task", CLEAN, *rows.sources)
+        _check_source(where, source.name, rows.tasks, names)
+
+
+def _example(wanted: str) -> str:
+    return "add {subspace: tasks, rank: 2}" if wanted == "subspace" else "add {mean: same_task}"
+
+
+def _check_source(at: str, source: str, tasks: Sequence[str], names: Sequence[str]) -> None:
+    """names: what a source may be called beside a task's own name."""
+    if source == "null_task" and NULL not in tasks:
+        raise SpecError(at, "null_task needs Null", "set tasks.include_null: true")
+    if source == "other_task" and len([task for task in tasks if task != NULL]) < 2:
+        raise SpecError(at, "other_task needs two tasks, the family gives one", "add tasks")
+    if source not in (*names, *tasks):
+        raise SpecError(at, f"unknown task '{source}'", suggest(source, (*names, *tasks)))
