@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from patchboard.measure.scored_group import ScoredGroup
 from patchboard.measure.statistics import Bootstrap, interval
-from patchboard.metrics import METRICS
-from patchboard.metrics.base import is_normalised
+from patchboard.metrics.base import is_normalised, known
 
 
 class Ends:
@@ -19,7 +18,7 @@ class Ends:
         group = scored.group
         ends = {use.far_end: use.cell.source for use in group.uses if use.far_end >= 0}
         for metric in group.metrics:
-            if not is_normalised(METRICS.get(metric, "metrics")):
+            if not is_normalised(known(metric)):
                 continue
             for far_end, source in ends.items():
                 values = scored.values[metric]

@@ -10,7 +10,7 @@ import polars as pl
 
 from patchboard.measure.scored_group import ScoredGroup
 from patchboard.metrics import METRICS, Metric
-from patchboard.metrics.base import against_source, is_normalised
+from patchboard.metrics.base import against_source, is_normalised, known
 from patchboard.plan.layout import answer_starts
 from patchboard.plan.model import Group, ScoredCell
 from patchboard.store.schema import OUTCOMES, SCALE, swept_of
@@ -67,7 +67,7 @@ def outcome_schema(groups: Iterable[Group]) -> dict[str, pl.DataType]:
     A swept field's own column repeats `shots`, `seed` … under its path.
     """
     groups = list(groups)
-    normalised = any(is_normalised(METRICS.get(name, "metrics")) for group in groups for name in group.metrics)
+    normalised = any(is_normalised(known(name)) for group in groups for name in group.metrics)
     swept: dict[str, dict[str, Any]] = {}  # path -> values by their text, in which 1 and True differ
     for cell in (use.cell for group in groups for use in group.uses):
         for path, value in cell.swept:
@@ -123,7 +123,7 @@ def _measured(
         for metric in group.metrics:
             if metric != CONVERSION:
                 cells.append({**fixed, "metric": metric})
-                before, after, scale = _values(values[metric], use, METRICS.get(metric, "metrics"), group.corrupted)
+                before, after, scale = _values(values[metric], use, known(metric), group.corrupted)
                 clean.append(before)
                 patched.append(after)
                 scales.append(scale)
@@ -137,7 +137,7 @@ def _measured(
 
 
 def _values(
-    values: np.ndarray, use: ScoredCell, metric: type[Metric], corrupted: bool
+    values: np.ndarray, use: ScoredCell, metric: type[Metric] | None, corrupted: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Clean, patched and scale of one metric in one cell, each [query]. values: of the metric, [query, copy].
 

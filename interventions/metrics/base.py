@@ -65,12 +65,17 @@ class Graded(Metric, Protocol):
 METRICS: Registry[type[Metric]] = Registry("metric")
 
 
-def against_source(metric: type[Metric]) -> bool:
+def known(name: str) -> type[Metric] | None:
+    """The metric of that name; None for one that an experiment measures by itself, which is in no registry."""
+    return METRICS[name] if name in METRICS else None
+
+
+def against_source(metric: type[Metric] | None) -> bool:
     """Whether it is held against the run whose states are put in, not the clean one."""
     return getattr(metric, "reference", "clean") == "source"
 
 
-def is_normalised(metric: type[Metric]) -> bool:
+def is_normalised(metric: type[Metric] | None) -> bool:
     """Whether it is reported as a share of what lies between the corrupted and the clean run."""
     return getattr(metric, "normalised", False)
 

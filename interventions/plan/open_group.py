@@ -92,7 +92,7 @@ class OpenGroup:
             shots=spec.prompts.shots,
             seed=spec.prompts.seed,
             prompts=self.prompts,
-            foils=_foils(self.prompts),
+            foils=foils_of(self.prompts),
             copies=tuple(self.copies),
             noise_copy=1,
             uses=tuple(self.uses),
@@ -142,7 +142,7 @@ def check_alignment(cell: Cell, group: OpenGroup) -> None:
             raise SpecError(f"interventions.{cell.intervention}.source", what, remedy)
 
 
-def _foils(prompts: tuple[Prompt, ...]) -> tuple[int, ...]:
+def foils_of(prompts: tuple[Prompt, ...]) -> tuple[int, ...]:
     """A wrong answer's first token for each prompt: one that its row brings, else the answer of another task to the
     same query, or failing that of the nearest other query; -1 where all first tokens agree."""
     foils = []

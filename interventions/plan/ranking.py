@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import polars as pl
-
 from patchboard.errors import SpecError
 from patchboard.registry import suggest
 from patchboard.spec.head_pairs import parse_pairs
@@ -17,7 +15,6 @@ from patchboard.user_paths import expanded
 Head = tuple[int, int]
 """(layer, head)."""
 
-_ORDER = {"size": pl.col("effect").abs(), "fall": -pl.col("effect"), "rise": pl.col("effect")}
 _OWN = ("control", "metric", "layer", "layers", "head", "effect", "n")
 _FILE = "curves.parquet"
 
@@ -66,6 +63,8 @@ def _read(
     file: Path, changed: int, intervention: str, metric: str | None, by: str, where: str
 ) -> tuple[Head, ...]:  # fmt: skip
     """changed: when the file was, so that it is read again then."""
+    import polars as pl  # takes a third of a second to load, and few specs rank heads by a run
+
     table = pl.read_parquet(file, glob=False).filter(pl.col("control") == "", pl.col("head") >= 0)
     named = table["intervention"].unique(maintain_order=True).to_list()
     if intervention not in named:
@@ -81,5 +80,7 @@ def _read(
     if table.select("layers", "head").is_duplicated().any() or table["layers"].str.contains(",").any():
         what = f"'{intervention}' has several cells of a head there, or cells of several layers"
         raise SpecError(f"{where}.run", what, "rank by a run without sweeps, of one layer a cell")
-    order = table.sort(_ORDER[by], descending=True, maintain_order=True)
+    effect = pl.col("effect")
+    largest = {"size": effect.abs(), "fall": -effect, "rise": effect}[by]
+    order = table.sort(largest, descending=True, maintain_order=True)
     return tuple(zip(order["layer"].to_list(), order["head"].to_list(), strict=True))

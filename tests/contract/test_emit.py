@@ -149,7 +149,9 @@ def test_every_op_site_metric_control_and_vector_has_the_runs_values(tmp_path, c
     held = {name.split(",")[0] for name, *_ in rows}
     assert {name for name in interventions()} <= held
     assert all(
-        any(f"({control})" in name for name in held) for control in CONTROLS.names() if control != "random_edges"
+        any(f"({control})" in name for name in held)
+        for control in CONTROLS.names()
+        if control not in ("random_edges", "random_heads")
     )
     edited = [row for row in rows if row[2] == "logprob" and "(self)" not in row[0]]
     assert np.mean([abs(row[4] - row[3]) > 1e-3 for row in edited]) > 0.8, "edits without effect would prove nothing"

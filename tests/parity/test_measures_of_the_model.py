@@ -69,7 +69,9 @@ def test_metrics_are_their_formulas(model):
                 "probability": np.log(q[t]),  # of one token; exp of their sum is taken over an answer's
                 "rank": 1.0 + sum(v > x[t] for v in x),
                 "kl": sum(p[v] * np.log(p[v] / q[v]) for v in range(11)),
+                "kl_source": sum(p[v] * np.log(p[v] / q[v]) for v in range(11)),  # of the source's logits
                 "logit_difference": x[t] - x[f] if f >= 0 else np.nan,
+                "normalised_logit_difference": x[t] - x[f] if f >= 0 else np.nan,  # taken of the means of these
             }[name]
             np.testing.assert_allclose(found[i], literal, rtol=1e-4, atol=1e-5)
 

@@ -15,9 +15,9 @@ from patchboard.emit.select import Selection, choose
 from patchboard.engine.steps import all_right
 from patchboard.errors import SpecError, TaskError
 from patchboard.measure.scored_group import gather_scores
-from patchboard.plan.build import _foils, _OpenGroup
 from patchboard.plan.cells import Edit
 from patchboard.plan.model import Counterfactual, Group, ScoredCell
+from patchboard.plan.open_group import OpenGroup, foils_of
 from patchboard.spec.sections import TasksSection, TemplateSection
 from patchboard.tasks.base import Item
 from patchboard.tasks.base import distinct as one_an_input
@@ -58,12 +58,12 @@ def test_scores_of_further_answers_become_the_first_ones():
     rows = [Item("river", {"A": "cold"}, {"A": ("old", "boat letter")}), Item("garden", {"A": "old"}),
             Item("boat", {"A": "found"}, {"A": ("letter",)})]  # fmt: skip
     prompts = tuple(Prompter(build(), TemplateSection()).prompts("A", [[row] for row in rows]))
-    found = _OpenGroup("g", prompts, SimpleNamespace(), "A")  # pyright: ignore[reportArgumentType]
+    found = OpenGroup("g", prompts, SimpleNamespace(), "A")  # pyright: ignore[reportArgumentType]
     edited = Counterfactual((Edit("patch", "resid_post", 1, '"last"', 1.0, "v"),))
     assert (found.copy(Counterfactual()), found.copy(edited)) == (0, 3) and len(found.copies) == 6
     cell = SimpleNamespace(converts_to="")
     metrics = ("accuracy", "logprob", "probability", "rank", "kl", "logit_difference")
-    group = Group("g", "A", 0, 0, prompts, _foils(prompts), tuple(found.copies), 0, (ScoredCell(cell, 3),), metrics)  # pyright: ignore[reportArgumentType]
+    group = Group("g", "A", 0, 0, prompts, foils_of(prompts), tuple(found.copies), 0, (ScoredCell(cell, 3),), metrics)  # pyright: ignore[reportArgumentType]
     rng = np.random.default_rng(0)
     pairs = [(q, c) for q, prompt in enumerate(prompts) for c in range(6) if c % 3 < len(prompt.right())]
     pairs.remove((2, 4))  # an edit that has no token in that answer
@@ -91,7 +91,7 @@ def test_a_foil_is_no_right_answer():
     (prompt, other) = Prompter(build(), TemplateSection()).prompts(
         "A", [[row], [Item("garden", {"A": "letter"})]], others=("B",)
     )
-    assert _foils((prompt, other))[0] == ids_of("letter")[0]
+    assert foils_of((prompt, other))[0] == ids_of("letter")[0]
 
 
 def test_right_is_whatever_one_answer_says():

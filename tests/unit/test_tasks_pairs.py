@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patchboard.errors import SpecError, TaskError
@@ -63,6 +63,7 @@ def test_a_second_answer_is_counted_and_the_first_kept(tmp_path):
 ROWS = st.tuples(st.sampled_from("abcdef"), st.text("xyz", min_size=1, max_size=2))
 
 
+@settings(deadline=None)
 @given(st.lists(ROWS, min_size=1), st.integers(0, 99))
 def test_null_answers_with_the_output_of_another_row(tmp_path_factory, pairs, seed):
     folder = tmp_path_factory.mktemp("pairs")
