@@ -15,11 +15,14 @@ from patchboard.experiment.frame import FinishedRun, StudyExperiment, Summary, T
 from patchboard.experiment.models_beside import short_name
 from patchboard.experiments.ioi import findings
 from patchboard.experiments.ioi.measures import (
+    SCREEN_TABLE,
     attending_table,
     cuts_table,
     heads_table,
     movers_of,
     places_table,
+    screen_table,
+    screened,
     task_table,
 )
 from patchboard.experiments.ioi.study import (
@@ -29,6 +32,7 @@ from patchboard.experiments.ioi.study import (
     facts_of,
     movers_study,
     other_heads,
+    screened_study,
     task_study,
     unranked_study,
 )
@@ -42,8 +46,8 @@ from patchboard.tasks.families.ioi import TEMPLATES
 from patchboard.tasks.resolve import build_family
 
 TASK, PLACES, HEADS, CUTS = "task.parquet", "places.parquet", "heads.parquet", "cuts.parquet"
-ATTENDING = "attending.parquet"
-_TASK_RUN, _MOVERS_RUN = f"{EXAMINED}-task", f"{EXAMINED}-movers"
+ATTENDING, SCREEN = "attending.parquet", "estimates.parquet"
+_TASK_RUN, _MOVERS_RUN, _SCREEN_RUN = (f"{EXAMINED}-{name}" for name in ("task", "movers", "screen"))
 
 _FIRST = (
     ("heads", "output", "flip"),
@@ -67,7 +71,7 @@ class IndirectObject(StudyExperiment):
     window: int = 5
     title = "Indirect object identification"
     prose = findings
-    tables = (TASK, PLACES, HEADS, ATTENDING, CUTS)
+    tables = (TASK, PLACES, HEADS, ATTENDING, SCREEN, CUTS)
 
     @property
     def variant(self) -> dict[str, Any]:
@@ -86,17 +90,20 @@ class IndirectObject(StudyExperiment):
         task = task_table(alone.read_table("outcomes.parquet"), prompts, _templates(run), bootstrap)
         heads = heads_table(outcomes, bootstrap, _FIRST)
         last = _run(movers_study(run.study, movers_of(heads, self.movers)), folder.path / _MOVERS_RUN, options)
+        places = places_table(outcomes, bootstrap)
         received = index_outcomes(last.scan_table("outcomes.parquet"))
         return {
             TASK: task,
-            PLACES: places_table(outcomes, bootstrap),
+            PLACES: places,
             HEADS: pl.concat([heads, heads_table(received, bootstrap, _LAST)]),
             ATTENDING: attending_table(received, bootstrap),
+            SCREEN: _estimates(run, folder, options, places, heads),
             CUTS: cuts_table(outcomes, bootstrap),
         }
 
     def runs(self, subject: FinishedRun, folder: RunFolder) -> Sequence[Path]:
-        return [subject.folder.path, folder.path / _TASK_RUN, folder.path / _MOVERS_RUN]
+        inner = [folder.path / name for name in (_TASK_RUN, _MOVERS_RUN, _SCREEN_RUN)]
+        return [subject.folder.path, *(run for run in inner if run.is_dir())]
 
     def summarise(self, run: FinishedRun, tables: Tables) -> dict[str, Any]:
         facts, heads = facts_of(run.study), tables[HEADS]
@@ -114,6 +121,7 @@ class IndirectObject(StudyExperiment):
             "places": tables[PLACES].to_dicts(),
             "heads": heads.to_dicts(),
             "attending": tables[ATTENDING].to_dicts(),
+            "screen": screened(tables[SCREEN]),
             "cuts": tables[CUTS].to_dicts(),
         }
         return without_nan(summary)
@@ -121,11 +129,21 @@ class IndirectObject(StudyExperiment):
     def drawings(self, run: FinishedRun, tables: Tables, summary: Summary) -> Iterator[Drawing]:
         from patchboard.experiments.ioi.figures import drawings
 
-        return drawings(summary, tables[PLACES], tables[HEADS], tables[CUTS])
+        return drawings(summary, tables[PLACES], tables[HEADS], tables[SCREEN], tables[CUTS])
 
 
 def _run(study: Study, out: Path, options: Options) -> RunFolder:
     return RunFolder(run_study(study, replace(options, out=out)), study.digest)
+
+
+def _estimates(
+    run: FinishedRun, folder: RunFolder, options: Options, places: pl.DataFrame, heads: pl.DataFrame
+) -> pl.DataFrame:
+    """SCREEN_TABLE, empty where the other runs are a host's: a host does not screen."""
+    if options.remote is not None:
+        return pl.DataFrame(schema=SCREEN_TABLE)
+    last = _run(screened_study(run.study), folder.path / _SCREEN_RUN, options)
+    return screen_table(last.read_table("screen.parquet"), places, heads)
 
 
 def _templates(run: FinishedRun) -> Sequence[str]:

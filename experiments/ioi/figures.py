@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from patchboard.experiments.ioi.measures import ALL
+from patchboard.measure.screen_summary import rank_correlation
 from patchboard.report.drawing import Drawing, panels
 from patchboard.report.layer_map import Grid, Panel, stacked
 from patchboard.report.marks import line_with_band, look_of
-from patchboard.report.numbers import listed, place_label
+from patchboard.report.numbers import fraction, listed, place_label
 from patchboard.report.style import CD_COLOUR, CYCLE, WIDTH
 
 LABEL = "effect on logit difference (logits)"
@@ -24,7 +26,7 @@ REORDERED = "reordered: the first two in the other order, the same one is right"
 
 
 def drawings(
-    summary: Mapping[str, Any], places: pl.DataFrame, heads: pl.DataFrame, cuts: pl.DataFrame
+    summary: Mapping[str, Any], places: pl.DataFrame, heads: pl.DataFrame, screen: pl.DataFrame, cuts: pl.DataFrame
 ) -> Iterator[Drawing]:
     """All figures of the story."""
     caption = "Mean logit difference of the sentences as they are, with its interval, by order and by template."
@@ -72,6 +74,26 @@ def drawings(
         " edges to random other tokens. Bands: bootstrap over queries."
     )
     yield Drawing("knock-out", "Attention cut", caption, _cuts(cuts))
+
+    if not screen.is_empty():
+        caption = (
+            "Each point is a place or a head: its effect as gradients estimate it, in one pass for all of a sentence,"
+            " and as it is. On the grey line the two are equal."
+        )
+        yield Drawing("screen", "Screen against truth", caption, _screen(screen))
+
+
+def _screen(screen: pl.DataFrame) -> Figure:
+    parts = screen.partition_by("part", maintain_order=True)
+    titles = [f"{part['part'][0]}, rank correlation {fraction(rank_correlation(part))}" for part in parts]
+    figure, axes = panels(titles, 2, height=3.0, share_x=False, share_y=False)
+    for axis, part in zip(axes, parts, strict=True):
+        limit = 1.05 * float(np.nanmax(np.abs(part.select("estimate", "effect").to_numpy()), initial=1e-6))
+        axis.axline((0, 0), slope=1, color="#B0B0B0", linewidth=0.9, zorder=0)
+        axis.plot(part["estimate"], part["effect"], linestyle="", marker="o", markersize=2.5, color=CYCLE[0])
+        axis.set(xlim=(-limit, limit), ylim=(-limit, limit), xlabel="estimate (logits)")
+    axes[0].set_ylabel("exact effect (logits)")
+    return figure
 
 
 def _task(summary: Mapping[str, Any]) -> Figure:

@@ -42,7 +42,8 @@ def findings(summary: Summary) -> list[str]:
     return [
         " ".join(part)
         for part in (
-            _task(summary), _places(summary), _outputs(summary), _direct(summary), _movers(summary), _cuts(summary)
+            _task(summary), _places(summary), _outputs(summary), _direct(summary), _movers(summary), _cuts(summary),
+            _screen(summary),
         )
     ]  # fmt: skip
 
@@ -137,6 +138,26 @@ def _cuts(summary: Summary) -> Iterator[str]:
         beside = f", random edges {_odd(random)}" if random else ""
         told.append(f"to {origin} {_odd(best)} in layers {place_label(best['layers'])}{beside}")
     yield f"Attention of the last token cut in the window of layers where that moves it most: {'; '.join(told)}."
+
+
+def _screen(summary: Summary) -> Iterator[str]:
+    if not summary["screen"]:
+        yield "A screen by gradients is not made on a host."
+        return
+    each = [
+        f"{row['cells']} {row['part']}: rank correlation with the exact effects {fraction(row['spearman'])}, of the"
+        f" {row['of']} largest {row['found']} are among as many largest estimates{_missed(row)}"
+        for row in summary["screen"]
+    ]
+    yield f"A screen by one pass forwards and backwards a sentence (attribution patching), {'; '.join(each)}."
+
+
+def _missed(row: Row) -> str:
+    return "".join(
+        f" (not {each['layer']}.{each['place']}, estimated {signed(each['estimate'])}, exactly"
+        f" {signed(each['effect'])})"
+        for each in row["missed"]
+    )
 
 
 def overview(summary: Summary) -> list[Table]:

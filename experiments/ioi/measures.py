@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,10 +12,13 @@ import polars as pl
 from patchboard.experiments.ioi.study import ATTENDING, METRIC, SOURCES, Head, whole_name
 from patchboard.measure.effects import curves
 from patchboard.measure.outcome_index import Outcomes
+from patchboard.measure.screen_summary import rank_correlation
 from patchboard.measure.statistics import Bootstrap, interval
 from patchboard.tasks.families.ioi import OBJECTS, PLACES
 
 ALL = "all"
+LARGEST = 10
+"""Cells that a screen is asked for."""
 
 MEASURED = {
     "clean": pl.Float64(),  # logit difference without an edit, all queries
@@ -38,6 +42,13 @@ HEADS_TABLE = {
     **MEASURED,
 }
 ATTENDING_TABLE = {"part": pl.String(), "source": pl.String(), **MEASURED}  # queries, keys, values of all movers
+SCREEN_TABLE = {
+    "part": pl.String(),  # places or heads
+    "layer": pl.Int32(),
+    "place": pl.String(),  # a position, or a head's number
+    "estimate": pl.Float64(),  # by attribution, in logits, all queries
+    "effect": pl.Float64(),  # exact
+}
 CUTS_TABLE = {"origin": pl.String(), "layers": pl.String(), "layer": pl.Int32(), "control": pl.String(), **MEASURED}
 TASK_TABLE = {
     "group": pl.String(),  # all, an order (ABBA, BABA), or a template
@@ -90,6 +101,42 @@ def attending_table(outcomes: Outcomes, bootstrap: Bootstrap) -> pl.DataFrame:
         for source in SOURCES
     ]
     return _columns(pl.concat(tables), ATTENDING_TABLE)
+
+
+def screen_table(screen: pl.DataFrame, places: pl.DataFrame, heads: pl.DataFrame) -> pl.DataFrame:
+    """SCREEN_TABLE. screen: store.schema.SCREEN of the run of ``screened_study``; places, heads: the exact tables."""
+    of_flip = pl.col("source") == "flip"
+    exact = {
+        "places": places.filter(of_flip).select("layer", "effect", place="position"),
+        "heads": heads.filter(of_flip, pl.col("what") == "output").select(
+            "layer", "effect", place=pl.col("head").cast(pl.String)
+        ),
+    }
+    swept = "interventions.places.position"
+    parts = []
+    for part, known in exact.items():
+        position = pl.col(swept) if swept in screen.columns else pl.col("position")
+        place = position if part == "places" else pl.col("head").cast(pl.String)
+        rows = screen.filter(pl.col("intervention") == part).select("layer", "estimate", place=place)
+        parts.append(rows.join(known, on=["layer", "place"]).with_columns(part=pl.lit(part)))
+    return _columns(pl.concat(parts), SCREEN_TABLE)
+
+
+def screened(table: pl.DataFrame) -> list[dict[str, Any]]:
+    """For the summary, of each part: how well estimates rank, how many of the LARGEST exact effects are among as many
+    largest estimates, and the largest of those that are not. table: SCREEN_TABLE."""
+    found = []
+    for (part,), rows in table.group_by("part", maintain_order=True):
+        rows = rows.filter(pl.col("estimate").is_finite(), pl.col("effect").is_finite())
+        by_size = {
+            name: rows.sort(pl.col(name).abs(), descending=True).head(LARGEST) for name in ("estimate", "effect")
+        }
+        missed = by_size["effect"].join(by_size["estimate"], on=["layer", "place"], how="anti")
+        found.append(
+            {"part": part, "cells": len(rows), "spearman": rank_correlation(rows), "of": len(by_size["effect"]),
+             "found": len(by_size["effect"]) - len(missed), "missed": missed.head(1).to_dicts()}
+        )  # fmt: skip
+    return found
 
 
 def cuts_table(outcomes: Outcomes, bootstrap: Bootstrap) -> pl.DataFrame:

@@ -35,6 +35,7 @@ MOVERS, OTHERS = "to_movers", "to_others"
 """Interventions of the last run: paths to the movers' queries, and to those of as many other heads."""
 ATTENDING = {"queries": ("q", "last"), "keys": ("k", "all"), "values": ("v", "all")}
 """What else the last run puts into the movers, all of them together: its site and tokens."""
+SCREENED = ("places", "heads")
 SOURCES = {"turned": "s2_io_flip", "flip": "flip", "reordered": "s1_io_flip"}
 """Source of a state, as tables call it -> as the family does.
 
@@ -103,6 +104,13 @@ def task_study(study: Study) -> Study:
     whole = {"op": "patch", "source": "clean", "position": "last", "layers": [-1]}
     prompts = {**study.tree["prompts"], "queries": max(SENTENCES, study.tree["prompts"]["queries"])}
     return _followed(study, "task", {"whole": whole}, {"prompts": prompts, "controls": []})
+
+
+def screened_study(study: Study) -> Study:
+    """Places and heads estimated by gradients, all of a sentence in one pass. The first run has them exactly: here few
+    of them run again."""
+    kept = {name: study.tree["interventions"][name] for name in SCREENED}
+    return _followed(study, "screen", kept, {"controls": [], "screen": {"keep": 5, "sample": 5}})
 
 
 def movers_study(study: Study, movers: Sequence[Head]) -> Study:

@@ -143,9 +143,14 @@ def hand_made() -> dict[str, Any]:
         for part, of in {"queries": (-1.5, 0.25, -1), "keys": (-1.0, 0.0, 0.0), "values": (0.0, -4.0, 0.5)}.items()
         for source, value in zip(("turned", "flip", "reordered"), of, strict=True)
     ]
+    missed = {"layer": 2, "place": "1", "estimate": 0.125, "effect": -2.0}
+    screen = [
+        {"part": "heads", "cells": 6, "spearman": 0.75, "of": 3, "found": 2, "missed": [missed]},
+        {"part": "places", "cells": 9, "spearman": None, "of": 2, "found": 2, "missed": []},
+    ]
     return {
         "model": "m", "layers": 3, "heads_of_a_layer": 2, "queries": 8, "level": 0.95, "movers": [[2, 0]],
-        "others": [[2, 1]], "attending": attending, "places": places, "heads": heads, "cuts": cuts,
+        "others": [[2, 1]], "attending": attending, "screen": screen, "places": places, "heads": heads, "cuts": cuts,
         "task": [
             {"group": ALL, **task}, {"group": "ABBA", **task},
             {"group": "[A] low", **task, "difference": 1.0}, {"group": "[B] high", **task, "difference": 6.0},
@@ -154,7 +159,7 @@ def hand_made() -> dict[str, Any]:
 
 
 def test_sentences_tell_what_the_numbers_say():
-    task, places, outputs, direct, movers, cuts = findings(hand_made())
+    task, places, outputs, direct, movers, cuts, screen = findings(hand_made())
     assert task == (
         "The task: IO's name is preferred to the subject's in 0.90 of 40 sentences, by a logit difference of +4.000"
         ' [+3.000, +5.000]; it is the most probable token in 0.60. By template from +1.000 ("[A] low", preferred in'
@@ -179,6 +184,13 @@ def test_sentences_tell_what_the_numbers_say():
     assert "Through their queries, from heads of the turned sentence: 1.0 -0.750 [-1.250, -0.250] and 0.0" in movers
     assert movers.endswith("as many other heads (2.1): 1.0 0 [-0.500, +0.500] and 0.0 0 [-0.500, +0.500].")
     assert "to IO -2.750 [-3.250, -2.250] in layers 1-2, random edges +0.500 [0, +1.000]; to S2 -0.750" in cuts
+    assert screen == (
+        "A screen by one pass forwards and backwards a sentence (attribution patching), 6 heads: rank correlation with"
+        " the exact effects 0.75, of the 3 largest 2 are among as many largest estimates (not 2.1, estimated +0.125,"
+        " exactly -2.000); 9 places: rank correlation with the exact effects -, of the 2 largest 2 are among as many"
+        " largest estimates."
+    )
+    assert findings({**hand_made(), "screen": []})[-1] == "A screen by gradients is not made on a host."
     assert all(introduction(hand_made())) and [len(table.rows) for table in overview(hand_made())] == [4, 3, 3, 2]
 
 
@@ -226,8 +238,30 @@ def test_a_gpt2_folder_from_end_to_end(tmp_path, monkeypatch):
     assert ran("ioi.py", *asked) == (0, told, "")
     assert before == {each: each.stat().st_mtime_ns for each in out.rglob("*") if each.is_file()}
     names = {path.stem for path in (out / "experiment" / "figures").iterdir()}
-    assert names == {"task", "places", "heads", "paths-logits", "paths-movers", "knock-out"}
+    assert names == {"task", "places", "heads", "paths-logits", "paths-movers", "knock-out", "screen"}
     check_numbers(out)
+    check_estimates(out)
+
+
+def check_estimates(out: Path) -> None:
+    """Each estimate of the screen beside the exact number of the first run, and what the summary counts of them."""
+    outcomes = pl.read_parquet(out / "outcomes.parquet").filter(metric=METRIC)
+    table = pl.read_parquet(out / "experiment" / "estimates.parquet")
+    estimated = pl.read_parquet(out / "experiment" / "experiment-screen" / "screen.parquet")
+    assert table.group_by("part").len().sort("part")["len"].to_list() == [4 * 4, 4 * 6]
+    for row in table.to_dicts():
+        place = pl.col("interventions.places.position") if row["part"] == "places" else pl.col("head").cast(pl.String)
+        here = place == row["place"], pl.col("intervention") == row["part"], pl.col("layer") == row["layer"]
+        mine = outcomes.filter(*here)
+        assert row["effect"] == pytest.approx((mine["patched"] - mine["clean"]).mean(), abs=1e-9)
+        assert [row["estimate"]] == estimated.filter(*here)["estimate"].to_list()
+    for each in json.loads((out / "experiment" / "summary.json").read_text())["screen"]:
+        rows = table.filter(part=each["part"]).to_dicts()
+        best = [
+            {(row["layer"], row["place"]) for row in sorted(rows, key=lambda row: -abs(row[name]))[:10]}
+            for name in ("estimate", "effect")
+        ]
+        assert (each["found"], each["of"], each["cells"]) == (len(best[0] & best[1]), 10, len(rows))
 
 
 def check_numbers(out: Path) -> None:
