@@ -84,7 +84,8 @@ def _largest_places(summary: Summary, source: str) -> list[str]:
         there = [row for row in rows if row["position"] == position]
         best = max(there, key=lambda row: abs(row["chosen"]))
         half = [row["layer"] for row in there if row["effect"] * best["odd"] >= best["odd"] ** 2 / 2]
-        many = f" (half of that or more: layers {spans(half)})" if len(half) > 1 and best["odd"] else ""
+        sure = not best["odd_low"] <= 0 <= best["odd_high"]
+        many = f" (half of that or more: layers {spans(half)})" if len(half) > 1 and sure else ""
         told.append(f"{position} {_odd(best)} at layer {best['layer']}{many}")
     return told
 
@@ -92,6 +93,8 @@ def _largest_places(summary: Summary, source: str) -> list[str]:
 def _outputs(summary: Summary) -> Iterator[str]:
     yield f"Heads at the last token: {_largest(summary, 'output')}"
     yield _by_chance(summary, "output")
+    carrying = (f"{_name(_key(row))} {_odd(row)}" for row in _ranked(summary, "output", "reordered")[:2])
+    yield f"The reordered sentence's own largest: {listed(carrying)}."
 
 
 def _direct(summary: Summary) -> Iterator[str]:
