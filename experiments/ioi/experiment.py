@@ -147,4 +147,5 @@ def _estimates(
 
 
 def _templates(run: FinishedRun) -> Sequence[str]:
-    return build_family(run.spec.tasks, embedded=False).options.templates or TEMPLATES
+    own = build_family(run.spec.tasks, embedded=False).describe()["templates"]
+    return own or TEMPLATES

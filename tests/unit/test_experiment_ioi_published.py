@@ -125,7 +125,7 @@ def test_a_random_gpt2_of_gpt2s_configuration_has_the_published_column(tmp_path)
 @torch.no_grad()
 def by_hooks(folder: Any, run: Any, heads: list[tuple[int, int]]) -> tuple[torch.Tensor, dict]:
     """[query] logit differences of the run's prompts, and of each head its direct change of them."""
-    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(folder).eval()
     (group,) = plan_study(load_study(run / "spec.yaml"))[0].groups
     mixers = [block.attn.c_proj for block in model.transformer.h]
 
