@@ -55,8 +55,10 @@ def answer_job(model: Any, job: dict[str, Any], tools: dict[str, Any]) -> dict[s
     if job["packs"]:
         placed = {key: operand.to(h.device) for key, operand in operands.items()}
         if job["noise"]:
-            placed[UNIT] = embedding_sd(model, wiring, *job["noise"], h.device)
-            answer["embedding_sd"] = float(placed[UNIT])
+            embedding, vocab = job["noise"]
+            unit = embedding_sd(model, wiring, embedding, vocab, h.device)
+            placed[UNIT] = unit
+            answer["embedding_sd"] = float(unit)
         answer.update(score_packs(forward, batch_of, job, placed, tools))
     if job["decoding"]:
         answer.update(decode(forward, batch_of, job["decoding"], tools["scorers"]["accuracy"], tools["voted"]))
