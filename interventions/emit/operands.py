@@ -63,7 +63,7 @@ def _fitted(recipe: Recipe, sources: Sources) -> str:
         return _call("leace", *_arguments(recipe, recipe.plus), f"rank={recipe.rank}")
     if recipe.kind == "subspace":
         return _call(_called("pca_subspace", sources), _means(recipe, recipe.plus), f"rank={recipe.rank}")
-    if recipe.kind not in ("mean", "difference"):
+    if recipe.kind not in ("mean", "difference", "contrast"):
         what = f"a script cannot make a vector of kind {recipe.kind}"
         raise SpecError("--intervention", what, "emit interventions with other vectors")
     mean = f"{_means(recipe, recipe.plus)}.mean(0)"

@@ -9,7 +9,7 @@ from typing import Any
 from patchboard.errors import SpecError
 from patchboard.execution.identity import name_of
 from patchboard.plan.model import ModelPlan
-from patchboard.plan.validate import vectors_of_files
+from patchboard.plan.validate import files_named
 from patchboard.spec import Study
 from patchboard.store.identity import Identity
 from patchboard.vectors.files.contents import contents_of
@@ -21,7 +21,7 @@ def check_given(study: Study, identity: Identity) -> None:
 
     Held against each other is what is known of both: the commit, or the files' digests.
     """
-    named = ((where, file, point.spec.model) for point in study.points for where, file in vectors_of_files(point))
+    named = ((where, file, point.spec.model) for point in study.points for where, file in files_named(point, "file"))
     for where, file, section in named:
         stamp = contents_of(located(file, where), where).stamp
         if stamp.get("model") != section.name:  # which is the plan's to refuse

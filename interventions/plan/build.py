@@ -16,7 +16,7 @@ from patchboard.plan.facts import ModelFacts
 from patchboard.plan.model import Decoding, Fit, ModelPlan
 from patchboard.plan.model_limits import check_limits
 from patchboard.plan.open_group import OpenGroup, check_alignment, opened
-from patchboard.plan.planned_edits import Answers, Context, FitSetting, is_paired
+from patchboard.plan.planned_edits import Answers, Context, FitSetting, is_paired, setting_of
 from patchboard.plan.prompt_source import FamilyPrompts, PromptSource
 from patchboard.plan.screen import check_screen
 from patchboard.plan.suffix import positions_of
@@ -24,12 +24,15 @@ from patchboard.spec.axes import Point, Study, label
 from patchboard.spec.screen import ScreenSection
 from patchboard.spec.sections import EMBEDDED, ModelSection, Spec
 from patchboard.tasks.base import NULL
+from patchboard.tasks.contrast import SIDES, contrast_prompts, read_pairs
+from patchboard.tasks.encode import Encoder
 from patchboard.tasks.frames import described
 from patchboard.tasks.prompt import Prompt
 from patchboard.tasks.prompts import Prompter
 from patchboard.tasks.resolve import build_family
 from patchboard.tasks.sets import Halves
 from patchboard.vectors.base import Place, Recipe
+from patchboard.vectors.files.located import located
 
 Opener = Callable[[ModelSection], tuple[Any, ModelFacts]]
 """Gives a model's tokenizer and facts without loading weights."""
@@ -144,13 +147,15 @@ class _Builder:
         ids: dict[FitSetting, str] = {}
         for answers in sorted(requested):  # "own" first: shuffled ones are judged by them
             for vector in vectors:
-                setting = FitSetting(vector.shots, vector.prompts, answers)
+                setting = setting_of(vector, answers)
                 if setting in ids or (answers != "own" and not is_paired(vector)):
                     continue
                 key = f"{family_key} {_text_key(point)} {setting}"
                 if key not in self.fits:
                     own = None if answers == "own" else self._fit_of_id(ids[setting._replace(answers="own")])
-                    self.fits[key] = self._fit(setting, source, own)
+                    self.fits[key] = (
+                        self._fit(setting, source, own) if not setting.texts else self._texts(setting, point)
+                    )
                     self.fit_recipes[self.fits[key].id] = []
                 ids[setting] = self.fits[key].id
                 self._note_setting(self.fits[key].id, point, _ROWS_FIELDS)
@@ -158,6 +163,15 @@ class _Builder:
 
     def _fit_of_id(self, fit_id: str) -> Fit:
         return next(fit for fit in self.fits.values() if fit.id == fit_id)
+
+    def _texts(self, setting: FitSetting, point: Point) -> Fit:
+        """A fit on a file of paired texts, as they stand there. Raises SpecError where prompts are no text."""
+        if self.source is not None:
+            raise SpecError("interventions", "contrast needs texts, and prompts here are none", "use another vector")
+        file = located(setting.texts, "interventions")
+        pairs = read_pairs(file.path, "interventions")
+        prompts = contrast_prompts(pairs, Encoder(self.tokenizer, point.spec.prompts.bos), "interventions")
+        return Fit(f"fit{len(self.fits)}", prompts, SIDES, 0, (), (), False)
 
     def _fit(self, setting: FitSetting, source: PromptSource, own: Fit | None) -> Fit:
         """A fit without recipes. own: of the same rows with their own labels, by which shuffled ones are judged; what

@@ -20,6 +20,7 @@ from patchboard.spec.sections import ModelSection
 from patchboard.spec.sites import HEADED, NEURAL
 from patchboard.spec.vectors import VectorSection
 from patchboard.tasks.base import NULL
+from patchboard.tasks.contrast import SIDES
 from patchboard.vectors.base import Place, Recipe
 from patchboard.vectors.fitters import FITTERS
 
@@ -35,6 +36,8 @@ class FitSetting(NamedTuple):
     shots: int
     prompts: int
     answers: Answers = "own"
+    texts: str = ""
+    """A file of paired texts in place of prompts of the tasks."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Context:
 
     def fit_of(self, vector: VectorSection) -> str:
         """Id of the fit that a vector is made from."""
-        setting = FitSetting(vector.shots, vector.prompts, self.answers if is_paired(vector) else "own")
+        setting = setting_of(vector, self.answers if is_paired(vector) else "own")
         if setting not in self.fit_ids:
             what = f"one asks for fit prompts with {setting.answers} answers, which are not made here"
             raise SpecError("controls", what, f"leave {setting.answers} out")
@@ -96,6 +99,10 @@ def planned_edit(section: EditSection, site: EditSite, label: str, context: Cont
         return PlannedEdit(_reading(edit, section, source, context, where) if source else edit, None)
     fitter = FITTERS.get(vector.kind, f"{where}.vector")
     named = [resolve_source(source, context)[0] for source in vector.sources] or [context.tasks]
+    if vector.contrast is not None:
+        named = [(side,) for side in SIDES]
+        told = vector.fitted_at and vector.fitted_at.position
+        position = position if told is None else json.dumps(told)
     labels, size = context.tasks, context.facts.head_dim
     of_task = vector_task(vector, context) + (f"~{context.answers}" if context.answers != "own" else "")
     recipe = Recipe(
@@ -104,7 +111,7 @@ def planned_edit(section: EditSection, site: EditSite, label: str, context: Cont
         kind=vector.kind,
         place=Place("head" if fitter.reads_heads else section.site, position),
         layer=layer,
-        only=vector.only,
+        only="all" if vector.contrast else vector.only,
         plus=named[0],
         minus=named[1] if len(named) > 1 else (),
         rank=_rank(vector, len(labels)),
@@ -157,10 +164,17 @@ def _noise_seed(edit: Edit, draw: int, context: Context) -> int:
     return zlib.crc32("/".join(map(str, told)).encode())
 
 
+def setting_of(vector: VectorSection, answers: Answers) -> FitSetting:
+    """Which prompts a vector is fitted on."""
+    if vector.contrast is not None:
+        return FitSetting(0, 0, texts=vector.contrast)
+    return FitSetting(vector.shots, vector.prompts, answers)
+
+
 def is_paired(vector: VectorSection) -> bool:
     """Whether it is fitted on demonstrations that pair inputs with answers by a rule: all are but those of Null alone,
-    and those of files."""
-    return vector.file is None and vector.sources not in (["null_task"], [NULL])
+    and those of files and of a file's texts."""
+    return vector.file is None and vector.contrast is None and vector.sources not in (["null_task"], [NULL])
 
 
 def vector_label(variant: Variant, context: Context) -> str:
@@ -191,7 +205,7 @@ def resolve_source(source: str, context: Context) -> tuple[tuple[str, ...], str]
 def vector_task(vector: VectorSection, context: Context) -> str:
     """How result rows call the tasks that a vector is made of."""
     if not vector.sources:
-        return "tasks" if vector.file is None else "file"
+        return "file" if vector.file else "contrast" if vector.contrast else "tasks"
     names = [resolve_source(s, context)[1] for s in vector.sources]
     return names[0] if len(names) == 1 or vector.sources[0] == "same_task" else "-".join(names)
 

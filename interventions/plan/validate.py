@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from patchboard.errors import SpecError
 from patchboard.metrics import METRICS
@@ -57,18 +57,20 @@ def _rankings(point: Point) -> dict[str, str]:
 
 
 def _vector_files(point: Point) -> dict[str, str]:
-    """Files that the point's vectors come from -> sha256. Those of the Hub are fetched, and asked for anew."""
-    files = [located(file, where, ask=True) for where, file in vectors_of_files(point)]
+    """Files that the point's vectors come from, or are fitted on -> sha256. The Hub is asked for its own anew."""
+    named = [*files_named(point, "file"), *files_named(point, "contrast")]
+    files = [located(file, where, ask=True) for where, file in named]
     return {file.name: file.sha256 for file in files}
 
 
-def vectors_of_files(point: Point) -> Iterator[tuple[str, str]]:
-    """(field path, file as the spec has it) of each vector that comes from one."""
+def files_named(point: Point, kind: Literal["file", "contrast"]) -> Iterator[tuple[str, str]]:
+    """(field path, file as the spec has it) of each vector of that kind."""
     for variant in point.variants:
         for i, edit in enumerate(variant.section.parts):
-            if edit.vector is not None and edit.vector.file is not None:
+            file = getattr(edit.vector, kind) if edit.vector is not None else None
+            if file is not None:
                 several = f".edits[{i}]" if variant.section.edits is not None else ""
-                yield f"interventions.{variant.name}{several}.vector.file", edit.vector.file
+                yield f"interventions.{variant.name}{several}.vector.{kind}", file
 
 
 def _rows_of(family: Any) -> Rows:

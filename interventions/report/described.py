@@ -240,7 +240,7 @@ def _vector(vector: Mapping[str, Any] | None) -> str:
     if "sweep" in vector:
         return _text(vector)
     what = _kind(vector)
-    if vector.get("file"):
+    if vector.get("file") or vector.get("contrast"):
         return f"{what}{_fitted_at(vector.get('fitted_at'))}"
     which = "correctly answered " if vector["only"] == "correct" and vector.get("mean") != "null_task" else ""
     prompts = f"up to {_text(vector['prompts'])} {which}prompts a task of {_text(vector['shots'])} demonstrations"

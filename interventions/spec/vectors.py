@@ -39,7 +39,7 @@ class VectorKind(Protocol):
 KINDS: Registry[type[VectorKind]] = Registry("fitter")
 """Name -> kind of vector. Its field in the spec has its name."""
 
-VECTOR_KINDS = ("mean", "difference", "mass_mean", "logistic", "subspace", "pca", "function_vector", "file")
+VECTOR_KINDS = ("mean", "difference", "mass_mean", "logistic", "subspace", "pca", "function_vector", "contrast", "file")
 """Kinds that are fields of the section; those of plug-ins are read as fields too, by the registry."""
 
 _OF_FITS = ("method", "shots", "prompts", "only")
@@ -101,6 +101,11 @@ class VectorSection(Section):
     function_vector: str | None = Field(
         default=None, description="summed outputs of `heads`; of same_task or another source, as under `mean`"
     )
+    contrast: str | None = Field(
+        default=None,
+        description="a .json, .jsonl, .csv or .tsv file of paired texts, each row a positive and a negative one; or"
+        " hf://repo/path. All of its pairs are used",
+    )
     file: str | None = Field(
         default=None,
         description="a file with the vector, or hf://repo/path: vectors.safetensors of a run, another .safetensors,"
@@ -114,7 +119,7 @@ class VectorSection(Section):
     fitted_at: FittedAt = Field(
         default=None,
         description="of a file: the layer that its vector is of, where that is another one than the edit's; or a"
-        " mapping of layer, site and position",
+        " mapping of layer, site and position. Of contrast {position: last}: where in the texts it is fitted",
     )
     heads: HeadPairs = Field(default=None, description="of a function vector: [layer, head] pairs")
     method: Literal["pca", "leace"] = Field(default="pca", description="of a subspace: PCA of the task means, or LEACE")
@@ -133,6 +138,8 @@ class VectorSection(Section):
         """Whose prompts it is fitted on, as the spec names them; none of a kind that takes all tasks', and of a file
         whose key is the same for each."""
         value = getattr(self, self.kind)
+        if self.contrast is not None:
+            return []
         if self.file is not None:
             return ["same_task"] if "{task}" in (self.key or "") else []
         if self.kind == "subspace" or (self.kind in KINDS and KINDS[self.kind].takes == "tasks"):
@@ -180,16 +187,24 @@ class VectorSection(Section):
 
     def _check_file(self) -> None:
         """What belongs to a file stands beside one, and nothing else does."""
-        if self.file is None:
-            for field in ("key", "fitted_at"):
-                if getattr(self, field) is not None:
-                    what = f"found {shown(getattr(self, field))} beside {self.kind}, but only a file has a {field}"
-                    raise InvalidValue(what, "remove it, or write file: PATH", (field,))
+        for field in ("key", "fitted_at"):
+            of_texts = field == "fitted_at" and self.contrast is not None
+            if self.file is None and not of_texts and getattr(self, field) is not None:
+                what = f"found {shown(getattr(self, field))} beside {self.kind}, but only a file has a {field}"
+                raise InvalidValue(what, "remove it, or write file: PATH", (field,))
+        if self.file is None and self.contrast is None:
             return
         for field in _OF_FITS:
             if field in self.model_fields_set:
-                what = f"found {shown(getattr(self, field))} beside file, whose vector is fitted already"
-                raise InvalidValue(what, "remove it", (field,))
+                why = "whose vector is fitted already" if self.file else "which uses every pair of its file"
+                raise InvalidValue(
+                    f"found {shown(getattr(self, field))} beside {self.kind}, {why}", "remove it", (field,)
+                )
+        if self.file is None:
+            if self.fitted_at is not None and {*self.fitted_at.model_fields_set} != {"position"}:
+                what = "may name the position in the texts alone: the layer and the site are the edit's own"
+                raise InvalidValue(what, "write fitted_at: {position: last}", ("fitted_at",))
+            return
         if not self.file.strip():
             raise InvalidValue("is empty", "give the path of a file, or hf://repo/path", ("file",))
         for name in re.findall(r"\{(.*?)\}", self.key or ""):
@@ -201,7 +216,8 @@ class VectorSection(Section):
     def _without_fits(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Of a file nothing is told of how it was fitted; of all others nothing of files."""
         dumped = dump(self)
-        unmeant = [*(("file", "key", "fitted_at") if self.file is None else _OF_FITS)]
+        given = self.file is not None or self.contrast is not None
+        unmeant = [*(_OF_FITS if given else ("file", "key", "fitted_at"))]
         unmeant += ["l2"] if self.logistic is None else []
         return {name: value for name, value in dumped.items() if name not in unmeant}
 

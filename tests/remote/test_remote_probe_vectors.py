@@ -30,3 +30,17 @@ def test_fitted_there_as_here(servers, llama_snapshot, tmp_path, options):
     there, own = load_file(out / "vectors.safetensors"), load_file(here / "vectors.safetensors")
     assert there.keys() == own.keys() and all(there[key].equal(own[key]) for key in own)
     assert own["p/ALL/2"].shape[0] == 3 and own["m/AND/1"].norm() > 0
+
+
+def test_paired_texts_go_along(servers, llama_snapshot, tmp_path):
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"positive": "0 1 1", "negative": "1 0"}\n{"positive": "1 1", "negative": "0 0 1"}\n')
+    vector = {"contrast": str(pairs), "fitted_at": {"position": "last"}}
+    sections = {"c": {"op": "add", "vector": vector, "layers": [1, 2], "position": "all"}}
+    changes = {"interventions": sections, "controls": ["random"], "decodability": None}
+    status, _, err = run_remotely(llama_snapshot, servers(), tmp_path / "run", "--quiet", "--vectors", **changes)
+    assert (status, err) == (0, "")
+    here = run_here(llama_snapshot, tmp_path / "here", **changes)
+    assert_same_tables(tmp_path / "run", here)
+    own = load_file(here / "vectors.safetensors")
+    assert all(load_file(tmp_path / "run" / "vectors.safetensors")[key].equal(own[key]) for key in own)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from sklearn.decomposition import PCA
@@ -146,7 +148,7 @@ def test_which_states_are_taken(states, statistics):
     torch.testing.assert_close(found, logistic_vector(of["A"][right], of[NULL], 2.0).float())
     found = made(statistics, "mass_mean", plus=("A",), minus=("B",), columns=(4, 8))
     torch.testing.assert_close(found, mass_mean_vector(of["A"][:, 4:8], of["B"][:, 4:8]).float())
-    found = made(statistics, "pca", plus=("A", "B"), rank=3)
+    found: Any = made(statistics, "pca", plus=("A", "B"), rank=3)
     torch.testing.assert_close(found.right, pca_subspace(torch.cat([of["A"], of["B"]]), 3).right.float())
     assert found.left.shape == (WIDTH, 3)
 

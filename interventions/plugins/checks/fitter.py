@@ -33,7 +33,7 @@ def recipe_of(fitter: Any, columns: tuple[int, int] | None = None) -> Recipe:
     """A recipe as the plan would write it."""
     return Recipe(
         key="checked/A/2", fit="fit0", kind="checked", place=Place("resid_post", '"last"'), layer=2, only="correct",
-        plus=LABELS if fitter.takes == "tasks" else ("A",), minus=("B",) if fitter.takes == "pair" else (),
+        plus=LABELS if fitter.takes == "tasks" else ("A",), minus=("B",) if fitter.takes in ("pair", "file") else (),
         rank=2 if fitter.makes == "subspace" else 0, columns=columns, needs_states=True,
         options=tuple(dict(fitter.options).items()),
     )  # fmt: skip
@@ -83,7 +83,7 @@ def _deterministic(fitter: Any) -> str:
 
 def _own_tasks(fitter: Any) -> str:
     """Other tasks' states must not matter, and the first one's must."""
-    given = {"A", *(("B",) if fitter.takes == "pair" else LABELS if fitter.takes == "tasks" else ())}
+    given = {"A", *(("B",) if fitter.takes in ("pair", "file") else LABELS if fitter.takes == "tasks" else ())}
     others = {label: 50 + i for i, label in enumerate(LABELS) if label not in given}
     if not _same(_made(fitter), _made(fitter, seeds=others)):
         return f"changes with states of {', '.join(others)}, which it is not given"
