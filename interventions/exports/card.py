@@ -12,7 +12,7 @@ from torch import Tensor
 
 from patchboard.api.vectors import parts_of
 from patchboard.exports.choose import Chosen, intervention_of
-from patchboard.report.described import describe_interventions
+from patchboard.report.described_edits import describe_interventions
 from patchboard.report.numbers import listed, place_label, plain, with_interval
 from patchboard.report.run_files import Run
 

@@ -8,7 +8,7 @@ from typing import Any
 from patchboard.measure.floors import floors_in
 from patchboard.plan.controls import CONTROLS, Control
 from patchboard.report.circuits import of_circuits
-from patchboard.report.described import values_of
+from patchboard.report.described_values import values_of
 from patchboard.report.numbers import (
     above_twin,
     between,

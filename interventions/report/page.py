@@ -11,7 +11,8 @@ from typing import Any
 
 import polars as pl
 
-from patchboard.report.described import describe, describe_interventions
+from patchboard.report.described import describe
+from patchboard.report.described_edits import describe_interventions
 from patchboard.report.drawing import Drawing
 from patchboard.report.findings import best_what, caveats, findings
 from patchboard.report.heads import top_heads

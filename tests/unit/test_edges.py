@@ -15,7 +15,7 @@ from patchboard.plan.edit_sites import cut_heads_of, edit_sites_of
 from patchboard.plan.facts import ModelFacts
 from patchboard.plan.suffix import edges_of
 from patchboard.plan.validate import check_study
-from patchboard.report.described import describe_interventions
+from patchboard.report.described_edits import describe_interventions
 from patchboard.spec import study_of
 from patchboard.tasks.prompt import Prompt
 

@@ -190,7 +190,7 @@ def test_a_family_without_heads(tmp_path, capsys):
 
 
 def test_the_page_names_the_heads():
-    from patchboard.report.described import describe_interventions
+    from patchboard.report.described_edits import describe_interventions
     from patchboard.spec import study_of
 
     swept = {"sweep": [[[1, 0]], [[1, 0], [2, 3]]]}

@@ -15,7 +15,8 @@ from patchboard.errors import SpecError
 from patchboard.plan.controls import CONTROLS, Control, ControlCell
 from patchboard.plan.planned_edits import PlannedEdit
 from patchboard.plan.validate import check_study
-from patchboard.report.described import describe, describe_interventions
+from patchboard.report.described import describe
+from patchboard.report.described_edits import describe_interventions
 from patchboard.spec import json_schema, study_of
 from patchboard.spec.positions import POSITIONS, Position
 from patchboard.spec.section import Section

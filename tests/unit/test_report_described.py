@@ -2,7 +2,7 @@
 
 import pytest
 
-from patchboard.report.described import describe_interventions
+from patchboard.report.described_edits import describe_interventions
 from patchboard.report.numbers import place_label, place_words
 from tests.unit import synthetic_run
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from patchboard.report.described import describe, describe_interventions
+from patchboard.report.described import describe
+from patchboard.report.described_edits import describe_interventions
 from patchboard.report.findings import findings
 from patchboard.report.numbers import fraction, listed, plain, signed, spans, with_interval
 from patchboard.report.run_files import setting_label
