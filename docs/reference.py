@@ -93,6 +93,8 @@ SITE_TEXTS = {
     " says which. With `layers: all` one cell a block and head",
     "k": "as `q`, of keys: a head here is one of keys and values, which several queries may share",
     "v": "as `k`, of values",
+    "pattern": "the weights with which each attention head attends, of the tokens of `position`"
+    " ([attention weights](#attention-weights))",
     "head": "each attention head's own output, before the heads are mixed by the output projection (the field's `z`)",
     "attn_out": "the attention module's output, before it is added to the stream",
     "mlp_pre": "the MLP's neurons before their activation: of a gated MLP the gate's",

@@ -17,7 +17,7 @@ from patchboard.engine.parts import kv_heads_of, neurons_of, slots_of
 from patchboard.errors import SpecError
 from patchboard.ops import OPS, SubspaceTensors
 from patchboard.registry import suggest
-from patchboard.spec.sites import HEADED, NEURAL, SITES
+from patchboard.spec.sites import HEADED, NEURAL, PATTERN, SITES
 
 
 @contextmanager
@@ -116,13 +116,17 @@ def _edited_part(
 def _check_place(model: PreTrainedModel, site: str, head: int | None, neurons: Sequence[int] | None) -> None:
     if site not in SITES:
         raise SpecError("site", f"there is no site '{site}'", suggest(site, SITES))
+    if site == PATTERN:
+        what = f"{PATTERN} takes the attention weights of another run, and there is no other run here"
+        raise SpecError("site", what, "use head, or run a spec")
     lacking = architecture_of(model.config).lacks(site)
     if lacking:
         raise SpecError(
             "site", f"{site}: blocks of family '{model.config.model_type}' have no {lacking}", "use another"
         )
+    sites = [each for each in HEADED if each != PATTERN]
     if site not in HEADED and head is not None:
-        raise SpecError("head", f"has no meaning at site {site}", f"leave it out, or give site={' or '.join(HEADED)}")
+        raise SpecError("head", f"has no meaning at site {site}", f"leave it out, or give site={' or '.join(sites)}")
     if site not in NEURAL and neurons is not None:
         what, remedy = f"have no meaning at site {site}", f"leave them out, or give site={' or '.join(NEURAL)}"
         raise SpecError("neurons", what, remedy)

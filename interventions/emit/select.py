@@ -15,6 +15,7 @@ from patchboard.registry import suggest
 from patchboard.spec.axes import Study, label
 from patchboard.spec.keep import FIRST
 from patchboard.spec.layers import parse_layers
+from patchboard.spec.sites import PATTERN
 
 ALL = "all"
 
@@ -86,6 +87,7 @@ def choose(study: Study, plans: Sequence[ModelPlan], selection: Selection) -> Ch
 def _lacks(cell: Cell) -> str:
     """What the cell does that a script cannot, empty where it can do all."""
     reasons = {
+        "sets attention weights": any(edit.site == PATTERN for edit in cell.edits),
         "cuts edges of attention": any(edit.origin for edit in cell.edits),
         "draws noise": any(edit.seed >= 0 for edit in cell.edits),
         "follows a path": any(edit.lender for edit in cell.edits),

@@ -17,7 +17,7 @@ from patchboard.engine.sites import Place, place_of
 from patchboard.ops import OPS
 from patchboard.plan.cells import STATE
 from patchboard.plan.layout import PAD, EditSpan, Layout
-from patchboard.spec.sites import HEADED
+from patchboard.spec.sites import HEADED, PATTERN
 
 
 @dataclass
@@ -155,6 +155,7 @@ def _edit_groups(spans: Sequence[EditSpan]) -> list[EditGroup]:
             shared = edit.operand if OPS.get(edit.op, "op").operand == "subspace" else ""
         place = place_of(edit.layer, edit.site)
         read = place_of(edit.read.layer, edit.read.site) if edit.read else place
+        read = place_of(edit.layer, "v") if edit.site == PATTERN else read  # what the weights are of
         units = edit.neurons or edit.heads
         grouped.setdefault((place, span.order, edit.op, shared, read, units), []).append(span)
     return [

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from patchboard.engine.sites import MODULES
 from patchboard.errors import ModelError
 from patchboard.registry import Registry
-from patchboard.spec.sites import HEADED, NEURAL
+from patchboard.spec.sites import HEADED, NEURAL, PATTERN, SITES
 
 ROWS_FILE = "interventions/engine/families.py"
 
@@ -177,6 +177,13 @@ def architecture_of(config: Any) -> Architecture:
         f"no row for its family: looked for model_type '{family}' among {', '.join(sorted(ARCHITECTURES))}{nearest}",
         f"use one of these, or add a row Architecture('{family}', …) to {ROWS_FILE} as docs/families.md says",
     )
+
+
+def sites_of(architecture: Architecture, clipped: bool) -> tuple[str, ...]:
+    """The sites that its blocks have. clipped: whether values are, between their projection and attention (OLMo's
+    ``clip_qkv``), so that what heads mix is not what is read there."""
+    lacking = (PATTERN,) if clipped else ()
+    return tuple(site for site in SITES if not architecture.lacks(site) and site not in lacking)
 
 
 def head_dim_of(config: Any) -> int:

@@ -25,14 +25,14 @@ def is_later(group: EditGroup) -> bool:
 
 
 def later_states(
-    forward: Callable[[Any], dict[str, Any]], runs: Any, groups: list[EditGroup], head_dim: int
+    forward: Callable[[Any, dict[str, Any]], dict[str, Any]], runs: Any, groups: list[EditGroup], head_dim: int
 ) -> dict[int, Tensor]:
     """By ``id`` of each of these edit groups, all of them later ones, the states [edit, width] that it puts in.
 
-    forward: ``traced_forward`` of a batch alone. runs: as ``unedited_runs`` gives them.
+    forward: ``traced_forward`` of a batch with operands. runs: as ``unedited_runs`` gives them.
     """
     held = {}
-    for group, capture, (found,) in zip(groups, runs.captures, forward(runs)["states"], strict=True):
+    for group, capture, (found,) in zip(groups, runs.captures, forward(runs, {})["states"], strict=True):
         states = found[capture.token]
         if group.units is not None:
             states = states[:, group.units.to(states.device)]
@@ -51,8 +51,25 @@ def unedited_runs(batch: Batch) -> Any | None:
     later = [group for group in batch.edits if is_later(group)]
     if not later:
         return None
-    rows = torch.cat([group.sources[0] for group in later if group.sources is not None])
-    cols = torch.cat([group.sources[1] for group in later if group.sources is not None])
+    runs, where = runs_read_by(batch, later)
+    for group, (rows, cols) in zip(later, where, strict=True):
+        layer, site = layer_and_site(group.read)  # pyright: ignore[reportArgumentType]
+        each, token = torch.stack([rows, cols]).unique(dim=1, return_inverse=True)
+        count = each.shape[1]
+        runs.captures.append(
+            Record(
+                site=site, layers=(layer,), rows=each[0], cols=each[1], groups=count,
+                group=torch.arange(count, device=rows.device), token=token,
+            )
+        )  # fmt: skip
+    return runs
+
+
+def runs_read_by(batch: Batch, groups: list[EditGroup]) -> tuple[Any, list[tuple[Tensor, Tensor]]]:
+    """The unedited runs in which the sources of these edit groups stand, as a batch, and of each group where in it
+    they do: (rows [edit], cols [edit])."""
+    rows = torch.cat([group.sources[0] for group in groups if group.sources is not None])
+    cols = torch.cat([group.sources[1] for group in groups if group.sources is not None])
     chosen, row = rows.unique(return_inverse=True)
     segments = batch.segments[chosen]
     wanted = torch.zeros(len(chosen), int(segments.max()) + 1, dtype=torch.bool, device=rows.device)
@@ -62,24 +79,15 @@ def unedited_runs(batch: Batch) -> Any | None:
     width = int(kept.any(0).nonzero().max()) + 1
     assert width <= batch.first_width, "an unedited run enters at the first block"
     segments = segments.masked_fill(~kept, PAD)[:, :width]
-    captures, sizes = [], [len(group.rows) for group in later]
-    for group, own_rows, own_cols in zip(later, row.split(sizes), cols.split(sizes), strict=True):
-        layer, site = layer_and_site(group.read)  # pyright: ignore[reportArgumentType]
-        each, token = torch.stack([own_rows, own_cols]).unique(dim=1, return_inverse=True)
-        count = each.shape[1]
-        captures.append(
-            Record(
-                site=site, layers=(layer,), rows=each[0], cols=each[1], groups=count,
-                group=torch.arange(count, device=rows.device), token=token,
-            )
-        )  # fmt: skip
-    return Record(
+    sizes = [len(group.rows) for group in groups]
+    runs = Record(
         tokens=batch.tokens[chosen, :width], positions=batch.positions[chosen, :width], segments=segments,
         homes=batch.homes[chosen, :width], starts=batch.starts[chosen, :width],
         embeds=None if batch.embeds is None else batch.embeds[chosen, :width],
-        packed=bool((segments > ROOT).any()), first_width=width, joins={}, edits=[], captures=captures,
+        packed=bool((segments > ROOT).any()), first_width=width, joins={}, edits=[], captures=[],
         read_rows=None, read_cols=None,
     )  # fmt: skip
+    return runs, list(zip(row.split(sizes), cols.split(sizes), strict=True))
 
 
 def tokens_of(runs: Any | None) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from patchboard.engine import adapter, gguf
-from patchboard.engine.families import architecture_of, head_dim_of, mlp_width_of
+from patchboard.engine.families import architecture_of, head_dim_of, mlp_width_of, sites_of
 from patchboard.engine.in_memory import loaded_model
 from patchboard.engine.load_errors import RETRY, explained, known
 from patchboard.engine.parts import kv_heads_of, neurons_of
@@ -19,7 +19,6 @@ from patchboard.errors import ModelError, PatchboardError
 from patchboard.hub import HubSilentError, downloaded, looked_up
 from patchboard.plan.facts import ModelFacts
 from patchboard.spec.sections import EMBEDDED, ModelSection
-from patchboard.spec.sites import SITES
 
 
 def _loaded(section: ModelSection, what: str, load: Any, **options: Any) -> Any:
@@ -101,7 +100,7 @@ def facts_of(section: ModelSection, config: Any) -> ModelFacts:
         head_dim=head_dim_of(config) if architecture.attention_out else 0,
         kv_heads=kv_heads_of(config) if architecture.attention_out else 0,
         neurons=neurons_of(config) if architecture.mlp_down else 0,
-        sites=tuple(site for site in SITES if not architecture.lacks(site)),
+        sites=sites_of(architecture, getattr(config, "clip_qkv", None) is not None),
         packs=architecture.packs,
         context=context_of(config),
         rotary_limit=rotary_limit_of(config),

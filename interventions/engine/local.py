@@ -18,6 +18,7 @@ from patchboard.engine.families import architecture_of, head_dim_of
 from patchboard.engine.later import tokens_of, unedited_runs
 from patchboard.engine.noise import UNIT, embedding_sd
 from patchboard.engine.parts import kv_heads_of, neurons_of, slots_of
+from patchboard.engine.pattern import tokens_probed
 from patchboard.engine.projection import projected
 from patchboard.engine.steps import fill_statistics, largest_moves, states_and_hits, taken_over
 from patchboard.engine.trace import traced_forward
@@ -134,7 +135,8 @@ class LocalEngine:
 
     def _pass(self, batch: Batch, operands: Mapping[str, Any], scorers: Mapping[str, Scorer]) -> dict[str, Any]:
         layers = self.module.config.num_hidden_layers
-        self.token_layers += batch.token_layers(layers) + tokens_of(unedited_runs(batch)) * layers
+        before = tokens_of(unedited_runs(batch)) + tokens_probed(batch, self.wiring.head_dim)
+        self.token_layers += batch.token_layers(layers) + before * layers
         ops = {name: op.apply for name, op in OPS.items()}
         if any(group.seeds is not None for group in batch.edits):
             operands = {**operands, UNIT: self.noise_unit()}

@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from patchboard.engine.families import ARCHITECTURES
+from patchboard.engine.families import ARCHITECTURES, sites_of
 from patchboard.engine.source import looks_like_a_path, source_of
 from patchboard.engine.unpacked import is_unpacked
 from patchboard.plan.facts import ModelFacts
 from patchboard.spec.sections import EMBEDDED, ModelSection
-from patchboard.spec.sites import SITES
 from patchboard.user_paths import expanded
 
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
@@ -64,7 +63,7 @@ def _facts(file: Path) -> ModelFacts | None:
     if row is None or layers is None:
         return None
     heads = _first(config, _HEADS) or 0
-    sites = tuple(site for site in SITES if not row.lacks(site))
+    sites = sites_of(row, config.get("clip_qkv") is not None)
     width = _first(config, _WIDTH) or 0
     neurons = _first(config, _NEURONS) or 4 * width
     shared = 1 if config.get("multi_query") and not config.get("new_decoder_architecture") else None

@@ -23,16 +23,22 @@ def packed_mask(
     and of the row's root, the tokens before its own segment's first position. Windows go by position, not
     by column. Padding sees itself, so that no row is empty. Additive and not boolean: eager attention adds it.
     """
-    q, k = segments[:, :, None], segments[:, None, :]
     q_at, k_at = positions[:, :, None], positions[:, None, :]
-    above = (k == homes[:, :, None]) | (k == ROOT)
-    allowed = ((q == k) & (k_at <= q_at)) | (above & (q != k) & (k_at < starts[:, :, None]))
-    allowed &= (q >= 0) & (k >= 0)
+    of_tokens = homes[:, :, None], starts[:, :, None]
+    allowed = attends(segments[:, :, None], segments[:, None, :], q_at, k_at, *of_tokens)
     if window:
         allowed &= q_at - k_at < window
     allowed |= torch.eye(segments.shape[1], dtype=torch.bool, device=segments.device)
     mask = torch.zeros(allowed.shape, dtype=dtype, device=segments.device)
     return mask.masked_fill_(~allowed, torch.finfo(dtype).min)[:, None]
+
+
+def attends(q: Tensor, k: Tensor, q_at: Tensor, k_at: Tensor, home: Tensor, start: Tensor) -> Tensor:
+    """Whether a token of segment q at position q_at, whose segment has this home and first position, may attend to
+    one of segment k at k_at, windows left out: of shapes that go together, bool."""
+    above = (k == home) | (k == ROOT)
+    allowed = ((q == k) & (k_at <= q_at)) | (above & (q != k) & (k_at < start))
+    return allowed & (q >= 0) & (k >= 0)
 
 
 def mask_argument(batch: Batch, wiring: Wiring) -> Any:

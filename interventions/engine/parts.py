@@ -28,6 +28,7 @@ def slots_of(architecture: Architecture, heads: int, kv_heads: int) -> dict[str,
         "q": range(heads),
         "k": range(kv_heads),
         "v": range(kv_heads),
+        "pattern": range(heads),
         "head": range(heads),
     }
     if architecture.fused == "parts":

@@ -17,13 +17,15 @@ MODULES = {
     "q": ("q", "output"),
     "k": ("k", "output"),
     "v": ("v", "output"),
+    "pattern": ("attention_out", "input"),
     "head": ("attention_out", "input"),
     "attn_out": ("attention", "output"),
     "mlp_pre": ("mlp_up", "output"),
     "mlp_act": ("mlp_down", "input"),
     "mlp_out": ("mlp", "output"),
 }
-"""Site inside a block -> (field of ``families.Architecture`` that has its module's path, which end of it)."""
+"""Site inside a block -> (field of ``families.Architecture`` that has its module's path, which end of it). Of a
+pattern, where what a head makes of it stands."""
 
 # The output of block l is the input of block l + 1, or of the final norm: one place, one way to edit it.
 _POST, _PRE, MASK = range(3)

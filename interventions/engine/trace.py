@@ -17,6 +17,7 @@ from patchboard.engine.joining import grown_inputs, narrowed
 from patchboard.engine.later import is_later, later_states, unedited_runs
 from patchboard.engine.masks import mask_argument
 from patchboard.engine.noise import seeds_of
+from patchboard.engine.pattern import is_pattern, mixed_values, weights_read
 from patchboard.engine.scores import score_reads
 from patchboard.engine.sites import Place, is_input, place_of
 from patchboard.engine.states import apply_edits, captured, source_states, states_at
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 def traced_forward(
     model: Any, wiring: Wiring, batch: Batch, operands: Mapping[str, Any], scorers: Functions, ops: Functions
 ) -> dict[str, Any]:
-    """One forward pass through nnsight: edits made, captures taken, reads scored; and one before it of the runs whose
-    states are edited in before they are computed (``later``).
+    """One forward pass through nnsight: edits made, captures taken, reads scored; and before it those of the runs
+    whose states are edited in before they are computed (``later``), or whose attention weights are (``pattern``).
 
     model: an nnsight TransformersModel, the batch on its (first) device. Returns plain tensors: ``scores``
     metric -> [read], ``states`` one list of [group, d_model] by layer a capture, ``moved`` one [edit] an
@@ -54,11 +55,12 @@ def traced_forward(
         inputs["inputs_embeds"] = batch.embeds[:, :width]
     read_rows, read_cols = batch.read_rows, batch.read_cols
     known: dict[int, Tensor] = {id(group): seeds_of(group, batch) for group in batch.edits if group.seeds is not None}
+    first = lambda some, given: traced_forward(model, wiring, some, given, {}, ops)  # noqa: E731
     runs = unedited_runs(batch)
     if runs is not None:
         later = [group for group in batch.edits if is_later(group)]
-        first = lambda some: traced_forward(model, wiring, some, {}, {}, ops)  # noqa: E731
         known.update(later_states(first, runs, later, wiring.head_dim))
+    known.update(weights_read(first, batch, wiring))
     with torch.no_grad(), model.trace(inputs, use_cache=False, logits_to_keep=1):
         held = {**known}
         result = {"moved": [], "states": [[] for _ in batch.captures], "scores": {}}
@@ -91,8 +93,12 @@ def traced_forward(
                 for i in captures:
                     result["states"][i].append(captured(h, batch.captures[i], slots))
                 for reader in readers:
-                    held[id(reader)] = source_states(reader, h, slots)
+                    if not is_pattern(reader):
+                        held[id(reader)] = source_states(reader, h, slots)
                 result["moved"].extend(apply_edits(h, groups, operands, ops, held, slots))
+                for reader in readers:
+                    if is_pattern(reader):  # its values are the run's own, with all edits of these
+                        held[id(reader)] = mixed_values(reader, held[id(reader)], h, slots, batch, wiring.heads)
         if read_rows is not None and read_cols is not None:
             final = stages[-1].output
             if batch.joins:  # some decoders hold the final norm's output to their own input's length

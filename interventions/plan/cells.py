@@ -67,6 +67,7 @@ class Edit:
     draw: int = -1  # of edges from random other tokens: its number
     lender: Lender | None = None  # of a receiver's edit
     seed: int = -1  # of noise: what decides its draw beside the query and the token
+    keys: int = 0  # of a pattern: to how many tokens its weights are told by one pass
 
 
 def reads_later(edit: Edit) -> bool:

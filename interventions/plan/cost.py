@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from patchboard.plan.cells import reads_later, with_lent
 from patchboard.plan.facts import ModelFacts
 from patchboard.plan.layout import answer_starts
 from patchboard.plan.model import Counterfactual, Decoding, Fit, Group, ModelPlan, Pack
@@ -69,11 +68,6 @@ def cost_of(plan: ModelPlan, engine: str, budget: Budget) -> Cost:
     for group in largest_plan(plan).groups:
         packs = list(packs_of(group, plan.facts, engine, budget))
         ways.update(pack.way for pack in packs)
-        total.update(
-            before=sum(
-                any(reads_later(e) for c in pack.copies for e in with_lent(group.copies[c].edits)) for pack in packs
-            )
-        )
         total.update(packs=len(packs), cells=len(group.uses), queries=len(group.prompts))
         total.update(_packs_cost(group, packs, plan.facts))
         total.update(_bounds(group, layers))
@@ -123,24 +117,25 @@ def activation_floats(facts: ModelFacts, budget: Budget) -> int:
 
 
 def _packs_cost(group: Group, packs: Sequence[Pack], facts: ModelFacts) -> Counter[str]:
-    """Tokens and token-layers of the layouts that will run; prompts of one shape are laid out once."""
+    """Tokens, token-layers and passes before of the layouts that will run; prompts of one shape are laid out once."""
     known: dict[tuple, tuple[int, ...]] = {}
     total: Counter[str] = Counter()
     for pack in packs:
-        tokens, token_layers, *_ = _pack_cost(group, pack, facts.layers, known)
-        total.update(tokens=tokens, token_layers=token_layers)
+        tokens, token_layers, _, _, before = _pack_cost(group, pack, facts.layers, known)
+        total.update(tokens=tokens, token_layers=token_layers, before=before)
     return total
 
 
 def pack_sizes(group: Group, packs: Sequence[Pack]) -> list[tuple[int, int, int]]:
     """(tokens, scored answers, those of the prompts' own tasks) of each pack's layout, padding left out."""
     known: dict[tuple, tuple[int, ...]] = {}
-    return [(tokens, answers, own) for tokens, _, answers, own in (_pack_cost(group, p, 1, known) for p in packs)]
+    return [(tokens, answers, own) for tokens, _, answers, own, _ in (_pack_cost(group, p, 1, known) for p in packs)]
 
 
 def _pack_cost(group: Group, pack: Pack, layers: int, known: dict[tuple, tuple[int, ...]]) -> tuple[int, ...]:
-    """(tokens, token-layers, scored answers, own tasks' answers) of a pack; known: what some shapes of prompts take."""
-    total = (0, 0, 0, 0)
+    """(tokens, token-layers, scored answers, own tasks' answers, passes before) of a pack; known: what some shapes of
+    prompts take."""
+    total, before = (0, 0, 0, 0), 0
     for start in range(pack.prompts.start, pack.prompts.stop, pack.together):
         inside = slice(start, min(start + pack.together, pack.prompts.stop))
         row = group.prompts[inside]
@@ -152,9 +147,12 @@ def _pack_cost(group: Group, pack: Pack, layers: int, known: dict[tuple, tuple[i
             layout = lay_out(row, [-1] * len(row), copies, pack.way, group.prefix, pack.together, donors)
             scored = layout.reads.copy[answer_starts(layout.reads.prompt, layout.reads.copy)].tolist()
             own = sum(not copies[c].target for c in scored)
-            known[key] = layout.computed_tokens, layout.token_layers(layers), len(scored), own
-        total = tuple(a + b for a, b in zip(total, known[key], strict=True))
-    return total
+            counts = layout.computed_tokens, layout.token_layers(layers), len(scored), own
+            known[key] = (*counts, layout.passes_before)
+        *counts, passes = known[key]
+        total = tuple(a + b for a, b in zip(total, counts, strict=True))
+        before = max(before, passes)
+    return (*total, before)
 
 
 def _bounds(group: Group, layers: int) -> Counter[str]:

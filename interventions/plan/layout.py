@@ -157,22 +157,36 @@ class Layout:
 
     @property
     def computed_tokens(self) -> int:
-        return int((self.segments != PAD).sum()) + self._run_before
+        return int((self.segments != PAD).sum()) + sum(tokens for tokens, _ in self._run_before)
 
     @property
-    def _run_before(self) -> int:
-        """Tokens of the unedited runs that are run before the others, since their states are put in at a place before
-        the one where they are computed."""
-        spans = [span for span in self.edits if reads_later(span.edit)]
-        if not spans:
-            return 0
+    def passes_before(self) -> int:
+        """Passes of unedited runs alone, before that of all."""
+        return sum(passes for _, passes in self._run_before)
+
+    @property
+    def _run_before(self) -> list[tuple[int, int]]:
+        """(tokens, passes) of the unedited runs that are run before the others: since their states are put in at a
+        place before the one where they are computed, and since their attention weights are."""
+        later = [span for span in self.edits if reads_later(span.edit)]
+        patterns = [span for span in self.edits if span.edit.keys]
+        counts = [(int(self._read_by(later).sum()), 1)] if later else []
+        if patterns:
+            read = self._read_by(patterns)
+            widths = (read * np.arange(1, read.shape[1] + 1)).max(1)
+            passes = 1 + -(-widths // patterns[0].edit.keys)
+            counts.append((int((read.sum(1) * passes).sum()), int(passes.max())))
+        return counts
+
+    def _read_by(self, spans: Sequence[EditSpan]) -> np.ndarray:
+        """[batch, seq] bool: the tokens of the unedited runs in which the sources of these edits stand."""
         rows, cols = (
             np.concatenate([getattr(span, name) for span in spans]) for name in ("source_rows", "source_cols")
         )
         read = np.zeros((len(self.segments), int(self.segments.max()) + 1), bool)
         read[rows, self.segments[rows, cols]] = True
         read[rows, ROOT] = True
-        return int((np.take_along_axis(read, self.segments.clip(0), 1) & (self.segments != PAD)).sum())
+        return np.take_along_axis(read, self.segments.clip(0), 1) & (self.segments != PAD)
 
     def token_layers(self, layers: int) -> int:
         """Tokens times the blocks that each goes through, padding left out."""

@@ -15,6 +15,7 @@ from patchboard.plan.model import Counterfactual, Group, ScoredCell
 from patchboard.plan.suffix import clean_tokens, positions_of
 from patchboard.plan.unit import read_positions
 from patchboard.spec.axes import Point
+from patchboard.spec.sites import PATTERN
 from patchboard.tasks.prompt import Prompt
 from patchboard.tasks.sets import BASE
 
@@ -115,22 +116,33 @@ def opened(group_id: str, point: Point, task: str, prompts: tuple[Prompt, ...], 
 
 
 def check_alignment(cell: Cell, group: OpenGroup) -> None:
-    """Raises SpecError where an edit has another number of tokens than the source of the rows that it takes them from.
+    """Raises SpecError where an edit has another number of tokens than the source of the rows that it takes them from,
+    or takes attention weights of a token that has more or fewer before it.
 
     Prompts of a task are another matter: those that do not fit give no outcome.
     """
     for edit in with_lent(cell.edits):
         source = source_of(edit)
-        places = source, edit.position, edit.read and (edit.read.position, edit.read.filled)
+        places = source, edit.position, edit.read and (edit.read.position, edit.read.filled), edit.site == PATTERN
         if not source or places in group.aligned or not any(source in prompt.sources for prompt in group.prompts):
             continue
         group.aligned.add(places)
-        unequal = []
+        unequal, elsewhere = [], []
         for i, (prompt, donor) in enumerate(zip(group.prompts, group.donors[source], strict=True)):
             if not prompt.excluded and not donor.excluded:
                 edited = positions_of(prompt, edit.position, len(clean_tokens(prompt)))
                 read = read_positions(donor, edit, len(edited))
                 unequal += [(i, len(edited), len(read))] if len(edited) != len(read) else []
+                elsewhere += [(i, edited, read)] if edit.site == PATTERN and edited != read else []
+        where = f"interventions.{cell.intervention}.source"
+        if elsewhere:
+            i, edited, read = elsewhere[0]
+            what = (
+                f"position {position_label(edit.position)} is {_places(edited)} of query {i} and {_places(read)} of its"
+                f" source {source} (so in {len(elsewhere)} of {len(group.prompts)} queries), and attention weights"
+                " go by places"
+            )
+            raise SpecError(where, what, "use a source of as many tokens up to there, or another site")
         if unequal:
             i, edited, read = unequal[0]
             at = position_label(edit.position)
@@ -139,7 +151,11 @@ def check_alignment(cell: Cell, group: OpenGroup) -> None:
                 f" (so do {len(unequal)} of {len(group.prompts)} queries)"
             )
             remedy = f"write source: {{name: {source}, align: last}}, or first, or all"
-            raise SpecError(f"interventions.{cell.intervention}.source", what, remedy)
+            raise SpecError(where, what, remedy)
+
+
+def _places(tokens: Sequence[int]) -> str:
+    return f"token{'s' * (len(tokens) != 1)} {', '.join(map(str, tokens)) or 'none'}"
 
 
 def foils_of(prompts: tuple[Prompt, ...]) -> tuple[int, ...]:

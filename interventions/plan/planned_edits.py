@@ -17,7 +17,7 @@ from patchboard.spec.axes import Variant
 from patchboard.spec.edits import EditSection
 from patchboard.spec.positions import ENDS
 from patchboard.spec.sections import ModelSection
-from patchboard.spec.sites import HEADED, NEURAL
+from patchboard.spec.sites import HEADED, NEURAL, PATTERN
 from patchboard.spec.vectors import VectorSection
 from patchboard.tasks.base import NULL
 from patchboard.tasks.contrast import SIDES
@@ -89,6 +89,8 @@ def planned_edit(section: EditSection, site: EditSite, label: str, context: Cont
         return PlannedEdit(Edit(section.op, ATTENTION, layer, position, 1.0, origin=origin, heads=heads), None)
     neurons = neurons_of(section, context.facts, where)
     edit = Edit(section.op, section.site, layer, position, section.strength, head=head, neurons=neurons)
+    if edit.site == PATTERN:
+        edit = replace(edit, keys=context.facts.head_dim)
     if OPS.get(section.op, "op").operand == "noise":
         edit = replace(edit, seed=_noise_seed(edit, section.draw, context))
     vector = section.vector

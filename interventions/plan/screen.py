@@ -13,6 +13,7 @@ from patchboard.plan.model import Group, ModelPlan
 from patchboard.plan.packs import size_of
 from patchboard.plan.suffix import first_block
 from patchboard.spec.keep import FIRST
+from patchboard.spec.sites import PATTERN
 from patchboard.tasks.prompt import Prompt
 
 Chosen = Mapping[str, Collection[int]]
@@ -21,14 +22,17 @@ Chosen = Mapping[str, Collection[int]]
 
 def screened_cells(group: Group) -> list[int]:
     """Places in ``group.uses`` of the cells that a screen estimates: an intervention's own, of one edit, which puts in
-    a state of another prompt. Of several edits the later ones change what the earlier ones do, and no sum of parts
-    tells what is left."""
+    a state of another prompt (attention weights are none). Of several edits the later ones change what the earlier ones
+    do, and no sum of parts tells what is left."""
     return [number for number, use in enumerate(group.uses) if _is_screened(use.cell, group)]
 
 
 def _is_screened(cell: Cell, group: Group) -> bool:
     of_sizes = any(path.endswith(f".{FIRST}") for path, _ in cell.swept)  # a set of heads, which may be left with one
-    return not cell.control and not of_sizes and len(cell.edits) == 1 and source_of(cell.edits[0]) in group.donors
+    if cell.control or of_sizes or len(cell.edits) != 1:
+        return False
+    (edit,) = cell.edits
+    return source_of(edit) in group.donors and edit.site != PATTERN  # whose weights no pass with gradients reads
 
 
 def reduced_plan(plan: ModelPlan, chosen: Chosen) -> ModelPlan:

@@ -21,6 +21,7 @@ from patchboard.plan.suffix import (
     shared_tokens,
     suffix_of,
 )
+from patchboard.spec.sites import PATTERN
 from patchboard.tasks.prompt import Prompt
 
 _BEHIND = 1 << 20
@@ -164,7 +165,7 @@ class UnitBuilder:
             if source and self.donors[source][i].excluded:
                 return False
             taken = self._taken(edit, i, where)
-            if len(taken) != len(where):
+            if len(taken) != len(where) or (edit.site == PATTERN and taken != where):
                 return False
             if edit.operand == OWN_STATE and max(taken) >= shared_tokens(self.prompts[i], suffix.tokens):
                 key = (suffix.tokens, i)

@@ -11,6 +11,7 @@ from patchboard.plan.cells import CLEAN
 from patchboard.registry import suggest
 from patchboard.spec.edits import EditSection, SourceSection
 from patchboard.spec.positions import check_position_names
+from patchboard.spec.sites import PATTERN
 from patchboard.tasks.base import NULL
 from patchboard.vectors.fitters import FITTERS
 
@@ -65,6 +66,7 @@ def _check_place(edit: EditSection, rows: Rows, where: str) -> None:
 def _check_operand(edit: EditSection, rows: Rows, where: str) -> None:
     """Its vector, or the source of its states."""
     wanted, vector, source, tasks = OPS[edit.op].operand, edit.vector, edit.source, rows.tasks
+    _check_pattern(edit, where)
     if wanted in ("none", "noise", "subspace") and source is not None:
         raise SpecError(f"{where}.source", f"op {edit.op} takes none", "remove it, or write op: resample")
     if wanted in ("none", "noise", "state", "path") and vector is not None:
@@ -90,6 +92,29 @@ def _check_operand(edit: EditSection, rows: Rows, where: str) -> None:
     for i, source in enumerate(vector.sources):
         at = f"{where}.vector.{vector.kind}" + (f"[{i}]" if len(vector.sources) > 1 else "")
         _check_source(at, source, tasks, _SOURCES)
+
+
+def _check_pattern(edit: EditSection, where: str) -> None:
+    """Attention weights are put in place of others, at their own place, and nothing else is done with them."""
+    source = edit.source
+    if edit.site != PATTERN:
+        if source is not None and source.site == PATTERN:
+            what = f"found {PATTERN}, and attention weights are no state to put in at {edit.site}"
+            raise SpecError(f"{where}.source.site", what, f"write site: {PATTERN} beside source, or another one here")
+        return
+    if edit.op not in ("patch", "resample"):
+        what = f"{edit.op} changes states, and at site {PATTERN} there are attention weights"
+        raise SpecError(f"{where}.op", what, "write patch with a source, or another site")
+    if edit.vector is not None:
+        what = f"found one at site {PATTERN}, which takes the weights of a run"
+        raise SpecError(f"{where}.vector", what, "write source: clean, or a row's source, in its place")
+    if source is None and edit.op == "patch":
+        what = f"is missing, site {PATTERN} takes the weights of a run"
+        raise SpecError(f"{where}.source", what, "add clean, or a row's source")
+    for field in ("layer", "site", "position", "align"):
+        if source is not None and getattr(source, field) is not None:
+            what = f"found {getattr(source, field)}, and attention weights are read where they are put in"
+            raise SpecError(f"{where}.source.{field}", what, "leave it out")
 
 
 _OTHERWISE = {

@@ -18,6 +18,7 @@ SITE_PHRASES = {
     "q": "the query of {heads}",
     "k": "the key of {heads}",
     "v": "the value of {heads}",
+    "pattern": "the attention weights of {heads}",
     "mlp_pre": "the MLP's {neurons}, before the activation,",
     "mlp_act": "the MLP's {neurons}, behind the activation,",
 }

@@ -98,7 +98,8 @@ class _OneEdit(Section):
     layers: Layers = "all"
     site: Site = "resid_post"
     heads: Heads = Field(
-        default="all", description="of sites q, k, v and head, one cell a head; of edges, those in which they are cut"
+        default="all",
+        description="of sites q, k, v, pattern and head, one cell a head; of edges, those in which they are cut",
     )
     neurons: Neurons = Field(default="all", description="of sites mlp_pre and mlp_act; edited together")
     edges: Edges | None = Field(default=None, description="of knock_out, in place of site, position and strength")

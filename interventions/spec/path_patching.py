@@ -10,10 +10,18 @@ from patchboard.spec.head_pairs import HeadPairs
 from patchboard.spec.places import Heads, Layers, Neurons, Position, check_parts
 from patchboard.spec.refusal import InvalidValue
 from patchboard.spec.section import Section
-from patchboard.spec.sites import HEADED, Site
+from patchboard.spec.sites import HEADED, PATTERN, Site
 from patchboard.spec.values import shown
 
 Frozen = Literal["none", "heads", "heads+mlps"]
+
+
+def _check_state(site: str, does: str) -> None:
+    """Raises InvalidValue for a site without a state."""
+    if site == PATTERN:
+        raise InvalidValue(
+            f"found {PATTERN}, and attention weights are no state that {does}", "write head, q or k", ("site",)
+        )
 
 
 class SenderSection(Section):
@@ -27,6 +35,7 @@ class SenderSection(Section):
 
     @model_validator(mode="after")
     def _parts_of_their_sites(self) -> Self:
+        _check_state(self.site, "sends")
         check_parts(self.site, self.heads, self.neurons)
         return self
 
@@ -41,6 +50,7 @@ class ReceiverSection(Section):
 
     @model_validator(mode="after")
     def _told_by_what_it_has(self) -> Self:
+        _check_state(self.site, "receives")
         if self.site in HEADED and self.heads is None:
             raise InvalidValue(f"is missing at site {self.site}", "write pairs as in [[9, 6], [10, 0]]", ("heads",))
         for field, stray in (("layer", self.site in HEADED), ("heads", self.site not in HEADED)):

@@ -22,7 +22,7 @@ from patchboard.metrics import METRICS
 from patchboard.metrics.base import against_source, is_normalised
 from patchboard.ops import OPS
 from patchboard.plan.controls import CONTROLS
-from patchboard.spec.sites import SITES
+from patchboard.spec.sites import PATTERN, SITES
 from tests.contract.tiny import one_error, write
 from tests.models import SIZES, random_model
 
@@ -45,7 +45,8 @@ def interventions() -> dict[str, Any]:
         for name, op in OPS.items()
         if op.operand not in ("edges", "path", "noise")
     }
-    found |= {f"site-{site}": {"op": "patch", "vector": VECTOR, "site": site, "layers": 2} for site in SITES}
+    sites = (site for site in SITES if site != PATTERN)
+    found |= {f"site-{site}": {"op": "patch", "vector": VECTOR, "site": site, "layers": 2} for site in sites}
     found["site-head"]["heads"] = [1, 3]
     found["site-k"]["heads"] = 1
     found["site-mlp_act"]["neurons"] = [3, 17]
@@ -144,7 +145,7 @@ def test_every_op_site_metric_control_and_vector_has_the_runs_values(tmp_path, c
     text = script.read_text()
     left_out = ("knock_out", "path", "noise")
     assert all(f"def {name}(h, operand, strength)" in text for name in OPS.names() if name not in left_out)
-    assert all(f'"site": "{site}"' in text for site in SITES)
+    assert all(f'"site": "{site}"' in text for site in SITES if site != PATTERN)
     assert {row[2] for row in rows} == {*OF_THE_RUN, "conversion"}, "others need runs that the script has not"
     held = {name.split(",")[0] for name, *_ in rows}
     assert {name for name in interventions()} <= held
@@ -313,7 +314,7 @@ def test_every_family_by_its_own_module_paths(family, tmp_path, monkeypatch):
     monkeypatch.setattr("patchboard.execution.run._report", lambda folder: None)
     random_model(family).save_pretrained(tmp_path / "model")
     build().save_pretrained(tmp_path / "model")
-    known = [site for site in SITES if not ARCHITECTURES[family].lacks(site)]
+    known = [site for site in SITES if site != PATTERN and not ARCHITECTURES[family].lacks(site)]
     sites = {site: {"op": "patch", "vector": VECTOR, "site": site, "layers": [1, 3]} for site in known}
     tree = tree_of(tmp_path / "model") | {"interventions": sites, "controls": ["self"], "metrics": ["logprob"]}
     assert main(["run", write(tree, tmp_path / "s.yaml"), "--out", str(tmp_path / "r"), "--quiet", "--wandb=off"]) == 0

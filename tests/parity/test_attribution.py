@@ -22,7 +22,7 @@ from patchboard.ops import OPS
 from patchboard.plan.cells import Cell, Edit, StateRead
 from patchboard.plan.model import Counterfactual, Group, Pack, ScoredCell
 from patchboard.plan.suffix import clean_tokens, positions_of
-from patchboard.spec.sites import HEADED, SITES
+from patchboard.spec.sites import HEADED, PATTERN, SITES
 from patchboard.tasks.prompt import Prompt
 from tests.hooks import _attach, _module, hooked_states, part_of
 from tests.models import SIZES, random_model, unequal_prompts
@@ -51,7 +51,7 @@ def edits_at(model: Any) -> list[Edit]:
     edits = [
         Edit("patch", site, layer, position, 1.0, "@flip", head=heads - 1 if site in HEADED else -1)
         for site in SITES
-        if not lacks(site)
+        if site != PATTERN and not lacks(site)
         for layer, position in ((0, BOTH), (2, LAST))
     ]
     read = StateRead(0, "resid_pre", json.dumps("query.first"))

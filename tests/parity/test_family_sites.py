@@ -16,7 +16,7 @@ from patchboard.errors import ModelError
 from patchboard.plan.cells import OWN_STATE, Edit
 from patchboard.plan.model import Counterfactual
 from patchboard.plan.packing import lay_out
-from patchboard.spec.sites import HEADED, NEURAL, SITES
+from patchboard.spec.sites import HEADED, NEURAL, PATTERN, SITES
 from tests.hooks import hooked_logits
 from tests.models import SIZES, random_model, unequal_prompts
 
@@ -86,7 +86,7 @@ def edits_of(model) -> list[Counterfactual]:
     """The clean run, and at each site a vector at some tokens, and all tokens' own states."""
     architecture = architecture_of(model.config)
     copies = [Counterfactual()]
-    for site in (site for site in SITES if not architecture.lacks(site)):
+    for site in (site for site in SITES if site != PATTERN and not architecture.lacks(site)):
         last = kv_heads_of(model.config) - 1 if site in ("k", "v") else 2
         name, head = ("h", last) if site in HEADED else ("n", -1) if site in NEURAL else ("v", -1)
         copies += [

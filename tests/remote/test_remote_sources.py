@@ -25,6 +25,13 @@ SECTIONS = {
         {"op": "patch", "source": {"name": "flip", "align": "last"}, "layers": 0, "position": "S2"},
         {"op": "patch", "source": "clean", "site": "attn_out", "layers": {"together": [2, 3]}},
     ]},
+    "weights": {
+        "op": "patch", "source": "flip", "site": "pattern", "position": [12, 30], "layers": [1, 3], "heads": [0, 3],
+    },
+    "looking": {"edits": [
+        {"op": "patch", "source": {"name": "flip", "align": "last"}, "layers": 0, "position": "S2"},
+        {"op": "patch", "source": "clean", "site": "pattern", "layers": {"together": [1, 3]}},
+    ]},
     "path": {
         "op": "path", "source": {"name": "flip", "align": "last"}, "sender": {"position": "S2"},
         "receivers": [{"site": "v", "heads": [[2, 1]], "position": "S2"}, {"layer": 2}],

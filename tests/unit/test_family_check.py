@@ -131,7 +131,7 @@ def test_an_unknown_family_is_told_what_there_is(family, text):
 def test_families_tell_which_sites_they_lack():
     mamba, llama = ARCHITECTURES["mamba2"], ARCHITECTURES["llama"]
     assert {site: mamba.lacks(site) for site in SITES if mamba.lacks(site)} == {
-        **dict.fromkeys(("q", "k", "v", "head"), "attention heads"),
+        **dict.fromkeys(("q", "k", "v", "pattern", "head"), "attention heads"),
         **dict.fromkeys(("mlp_pre", "mlp_act", "mlp_out"), "MLP"),
     }
     assert not any(llama.lacks(site) for site in SITES)

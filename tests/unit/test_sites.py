@@ -81,7 +81,7 @@ def test_places_of_a_block_sort_in_the_order_of_the_pass():
 def test_every_piece_of_the_modules_is_one_heads(fused, kv_heads, shared):
     row = Architecture("a", q="q", k="q" if fused else "k", v="q" if fused else "v", fused=fused)
     slots = slots_of(row, kv_heads * shared, kv_heads)
-    assert [len(slots[site]) for site in HEADED] == [kv_heads * shared, kv_heads, kv_heads, kv_heads * shared]
+    assert [len(slots[site]) for site in HEADED] == [kv_heads * shared, *[kv_heads] * 2, *[kv_heads * shared] * 2]
     pieces = [*slots["q"], *slots["k"], *slots["v"]] if fused else slots["q"]
     assert sorted(pieces) == list(range(len(pieces)))
     assert all(list(each) == sorted(each) for each in slots.values()), "heads are in order"

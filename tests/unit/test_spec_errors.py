@@ -74,7 +74,7 @@ CASES = [
     (_patch("layers: [1, true]"), f"{AT}.layers[1]: found true, expected a layer's number; write whole numbers"),
     (_patch("layers: {together: [3, 3]}"), f"{AT}.layers.together[1]: 3 stands in the list twice; keep one"),
     (_patch("position: '3'"), f"{AT}.position: found the text '3', expected a token's index; write 3 without quotes"),
-    (_patch("site: resid"), f"{AT}.site: found the text 'resid', expected 'resid_pre', 'q', 'k', 'v', 'head', 'attn_out', "
+    (_patch("site: resid"), f"{AT}.site: found the text 'resid', expected 'resid_pre', 'q', 'k', 'v', 'pattern', 'head', 'attn_out', "
      "'mlp_pre', 'mlp_act', 'mlp_out' or 'resid_post'; did you mean 'resid_pre'?"),
     # sweeps
     (_patch("strength: {sweep: [0, x]}"), f"{AT}.strength.sweep[1]: found the text 'x', expected a number; write a number such as 1.0"),
