@@ -73,9 +73,12 @@ def weights_read(forward: Callable[[Any, dict[str, Any]], dict[str, Any]], batch
     return {id(group): weights for group, weights in zip(groups, found, strict=True)}
 
 
-def mixed_values(group: EditGroup, weights: Tensor, h: Tensor, slots: Tensor, batch: Batch, heads: int) -> Tensor:
+def mixed_values(
+    group: EditGroup, weights: Tensor, h: Tensor, slots: Tensor | None, batch: Batch, heads: int
+) -> Tensor:
     """[edit, head_dim] float32, what the heads of these edits give: values h [batch, seq, slot, head_dim] of the tokens
     that each edited token sees, by weights [edit, position]. slots: of each key-value head; heads: that share them."""
+    assert slots is not None, "values stand by head"
     device, width = h.device, h.shape[1]
     rows, cols = group.rows.to(device), group.cols.to(device)
     segments, positions = batch.segments.to(device), batch.positions.to(device)
