@@ -87,7 +87,7 @@ def print_plan(study: Study, plan: Mapping[str, Any], follows: str = "", console
     console = console or _console()
     title = plan_title(study)
     if follows:
-        console.print(Text(f"{study.name}, after {follows}, which decides its vectors:"), soft_wrap=True)
+        console.print(Text(f"{study.name}, after {follows}, which decides its cells:"), soft_wrap=True)
         title = ""
     table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left")
     table.add_column("")

@@ -300,7 +300,7 @@ def test_the_plan_has_the_second_run_too_whichever_heads_are_the_best(tmp_path):
         costs.append(cost_of(plan_study(vector_study(study, ranks, (1, 3)))[0], "auto", Budget()).as_dict())
     assert costs[0] == costs[1] == model["cost"]
     status, text, _ = script(*asked)
-    assert status == 0 and "heads-vectors, after heads, which decides its vectors" in text and "heads, digest" in text
+    assert status == 0 and "heads-vectors, after heads, which decides its cells" in text and "heads, digest" in text
 
 
 def prepared_study() -> Study:
