@@ -13,7 +13,7 @@ from patchboard.plan.packing import lay_out
 from patchboard.plan.packs import Budget, packs_of
 from patchboard.plan.screen import largest_plan, screened_cells
 from patchboard.plan.screen_passes import screen_passes
-from patchboard.plan.suffix import Shape, branch_tokens, clean_tokens, first_block, runs_of, shape_of, suffix_of
+from patchboard.plan.suffix import Shape, branch_tokens, clean_tokens, first_block, shape_of, suffix_of
 from patchboard.tasks.prompt import Prompt
 
 
@@ -181,9 +181,8 @@ def _bounds_of(prompt: Prompt, copies: Sequence[Counterfactual], layers: int) ->
         if suffix is None or (copy.edits, suffix.tokens) in seen:
             continue
         seen.add((copy.edits, suffix.tokens))
-        for run in runs_of(copy):
-            own = suffix if run is copy else suffix_of(prompt, run)
-            if own is None or (run is not copy and ("lent", run.edits, own.tokens) in seen):
+        for run, own in ((copy, suffix), *suffix.lent):
+            if run is not copy and ("lent", run.edits, own.tokens) in seen:
                 continue
             seen.add(("lent", run.edits, own.tokens))
             total["bound"] += own.length * (layers - first_block(run))

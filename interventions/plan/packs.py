@@ -62,12 +62,7 @@ def size_of(group: Group) -> Size:
 def suffix_lengths(prompt: Prompt, copies: Sequence[Counterfactual]) -> tuple[int, ...]:
     """Tokens of each copy's suffix, with that of a run that lends it states; 0 where it cannot be computed or is all in
     the clean run."""
-    return tuple(
-        sum(suffix.length for run in runs_of(copy) if (suffix := suffix_of(prompt, run)))
-        if suffix_of(prompt, copy)
-        else 0
-        for copy in copies
-    )
+    return tuple(suffix.computed if (suffix := suffix_of(prompt, copy)) else 0 for copy in copies)
 
 
 def token_work(facts: ModelFacts, keys: float) -> float:

@@ -47,10 +47,17 @@ class Suffix:
     start: int
     edited: tuple[tuple[Edit, int, tuple[int, ...]], ...]  # each edit, its order, its token indices
     answer: tuple[int, ...]
+    lent: tuple[tuple[Counterfactual, Suffix], ...] = ()
+    """The runs that lend the copy states, and what they compute."""
 
     @property
     def length(self) -> int:
         return len(self.tokens) - self.start
+
+    @property
+    def computed(self) -> int:
+        """Tokens of the copy and of the runs that lend it states."""
+        return self.length + sum(own.length for _, own in self.lent)
 
 
 def suffix_of(prompt: Prompt, copy: Counterfactual) -> Suffix | None:
@@ -67,10 +74,12 @@ def suffix_of(prompt: Prompt, copy: Counterfactual) -> Suffix | None:
     edited = tuple(
         (edit, _order(copy.edits, i), _edited(prompt, edit, len(tokens))) for i, edit in enumerate(copy.edits)
     )
-    if any(not at for _, _, at in edited) or any(suffix_of(prompt, lent) is None for lent in runs_of(copy)[1:]):
+    lending = runs_of(copy)[1:]
+    lent = tuple((run, own) for run in lending if (own := suffix_of(prompt, run)) is not None)
+    if any(not at for _, _, at in edited) or len(lent) < len(lending):
         return None
     start = min([shared_tokens(prompt, tokens), *(at[0] for _, _, at in edited)])
-    return Suffix(tokens, start, edited, answer)
+    return Suffix(tokens, start, edited, answer, lent)
 
 
 def edges_of(prompt: Prompt, edit: Edit, length: int) -> tuple[Edge, ...]:

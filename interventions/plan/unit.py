@@ -7,7 +7,7 @@ from itertools import chain
 
 import numpy as np
 
-from patchboard.plan.cells import OWN_STATE, Edit, Lender, lenders_of, source_of
+from patchboard.plan.cells import OWN_STATE, Edit, source_of
 from patchboard.plan.layout import LENT, PAD, ROOT, EditSpan, Join, Layout, Read, Reads
 from patchboard.plan.model import Counterfactual, EngineKind
 from patchboard.plan.segments import Home, Segment
@@ -17,7 +17,6 @@ from patchboard.plan.suffix import (
     edges_of,
     first_block,
     positions_of,
-    runs_of,
     shared_tokens,
     suffix_of,
 )
@@ -57,8 +56,8 @@ class UnitBuilder:
         self.donor_homes: dict[tuple[str, int], Home] = {}  # (source, prompt) -> the donor's clean run
         self.own: dict[tuple[tuple[int, ...], int], Home] = {}
         """(tokens, prompt) -> the unedited run under a further answer, where a copy is given states of that answer."""
-        self.lent: dict[tuple[int, Lender | None, tuple[int, ...]], tuple[Suffix, Segment]] = {}
-        """(prompt, lender, tokens) -> the run that lends copies its states."""
+        self.lent: dict[tuple[int, tuple[Edit, ...], tuple[int, ...]], tuple[Suffix, Segment]] = {}
+        """(prompt, a lender's edits, tokens) -> the run that lends copies its states."""
         self.owners_of: list[tuple[str, int]] = []
         """Whose tokens the rows hold: ("", prompt) or (source, prompt) for a donor; a segment's ``owner`` is an
         index into it."""
@@ -110,7 +109,7 @@ class UnitBuilder:
         own = self.own.get((suffix.tokens, i)) if edit.operand == OWN_STATE else None
         shared = shared_tokens(self.prompts[i], suffix.tokens) if own else 0
         taken = self._taken(edit, i, where)
-        lent = self.lent[i, edit.lender, suffix.tokens][1] if edit.lender else None
+        lent = self.lent[i, edit.lender.edits, suffix.tokens][1] if edit.lender else None
         unedited = [self._source(edit, i, own if own and at >= shared else home, at) for at in taken]
         sources = [
             lent.at(at) if lent and at >= lent.start else place for at, place in zip(taken, unedited, strict=True)
@@ -145,11 +144,9 @@ class UnitBuilder:
         for c in sorted(suffixes, key=lambda c: bool(copies[c].edits)):
             suffix = suffixes[c]
             key, unedited = (copies[c].edits, suffix.tokens), made.get(((), suffix.tokens))
-            for lender, run in zip(lenders_of(copies[c].edits), runs_of(copies[c])[1:], strict=True):
-                lent = suffix_of(prompt, run)
-                assert lent is not None, "checked by suffix_of(prompt, copy)"
-                if (i, lender, suffix.tokens) not in self.lent:
-                    self.lent[i, lender, suffix.tokens] = lent, self._segment(i, home, run, lent, unedited)
+            for run, lent in suffix.lent:
+                if (i, run.edits, suffix.tokens) not in self.lent:
+                    self.lent[i, run.edits, suffix.tokens] = lent, self._segment(i, home, run, lent, unedited)
             if suffix.length and key not in made:
                 made[key] = self._segment(i, home, copies[c], suffix, unedited)
         return {c: (suffix, made.get((copies[c].edits, suffix.tokens))) for c, suffix in suffixes.items()}
@@ -159,8 +156,7 @@ class UnitBuilder:
         every edited token its state."""
         if copy.against and not self._find_run(copy.against, i):
             return False
-        runs = filter(None, (suffix_of(self.prompts[i], run) for run in runs_of(copy)))
-        for edit, _, where in chain.from_iterable(run.edited for run in runs):
+        for edit, _, where in chain(suffix.edited, *(lent.edited for _, lent in suffix.lent)):
             source = source_of(edit)
             if source and self.donors[source][i].excluded:
                 return False
