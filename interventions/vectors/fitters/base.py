@@ -70,12 +70,21 @@ class Fitter:
         return None
 
 
-def check_two_sets(vector: VectorSection, tasks: Sequence[str], where: str) -> None:
-    """Raises SpecError where a kind that separates the states of its two sources has but one task for both."""
-    real = [task for task in tasks if task != NULL]
-    if len(real) < 2 and not {NULL, "null_task"} & set(vector.sources):
-        what = f"{vector.kind} separates two sets of states, and there is one task"
-        raise SpecError(f"{where}.vector.{vector.kind}", what, "add tasks, or write null_task for one of the two")
+class Separating(Fitter):
+    """A kind that separates the states of its two sources."""
+
+    takes: ClassVar[Takes] = "pair"
+
+    @staticmethod
+    def needs_states(vector: VectorSection) -> bool:
+        return True
+
+    @classmethod
+    def check(cls, vector: VectorSection, site: str, tasks: Sequence[str], where: str) -> None:
+        real = [task for task in tasks if task != NULL]
+        if len(real) < 2 and not {NULL, "null_task"} & set(vector.sources):
+            what = f"{vector.kind} separates two sets of states, and there is one task"
+            raise SpecError(f"{where}.vector.{vector.kind}", what, "add tasks, or write null_task for one of the two")
 
 
 FITTERS = cast("Registry[type[Fitter]]", KINDS)
