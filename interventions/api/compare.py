@@ -13,6 +13,7 @@ import polars as pl
 from patchboard.api.comparison import Comparison
 from patchboard.errors import SpecError
 from patchboard.execution.results import bootstrap_of
+from patchboard.measure.cell_matrices import ROLE
 from patchboard.measure.statistics import Bootstrap, Floats, Replicates, drawn, quantiles
 from patchboard.registry import suggest
 from patchboard.spec.axes import label
@@ -135,14 +136,14 @@ def _intervals(a: Run, b: Run, cells: pl.DataFrame, bootstrap: Bootstrap) -> tup
 
 
 Setting = tuple[tuple[str, object], ...]
-"""What the evaluated prompts of a cell depend on: task, shots, seed and the swept fields, with their values."""
+"""What the prompts of a cell depend on: their role, task, shots, seed and the swept fields, with their values."""
 
 
 def _settings(run: Run, cells: pl.DataFrame) -> list[Setting]:
     """The setting of each cell in the run."""
     swept = [name for name in run.effects.columns if name not in (*_KEYS, *_NOT_KEYS)]
-    names = ["task", "shots", "seed", *swept]
-    effects = _as_in(run.effects, cells)
+    names = ["role", "task", "shots", "seed", *swept]
+    effects = _as_in(run.effects, cells).with_columns(ROLE)
     hidden = [name for name in names if name not in cells.columns]
     table = cells.join(
         effects.select(*cells.columns, *hidden), on=cells.columns, how="left", nulls_equal=True, maintain_order="left"
@@ -156,11 +157,9 @@ def _as_in(table: pl.DataFrame, cells: pl.DataFrame) -> pl.DataFrame:
 
 
 def _queries(run: Run, setting: Setting) -> list[tuple[str, str]]:
-    """Text and answer of each evaluated prompt, in order of the queries."""
+    """Text and answer of each prompt, in order of the queries."""
     fields = dict(setting)
-    rows = run.prompts.filter(
-        pl.col("role") == "evaluate", pl.col("task") == fields["task"], pl.col("shots") == fields["shots"]
-    )
+    rows = run.prompts.filter(*(pl.col(name) == fields[name] for name in ("role", "task", "shots")))
     if rows.select("set", "swept").n_unique() > 1:
         texts = {f"{path}={label(value)}" for path, value in setting if value is not None}
         # a set's settings are written "prompts.seed=1, prompts.shots=4", several joined with " or "

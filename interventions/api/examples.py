@@ -113,7 +113,7 @@ def _key(row: Mapping[str, Any], swept: Sequence[str]) -> tuple[Any, ...]:
 
 def check_same_prompts(plans: Sequence[ModelPlan], prompts: pl.DataFrame, where: str) -> None:
     """Raises RunFolderError where the plan's evaluated prompts are no longer the ones that were run."""
-    were = prompts.filter(pl.col("role") == "evaluate").select("task", "query", "token_ids")
+    were = prompts.filter(pl.col("role").is_in(["evaluate", "unrelated"])).select("task", "query", "token_ids")
     now = [
         (group.task, i, list(prompt.token_ids))
         for plan in plans for group in plan.groups for i, prompt in enumerate(group.prompts)

@@ -14,6 +14,7 @@ from patchboard.api.study import Study, load
 from patchboard.api.vectors import Vectors
 from patchboard.engine.in_memory import LoadedModel, at_hand
 from patchboard.errors import RunFolderError
+from patchboard.measure.recommend import Direction, Rule
 from patchboard.report.findings import findings
 from patchboard.report.run_files import read_json, read_table
 from patchboard.report.tables import SUMMARY_COLUMNS, print_run, summary_rows, summary_title
@@ -168,6 +169,30 @@ class Run:
         wanted = Wanted(intervention, layer, task, control, shots, head, metric or self.summary["metric"])
         with at_hand(self._loaded):
             return examples_of(self.outcomes, lambda: self.model_plans, wanted, n, order, seed)
+
+    def recommend(
+        self,
+        intervention: str | None = None,
+        *,
+        metric: str | None = None,
+        random: float | None = 0.5,
+        kl: float | None = 0.1,
+        direction: Direction = "either",
+    ) -> list[dict[str, Any]]:
+        """The layer, head and strength of the largest effect that keeps within bounds, chosen on the even queries.
+
+        One entry for each intervention and setting (shots, seed, …): ``choice``, and ``effect``, ``random`` and ``kl``
+        of the odd queries with intervals. random: largest effect of the random counterpart, as a share of the effect;
+        kl: largest KL on the texts of control ``unrelated``, in nats; None lifts a bound. What was not measured
+        (``measured``) refuses nothing. ``choice`` is None where no place keeps to the bounds.
+        Raises SpecError for an intervention or a metric that the run does not have.
+
+        >>> run.recommend("p", kl=None)[0]["choice"]["layer"]
+        2
+        """
+        from patchboard.api.recommend import recommended
+
+        return recommended(self.study, self.outcomes, intervention, metric, Rule(random, kl, direction))
 
     def write_report(self) -> Path:
         """Draw the figures and the page again; returns the page, ``report.html``."""

@@ -65,7 +65,10 @@ def choose(study: Study, plans: Sequence[ModelPlan], selection: Selection) -> Ch
     _check_answers(plans)
     setting = _setting(study, selection.settings)
     chosen = [
-        (plan, group, [u for u in group.uses if _is_at(u.cell, setting)]) for plan in plans for group in plan.groups
+        (plan, group, [u for u in group.uses if _is_at(u.cell, setting)])
+        for plan in plans
+        for group in plan.groups
+        if group.role == "evaluate"
     ]
     plan = next(plan for plan, _, uses in chosen if uses)
     groups = {group.task: (group, uses) for own, group, uses in chosen if own is plan and uses}

@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 
 from patchboard.measure.outcome_index import Ints, Outcomes
 from patchboard.measure.statistics import Bootstrap, Floats, Replicates, drawn
+from patchboard.plan.controls.unrelated import UNRELATED
+
+ROLE = pl.when(pl.col("control") == UNRELATED).then(pl.lit(UNRELATED)).otherwise(pl.lit("evaluate")).alias("role")
+"""Of a cell's row: whose prompts its queries are, as prompts.parquet's ``role`` calls them."""
 
 OF_A_TASK = ("task", "vector_task")
 """Columns that a cell pooled over tasks has not."""
@@ -125,7 +129,7 @@ def _unsure(scales: Replicates, level: float) -> NDArray[np.bool_]:
 
 
 def cell_matrices(outcomes: Outcomes, pooled: bool) -> Iterator[CellMatrices]:
-    """One per shots, seed and swept fields (and task, unless pooled), in order of appearance.
+    """One per role of the prompts, shots, seed and swept fields (and task, unless pooled), in order of appearance.
 
     pooled: cells that differ in task or vector_task only are one cell.
     """
@@ -134,7 +138,7 @@ def cell_matrices(outcomes: Outcomes, pooled: bool) -> Iterator[CellMatrices]:
     names = outcomes.cells.drop(OF_A_TASK) if pooled else outcomes.cells
     cell_of = _codes(names)
     different = names.unique(maintain_order=True)
-    number_of = _codes(names.select("shots", "seed", *outcomes.swept, *([] if pooled else ["task"])))
+    number_of = _codes(names.select(ROLE, "shots", "seed", *outcomes.swept, *([] if pooled else ["task"])))
     task = outcomes.cells["task"].to_list()
     for number in range(number_of.max() + 1):
         rows = np.flatnonzero(number_of == number)

@@ -11,6 +11,7 @@ from typing import Any
 from patchboard.errors import SpecError
 from patchboard.plan.cells import position_label, source_of, with_lent
 from patchboard.plan.controls import CONTROLS
+from patchboard.plan.controls.unrelated import UNRELATED
 from patchboard.plan.expansion import cells_of
 from patchboard.plan.facts import ModelFacts
 from patchboard.plan.model import Decoding, Fit, ModelPlan
@@ -27,6 +28,7 @@ from patchboard.tasks.base import NULL
 from patchboard.tasks.contrast import SIDES, contrast_prompts, read_pairs
 from patchboard.tasks.encode import Encoder
 from patchboard.tasks.frames import described
+from patchboard.tasks.plain_texts import plain_texts, text_prompts
 from patchboard.tasks.prompt import Prompt
 from patchboard.tasks.prompts import Prompter
 from patchboard.tasks.resolve import build_family
@@ -125,18 +127,35 @@ class _Builder:
             for variant in point.variants:
                 for cell, recipes in cells_of(point, variant, spec.controls, context):
                     known = cell if source.knows_other_answers else replace(cell, converts_to="")
-                    group.use(known, self.facts.layers - 1)
+                    home = group if cell.texts is None else self._group_of_texts(key, point, task, cell.texts)
+                    home.use(known, self.facts.layers - 1)
                     of_edits = map(source_of, with_lent(cell.edits))
-                    for donor in filter(None, (*of_edits, cell.source, group.far_end(cell))):
+                    for donor in filter(None, (*of_edits, cell.source, home.far_end(cell))):
                         prompts_of([donor] if donor in tasks else [])
-                        group.give(donor, evaluated)
-                    check_alignment(cell, group)
+                        home.give(donor, evaluated)
+                    check_alignment(cell, home)
                     for recipe in recipes:
                         assert self.recipes.get(recipe.key, recipe) == recipe, f"two vectors under {recipe.key}"
                         if recipe.key not in self.recipes:
                             self.recipes[recipe.key] = recipe
                             if recipe.given is None:
                                 self.fit_recipes[recipe.fit].append(recipe)
+
+    def _group_of_texts(self, key: str, point: Point, task: str, file: str) -> OpenGroup:
+        """The group of a task's edits in texts of no task. key: of the task's own group. Raises SpecError where prompts
+        are no text, TaskError for a text that cannot be read."""
+        where = f"controls.{UNRELATED}"
+        if self.source is not None:
+            raise SpecError(where, "needs texts, and prompts here are none", "leave it out")
+        key += " texts"
+        if key not in self.groups:
+            path = located(file, where).path if file else None
+            texts = plain_texts(path, self.section.name == EMBEDDED, where)
+            prompts = text_prompts(texts, self.tokenizer, point.spec.prompts.bos, task, where)
+            name = f"{len(self.groups)}-{task}-{UNRELATED}"
+            self.groups[key] = opened(name, point, task, prompts, self.facts.layers, UNRELATED)
+        self._note_setting(self.groups[key].id, point, _EVALUATED_FIELDS)
+        return self.groups[key]
 
     def _fits(self, point: Point, source: PromptSource, family_key: str) -> dict[FitSetting, str]:
         """Ids of the fits of every vector of the point, and of its controls."""

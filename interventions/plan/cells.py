@@ -110,6 +110,8 @@ class Cell:
     """In ``Group.donors``, the one source whose run this cell can be held against: that of its states, of a control
     without any that of the intervention's."""
 
+    texts: str | None = None
+    """Texts of no task that it is made in, as ``ControlCell`` has them; None: the task's prompts."""
     form: tuple[Edit, ...] = ()
     """Of a cell that keeps every head, and so has no edits: those that it would have if it kept none. They name its
     row."""

@@ -36,7 +36,9 @@ def cells_of(
             edits = tuple(planned.edit for planned in cell.edits)
             form = () if edits else _of_all_heads(placed)
             recipes = [planned.recipe for planned in cell.edits if planned.recipe]
-            row = Cell(variant.name, cell.control, cell.vector_task, edits, sites.layer, swept, form=form)
+            row = Cell(
+                variant.name, cell.control, cell.vector_task, edits, sites.layer, swept, texts=cell.texts, form=form
+            )
             own = [planned.edit for planned in placed.edits]
             source = _source(edits) if any(map(source_of, with_lent(edits))) else _source(form or own)
             yield replace(row, converts_to=_converts_to(cell, edits, context), source=source), recipes

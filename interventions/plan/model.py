@@ -14,6 +14,8 @@ from patchboard.spec.sections import DecodabilitySection, ModelSection
 from patchboard.tasks.prompt import Prompt
 from patchboard.vectors.base import Place, Recipe
 
+Role = Literal["evaluate", "unrelated"]
+"""Prompts of the task, or texts of no task (control ``unrelated``)."""
 EngineKind = Literal["wavefront", "rows"]
 """How copies are computed: see plan.packing."""
 
@@ -75,6 +77,8 @@ class Group:
     """Source of states -> for each prompt the one whose states it is given (op resample)."""
     requested: int = 0
     """Queries that the spec asks for; there are fewer prompts where the pool is smaller."""
+    role: Role = "evaluate"
+    """Whose prompts they are."""
     corrupted: bool = False
     """Whether its prompts are corrupted ones: the run without an edit is then 0 of a normalised metric, else 1."""
 

@@ -11,7 +11,7 @@ from patchboard.errors import SpecError
 from patchboard.metrics import METRICS, Metric
 from patchboard.metrics.base import against_source, is_normalised
 from patchboard.plan.cells import OWN_STATE, SAME, STATE, Cell, Edit, position_label, source_of, with_lent
-from patchboard.plan.model import Counterfactual, Group, ScoredCell
+from patchboard.plan.model import Counterfactual, Group, Role, ScoredCell
 from patchboard.plan.suffix import clean_tokens, positions_of
 from patchboard.plan.unit import read_positions
 from patchboard.spec.axes import Point
@@ -28,6 +28,7 @@ class OpenGroup:
     prompts: tuple[Prompt, ...]
     point: Point
     task: str
+    role: Role = "evaluate"
     copies: dict[Counterfactual, int] = field(default_factory=dict)
     uses: list[ScoredCell] = field(default_factory=list)
     donors: dict[str, tuple[Prompt, ...]] = field(default_factory=dict)
@@ -80,7 +81,7 @@ class OpenGroup:
     def far_end(self, cell: Cell) -> str:
         """The source whose run lies at the other end of a normalised metric; "" where there is none, or no such
         metric. Its state at the last block, at the token before the answer, is its run."""
-        if not self.asks(is_normalised):
+        if self.role != "evaluate" or not self.asks(is_normalised):
             return ""
         return BASE if self.point.spec.prompts.corrupted else cell.source
 
@@ -90,6 +91,7 @@ class OpenGroup:
         return Group(
             id=self.id,
             task=self.task,
+            role=self.role,
             shots=spec.prompts.shots,
             seed=spec.prompts.seed,
             prompts=self.prompts,
@@ -98,16 +100,22 @@ class OpenGroup:
             noise_copy=1,
             uses=tuple(self.uses),
             metrics=tuple(spec.metrics),
-            prefix=_common_prefix(self.prompts) if spec.prompts.demonstrations == "shared" else 0,
+            prefix=_common_prefix(self.prompts) if self._shares_demonstrations else 0,
             donors=self.donors,
-            requested=spec.prompts.queries,
-            corrupted=spec.prompts.corrupted is not None,
+            requested=spec.prompts.queries if self.role == "evaluate" else len(self.prompts),
+            corrupted=self.role == "evaluate" and spec.prompts.corrupted is not None,
         )
 
+    @property
+    def _shares_demonstrations(self) -> bool:
+        return self.role == "evaluate" and self.point.spec.prompts.demonstrations == "shared"
 
-def opened(group_id: str, point: Point, task: str, prompts: tuple[Prompt, ...], layers: int) -> OpenGroup:
+
+def opened(
+    group_id: str, point: Point, task: str, prompts: tuple[Prompt, ...], layers: int, role: Role = "evaluate"
+) -> OpenGroup:
     """A group with its clean run, and the copy that tells the noise floor. layers: of the model."""
-    group = OpenGroup(group_id, prompts, point, task)
+    group = OpenGroup(group_id, prompts, point, task, role)
     noise_copy = Counterfactual((Edit("patch", "resid_post", layers // 2, '"last"', 1.0, OWN_STATE),))
     group.copies = {Counterfactual(): 0, noise_copy: 1}
     for copy in (Counterfactual(), noise_copy):  # with those of their further answers

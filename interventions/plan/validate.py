@@ -13,6 +13,7 @@ from patchboard.metrics.base import against_source, is_normalised
 from patchboard.ops import OPS
 from patchboard.plan.cells import CLEAN
 from patchboard.plan.controls import CONTROLS, options_of
+from patchboard.plan.controls.unrelated import Texts
 from patchboard.plan.ranking import ranking_file
 from patchboard.plan.screen import check_screen_metric
 from patchboard.plan.validate_edit import Rows, check_edit
@@ -44,7 +45,7 @@ def check_study(study: Study) -> dict[str, str]:
             family = build_family(spec.tasks, embedded=spec.model.name == EMBEDDED)
             checked[key] = _rows_of(family)
             files |= {str(file): sha256_of(file) for file in family.data_files()}
-        files |= _rankings(point) | _vector_files(point)
+        files |= _rankings(point) | _vector_files(point) | _text_files(point)
         check_point(point, checked[key])
     return files
 
@@ -60,6 +61,15 @@ def _vector_files(point: Point) -> dict[str, str]:
     """Files that the point's vectors come from, or are fitted on -> sha256. The Hub is asked for its own anew."""
     named = [*files_named(point, "file"), *files_named(point, "contrast")]
     files = [located(file, where, ask=True) for where, file in named]
+    return {file.name: file.sha256 for file in files}
+
+
+def _text_files(point: Point) -> dict[str, str]:
+    """Files of texts that controls name -> sha256."""
+    options = [
+        (options_of(each, f"controls[{i}]"), f"controls[{i}].texts") for i, each in enumerate(point.spec.controls)
+    ]
+    files = [located(each.texts, where, ask=True) for each, where in options if isinstance(each, Texts) and each.texts]
     return {file.name: file.sha256 for file in files}
 
 

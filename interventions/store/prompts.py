@@ -18,7 +18,7 @@ def prompt_tables(plans: Sequence[ModelPlan]) -> Iterator[pl.DataFrame]:
     """Pieces of store.schema.PROMPTS; ``set`` says which group, fit or decoding a row belongs to, ``swept`` of what."""
     for plan in plans:
         for group in plan.groups:
-            yield from _tables("evaluate", plan, group.id, group.task, group.shots, group.prompts)
+            yield from _tables(group.role, plan, group.id, group.task, group.shots, group.prompts)
         for fit in plan.fits:
             for task, prompts in fit.prompts.items():
                 yield from _tables("fit", plan, fit.id, task, fit.shots, prompts)

@@ -109,7 +109,7 @@ FLOORS = {**TWIN, **SHUFFLED}
 """Columns behind DECODABILITY's where the spec wants them; null at settings that do not."""
 
 PROMPTS = {
-    "role": pl.String(),  # evaluate, fit, decodability
+    "role": pl.String(),  # evaluate, fit, decodability, unrelated (texts, under the task whose vectors are put in)
     "task": pl.String(),
     "query": pl.Int32(),
     "shots": pl.Int32(),

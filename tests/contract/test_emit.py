@@ -152,7 +152,7 @@ def test_every_op_site_metric_control_and_vector_has_the_runs_values(tmp_path, c
     assert all(
         any(f"({control})" in name for name in held)
         for control in CONTROLS.names()
-        if control not in ("random_edges", "random_heads")
+        if control not in ("random_edges", "random_heads", "unrelated")
     )
     edited = [row for row in rows if row[2] == "logprob" and "(self)" not in row[0]]
     assert np.mean([abs(row[4] - row[3]) > 1e-3 for row in edited]) > 0.8, "edits without effect would prove nothing"

@@ -100,6 +100,9 @@ class ControlCell:
     edits: tuple[PlannedEdit, ...]
     scored_as: str = ""
     """A task against whose answers it is scored too (conversion), where that is another than the prompt's."""
+    texts: str | None = None
+    """Texts of no task in which the edits are made, in place of the task's prompts: a file, "" for those that come
+    along."""
 
 
 class Control:

@@ -57,7 +57,7 @@ def located(file: str, where: str, ask: bool = False) -> Located:
     if not path.is_file():
         beside = [each.name for each in path.parent.glob("*")] if path.parent.is_dir() else []
         near = suggest(path.name, beside)
-        remedy = near if near.startswith("did you mean") else "give the path of a file with vectors, or hf://repo/path"
+        remedy = near if near.startswith("did you mean") else "give the path of a file, or hf://repo/path"
         raise SpecError(where, f"there is no file '{file}'", remedy)
     return Located(str(path), path, sha256_of(path))
 
