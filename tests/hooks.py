@@ -135,6 +135,7 @@ def _change(
         operand = hooked_states(model, given, layer, site)[at].float()
     else:
         operand = operands[edit.operand] if edit.operand else None
+    space = operands.get(edit.subspace)
 
     def change(h: Tensor) -> Tensor:
         h = h.clone()
@@ -144,6 +145,7 @@ def _change(
         states = h[0, where, own].float()
         if edit.neurons and put is not None and edit.operand.startswith(STATE):
             put = put[:, chosen]
+        put = put if space is None else (space, put)
         states[:, chosen] = OPS.get(edit.op, "op").apply(states[:, chosen], put, strength.to(h.device))
         h[0, where, own] = states.to(h.dtype)
         return h

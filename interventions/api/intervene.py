@@ -144,7 +144,7 @@ def _check_position(position: Any) -> None:
 def _operand(op: str, vector: Any, width: int) -> Tensor | SubspaceTensors | None:
     """The vector as the op takes it, float32. Raises SpecError."""
     wanted = OPS.get(op, "op").operand
-    if wanted == "state":
+    if wanted in ("state", "subspace and state"):
         remedy = "use patch with a vector, or run a spec"
         raise SpecError("op", f"{op} takes another prompt's states, and there is no other prompt here", remedy)
     if wanted == "edges":

@@ -93,6 +93,7 @@ def _lacks(cell: Cell) -> str:
         "sets attention weights": any(edit.site == PATTERN for edit in cell.edits),
         "cuts edges of attention": any(edit.origin for edit in cell.edits),
         "draws noise": any(edit.seed >= 0 for edit in cell.edits),
+        "puts in a part of a state": any(edit.subspace for edit in cell.edits),
         "follows a path": any(edit.lender for edit in cell.edits),
         "keeps every head": not cell.edits,
     }

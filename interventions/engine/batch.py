@@ -26,7 +26,8 @@ class EditGroup:
 
     keys: names of its operands: one subspace, or vectors, of which edit i takes number ``which[i]``; none
     where the op needs none, or puts in the states that stand at ``sources`` = (rows, cols), there or, where it is
-    given, at the place ``read``, which the pass meets before.
+    given, at the place ``read``, which the pass meets before. With ``sources`` and a key it puts in the part of these
+    states that lies in that subspace.
     """
 
     op: str
@@ -150,7 +151,7 @@ def _edit_groups(spans: Sequence[EditSpan]) -> list[EditGroup]:
         edit = span.edit
         # a subspace is one call each; vectors, and states of other runs, are stacked whichever they are
         if edit.operand.startswith(STATE):
-            shared = STATE
+            shared = STATE + edit.subspace
         else:
             shared = edit.operand if OPS.get(edit.op, "op").operand == "subspace" else ""
         place = place_of(edit.layer, edit.site)
@@ -187,9 +188,10 @@ def _group(place: Place, op: str, shared: str, read: Place, members: list[EditSp
         group.attended = joined("source_cols")
     if edit.seed >= 0:
         group.seeds, group.queries = each([span.edit.seed for span in members]), joined("prompts")
-    if shared == STATE:
+    if shared.startswith(STATE):
         group.sources = joined("source_rows"), joined("source_cols")
         group.read = read if read != place else None
+        group.keys = (edit.subspace,) if edit.subspace else ()
     elif shared:
         group.keys = (shared,)
     elif OPS.get(op, "op").operand == "vector":

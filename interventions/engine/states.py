@@ -62,13 +62,15 @@ def source_states(g: EditGroup, h: Tensor, slots: Tensor | None) -> Tensor:
 def operand_of(
     g: EditGroup, h: Tensor, slots: Tensor | None, operands: Mapping[str, Any], held: Mapping[int, Tensor]
 ) -> Any:
-    """What the op of these edits is given: states of h or of an earlier place, noise, a subspace, vectors [edit,
-    width], or None. held: by ``id`` of an edit group, the states that it takes from an earlier place, or its seeds."""
+    """What the op of these edits is given: states of h or of an earlier place, perhaps with the subspace that is meant,
+    noise, a subspace, vectors [edit, width], or None. held: by ``id`` of an edit group, the states that it takes from
+    an earlier place, or its seeds."""
     if g.seeds is not None:
         width = h.shape[-1] if g.units is None else len(g.units)
         return (standard_normal(held[id(g)], width) * operands[UNIT].cpu()).to(h.device)
     if g.sources:
-        return source_states(g, h, slots) if g.read is None else held[id(g)].to(h.device)
+        states = source_states(g, h, slots) if g.read is None else held[id(g)].to(h.device)
+        return (operands[g.keys[0]].to(h.device), states) if g.keys else states
     if not g.keys:
         return None
     if g.which is None:

@@ -12,7 +12,7 @@ from patchboard.registry import Registry
 if TYPE_CHECKING:
     from torch import Tensor
 
-OperandKind = Literal["vector", "subspace", "state", "edges", "path", "noise", "none"]
+OperandKind = Literal["vector", "subspace", "state", "subspace and state", "edges", "path", "noise", "none"]
 
 
 class SubspaceTensors:
@@ -34,7 +34,8 @@ class Op(Protocol):
     """An edit of hidden states."""
 
     operand: ClassVar[OperandKind]
-    """What it needs: a ``vector`` [edit, d_model], a ``subspace``, another prompt's ``state``, ``edges`` of attention
+    """What it needs: a ``vector`` [edit, d_model], a ``subspace``, another prompt's ``state``, a pair of
+    ``subspace and state``, ``edges`` of attention
     (then ``h`` is of the mask and no state), the state of a run with a sender (``path``), ``noise``
     [edit, d_model] (the engine draws it), or nothing."""
     neutral: ClassVar[float]
@@ -51,7 +52,22 @@ class Op(Protocol):
 
 OPS: Registry[type[Op]] = Registry("op")
 
-_WITH = {"vector": " with {vector}", "subspace": " with {vector}", "state": " with {donor}"}
+_FITTED = ("vector", "subspace")
+_WITH = {
+    **dict.fromkeys(_FITTED, " with {vector}"),
+    "state": " with {donor}",
+    "subspace and state": " with {vector} and {donor}",
+}
+
+
+def fitted_part(name: str) -> str:
+    """What of an op's operand is fitted: ``vector``, ``subspace``, or "" where nothing is.
+
+    >>> fitted_part("add"), fitted_part("swap"), fitted_part("zero")
+    ('vector', 'subspace', '')
+    """
+    operand = OPS.get(name, "op").operand.removesuffix(" and state")
+    return operand if operand in _FITTED else ""
 
 
 def phrase_of(name: str) -> str:

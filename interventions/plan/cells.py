@@ -68,6 +68,7 @@ class Edit:
     lender: Lender | None = None  # of a receiver's edit
     seed: int = -1  # of noise: what decides its draw beside the query and the token
     keys: int = 0  # of a pattern: to how many tokens its weights are told by one pass
+    subspace: str = ""  # of an edit that takes a state in part: key of the subspace whose part it is
 
 
 def reads_later(edit: Edit) -> bool:

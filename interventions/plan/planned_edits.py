@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from patchboard.errors import SpecError
-from patchboard.ops import OPS
+from patchboard.ops import OPS, fitted_part
 from patchboard.plan.cells import ATTENTION, CLEAN, OWN, SAME, STATE, Edit, StateRead
 from patchboard.plan.edit_sites import EditSite, cut_heads_of, neurons_of, summed_heads
 from patchboard.plan.facts import ModelFacts
@@ -94,11 +94,12 @@ def planned_edit(section: EditSection, site: EditSite, label: str, context: Cont
     if OPS.get(section.op, "op").operand == "noise":
         edit = replace(edit, seed=_noise_seed(edit, section.draw, context))
     vector = section.vector
-    if vector is not None and vector.file is not None:
-        return _from_file(edit, vector, label, context, where)
+    source = donor_of(section, context)
+    edit = _reading(edit, section, source, context, where) if source else edit
     if vector is None:
-        source = donor_of(section, context)
-        return PlannedEdit(_reading(edit, section, source, context, where) if source else edit, None)
+        return PlannedEdit(edit, None)
+    if vector.file is not None:
+        return _from_file(edit, vector, label, context, where)
     fitter = FITTERS.get(vector.kind, f"{where}.vector")
     named = [resolve_source(source, context)[0] for source in vector.sources] or [context.tasks]
     if vector.contrast is not None:
@@ -124,7 +125,12 @@ def planned_edit(section: EditSection, site: EditSite, label: str, context: Cont
         neurons=neurons,
         heads=tuple((block, n * size, (n + 1) * size) for block, n in summed_heads(vector, context.facts, where)),
     )
-    return PlannedEdit(replace(edit, operand=recipe.key), recipe)
+    return PlannedEdit(with_operand(edit, recipe.key), recipe)
+
+
+def with_operand(edit: Edit, key: str) -> Edit:
+    """The edit with the operand of that key: beside a state, the subspace in which the state is put in."""
+    return replace(edit, subspace=key) if edit.operand.startswith(STATE) else replace(edit, operand=key)
 
 
 def _rank(vector: VectorSection, labels: int) -> int:
@@ -136,7 +142,7 @@ def _from_file(edit: Edit, vector: VectorSection, label: str, context: Context, 
     """The edit with a file's vector, which is read here. Raises SpecError where it is none of this place."""
     from patchboard.vectors.files.given import Use, given
 
-    task, wants = vector_task(vector, context), OPS.get(edit.op, "op").operand
+    task, wants = vector_task(vector, context), fitted_part(edit.op)
     width, several = context.facts.width_at(edit.site), len(edit.neurons)
     use = Use(
         context.model, edit.layer, edit.head, edit.site, edit.position, width, several,
@@ -156,7 +162,7 @@ def _from_file(edit: Edit, vector: VectorSection, label: str, context: Context, 
         neurons=edit.neurons if cut else (),
         given=found,
     )
-    return PlannedEdit(replace(edit, operand=recipe.key), recipe)
+    return PlannedEdit(with_operand(edit, recipe.key), recipe)
 
 
 def _noise_seed(edit: Edit, draw: int, context: Context) -> int:

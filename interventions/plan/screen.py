@@ -32,7 +32,8 @@ def _is_screened(cell: Cell, group: Group) -> bool:
     if cell.control or of_sizes or len(cell.edits) != 1:
         return False
     (edit,) = cell.edits
-    return source_of(edit) in group.donors and edit.site != PATTERN  # whose weights no pass with gradients reads
+    # a pass with gradients reads no weights of patterns, and is handed no subspaces
+    return source_of(edit) in group.donors and edit.site != PATTERN and not edit.subspace
 
 
 def reduced_plan(plan: ModelPlan, chosen: Chosen) -> ModelPlan:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from patchboard.errors import SpecError
-from patchboard.ops import OPS
+from patchboard.ops import OPS, fitted_part
 from patchboard.plan.cells import CLEAN
 from patchboard.registry import suggest
 from patchboard.spec.edits import EditSection, SourceSection
@@ -71,20 +71,24 @@ def _check_operand(edit: EditSection, rows: Rows, where: str) -> None:
         raise SpecError(f"{where}.source", f"op {edit.op} takes none", "remove it, or write op: resample")
     if wanted in ("none", "noise", "state", "path") and vector is not None:
         raise SpecError(f"{where}.vector", f"op {edit.op} takes none", "remove it")
-    if source is not None and vector is not None:
+    both = wanted == "subspace and state"
+    if source is not None and vector is not None and not both:
         raise SpecError(f"{where}.source", "stands beside a vector, an edit takes one of them", "remove one")
+    if both and source is None:
+        what = f"is missing, op {edit.op} takes the part of another run's state"
+        raise SpecError(f"{where}.source", what, "add other_task, or a row's source")
     if wanted == "state" or source is not None:
         _check_state(source or SourceSection(name="other_task"), rows, f"{where}.source")
+    if wanted in ("none", "noise", "edges", "state") or (source is not None and not both):
         return
-    if wanted in ("none", "noise", "edges"):
-        return
+    fitted = fitted_part(edit.op)
     if vector is None:
-        raise SpecError(f"{where}.vector", f"is missing, op {edit.op} needs one", _example(wanted))
+        raise SpecError(f"{where}.vector", f"is missing, op {edit.op} needs one", _example(fitted))
     fitter = FITTERS.get(vector.kind, f"{where}.vector")
     made = fitter.made(vector, tasks, where)
-    if made != wanted:
-        what = f"is a {made if vector.file else vector.kind}, op {edit.op} needs a {wanted}"
-        raise SpecError(f"{where}.vector", what, _example(wanted))
+    if made != fitted:
+        what = f"is a {made if vector.file else vector.kind}, op {edit.op} needs a {fitted}"
+        raise SpecError(f"{where}.vector", what, _example(fitted))
     if made == "subspace" and edit.neurons != "all":
         what = "a subspace is one of whole states, not of some neurons"
         raise SpecError(f"{where}.neurons", what, "leave neurons out, or use another vector")

@@ -131,8 +131,8 @@ def _read_elsewhere(told: Mapping[str, Any]) -> str:
 
 def _operand(edit: Mapping[str, Any], tasks: Sequence[str] | None) -> str:
     """A vector, or the state that stands in its place."""
-    source = edit.get("source")
-    return _vector(edit.get("vector")) if source is None else f"what it is in {_donor(source, tasks)}"
+    source, vector = edit.get("source"), edit.get("vector")
+    return _vector(vector) if source is None or vector is not None else f"what it is in {_donor(source, tasks)}"
 
 
 def _vector(vector: Mapping[str, Any] | None) -> str:

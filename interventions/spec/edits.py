@@ -92,8 +92,9 @@ class _OneEdit(Section):
     vector: VectorSection | None = None
     source: Source = Field(
         default=None,
-        description="whose state it takes, in place of a vector: same_task, other_task, null_task, a task's name, a"
-        " source of the task family, or clean; or a mapping that says where it is read. resample's default: other_task",
+        description="whose state it takes, in place of a vector (of swap beside one): same_task, other_task, null_task,"
+        " a task's name, a source of the task family, or clean; or a mapping that says where it is read. resample's"
+        " default: other_task",
     )
     layers: Layers = "all"
     site: Site = "resid_post"

@@ -12,7 +12,7 @@ from patchboard.embedded.tokenizer import build
 from patchboard.engine.families import ARCHITECTURES, head_dim_of
 from patchboard.engine.local import LocalEngine
 from patchboard.ops import OPS, SubspaceTensors
-from patchboard.plan.cells import OWN_STATE, STATE, Edit
+from patchboard.plan.cells import OWN_STATE, STATE, Edit, StateRead
 from patchboard.plan.model import Counterfactual
 from patchboard.plan.packing import lay_out
 from patchboard.plan.suffix import positions_of
@@ -33,23 +33,30 @@ POSITIONS = ("last", "query", "demo_outputs", "before_answers", "demo_inputs", "
 def operands(width: int, head_dim: int) -> dict[str, object]:
     generator = torch.Generator().manual_seed(1)
     basis, _ = torch.linalg.qr(torch.randn(width, 3, generator=generator))
+    of_head, _ = torch.linalg.qr(torch.randn(head_dim, 2, generator=generator))
+    oblique = torch.randn(2, width, generator=generator)
     return {
         "v": torch.randn(width, generator=generator),
         "w": torch.randn(width, generator=generator),
         "h": torch.randn(head_dim, generator=generator),
         "s": SubspaceTensors(basis, basis.T.contiguous(), torch.randn(width, generator=generator)),
+        "t": SubspaceTensors(torch.randn(width, 2, generator=generator) / width, oblique, torch.zeros(width)),
+        "u": SubspaceTensors(of_head, of_head.T.contiguous(), torch.zeros(head_dim)),
     }
 
 
 def copies() -> list[Counterfactual]:
     """Every op, site, layer and position at least once, edits that compose, and targets of task B."""
-    operand = {"vector": "v", "subspace": "s", "none": "", "state": DONOR}
+    operand = {"vector": "v", "subspace": "s", "none": "", "state": DONOR, "subspace and state": DONOR}
     out = [Counterfactual(), Counterfactual(target="B")]
     # test_knock_out, test_paths and test_noise have the others
     for name, op in ((name, op) for name, op in OPS.items() if op.operand not in ("edges", "path", "noise")):
         for layer in range(4):
             site = STREAMS[layer] if name != "patch" else "resid_post"
-            out.append(Counterfactual((Edit(name, site, layer, '"last"', 0.7, operand[op.operand]),)))
+            subspace = "s" if op.operand == "subspace and state" else ""
+            out.append(
+                Counterfactual((Edit(name, site, layer, '"last"', 0.7, operand[op.operand], subspace=subspace),))
+            )
     out += [Counterfactual((Edit("patch", "resid_post", 1, json.dumps(p), 1.0, "w"),)) for p in POSITIONS]
     out += [Counterfactual((Edit("patch", "resid_pre", 2, '"last"', 1.0, "v"),), "B")]
     out += [Counterfactual((Edit("patch", "resid_post", 2, '["last", "answer"]', 1.0, "v"),), "B")]
@@ -62,6 +69,15 @@ def copies() -> list[Counterfactual]:
         Counterfactual((Edit("resample", site, 1, json.dumps(p), 1.0, DONOR, head=head),))
         for site, head in (("resid_post", -1), ("head", 2), ("v", 1), ("mlp_act", -1))
         for p in ("query", "demo_outputs", ["last", "demo_inputs"])
+    ]
+    out += [
+        Counterfactual((Edit("swap", site, layer, json.dumps(p), 1.0, operand, head=head, read=read, subspace=space),))
+        for site, layer, head, space in (("resid_post", 1, -1, "s"), ("resid_post", 1, -1, "t"), ("head", 2, 2, "u"))
+        for operand, p, read in (
+            (DONOR, "query", None),
+            (OWN_STATE, "last", None),
+            (DONOR, "last", StateRead(3, site, LAST)),
+        )
     ]
     out += [
         Counterfactual((Edit(op, "head", layer, json.dumps(p), 1.0, operand, head=head),))

@@ -17,6 +17,10 @@ SECTIONS = {
         "op": "patch", "layers": [0, 1], "position": "S2",
         "source": {"name": "flip", "layer": 3, "position": "S2", "align": "all"},
     },
+    "part": {
+        "op": "swap", "source": {"name": "flip", "align": "last"}, "position": "S2", "layers": [1, 3],
+        "vector": {"pca": "same_task", "rank": 2, "shots": 0, "prompts": 6},
+    },
     "kept": {
         "op": "patch", "source": {"name": "flip", "align": "last"}, "site": "head",
         "keep": {"ranking": [[3, 1], [0, 2]], "first": {"sweep": [0, 2, "all"]}},

@@ -13,10 +13,11 @@ def operand_of(name):
     kind = OPS.get(name, "op").operand
     if kind in ("vector", "state", "noise"):
         return torch.randn(ROWS, WIDTH, generator=generator)
-    if kind == "subspace":
+    if kind in ("subspace", "subspace and state"):
         left, right = torch.randn(WIDTH, 3, generator=generator), torch.randn(3, WIDTH, generator=generator)
         right = torch.linalg.solve(right @ left, right)  # right @ left = 1: an oblique projection
-        return SubspaceTensors(left, right, torch.randn(WIDTH, generator=generator))
+        space = SubspaceTensors(left, right, torch.randn(WIDTH, generator=generator))
+        return space if kind == "subspace" else (space, torch.randn(ROWS, WIDTH, generator=generator))
     return None
 
 
@@ -24,6 +25,7 @@ LITERAL = {
     "patch": lambda h, v, s: [(1 - s[i]) * h[i] + s[i] * v[i] for i in range(ROWS)],
     "add": lambda h, v, s: [h[i] + s[i] * v[i] for i in range(ROWS)],
     "ablate": lambda h, v, s: [h[i] - s[i] * (v.left @ (v.right @ (h[i] - v.center))) for i in range(ROWS)],
+    "swap": lambda h, v, s: [h[i] + s[i] * (v[0].left @ (v[0].right @ (v[1][i] - h[i]))) for i in range(ROWS)],
     "resample": lambda h, other, s: [(1 - s[i]) * h[i] + s[i] * other[i] for i in range(ROWS)],
     "knock_out": lambda h, v, s: [h[i] - s[i] * torch.finfo(torch.float32).max for i in range(ROWS)],
     "noise": lambda h, eps, s: [h[i] + s[i] * eps[i] for i in range(ROWS)],
@@ -47,6 +49,16 @@ def test_is_its_formula_with_a_strength_of_its_own_in_each_row(name, h):
 def test_patch_at_strength_one_is_the_vector_to_the_bit(h):
     vector = operand_of("patch") * 1e6
     assert torch.equal(OPS.get("patch", "op").apply(h, vector, torch.ones(ROWS, 1)), vector)
+
+
+def test_swap_takes_the_subspaces_part_alone_from_the_other_state(h):
+    space, other = operand_of("swap")
+    swapped = OPS.get("swap", "op").apply(h, (space, other), torch.ones(ROWS, 1))
+    torch.testing.assert_close(swapped @ space.right.T, other @ space.right.T, atol=1e-4, rtol=1e-4)
+    outside = torch.eye(WIDTH) - space.left @ space.right
+    torch.testing.assert_close(swapped @ outside.T, h @ outside.T, atol=1e-4, rtol=1e-4)
+    whole = SubspaceTensors(torch.eye(WIDTH), torch.eye(WIDTH), torch.zeros(WIDTH))
+    torch.testing.assert_close(OPS.get("swap", "op").apply(h, (whole, other), torch.ones(ROWS, 1)), other)
 
 
 def test_ablate_is_idempotent_and_leaves_the_centre(h):

@@ -164,7 +164,7 @@ def _fit_tokens(fit: Fit) -> int:
 def recipes_of(plan: ModelPlan, packs: Sequence[tuple[Group, Pack]]) -> dict[str, Recipe]:
     """The recipes of the operands that the packs' copies name."""
     copies = {(group.id, c): group.copies[c] for group, pack in packs for c in pack.copies}
-    names = {edit.operand: None for copy in copies.values() for edit in copy.edits}
+    names = {name: None for copy in copies.values() for edit in copy.edits for name in (edit.operand, edit.subspace)}
     return {name: plan.recipes[name] for name in names if name in plan.recipes}
 
 

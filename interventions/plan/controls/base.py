@@ -70,7 +70,7 @@ class PlacedIntervention:
     def vector_task(self) -> str:
         """How result rows call the tasks whose vectors or states are used."""
         named = [
-            vector_task(s.vector, self.context) if s.vector else donor_of(s, self.context)
+            donor_of(s, self.context) or (vector_task(s.vector, self.context) if s.vector else "")
             for s in self.variant.section.parts
         ]
         return "+".join(
@@ -80,7 +80,8 @@ class PlacedIntervention:
     @property
     def is_of_same_task(self) -> bool:
         """Whether a vector or a state of the prompt's own task is used."""
-        return any("same_task" in v.sources for v in self.vectors) or any(
+        alone = [s.vector for s in self.variant.section.parts if s.vector and s.source is None]
+        return any("same_task" in vector.sources for vector in alone) or any(
             edit.operand == STATE + SAME for edit in with_lent([planned.edit for planned in self.edits])
         )
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from patchboard.ops import OPS
+from patchboard.ops import fitted_part
 from patchboard.plan.controls.base import CONTROLS, Control, ControlCell, LineStyle, PlacedIntervention
-from patchboard.plan.planned_edits import PlannedEdit
+from patchboard.plan.planned_edits import PlannedEdit, with_operand
 from patchboard.spec.section import Count, Section
 
 
@@ -35,7 +35,9 @@ class Random(Control):
         name = "random_subspace" if kinds == {"subspace"} else "random"
         for draw in range(options.draws):
             edits = tuple(_randomised(own, draw) for own in placed.edits)
-            yield ControlCell(name, f"{placed.vector_task}~random{draw}", edits)
+            # what a random subspace of a source's state converts is what a fitted one must be held against
+            scored_as = placed.vector_task if any(own.edit.subspace for own in placed.edits) else ""
+            yield ControlCell(name, f"{placed.vector_task}~random{draw}", edits, scored_as)
 
 
 @CONTROLS.register("random_subspace")
@@ -54,7 +56,7 @@ class RandomSubspace(Random):
 
 def _operands(placed: PlacedIntervention) -> set[str]:
     """Whether its edits have vectors, subspaces or both: a vector's kind is what the op takes."""
-    return {OPS.get(edit.op, "op").operand for edit in placed.variant.section.parts if edit.vector}
+    return {fitted_part(edit.op) for edit in placed.variant.section.parts if edit.vector}
 
 
 def _randomised(planned: PlannedEdit, draw: int) -> PlannedEdit:
@@ -62,4 +64,4 @@ def _randomised(planned: PlannedEdit, draw: int) -> PlannedEdit:
         return planned
     name, task, layer = planned.recipe.key.rsplit("/", 2)
     recipe = replace(planned.recipe, key=f"{name}/{task}~random{draw}/{layer}", draw=draw)
-    return PlannedEdit(replace(planned.edit, operand=recipe.key), recipe)
+    return PlannedEdit(with_operand(planned.edit, recipe.key), recipe)

@@ -31,4 +31,4 @@ def _own_state(edit: Edit) -> Edit:
     if edit.lender:
         senders = tuple(map(_own_state, edit.lender.senders))
         return replace(edit, lender=replace(edit.lender, senders=senders))
-    return replace(edit, op="patch", strength=1.0, operand=OWN_STATE, read=None, seed=-1)
+    return replace(edit, op="patch", strength=1.0, operand=OWN_STATE, read=None, seed=-1, subspace="")

@@ -21,19 +21,31 @@ def states(seed: int = 1) -> Tensor:
 
 
 def operand_of(op: Any) -> Any:
-    """An operand of the op's kind: vectors [row, d_model], a subspace whose projection is oblique, or None."""
+    """An operand of the op's kind: vectors [row, d_model], a subspace whose projection is oblique, both, or None."""
     generator = torch.Generator().manual_seed(0)
     if op.operand in ("vector", "state", "path"):
         return torch.randn(ROWS, WIDTH, generator=generator)
-    if op.operand == "subspace":
+    if op.operand in ("subspace", "subspace and state"):
         left, right = torch.randn(WIDTH, 3, generator=generator), torch.randn(3, WIDTH, generator=generator)
         right = torch.linalg.solve(right @ left, right)  # right @ left = 1
-        return SubspaceTensors(left, right, torch.randn(WIDTH, generator=generator))
+        subspace = SubspaceTensors(left, right, torch.randn(WIDTH, generator=generator))
+        return subspace if op.operand == "subspace" else (subspace, torch.randn(ROWS, WIDTH, generator=generator))
     return None
 
 
 def rows_of(operand: Any, rows: Any) -> Any:
+    if isinstance(operand, tuple):
+        return operand[0], operand[1][rows]
     return operand[rows] if isinstance(operand, Tensor) else operand
+
+
+def tensors_of(operand: Any) -> dict[str, Tensor]:
+    """The tensors of an operand, by name."""
+    if isinstance(operand, tuple):
+        return vars(operand[0]) | {"state": operand[1]}
+    if isinstance(operand, SubspaceTensors):
+        return vars(operand)
+    return {} if operand is None else {"operand": operand}
 
 
 def strengths() -> Tensor:
@@ -71,8 +83,7 @@ def _deterministic(op: Any) -> str:
 
 def _inputs(op: Any) -> str:
     h, operand, strength = states(), operand_of(op), strengths()
-    held = vars(operand) if isinstance(operand, SubspaceTensors) else {"operand": operand}
-    given = {"h": h, "strength": strength, **{name: t for name, t in held.items() if t is not None}}
+    given = {"h": h, "strength": strength, **tensors_of(operand)}
     before = {name: tensor.clone() for name, tensor in given.items()}
     op.apply(h, operand, strength)
     changed = [name for name in given if not torch.equal(given[name], before[name])]

@@ -53,11 +53,16 @@ def agrees_in_a_model(op: Any) -> str:
         "vector": torch.randn(_WIDTH, generator=generator),
         "subspace": SubspaceTensors(basis, basis.T.contiguous(), torch.randn(_WIDTH, generator=generator)),
     }
-    key = {"state": f"{STATE}B", "path": f"{STATE}B", "none": ""}.get(op.operand, str(op.operand))
-    edits = [Edit(_UNDER_CHECK, "resid_post", layer, '"last"', _STRENGTH, key) for layer in range(_LAYERS)]
+    both = op.operand == "subspace and state"
+    of_state = ("state", "path", "subspace and state")
+    key = f"{STATE}B" if op.operand in of_state else "" if op.operand == "none" else str(op.operand)
+    space = "subspace" if both else ""
+    edits = [
+        Edit(_UNDER_CHECK, "resid_post", layer, '"last"', _STRENGTH, key, subspace=space) for layer in range(_LAYERS)
+    ]
     copies = [Counterfactual((edit,)) for edit in edits]
     expected = {
-        (i, c): _hooked(op, prompt, donor, edit.layer, operands.get(op.operand))
+        (i, c): _hooked(op, prompt, donor, edit.layer, operands.get("subspace" if both else op.operand))
         for i, (prompt, donor) in enumerate(zip(prompts, donors, strict=True))
         for c, edit in enumerate(edits)
     }
@@ -95,6 +100,8 @@ def _hooked(op: Any, prompt: Prompt, donor: Prompt, layer: int, operand: Any) ->
     block, strength = model.model.layers[layer], torch.full((1, 1), _STRENGTH)
     if op.operand in ("state", "path"):
         operand = _state_behind(model, donor, layer)
+    elif op.operand == "subspace and state":
+        operand = operand, _state_behind(model, donor, layer)
     elif isinstance(operand, Tensor):
         operand = operand[None]
 
