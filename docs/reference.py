@@ -16,6 +16,7 @@ from patchboard.engine.families import ARCHITECTURES
 from patchboard.metrics import METRICS
 from patchboard.ops import OPS
 from patchboard.plan.controls import CONTROLS
+from patchboard.probes import PROBES
 from patchboard.spec import edits, keep, path_patching, places, screen, sections, vectors
 from patchboard.spec.positions import POSITIONS
 from patchboard.spec.sites import SITES
@@ -126,6 +127,10 @@ def _parts() -> dict[str, str]:
         ),
         "controls": _table(
             ("control", "meaning"), ((f"`{name}`", _said(control)) for name, control in CONTROLS.items())
+        ),
+        "probes": _table(
+            ("probe", "linear", "definition"),
+            ((f"`{name}`", "yes" if probe.linear else "no", _said(probe)) for name, probe in PROBES.items()),
         ),
         "positions": _table(
             ("position", "meaning"), ((f"`{name}`", entry.meaning) for name, entry in POSITIONS.items())

@@ -16,6 +16,7 @@ from patchboard.report.drawing import Drawing
 from patchboard.report.effect_figures import conversion_figures, effect_figures
 from patchboard.report.faithfulness_figures import faithfulness_figures
 from patchboard.report.layer_map_figures import head_figures, position_figures
+from patchboard.report.probe_figures import probe_figures
 from patchboard.report.run_files import Run, read_run
 from patchboard.report.screen_figures import screen_figures
 from patchboard.report.style import styled
@@ -29,6 +30,7 @@ _KINDS: dict[str, dict[str | None, Callable[[Run, str], Iterator[Drawing]]]] = {
         "position": position_figures,
     },
     "cd": {None: lambda run, metric: cd_figures(run)},
+    "probes": {None: lambda run, metric: probe_figures(run)},
     "faithfulness": {None: lambda run, metric: faithfulness_figures(run)},
     "accuracy": {None: lambda run, metric: accuracy_figures(run)},
     "screen": {None: lambda run, metric: screen_figures(run)},
@@ -77,4 +79,6 @@ def _png(drawing: Drawing) -> bytes:
 
 
 def _instead(kind: str) -> str:
+    if kind == "probes":
+        return "ask the spec for decodability.probes"
     return "ask the spec for decodability" if kind in ("cd", "accuracy") else "choose another kind"

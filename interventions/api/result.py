@@ -19,7 +19,7 @@ from patchboard.report.findings import findings
 from patchboard.report.run_files import read_json, read_table
 from patchboard.report.tables import SUMMARY_COLUMNS, print_run, summary_rows, summary_title
 from patchboard.store.folder import is_finished
-from patchboard.store.schema import SCREEN, SCREEN_FILE
+from patchboard.store.schema import PROBED, PROBES_FILE, SCREEN, SCREEN_FILE
 from patchboard.user_paths import expanded
 
 if TYPE_CHECKING:
@@ -84,6 +84,12 @@ class Run:
         return read_table(self.path, "decodability.parquet")
 
     @cached_property
+    def probes(self) -> pl.DataFrame:
+        """Accuracy of probes by task, layer and number of shots, beside the control task's (``shuffled``) and that of
+        ``random_features``: all fractions. No rows where the spec has none."""
+        return read_table(self.path, PROBES_FILE) if "probes" in self.summary else pl.DataFrame(schema=PROBED)
+
+    @cached_property
     def screen(self) -> pl.DataFrame:
         """Estimates of all screened cells, and which of them were run: ``estimate, ci_low, ci_high, rank, chosen``. No
         rows where the spec has no screen."""
@@ -120,6 +126,7 @@ class Run:
 
         kind: ``effect`` (over layers, with controls and CD; ``by="task"`` a heat map of tasks and layers, ``by="head"``
         of layers and heads, ``by="position"`` of layers and swept positions), ``cd`` (layer by number of shots),
+        ``probes`` (beside CD),
         ``accuracy`` (against CD), ``conversion`` (answers that become another task's or a source's; also ``by="head"``
         and ``by="position"``) or ``faithfulness`` (over numbers of heads kept). metric: of ``effect``, the spec's first
         by default.

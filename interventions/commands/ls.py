@@ -31,6 +31,7 @@ def print_listing() -> None:
     from patchboard.metrics import METRICS
     from patchboard.ops import OPS
     from patchboard.plan.controls import CONTROLS
+    from patchboard.probes import PROBES
     from patchboard.spec.packaged import PACKAGED
     from patchboard.spec.positions import POSITIONS
     from patchboard.spec.sites import SITES
@@ -46,6 +47,7 @@ def print_listing() -> None:
         "vectors": {name: first_line(entry) for name, entry in FITTERS.items()},
         "controls": {name: entry.phrase for name, entry in CONTROLS.items()},
         "metrics": {name: f"{first_line(entry)} [{entry.unit}]" for name, entry in METRICS.items()},
+        "probes": {name: first_line(entry) for name, entry in PROBES.items()},
         "sites": dict.fromkeys(SITES, ""),
         "positions": {name: entry.phrase for name, entry in POSITIONS.items()},
         "packaged models": {
@@ -55,7 +57,7 @@ def print_listing() -> None:
     }  # fmt: skip
     registries = {
         "task families": FAMILIES, "ops": OPS, "vectors": FITTERS, "controls": CONTROLS, "metrics": METRICS,
-        "positions": POSITIONS, "model families": ARCHITECTURES,
+        "positions": POSITIONS, "probes": PROBES, "model families": ARCHITECTURES,
     }  # fmt: skip
     for kind, entries in listing.items():
         print(kind)

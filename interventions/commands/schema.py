@@ -21,10 +21,11 @@ def act(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     from patchboard.metrics import METRICS
     from patchboard.ops import OPS
     from patchboard.plan.controls import CONTROLS
+    from patchboard.probes import PROBES
     from patchboard.spec.json_schema import json_schema
     from patchboard.tasks.families import FAMILIES
 
     activate(args.plugins)
-    known = {"op": OPS, "metric": METRICS, "task": FAMILIES, "control": CONTROLS}
+    known = {"op": OPS, "metric": METRICS, "task": FAMILIES, "control": CONTROLS, "probe": PROBES}
     print(json.dumps(json_schema({kind: list(names) for kind, names in known.items()}), indent=1))
     return 0

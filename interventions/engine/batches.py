@@ -10,6 +10,7 @@ from patchboard.engine.batch import Batch, Capture, make_batch, put
 from patchboard.plan.layout import Read, Reads
 from patchboard.plan.model import Counterfactual, Decoding, Fit
 from patchboard.plan.packing import lay_out
+from patchboard.plan.queries import before_answer
 from patchboard.plan.suffix import branch_tokens, branches, positions_of
 from patchboard.tasks.prompt import Prompt
 from patchboard.vectors.base import Place
@@ -91,7 +92,7 @@ def decoding_batches(decoding: Decoding, layers: Sequence[int], tokens: int) -> 
             ]
             layout.reads = Reads.of([*shown, *branched.reads])
             rows = [i for i in range(len(chunk)) for _ in shots]
-            cols = [_before(prompt, s) for prompt in chunk for s in shots]
+            cols = [before_answer(prompt, s) for prompt in chunk for s in shots]
             group = put(range(len(rows)))
             capture = Capture("resid_post", tuple(layers), put(rows), put(cols), group, len(rows))
             yield label, len(chunk), branched.with_right_answers(make_batch(layout, [capture]))
@@ -127,12 +128,6 @@ class _Branched:
         if self.reads:
             batch.right_for = put(self.right_for)
         return batch
-
-
-def _before(prompt: Prompt, shots: int) -> int:
-    """The token before the answer of row ``shots``."""
-    demos = prompt.positions["before_answers"]
-    return demos[shots] if shots < len(demos) else prompt.last
 
 
 def _shot_reads(row: int, prompt: Prompt, shots: int, answer: int) -> list[Read]:

@@ -1,4 +1,4 @@
-"""Decodings computed in this process: states before the answers, their neighbours and what these vote for.
+"""Decodings computed in this process: states before the answers, their neighbours and what these vote for, and probes.
 
 The model's, and those of its untrained twin, for which the model makes room.
 """
@@ -18,6 +18,7 @@ from patchboard.engine.twin import Blueprint, untrained_twin
 from patchboard.execution.decodings import twin_votes_file, votes_file, write_votes
 from patchboard.execution.local_budget import budget_of
 from patchboard.execution.model_run import ModelRun
+from patchboard.execution.probe_parts import ProbeParts
 from patchboard.measure.decodability import check_k, label_codes
 from patchboard.measure.floors import permutations
 from patchboard.measure.nearest import nearest, shuffled_hits, votes
@@ -27,20 +28,19 @@ from patchboard.store.states import StateFile
 
 
 def search_neighbours(run: ModelRun, decoding: Decoding, engine: LocalEngine) -> None:
-    """Write what the model's neighbours vote for, and for shuffled labels, unless it is in the folder already."""
-    _search(run, decoding, engine, votes_file(run, decoding), decoding.section.shuffled)
+    """Write what the model's neighbours vote for, and for shuffled labels, and what probes say, unless it is in the
+    folder already."""
+    probes = ProbeParts(run, decoding)
+    _search(run, decoding, engine, votes_file(run, decoding), probes, decoding.section.shuffled)
+    probes.fit_features()
 
 
 def search_twins(run: ModelRun, blueprint: Blueprint, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Write what the neighbours in the untrained twin vote for, a twin for each seed; gives notes.
+    """Write what the neighbours in the untrained twin vote for, and what probes say, a twin for each seed; gives notes.
 
     The model itself is not needed any more, and should be gone. Raises ModelError where a twin's states overflow.
     """
-    missing = [
-        decoding
-        for decoding in run.plan.decodings
-        if decoding.section.twin and not run.folder.has(twin_votes_file(run, decoding))
-    ]
+    missing = [decoding for decoding in run.plan.decodings if decoding.section.twin and not _is_there(run, decoding)]
     notes: list[str] = []
     for seed in dict.fromkeys(decoding.seed for decoding in missing):
         gc.collect()  # what the model or an earlier twin left in cycles
@@ -50,16 +50,25 @@ def search_twins(run: ModelRun, blueprint: Blueprint, tokenizer: PreTrainedToken
         engine = LocalEngine(twin, tokenizer, budget)
         for decoding in missing:
             if decoding.seed == seed:
-                _search(run, decoding, engine, twin_votes_file(run, decoding), whose="the untrained twin's ")
+                probes = ProbeParts(run, decoding, twin=True)
+                _search(run, decoding, engine, twin_votes_file(run, decoding), probes, whose="the untrained twin's ")
         del twin, engine
     return list(dict.fromkeys(notes))
 
 
+def _is_there(run: ModelRun, decoding: Decoding) -> bool:
+    """Whether the folder has all of the untrained twin's."""
+    return run.folder.has(twin_votes_file(run, decoding)) and not ProbeParts(run, decoding, twin=True).missing()
+
+
 def _search(
-    run: ModelRun, decoding: Decoding, engine: LocalEngine, name: str, shuffled: int = 0, whose: str = ""
-) -> None:
-    """name: of the part. shuffled: permutations of the labels. whose: before what a progress bar or an error says."""
-    if run.folder.has(name):
+    run: ModelRun, decoding: Decoding, engine: LocalEngine, name: str, probes: ProbeParts, shuffled: int = 0,
+    whose: str = "",
+) -> None:  # fmt: skip
+    """name: of the votes' part. shuffled: permutations of the labels. whose: before what a progress bar or an error
+    says."""
+    layers = probes.missing()
+    if run.folder.has(name) and not layers:
         return
     prompts = [prompt for rows in decoding.prompts.values() for prompt in rows]
     check_k(decoding.section.k, sum(not prompt.excluded for prompt in prompts))
@@ -71,8 +80,11 @@ def _search(
             states.add(of_some.numpy())
 
         accuracy, labels = engine.decode(decoding, keep, run.progress.counter(f"{whose}states for CD", len(prompts)))
-        voted, hits = _voted(states, labels, decoding, shuffled)
-    write_votes(run.folder, name, voted, accuracy, labels, hits)
+        if not run.folder.has(name):
+            voted, hits = _voted(states, labels, decoding, shuffled)
+            write_votes(run.folder, name, voted, accuracy, labels, hits)
+        if layers:
+            probes.fit(layers, states.at, whose)
 
 
 def _voted(

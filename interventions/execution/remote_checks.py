@@ -20,6 +20,7 @@ _REMEDY = "leave it out with --remote, or run it here"
 NO_FLOORS = {
     "twin": ("a host has no untrained twin of its model", _REMEDY),
     "shuffled": ("a host sends votes, not the neighbours that shuffled labels need", _REMEDY),
+    "probes": ("a host may have no scikit-learn, and sends no states to fit them on here", _REMEDY),
 }
 
 

@@ -6,12 +6,12 @@ from patchboard.engine.load import open_model
 from patchboard.errors import RunFolderError, SpecError
 from patchboard.execution.identity import HERE
 from patchboard.execution.plan_files import costs_of, write_plan
-from patchboard.execution.results import RESULTS, write_results
+from patchboard.execution.results import RESULTS, has_probes, write_results
 from patchboard.plan.build import build_plans
 from patchboard.spec import Study, load_study
 from patchboard.store.folder import RunFolder
 from patchboard.store.integrity import SPEC
-from patchboard.store.schema import SCREEN_FILE
+from patchboard.store.schema import PROBES_FILE, SCREEN_FILE
 
 _PLANNED = ("plan.json", "prompts.parquet")
 _COMPUTED = ("outcomes.parquet", "decodability.parquet")
@@ -23,7 +23,8 @@ def repair_finished(study: Study, folder: RunFolder, engine: str) -> None:
     Raises RunFolderError for a file that it takes the model to make.
     """
     screen = [SCREEN_FILE] if study.points[0].spec.screen is not None else []
-    lost = folder.unsound([*_COMPUTED, *screen, *_vectors_files(study, folder)])
+    probes = [PROBES_FILE] if has_probes(study) else []
+    lost = folder.unsound([*_COMPUTED, *screen, *probes, *_vectors_files(study, folder)])
     if lost:
         what = "of a finished run is missing or damaged, and cannot be made without the model"
         raise RunFolderError(str(folder.path / lost[0]), what, "use --fresh to start over")

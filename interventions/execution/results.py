@@ -6,6 +6,7 @@ from itertools import chain
 
 from patchboard.measure.effects import curves, effects
 from patchboard.measure.outcome_index import index_outcomes
+from patchboard.measure.probe_summary import probe_summary
 from patchboard.measure.screen_summary import screen_summary
 from patchboard.measure.statistics import Bootstrap
 from patchboard.measure.summary import summarise, without_nan
@@ -13,7 +14,7 @@ from patchboard.spec import Study
 from patchboard.spec.keep import FIRST
 from patchboard.spec.places import Onwards, Upto
 from patchboard.store.folder import RunFolder
-from patchboard.store.schema import SCREEN_FILE
+from patchboard.store.schema import PROBES_FILE, SCREEN_FILE
 
 RESULTS = ("effects.parquet", "curves.parquet", "summary.json")
 """Made by ``write_results``."""
@@ -36,7 +37,15 @@ def write_results(study: Study, folder: RunFolder) -> None:
     if spec.screen is not None:
         tables = folder.read_table(SCREEN_FILE), folder.read_table("effects.parquet")
         summary["screen"] = without_nan(screen_summary(*tables, spec.screen.method, bootstrap.level))
+    if has_probes(study):
+        summary["probes"] = without_nan(probe_summary(folder.read_table(PROBES_FILE), decodability))
     folder.write_json("summary.json", summary)
+
+
+def has_probes(study: Study) -> bool:
+    """Whether CD has probes beside it, at some point."""
+    sections = (point.spec.decodability for point in study.points)
+    return any(section is not None and section.probes for section in sections)
 
 
 def _circuits(study: Study) -> list[str]:

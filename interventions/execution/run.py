@@ -16,6 +16,7 @@ from patchboard.execution.identity import distinct_names, identity_of, note_proc
 from patchboard.execution.model_run import Measure, ModelResult, ModelRun
 from patchboard.execution.options import Options
 from patchboard.execution.plan_files import costs_of, excluded_prompts, write_plan
+from patchboard.execution.probe_parts import probe_tables
 from patchboard.execution.progress import Progress
 from patchboard.execution.repair import repair_finished
 from patchboard.execution.results import bootstrap_of, write_results
@@ -29,7 +30,7 @@ from patchboard.plan.model import Group, ModelPlan
 from patchboard.plan.validate import check_study
 from patchboard.spec import Study
 from patchboard.store.folder import RunFolder, open_run
-from patchboard.store.schema import DECODABILITY
+from patchboard.store.schema import DECODABILITY, PROBES_FILE
 
 
 def plan_study(study: Study) -> list[ModelPlan]:
@@ -96,6 +97,9 @@ def _run(
         tables = [table for run in runs for table in decodability_tables(run, bootstrap)]
         decodability = pl.concat(tables, how="diagonal_relaxed") if tables else pl.DataFrame(schema=DECODABILITY)
         folder.write_table("decodability.parquet", decodability)
+        probed = [table for run in runs for table in probe_tables(run, bootstrap)]
+        if probed:
+            folder.write_table(PROBES_FILE, pl.concat(probed, how="diagonal_relaxed"))
     with progress.timed("measure"):
         write_results(study, folder)
     folder.update_manifest(

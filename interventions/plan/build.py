@@ -19,6 +19,7 @@ from patchboard.plan.model_limits import check_limits
 from patchboard.plan.open_group import OpenGroup, check_alignment, opened
 from patchboard.plan.planned_edits import Answers, Context, FitSetting, is_paired, setting_of
 from patchboard.plan.prompt_source import FamilyPrompts, PromptSource
+from patchboard.plan.queries import check_queries
 from patchboard.plan.screen import check_screen
 from patchboard.plan.suffix import positions_of
 from patchboard.spec.axes import Point, Study, label
@@ -220,6 +221,7 @@ class _Builder:
             )
             prompts = {task: tuple(rows) for task, rows in drawn.items()}
             self.decodings[key] = Decoding(f"cd{len(self.decodings)}", section, prompts, (), point.spec.prompts.seed)
+            check_queries(self.decodings[key])
         known = self.decodings[key]
         self._note_setting(known.id, point, ("decodability", *_ROWS_FIELDS))
         swept = tuple(

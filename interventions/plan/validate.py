@@ -18,6 +18,7 @@ from patchboard.plan.ranking import ranking_file
 from patchboard.plan.screen import check_screen_metric
 from patchboard.plan.validate_edit import Rows, check_edit
 from patchboard.plugin_files import activate
+from patchboard.probes import FOLDS, PROBES
 from patchboard.registry import suggest
 from patchboard.spec.axes import Point, Study
 from patchboard.spec.sections import EMBEDDED, DecodabilitySection, Spec
@@ -132,7 +133,12 @@ def _check_lists(spec: Spec, tasks: Sequence[str]) -> None:
         options_of(control, f"controls[{i}]")
         if control.name in names[:i]:
             raise SpecError(f"controls[{i}]", f"'{control.name}' is given twice", "leave one out")
+    for i, probe in enumerate(spec.decodability.probes if spec.decodability else ()):
+        PROBES.get(probe, f"decodability.probes[{i}]")
     if spec.decodability:
+        if spec.decodability.probes and spec.decodability.prompts < FOLDS:
+            what = f"{spec.decodability.prompts} prompts a label, and probes are cross-validated in {FOLDS} folds"
+            raise SpecError("decodability.prompts", what, f"use at least {FOLDS}, or leave probes out")
         k, points = spec.decodability.k, spec.decodability.prompts * len(tasks)
         if k >= points:
             raise SpecError(
@@ -143,7 +149,7 @@ def _check_lists(spec: Spec, tasks: Sequence[str]) -> None:
 def refuse_floors(section: DecodabilitySection | None, against: Mapping[str, tuple[str, str]]) -> None:
     """Raises SpecError for what CD is to be held against where that cannot be had.
 
-    against: ``twin`` and ``shuffled`` -> what stands against it, and what to do.
+    against: ``twin``, ``shuffled`` and ``probes`` -> what stands against it, and what to do.
     """
     for field, (what, remedy) in against.items():
         value = getattr(section, field, None)

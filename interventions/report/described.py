@@ -30,6 +30,7 @@ def describe(spec: Mapping[str, Any], manifest: Mapping[str, Any], tasks: list[s
             f" {text_of(cd, 'prompts')} prompts a label, after {text_of(cd, 'shots')} demonstrations.{without}"
         )
         sentences += _floors(spec, measured)
+        sentences += _probes(measured)
     sentences.append(
         f"Effect: patched minus clean, paired by query. Metrics: {text_of(spec, 'metrics')}. Intervals: level"
         f" {text_of(spec, 'statistics', 'level')}, percentile bootstrap over queries within each task,"
@@ -49,6 +50,16 @@ def _floors(spec: Mapping[str, Any], measured: Sequence[Mapping[str, Any]]) -> I
     if any(section.get("shuffled") for section in measured):
         counts = " or ".join(str(section["shuffled"]) for section in measured if section.get("shuffled"))
         yield f"CD of shuffled labels: of the same neighbours, labels in {counts} random orders (drawn by seed {seed})."
+
+
+def _probes(measured: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Which probes stand beside CD. measured: the sections of CD."""
+    names = dict.fromkeys(name for section in measured for name in section.get("probes", ()))
+    if names:
+        yield (
+            f"Beside CD, probes of the same states: {listed(names)}, fitted on four fifths of the queries and tested on"
+            " the others, in turn."
+        )
 
 
 def _drawn(spec: Mapping[str, Any]) -> str:

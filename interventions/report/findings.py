@@ -22,6 +22,7 @@ from patchboard.report.numbers import (
     spans,
     with_interval,
 )
+from patchboard.report.probe_findings import sentences_of_probes
 from patchboard.report.run_files import Run, setting_label
 from patchboard.report.screen_findings import sentences_of_screen
 
@@ -42,6 +43,7 @@ def findings(summary: Mapping[str, Any]) -> list[str]:
     sentences += of_circuits(summary)
     sentences += sentences_of_screen(summary.get("screen") or {})
     sentences += _of_floors(summary.get("decodability") or {})
+    sentences += sentences_of_probes(summary.get("probes") or {})
     fit = summary["accuracy_against_cd"]
     if fit and fit["slope"] is not None:
         layer = f" at layer {fit['layer']}" if "layer" in fit else ""

@@ -16,7 +16,7 @@ from patchboard.report.described_edits import describe_interventions
 from patchboard.report.drawing import Drawing
 from patchboard.report.findings import best_what, caveats, findings
 from patchboard.report.heads import top_heads
-from patchboard.report.numbers import best_place, cd_there, fraction, place_label, plain, signed, with_interval
+from patchboard.report.numbers import best_place, between, cd_there, fraction, place_label, plain, signed, with_interval
 from patchboard.report.run_files import Run, read_run, setting_label
 from patchboard.report.style import styled
 from patchboard.report.task_counts import task_counts
@@ -67,6 +67,7 @@ def drawings(run: Run) -> Iterator[Drawing]:
     from patchboard.report.effect_figures import conversion_figures, effect_figures
     from patchboard.report.faithfulness_figures import faithfulness_figures
     from patchboard.report.layer_map_figures import head_figures, position_figures
+    from patchboard.report.probe_figures import probe_figures
     from patchboard.report.screen_figures import screen_figures
     from patchboard.report.task_figures import task_figures
 
@@ -79,6 +80,7 @@ def drawings(run: Run) -> Iterator[Drawing]:
     yield from faithfulness_figures(run)
     yield from screen_figures(run)
     yield from cd_figures(run)
+    yield from probe_figures(run)
     yield from accuracy_figures(run)
     yield from conversion_figures(run)
     yield from position_figures(run, "conversion")
@@ -96,7 +98,13 @@ def render(run: Run, figures: list[dict[str, str]]) -> str:
 
     source = files("patchboard.report").joinpath("page.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"effect": with_interval, "fraction": fraction, "signed": signed, "plain": plain}
+    environment.filters |= {
+        "effect": with_interval,
+        "fraction": fraction,
+        "signed": signed,
+        "plain": plain,
+        "between": between,
+    }
     tasks = run.effects["task"].unique(maintain_order=True).to_list()
     return environment.from_string(source).render(
         run=run,

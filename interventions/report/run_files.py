@@ -14,7 +14,7 @@ import polars as pl
 from patchboard.errors import RunFolderError, SpecError
 from patchboard.report.screened import with_cells_not_run
 from patchboard.spec.yaml_text import read_yaml
-from patchboard.store.schema import CURVES, DECODABILITY, FLOORS, SCREEN, SCREEN_FILE
+from patchboard.store.schema import CURVES, DECODABILITY, FLOORS, PROBED, PROBES_FILE, SCREEN, SCREEN_FILE, TWIN
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Run:
     decodability: pl.DataFrame
     screen: pl.DataFrame
     """store.schema.SCREEN; no rows where the spec asked for no screen."""
+    probes: pl.DataFrame
+    """store.schema.PROBED; no rows where the spec asked for no probes."""
 
     @cached_property
     def places(self) -> pl.DataFrame:
@@ -86,6 +88,7 @@ def read_run(folder: Path) -> Run:
         effects=_read(folder, "effects.parquet", _table),
         decodability=_read(folder, "decodability.parquet", _table),
         screen=_read(folder, SCREEN_FILE, _table) if "screen" in summary else pl.DataFrame(schema=SCREEN),
+        probes=_read(folder, PROBES_FILE, _table) if "probes" in summary else pl.DataFrame(schema=PROBED),
     )
 
 
@@ -133,13 +136,23 @@ def setting_label(setting: Mapping[str, Any]) -> str:
 def decodabilities(run: Run) -> list[tuple[str, pl.DataFrame]]:
     """(label of the setting, table) for each *different* table of CD: settings that only change an
     intervention share theirs."""
-    if run.decodability.is_empty():
+    return _different(run.decodability, [*DECODABILITY, *FLOORS])
+
+
+def probed(run: Run) -> list[tuple[str, pl.DataFrame]]:
+    """As ``decodabilities``, of probes; tables keep their swept fields, by which CD is found beside them."""
+    return _different(run.probes, [*PROBED, *TWIN], keep_swept=True)
+
+
+def _different(table: pl.DataFrame, fixed: list[str], keep_swept: bool = False) -> list[tuple[str, pl.DataFrame]]:
+    """fixed: columns that are no swept fields."""
+    if table.is_empty():
         return []
-    own = [column for column in run.decodability.columns if column in DECODABILITY | FLOORS]
-    swept = [column for column in run.decodability.columns if column not in own]
+    own = [column for column in table.columns if column in fixed]
+    swept = [column for column in table.columns if column not in fixed]
     tables: list[tuple[str, pl.DataFrame]] = []
-    for setting in settings_of(run.decodability, swept):
-        table = at_setting(run.decodability, setting, swept).select(own)
-        if not any(table.equals(other) for _, other in tables):
-            tables.append((setting_label(setting), table))
-    return tables if len(tables) > 1 else [("", table) for _, table in tables]
+    for setting in settings_of(table, swept):
+        rows = at_setting(table, setting, swept)
+        if not any(rows.select(own).equals(other.select(own)) for _, other in tables):
+            tables.append((setting_label(setting), rows if keep_swept else rows.select(own)))
+    return tables if len(tables) > 1 else [("", rows) for _, rows in tables]

@@ -25,8 +25,8 @@ sweeps, for use inside a sweep, where no further one may stand."""
 def json_schema(names: Mapping[str, Sequence[str]] | None = None) -> Schema:
     """The schema (draft 2020-12): Spec's own, in which a field may also be ``{sweep: [v1, v2]}``.
 
-    names: what registries hold, of kinds ``op, metric, task, control``; without a kind, any text may stand there.
-    Kinds of vector and positions are those that are registered now.
+    names: what registries hold, of kinds ``op, metric, task, control, probe``; without a kind, any text may stand
+    there. Kinds of vector and positions are those that are registered now.
     """
     schema = Spec.model_json_schema(mode="validation")
     plain = schema.pop("$defs")
@@ -81,6 +81,7 @@ def _texts_of(kind: str, schema: Schema, plain: Schema) -> list[Schema]:
         "metric": [schema["properties"]["metrics"]["items"]],
         "task": [plain["TasksSection"]["properties"]["family"]],
         "control": [plain["ControlSection"]["properties"]["name"], control],
+        "probe": [plain["DecodabilitySection"]["properties"]["probes"]["items"]],
     }[kind]
     assert all(each["type"] == "string" for each in texts), kind
     return texts

@@ -208,11 +208,15 @@ class DecodabilitySection(Section):
     shuffled: Annotated[int, Field(ge=0)] = Field(
         default=0, description="permutations of the labels over the prompts, whose CD is what chance gives; 0: none"
     )
+    probes: Annotated[list[str], Differing] = Field(
+        default=[], description="[probes](#probes) of the same states, cross-validated over queries, beside CD"
+    )
 
     @model_serializer(mode="wrap")
-    def _without_floors_not_wanted(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A floor that is left out is not told: specs of before there were any keep their digests, and their runs."""
-        return {name: value for name, value in dump(self).items() if value or name not in ("twin", "shuffled")}
+    def _without_what_is_not_wanted(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What is left out is not told: specs of before it could be asked for keep their digests, and their runs."""
+        later = ("twin", "shuffled", "probes")
+        return {name: value for name, value in dump(self).items() if value or name not in later}
 
 
 class StatisticsSection(Section):

@@ -108,6 +108,25 @@ SHUFFLED = {
 FLOORS = {**TWIN, **SHUFFLED}
 """Columns behind DECODABILITY's where the spec wants them; null at settings that do not."""
 
+PROBED = {
+    "task": pl.String(),  # a label, or ALL
+    "probe": pl.String(),
+    "layer": pl.Int32(),
+    "shots": pl.Int32(),
+    "n": pl.Int32(),  # points (prompts)
+    "accuracy": pl.Float64(),  # fraction of points that the probe, fitted on other queries, gives their own task
+    "ci_low": pl.Float64(),  # bootstrap over queries, each with all of its prompts
+    "ci_high": pl.Float64(),
+    "chance": pl.Float64(),  # 1 / number of labels
+    "shuffled": pl.Float64(),  # the same probe's accuracy of labels that are drawn for each query: a control task
+    "selectivity": pl.Float64(),  # accuracy - shuffled
+    "selectivity_low": pl.Float64(),
+    "selectivity_high": pl.Float64(),
+    "random_features": pl.Float64(),  # its accuracy on random vectors of the prompt's tokens, the same at every layer
+}
+"""Behind them TWIN's columns where the spec wants a twin, of the same probe on its states; then swept fields."""
+PROBES_FILE = "probes.parquet"
+
 PROMPTS = {
     "role": pl.String(),  # evaluate, fit, decodability, unrelated (texts, under the task whose vectors are put in)
     "task": pl.String(),

@@ -19,7 +19,7 @@ LAYER = "layer"
 CD_SERIES = {"cd": "cd", "cd_twin": "twin", "cd_above_twin": "above_twin", "cd_shuffled": "shuffled"}
 """Series of CD -> its column; those of floors where the run has them."""
 
-PATTERNS = (*(pattern for name in CD_SERIES for pattern in (name, f"{name}/*")), "effect/*", "control/*")
+PATTERNS = (*(pattern for name in CD_SERIES for pattern in (name, f"{name}/*")), "probe/*", "effect/*", "control/*")
 """All series, as ``define_metric`` takes them."""
 
 
@@ -27,13 +27,13 @@ def series(run: Run) -> dict[str, dict[int, float]]:
     """Name -> layer -> value. Layers that were not measured are left out.
 
     ``cd`` is CD of all labels at the largest number of shots, ``cd/shots=2`` at 2; ``cd_twin``, ``cd_above_twin`` and
-    ``cd_shuffled`` likewise, where the run has them. ``effect/NAME/METRIC`` is the
-    mean effect of an intervention, pooled over tasks, in the metric's unit; ``control/NAME/CONTROL/METRIC`` that
+    ``cd_shuffled`` likewise, where the run has them, and ``probe/PROBE`` a probe's accuracy. ``effect/NAME/METRIC`` is
+    the mean effect of an intervention, pooled over tasks, in the metric's unit; ``control/NAME/CONTROL/METRIC`` that
     of its control (but ``self``, which is the noise floor). Where fields are swept within the run, both are at
     the setting where the intervention does most, as in summary.json, and ``effect/NAME/METRIC/shots=0`` are at
     each setting. One of several heads stands behind all of them, as ``effect/NAME/METRIC/head=3``.
     """
-    return dict([*_cd(run), *_effects(run)])
+    return dict([*_cd(run), *_probes(run), *_effects(run)])
 
 
 def rows(run: Run) -> list[dict[str, float]]:
@@ -59,6 +59,14 @@ def _cd(run: Run) -> Iterator[tuple[str, dict[int, float]]]:
             at = "/".join(filter(None, (setting.replace(" = ", "=").replace(", ", ","), f"shots={shots}")))
             for name, column in columns.items():
                 yield f"{name}/{at}", _over_layers(every.filter(pl.col("shots") == shots), column)
+
+
+def _probes(run: Run) -> Iterator[tuple[str, dict[int, float]]]:
+    overall = run.probes.filter(pl.col("task") == ALL)
+    for (probe,), rows in overall.group_by("probe", maintain_order=True):
+        yield f"probe/{probe}", _over_layers(rows.filter(pl.col("shots") == pl.col("shots").max()), "accuracy")
+        for shots in rows["shots"].unique().sort():
+            yield f"probe/{probe}/shots={shots}", _over_layers(rows.filter(pl.col("shots") == shots), "accuracy")
 
 
 def _effects(run: Run) -> Iterator[tuple[str, dict[int, float]]]:

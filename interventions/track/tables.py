@@ -14,7 +14,7 @@ MOST_ROWS = 10_000
 
 def tables(run: Run) -> Mapping[str, pl.DataFrame]:
     """Name -> table, columns as in docs/run-folder.md: ``effects`` by task, ``curves`` pooled, ``decodability``,
-    ``screen``.
+    ``probes``, ``screen``.
 
     The interventions themselves on the first metric come first, so that a cut leaves what matters.
     """
@@ -25,6 +25,8 @@ def tables(run: Run) -> Mapping[str, pl.DataFrame]:
     }
     if not run.decodability.is_empty():
         chosen["decodability"] = run.decodability.sort(pl.col("task") != "ALL", maintain_order=True)
+    if not run.probes.is_empty():
+        chosen["probes"] = run.probes.sort(pl.col("task") != "ALL", maintain_order=True)
     if not run.screen.is_empty():
         chosen["screen"] = run.screen.sort("rank", maintain_order=True)
     return {name: table.head(MOST_ROWS).fill_nan(None) for name, table in chosen.items()}

@@ -27,6 +27,9 @@ def summary_values(run: Run) -> dict[str, Any]:
     twin, shuffled = cd.get("above_twin") or {}, cd.get("shuffled") or {}
     values |= {"cd_above_twin_max": twin.get("above_twin"), "cd_above_twin_max_layer": twin.get("layer")}
     values |= {"cd_shuffled": shuffled.get("shuffled")}
+    for name, row in run.summary.get("probes", {}).items():
+        values |= {f"probe/{column}/{name}": row[column] for column in ("accuracy", "layer", "selectivity")}
+        values[f"probe/agreement/{name}"] = (row["agreement"] or {}).get("spearman")
     values |= {"accuracy_against_cd/r2": fit.get("r2"), "accuracy_against_cd/slope": fit.get("slope")}
     values |= {f"noise_floor/{metric}": value for metric, value in (run.manifest.get("noise_floor") or {}).items()}
     values |= {"flip_rate": run.manifest.get("flip_rate"), "seconds": (run.manifest.get("seconds") or {}).get("total")}

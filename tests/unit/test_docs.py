@@ -118,6 +118,7 @@ TABLES = {
     "outcomes.parquet": {k: v for k, v in (schema.OUTCOMES | schema.SCALE).items() if k not in schema.CELL},
     "effects.parquet, curves.parquet": schema.MEASURED,
     "decodability.parquet": schema.DECODABILITY | schema.FLOORS,
+    "probes.parquet": schema.PROBED,
     "prompts.parquet": schema.PROMPTS,
 }
 
