@@ -17,7 +17,7 @@ from patchboard.metrics import METRICS
 from patchboard.ops import OPS
 from patchboard.plan.controls import CONTROLS
 from patchboard.probes import PROBES
-from patchboard.spec import edits, keep, path_patching, places, screen, sections, vectors
+from patchboard.spec import edits, generate, keep, path_patching, places, screen, sections, vectors
 from patchboard.spec.positions import POSITIONS
 from patchboard.spec.sites import SITES
 from patchboard.spec.values import label
@@ -50,6 +50,7 @@ PLACES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("controls[i]", sections.ControlSection),
     ("decodability", sections.DecodabilitySection),
     ("screen", screen.ScreenSection),
+    ("generate", generate.GenerateSection),
     ("statistics", sections.StatisticsSection),
 )
 

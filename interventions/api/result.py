@@ -19,7 +19,7 @@ from patchboard.report.findings import findings
 from patchboard.report.run_files import read_json, read_table
 from patchboard.report.tables import SUMMARY_COLUMNS, print_run, summary_rows, summary_title
 from patchboard.store.folder import is_finished
-from patchboard.store.schema import PROBED, PROBES_FILE, SCREEN, SCREEN_FILE
+from patchboard.store.schema import PROBED, PROBES_FILE, SCREEN, SCREEN_FILE, TEXTS, TEXTS_FILE
 from patchboard.user_paths import expanded
 
 if TYPE_CHECKING:
@@ -94,6 +94,12 @@ class Run:
         """Estimates of all screened cells, and which of them were run: ``estimate, ci_low, ci_high, rank, chosen``. No
         rows where the spec has no screen."""
         return read_table(self.path, SCREEN_FILE) if "screen" in self.summary else pl.DataFrame(schema=SCREEN)
+
+    @cached_property
+    def texts(self) -> pl.DataFrame:
+        """What the model wrote behind evaluated prompts, ``clean_text`` and ``edited_text`` beside each other, with the
+        perplexity and repetition of each. No rows where the spec has no ``generate``."""
+        return read_table(self.path, TEXTS_FILE) if "texts" in self.summary else pl.DataFrame(schema=TEXTS)
 
     @cached_property
     def prompts(self) -> pl.DataFrame:

@@ -194,7 +194,7 @@ def _group(place: Place, op: str, shared: str, read: Place, members: list[EditSp
         group.keys = (edit.subspace,) if edit.subspace else ()
     elif shared:
         group.keys = (shared,)
-    elif OPS.get(op, "op").operand == "vector":
+    elif edit.operand:  # a vector, or a state that is known
         place_of_key = {key: i for i, key in enumerate(dict.fromkeys(span.edit.operand for span in members))}
         group.keys = tuple(place_of_key)
         group.which = each([place_of_key[span.edit.operand] for span in members])

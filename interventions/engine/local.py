@@ -133,7 +133,16 @@ class LocalEngine:
         batch = make_batch(layout, captures)
         return batch, self._pass(batch, operands, scorers)
 
-    def _pass(self, batch: Batch, operands: Mapping[str, Any], scorers: Mapping[str, Scorer]) -> dict[str, Any]:
+    def step(
+        self, batch: Batch, operands: Mapping[str, Any], scorers: Mapping[str, Scorer], cache: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """A pass that goes on from the sequences in ``cache``, as ``traced_forward`` takes it."""
+        return self._pass(batch, operands, scorers, cache)
+
+    def _pass(
+        self, batch: Batch, operands: Mapping[str, Any], scorers: Mapping[str, Scorer],
+        cache: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
         layers = self.module.config.num_hidden_layers
         before = tokens_of(unedited_runs(batch)) + tokens_probed(batch, self.wiring.head_dim)
         self.token_layers += batch.token_layers(layers) + before * layers
@@ -144,7 +153,7 @@ class LocalEngine:
         if self.embed is not None:
             with torch.no_grad():
                 placed = replace(placed, embeds=self.embed(placed.tokens))
-        return traced_forward(self.traced, self.wiring, placed, operands, scorers, ops)
+        return traced_forward(self.traced, self.wiring, placed, operands, scorers, ops, cache)
 
     def noise_unit(self) -> Tensor:
         """What noise is measured in, as ``embedding_sd`` gives it. Raises ModelError for a model of continuous inputs,

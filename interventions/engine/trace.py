@@ -28,14 +28,16 @@ if TYPE_CHECKING:
 
 
 def traced_forward(
-    model: Any, wiring: Wiring, batch: Batch, operands: Mapping[str, Any], scorers: Functions, ops: Functions
-) -> dict[str, Any]:
+    model: Any, wiring: Wiring, batch: Batch, operands: Mapping[str, Any], scorers: Functions, ops: Functions,
+    cache: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """One forward pass through nnsight: edits made, captures taken, reads scored; and before it those of the runs
     whose states are edited in before they are computed (``later``), or whose attention weights are (``pattern``).
 
-    model: an nnsight TransformersModel, the batch on its (first) device. Returns plain tensors: ``scores``
-    metric -> [read], ``states`` one list of [group, d_model] by layer a capture, ``moved`` one [edit] an
-    edit group, in the order of the visits.
+    model: an nnsight TransformersModel, the batch on its (first) device. cache: of sequences that the batch goes on
+    from, by the name that the model's forward has for it; all are of one length, without padding, and it grows by the
+    batch. Returns plain tensors: ``scores`` metric -> [read], ``states`` one list of [group, d_model] by layer a
+    capture, ``moved`` one [edit] an edit group, in the order of the visits.
 
     What is assigned to a module is sent to it at that moment where the model runs in another process than this
     code (NDIF's sandbox), so it is edited before; what is read may be edited in place until the next access.
@@ -48,6 +50,8 @@ def traced_forward(
     visits = visits_of(batch, len(stages))
     width = batch.first_width
     real = (batch.segments[:, :width] >= 0).long()
+    if cache is not None:  # the mask is of the tokens before as well
+        real = torch.ones(len(real), int(batch.positions[0, -1]) + 1, dtype=torch.long, device=real.device)
     inputs = {"position_ids": batch.positions[:, :width], "attention_mask": real}
     if batch.embeds is None:
         inputs["input_ids"] = batch.tokens[:, :width]
@@ -61,7 +65,7 @@ def traced_forward(
         later = [group for group in batch.edits if is_later(group)]
         known.update(later_states(first, runs, later, wiring.head_dim))
     known.update(weights_read(first, batch, wiring))
-    with torch.no_grad(), model.trace(inputs, use_cache=False, logits_to_keep=1):
+    with torch.no_grad(), model.trace(inputs, use_cache=cache is not None, logits_to_keep=1, **(cache or {})):
         held = {**known}
         result = {"moved": [], "states": [[] for _ in batch.captures], "scores": {}}
         result.save()  # pyright: ignore[reportAttributeAccessIssue]  # nnsight's, on every object

@@ -19,6 +19,7 @@ from patchboard.execution.model_run import Measure, ModelResult, ModelRun, model
 from patchboard.execution.pack_parts import PackParts
 from patchboard.execution.run_packs import PackRunner
 from patchboard.execution.screen import screened_run
+from patchboard.execution.texts import compute_texts
 
 
 def compute_locally(run: ModelRun, measure: Measure) -> ModelResult:
@@ -61,6 +62,8 @@ def _compute(run: ModelRun, measure: Measure) -> tuple[ModelResult, Blueprint, P
         with timed("packs"):
             scores = packs.compute(group)
         measure(group, scores)
+    with timed("texts"):
+        compute_texts(run, plan, prefix, engine, placed, tokenizer)
     entry = model_entry(
         plan,
         counted(model),

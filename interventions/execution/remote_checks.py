@@ -12,6 +12,7 @@ from patchboard.plan.model import ModelPlan
 from patchboard.plan.validate import refuse_floors
 from patchboard.plugins.travel import check_pieces_travel
 from patchboard.spec import Study
+from patchboard.spec.generate import GenerateSection
 from patchboard.spec.screen import ScreenSection
 from patchboard.spec.sections import EMBEDDED, ModelSection
 from patchboard.store.folder import is_finished
@@ -36,6 +37,7 @@ def check_host_first(study: Study, path: Path, options: Options) -> None:
     for point in study.points:
         refuse_floors(point.spec.decodability, NO_FLOORS)
         check_no_screen(point.spec.screen)
+        check_no_texts(point.spec.generate)
     if not options.fresh and (is_finished(path) or any((path / "parts").glob("*job-*.json"))):
         return  # what is home may be all that is needed
     host = host_of(options.remote.url, options.remote.patience)
@@ -66,10 +68,18 @@ def check_no_screen(section: ScreenSection | None) -> None:
         raise SpecError("screen", what, "leave it out with --remote, or run it here")
 
 
+def check_no_texts(section: GenerateSection | None) -> None:
+    """Raises SpecError: a cache of a model in another process than the job does not outlast a pass."""
+    if section is not None:
+        what = "writes token by token on a cache, which a host does not keep between passes"
+        raise SpecError("generate", what, "leave it out with --remote, or run it here")
+
+
 def check_remote_plan(plan: ModelPlan, device: str) -> None:
     """Raises for what a server cannot do."""
     check_section(plan.section, device)
     check_no_screen(plan.screen)
+    check_no_texts(plan.generate)
     check_pieces_travel(
         ops={edit.op for group in plan.groups for copy in group.copies for edit in copy.edits},
         fitters={recipe.kind for recipe in plan.recipes.values()},

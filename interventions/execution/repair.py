@@ -11,7 +11,7 @@ from patchboard.plan.build import build_plans
 from patchboard.spec import Study, load_study
 from patchboard.store.folder import RunFolder
 from patchboard.store.integrity import SPEC
-from patchboard.store.schema import PROBES_FILE, SCREEN_FILE
+from patchboard.store.schema import PROBES_FILE, SCREEN_FILE, TEXTS_FILE
 
 _PLANNED = ("plan.json", "prompts.parquet")
 _COMPUTED = ("outcomes.parquet", "decodability.parquet")
@@ -22,9 +22,7 @@ def repair_finished(study: Study, folder: RunFolder, engine: str) -> None:
 
     Raises RunFolderError for a file that it takes the model to make.
     """
-    screen = [SCREEN_FILE] if study.points[0].spec.screen is not None else []
-    probes = [PROBES_FILE] if has_probes(study) else []
-    lost = folder.unsound([*_COMPUTED, *screen, *probes, *_vectors_files(study, folder)])
+    lost = folder.unsound([*_COMPUTED, *_asked_files(study), *_vectors_files(study, folder)])
     if lost:
         what = "of a finished run is missing or damaged, and cannot be made without the model"
         raise RunFolderError(str(folder.path / lost[0]), what, "use --fresh to start over")
@@ -33,6 +31,17 @@ def repair_finished(study: Study, folder: RunFolder, engine: str) -> None:
         write_plan(study, plans, costs_of(plans, engine), folder)
     if folder.unsound(RESULTS):
         write_results(study, folder)
+
+
+def _asked_files(study: Study) -> list[str]:
+    """Tables that only some specs ask for, of this one."""
+    spec = study.points[0].spec
+    asked = {
+        SCREEN_FILE: spec.screen is not None,
+        PROBES_FILE: has_probes(study),
+        TEXTS_FILE: spec.generate is not None,
+    }
+    return [file for file, there in asked.items() if there]
 
 
 def _vectors_files(study: Study, folder: RunFolder) -> list[str]:

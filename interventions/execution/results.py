@@ -10,11 +10,12 @@ from patchboard.measure.probe_summary import probe_summary
 from patchboard.measure.screen_summary import screen_summary
 from patchboard.measure.statistics import Bootstrap
 from patchboard.measure.summary import summarise, without_nan
+from patchboard.measure.texts import text_means
 from patchboard.spec import Study
 from patchboard.spec.keep import FIRST
 from patchboard.spec.places import Onwards, Upto
 from patchboard.store.folder import RunFolder
-from patchboard.store.schema import PROBES_FILE, SCREEN_FILE
+from patchboard.store.schema import PROBES_FILE, SCREEN_FILE, TEXTS_FILE
 
 RESULTS = ("effects.parquet", "curves.parquet", "summary.json")
 """Made by ``write_results``."""
@@ -39,6 +40,8 @@ def write_results(study: Study, folder: RunFolder) -> None:
         summary["screen"] = without_nan(screen_summary(*tables, spec.screen.method, bootstrap.level))
     if has_probes(study):
         summary["probes"] = without_nan(probe_summary(folder.read_table(PROBES_FILE), decodability))
+    if spec.generate is not None:
+        summary["texts"] = without_nan(text_means(folder.read_table(TEXTS_FILE), bootstrap))
     folder.write_json("summary.json", summary)
 
 

@@ -20,6 +20,7 @@ from patchboard.execution.probe_parts import probe_tables
 from patchboard.execution.progress import Progress
 from patchboard.execution.repair import repair_finished
 from patchboard.execution.results import bootstrap_of, write_results
+from patchboard.execution.texts import write_texts
 from patchboard.measure.notes import foreseen
 from patchboard.measure.outcomes import outcome_rows, outcome_schema
 from patchboard.measure.scored_group import ScoreTables, gather_scores
@@ -101,6 +102,7 @@ def _run(
         if probed:
             folder.write_table(PROBES_FILE, pl.concat(probed, how="diagonal_relaxed"))
     with progress.timed("measure"):
+        write_texts(runs, folder)
         write_results(study, folder)
     folder.update_manifest(
         name=study.name,

@@ -68,15 +68,16 @@ def outcome_schema(groups: Iterable[Group]) -> dict[str, pl.DataType]:
     """
     groups = list(groups)
     normalised = any(is_normalised(known(name)) for group in groups for name in group.metrics)
+    return {**OUTCOMES, **(SCALE if normalised else {}), **swept_schema(groups)}
+
+
+def swept_schema(groups: Iterable[Group]) -> dict[str, pl.DataType]:
+    """Columns of the swept fields of all groups."""
     swept: dict[str, dict[str, Any]] = {}  # path -> values by their text, in which 1 and True differ
     for cell in (use.cell for group in groups for use in group.uses):
         for path, value in cell.swept:
             swept.setdefault(path, {})[repr(value)] = plain(value)
-    return {
-        **OUTCOMES,
-        **(SCALE if normalised else {}),
-        **{path: pl.Series(list(values.values()), strict=False).dtype for path, values in swept.items()},
-    }
+    return {path: pl.Series(list(values.values()), strict=False).dtype for path, values in swept.items()}
 
 
 def outcome_rows(scored: ScoredGroup, schema: Mapping[str, pl.DataType]) -> Iterator[pl.DataFrame]:

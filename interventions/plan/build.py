@@ -22,7 +22,9 @@ from patchboard.plan.prompt_source import FamilyPrompts, PromptSource
 from patchboard.plan.queries import check_queries
 from patchboard.plan.screen import check_screen
 from patchboard.plan.suffix import positions_of
+from patchboard.plan.texts import check_texts
 from patchboard.spec.axes import Point, Study, label
+from patchboard.spec.generate import GenerateSection
 from patchboard.spec.screen import ScreenSection
 from patchboard.spec.sections import EMBEDDED, ModelSection, Spec
 from patchboard.tasks.base import NULL
@@ -80,11 +82,12 @@ class _Builder:
         self.described: dict[str, Any] = {}
         self.swept: dict[str, dict[str, None]] = {}  # set id -> settings, in order
         self.screen: ScreenSection | None = None
+        self.generate: GenerateSection | None = None
         self._halves: dict[str, Halves] = {}
 
     def add(self, point: Point) -> None:
         spec = point.spec
-        self.screen = spec.screen  # the whole run's
+        self.screen, self.generate = spec.screen, spec.generate  # the whole run's
         family_key = f"{spec.tasks.model_dump_json()} seed {spec.prompts.seed}"
         source = self.source or self._family_prompts(spec, family_key)
         self.described[family_key] = source.describe()
@@ -256,8 +259,12 @@ class _Builder:
             swept={set_id: tuple(settings) for set_id, settings in self.swept.items()},
             frames=described(self._prompts(), self.tokenizer),
             screen=self.screen,
+            generate=self.generate,
         )
         check_screen(plan)
+        if self.source is not None and self.generate is not None:
+            raise SpecError("generate", "goes on from texts, and prompts here are none", "leave it out")
+        check_texts(plan)
         if self.source is None:  # else its ids may be another thing than places in a vocabulary
             check_limits(plan)
         return plan

@@ -14,6 +14,7 @@ from patchboard.plan.packs import Budget, packs_of
 from patchboard.plan.screen import largest_plan, screened_cells
 from patchboard.plan.screen_passes import screen_passes
 from patchboard.plan.suffix import Shape, branch_tokens, clean_tokens, first_block, shape_of, suffix_of
+from patchboard.plan.texts import text_cost
 from patchboard.tasks.prompt import Prompt
 
 
@@ -48,12 +49,19 @@ class Cost:
     """In these passes, beside ``tokens``."""
     ways: tuple[tuple[str, int], ...] = ()
     """Packs in each way."""
+    texts: int = 0
+    """That are written, edited and unedited ones. Passes, tokens and token-layers are beside all others, and at most as
+    many: a text may end before."""
+    text_passes: int = 0
+    text_tokens: int = 0
+    text_token_layers: int = 0
 
     def as_dict(self) -> dict[str, object]:
         saving = round(self.loop_token_layers / max(1, self.token_layers), 1)
         counts = asdict(self) | {"ways": dict(self.ways), "saving": saving}
         left_out = set() if self.twin_tokens else {"twin_tokens"}
         left_out |= set() if self.screened else {"screened", "screen_passes", "screen_tokens"}
+        left_out |= set() if self.texts else {"texts", "text_passes", "text_tokens", "text_token_layers"}
         return {name: value for name, value in counts.items() if name not in left_out}
 
 
@@ -65,7 +73,8 @@ def cost_of(plan: ModelPlan, engine: str, budget: Budget) -> Cost:
         for group in plan.groups:
             passes, tokens = screen_passes(group, plan, activation_floats(plan.facts, budget))
             total.update(screened=len(screened_cells(group)), screen_passes=passes, screen_tokens=tokens)
-    for group in largest_plan(plan).groups:
+    largest = largest_plan(plan)
+    for group in largest.groups:
         packs = list(packs_of(group, plan.facts, engine, budget))
         ways.update(pack.way for pack in packs)
         total.update(packs=len(packs), cells=len(group.uses), queries=len(group.prompts))
@@ -75,6 +84,7 @@ def cost_of(plan: ModelPlan, engine: str, budget: Budget) -> Cost:
     tokens, passes = _whole_prompts((*plan.fits, *plan.decodings), budget)
     twin_tokens, twin_passes = _whole_prompts(twins, budget)
     tokens, passes = tokens + twin_tokens, passes + twin_passes
+    texts, text_tokens, text_passes = text_cost(largest, budget)
     return Cost(
         cells=total["cells"],
         queries=total["queries"],
@@ -91,6 +101,10 @@ def cost_of(plan: ModelPlan, engine: str, budget: Budget) -> Cost:
         screen_passes=total["screen_passes"],
         screen_tokens=total["screen_tokens"],
         ways=tuple(sorted(ways.items())),
+        texts=texts,
+        text_passes=text_passes,
+        text_tokens=text_tokens,
+        text_token_layers=text_tokens * layers,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from patchboard.plan.cells import Cell, Edit
 from patchboard.plan.facts import ModelFacts
+from patchboard.spec.generate import GenerateSection
 from patchboard.spec.screen import ScreenSection
 from patchboard.spec.sections import DecodabilitySection, ModelSection
 from patchboard.tasks.prompt import Prompt
@@ -131,6 +132,8 @@ class ModelPlan:
     """What stands in front of the prompts and what was left out, for the manifest."""
     screen: ScreenSection | None = None
     """By which cells are estimated before some of them are run; None: all are run."""
+    generate: GenerateSection | None = None
+    """Texts that are written behind evaluated prompts; None: none are."""
 
     @property
     def has_noise(self) -> bool:

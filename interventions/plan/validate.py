@@ -17,6 +17,7 @@ from patchboard.plan.controls.unrelated import Texts
 from patchboard.plan.ranking import ranking_file
 from patchboard.plan.screen import check_screen_metric
 from patchboard.plan.validate_edit import Rows, check_edit
+from patchboard.plan.validate_texts import check_generate
 from patchboard.plugin_files import activate
 from patchboard.probes import FOLDS, PROBES
 from patchboard.registry import suggest
@@ -35,7 +36,7 @@ def check_study(study: Study) -> dict[str, str]:
     """
     activate(study.plugins)
     for path in study.axes:
-        if path.split(".")[0] in ("statistics", "screen", "name", "version"):
+        if path.split(".")[0] in ("statistics", "screen", "generate", "name", "version"):
             raise SpecError(path, "cannot be swept: it is the whole run's", "run a spec for each value")
     checked: dict[str, Rows] = {}
     files: dict[str, str] = {}
@@ -103,6 +104,7 @@ def check_point(point: Point, rows: Rows) -> None:
         for i, edit in enumerate(variant.section.parts):
             check_edit(edit, rows, f"{where}.edits[{i}]" if several else where)
     _check_metrics(point)
+    check_generate(point)
     for i, control in enumerate(point.spec.controls):
         CONTROLS.get(control.name, f"controls[{i}]").check(point.variants, tasks, f"controls[{i}]")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from patchboard.report import texts
 from patchboard.report.described import describe
 from patchboard.report.described_edits import describe_interventions
 from patchboard.report.drawing import Drawing
@@ -119,6 +120,9 @@ def render(run: Run, figures: list[dict[str, str]]) -> str:
         best_place=best_place,
         best_what=best_what(run.summary),
         headed=top_heads(run),
+        texts_said=texts.said(run) if not run.texts.is_empty() else "",
+        text_means=list(texts.mean_rows(run)),
+        text_sections=texts.text_sections(run),
         findings=findings(run.summary),
         caveats=caveats(run),
         figures=figures,

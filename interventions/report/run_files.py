@@ -14,7 +14,18 @@ import polars as pl
 from patchboard.errors import RunFolderError, SpecError
 from patchboard.report.screened import with_cells_not_run
 from patchboard.spec.yaml_text import read_yaml
-from patchboard.store.schema import CURVES, DECODABILITY, FLOORS, PROBED, PROBES_FILE, SCREEN, SCREEN_FILE, TWIN
+from patchboard.store.schema import (
+    CURVES,
+    DECODABILITY,
+    FLOORS,
+    PROBED,
+    PROBES_FILE,
+    SCREEN,
+    SCREEN_FILE,
+    TEXTS,
+    TEXTS_FILE,
+    TWIN,
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,8 @@ class Run:
     """store.schema.SCREEN; no rows where the spec asked for no screen."""
     probes: pl.DataFrame
     """store.schema.PROBED; no rows where the spec asked for no probes."""
+    texts: pl.DataFrame
+    """store.schema.TEXTS; no rows where the spec asked for none."""
 
     @cached_property
     def places(self) -> pl.DataFrame:
@@ -89,6 +102,7 @@ def read_run(folder: Path) -> Run:
         decodability=_read(folder, "decodability.parquet", _table),
         screen=_read(folder, SCREEN_FILE, _table) if "screen" in summary else pl.DataFrame(schema=SCREEN),
         probes=_read(folder, PROBES_FILE, _table) if "probes" in summary else pl.DataFrame(schema=PROBED),
+        texts=_read(folder, TEXTS_FILE, _table) if "texts" in summary else pl.DataFrame(schema=TEXTS),
     )
 
 

@@ -125,6 +125,7 @@ def plan_rows(plan: Mapping[str, Any]) -> dict[str, list[str]]:
         "saving over one pass a cell": [f"{cost['saving']}x" for cost in costs],
         "activations at once (GB)": [f"{cost['activation_gb']}" for cost in costs],
     }
+    rows |= _text_rows(costs)
     remote = [model.get("remote") for model in plan["models"]]
     if any(remote):
         rows |= {
@@ -147,6 +148,19 @@ def _screen_rows(costs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     }
     rows = {name: [f"{cost.get(key, 0):,}" for cost in costs] for name, key in each.items()}
     return rows | {"of what is run exactly, as if the cells of most work were kept": ["" for _ in costs]}
+
+
+def _text_rows(costs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """What texts add, where there are any."""
+    if not any("texts" in cost for cost in costs):
+        return {}
+    each = {
+        "texts, unedited ones among them": "texts",
+        "their passes, at most": "text_passes",
+        "their tokens, at most": "text_tokens",
+        "their token-layers, at most": "text_token_layers",
+    }
+    return {name: [f"{cost.get(key, 0):,}" for cost in costs] for name, key in each.items()}
 
 
 def counts_table(counted: Counted) -> Table:

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from patchboard.spec.edits import InterventionSection
+from patchboard.spec.generate import GenerateSection
 from patchboard.spec.packaged import PACKAGED, PackagedModel
 from patchboard.spec.refusal import InvalidValue
 from patchboard.spec.screen import ScreenSection
@@ -250,9 +251,13 @@ class Spec(Section):
         default=None, description="estimates many cells by gradients first, see [screening](#screening); null: runs all"
     )
     decodability: DecodabilitySection | None = DecodabilitySection()
+    generate: GenerateSection | None = Field(
+        default=None, description="texts that the model writes under edits, see [texts](#texts); null: none"
+    )
     statistics: StatisticsSection = StatisticsSection()
 
     @model_serializer(mode="wrap")
-    def _without_a_screen_that_is_none(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Told only where there is one: specs of before it could be keep their digests, and their runs."""
-        return {name: value for name, value in dump(self).items() if (name, value) != ("screen", None)}
+    def _without_what_is_none(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A screen and texts are told only where there are any: specs of before keep their digests, and their runs."""
+        unmeant = (("screen", None), ("generate", None))
+        return {name: value for name, value in dump(self).items() if (name, value) not in unmeant}

@@ -79,6 +79,25 @@ SCREEN = {
 """One row per task and screened cell; swept fields follow."""
 SCREEN_FILE = "screen.parquet"
 
+TEXTS = {
+    "task": pl.String(),
+    "query": pl.Int32(),  # as in OUTCOMES
+    **CELL,
+    "when": pl.String(),  # prompt, decode, both: which tokens were edited
+    "sample": pl.Int32(),  # of the texts of one prompt and cell, from 0
+    "prompt": pl.String(),  # its text
+    "clean_text": pl.String(),  # what the model wrote behind it, what ends it left out
+    "edited_text": pl.String(),
+    "clean_perplexity": pl.Float64(),  # under the unedited model, exp of nats per token; NaN of an empty text
+    "edited_perplexity": pl.Float64(),
+    "clean_repetition": pl.Float64(),  # share of 4-grams of tokens that came before; NaN of fewer than 4 tokens
+    "edited_repetition": pl.Float64(),
+    "clean_token_ids": pl.List(pl.Int64()),  # the new tokens, with one that ends the text
+    "edited_token_ids": pl.List(pl.Int64()),
+}
+"""One row per query, cell and sample; swept fields follow."""
+TEXTS_FILE = "texts.parquet"
+
 DECODABILITY = {
     "task": pl.String(),  # a label, or ALL
     "layer": pl.Int32(),

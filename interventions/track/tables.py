@@ -1,10 +1,11 @@
-"""The tables of a W&B run: effects with intervals, by task and pooled, CD, and what a screen estimated."""
+"""The tables of a W&B run: effects with intervals, by task and pooled, CD, what a screen estimated, and texts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import polars as pl
+import polars.selectors as cs
 
 from patchboard.report.run_files import Run
 
@@ -14,7 +15,7 @@ MOST_ROWS = 10_000
 
 def tables(run: Run) -> Mapping[str, pl.DataFrame]:
     """Name -> table, columns as in docs/run-folder.md: ``effects`` by task, ``curves`` pooled, ``decodability``,
-    ``probes``, ``screen``.
+    ``probes``, ``screen``, ``texts``.
 
     The interventions themselves on the first metric come first, so that a cut leaves what matters.
     """
@@ -29,4 +30,6 @@ def tables(run: Run) -> Mapping[str, pl.DataFrame]:
         chosen["probes"] = run.probes.sort(pl.col("task") != "ALL", maintain_order=True)
     if not run.screen.is_empty():
         chosen["screen"] = run.screen.sort("rank", maintain_order=True)
+    if not run.texts.is_empty():
+        chosen["texts"] = run.texts.sort(pl.col("control") != "", maintain_order=True).drop(cs.list())
     return {name: table.head(MOST_ROWS).fill_nan(None) for name, table in chosen.items()}

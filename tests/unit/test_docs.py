@@ -117,6 +117,7 @@ TABLES = {
     "Columns that name a cell": schema.CELL,
     "outcomes.parquet": {k: v for k, v in (schema.OUTCOMES | schema.SCALE).items() if k not in schema.CELL},
     "effects.parquet, curves.parquet": schema.MEASURED,
+    "texts.parquet": {k: v for k, v in schema.TEXTS.items() if k not in schema.CELL},
     "decodability.parquet": schema.DECODABILITY | schema.FLOORS,
     "probes.parquet": schema.PROBED,
     "prompts.parquet": schema.PROMPTS,

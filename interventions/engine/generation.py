@@ -1,0 +1,139 @@
+"""Texts that a model writes behind prompts while cells' edits are made: a traced pass for each new token, on a cache.
+
+All texts of a batch begin with as many tokens, so nothing is padded: positions, windows and recurrent states are those
+of a text alone.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from patchboard.engine.batch import Batch, make_batch, put
+from patchboard.engine.given_states import Wanted, given_states
+from patchboard.engine.local import LocalEngine
+from patchboard.engine.sampling import next_tokens
+from patchboard.plan.cells import STATE
+from patchboard.plan.layout import EditSpan, Layout, Read, Reads
+from patchboard.plan.texts import PlacedEdit
+from patchboard.spec.generate import When
+from patchboard.tasks.prompt import Prompt
+
+_LOGITS = {"logits": lambda logits, *_: logits}
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A text to go on from: a prompt, the cell's edits of it, and for each that takes states the prompt they are of.
+
+    query: the prompt's place in its group. drawn [token]: in [0, 1), of a text whose tokens are drawn.
+    """
+
+    prompt: Prompt
+    edits: tuple[PlacedEdit, ...]
+    donors: tuple[Prompt | None, ...]
+    query: int
+    drawn: Tensor
+
+
+def generated(
+    engine: LocalEngine, texts: Sequence[Begun], tokens: int, temperature: float, when: When,
+    operands: Mapping[str, Any],
+) -> list[tuple[int, ...]]:  # fmt: skip
+    """Of each text, all of prompts of one length, its new tokens: ``tokens`` of them, or up to one that ends it.
+
+    operands: as ``LocalEngine.place`` gives them. A text whose logits are no numbers ends there.
+    """
+    cache = _empty_cache(engine)
+    length = len(texts[0].prompt.token_ids)
+    assert all(len(text.prompt.token_ids) == length for text in texts), "prompts of one length"
+    ends = torch.tensor(end_tokens(engine.module), device=engine.device)
+    drawn = torch.stack([text.drawn for text in texts])
+    placed, states = _with_states(engine, texts)
+    known = {**operands, **engine.place(states)}
+    batch = make_batch(_layout([text.prompt.token_ids for text in texts], _spans(texts, placed, when != "decode")))
+    later = make_batch(_layout([(0,)] * len(texts), _spans(texts, placed, when != "prompt", at=(0,))))
+    new: list[Tensor] = []
+    ended = torch.zeros(len(texts), dtype=torch.bool, device=engine.device)
+    lengths = torch.zeros(len(texts), dtype=torch.long, device=engine.device)
+    for n in range(tokens):
+        logits = engine.step(batch, known, _LOGITS, cache)["scores"]["logits"]
+        ended |= logits.isnan().any(-1)
+        new.append(next_tokens(logits, temperature, drawn[:, n]))
+        lengths += ~ended
+        ended |= torch.isin(new[-1], ends)
+        if bool(ended.all()):
+            break
+        batch = _fed(later, new[-1], length + n)
+    written = torch.stack(new, 1).tolist()
+    return [tuple(ids[:count]) for ids, count in zip(written, lengths.tolist(), strict=True)]
+
+
+def _empty_cache(engine: LocalEngine) -> dict[str, Any]:
+    """By the name that this version's forward has for it."""
+    from transformers import DynamicCache
+
+    names = inspect.signature(engine.module.forward).parameters
+    return {"cache" if "cache" in names else "past_key_values": DynamicCache(config=engine.module.config)}
+
+
+def end_tokens(model: Any) -> list[int]:
+    """Ids that end a text; the generation's configuration has those of chat models."""
+    for config in (getattr(model, "generation_config", None), model.config):
+        ids = getattr(config, "eos_token_id", None)
+        if ids is not None:
+            return [ids] if isinstance(ids, int) else list(ids)
+    return []
+
+
+def _with_states(engine: LocalEngine, texts: Sequence[Begun]) -> tuple[list[list[PlacedEdit]], dict[str, Tensor]]:
+    """Each text's edits, one for each state that is put in in place of one that takes several, and those operands."""
+    wanted, placed = [], []
+    for text in texts:
+        own = []
+        for each, donor in zip(text.edits, text.donors, strict=True):
+            if donor is None:
+                own.append(each)
+                continue
+            for i in range(len(each.tokens)):
+                key = f"given {len(wanted)} {i}"  # no name of a run's states
+                own.append(each._replace(edit=replace(each.edit, operand=key, read=None), tokens=(each.tokens[i],)))
+            wanted.append(Wanted(each.edit, donor, each.taken))
+        placed.append(own)
+    found = given_states(engine, wanted)
+    return placed, {f"given {w} {i}": state for w, states in enumerate(found) for i, state in enumerate(states)}
+
+
+def _spans(
+    texts: Sequence[Begun], placed: Sequence[Sequence[PlacedEdit]], edited: bool, at: tuple[int, ...] | None = None
+) -> list[EditSpan]:
+    """The edits of all texts; none unless ``edited``. at: their columns, in place of the tokens that they name."""
+    spans = []
+    for row, edits in enumerate(placed if edited else ()):
+        for edit, order, tokens, _ in edits:
+            assert not edit.operand.startswith(STATE), "known states alone"
+            cols = put(tokens if at is None else at).numpy()
+            rows = np.full(len(cols), row)
+            spans.append(EditSpan(edit, order, row, rows, cols, rows, cols, np.full(len(cols), texts[row].query)))
+    return spans
+
+
+def _layout(rows: Sequence[tuple[int, ...]], spans: list[EditSpan]) -> Layout:
+    """Sequences of one length beside each other, each read at its last token."""
+    tokens = np.array(rows, dtype=np.int64)
+    zeros = np.zeros_like(tokens)
+    last = tokens.shape[1] - 1
+    reads = Reads.of([Read(row, row, 0, row, last, 0, -1, row, last) for row in range(len(rows))])
+    positions = np.tile(np.arange(tokens.shape[1]), (len(rows), 1))
+    return Layout(tokens, positions, zeros, zeros, zeros, edits=spans, reads=reads)
+
+
+def _fed(batch: Batch, tokens: Tensor, position: int) -> Batch:
+    """The batch of single tokens, with these of each row at this position."""
+    return replace(batch, tokens=tokens[:, None].cpu(), positions=torch.full_like(batch.positions, position))
