@@ -156,7 +156,10 @@ class Prompter:
         layout = positions, tuple(demo_answers)
         layout = self._layouts.setdefault((*positions.items(), layout[1]), layout)
         same = tuple(self._ids.setdefault(i, i) for i in ids)
-        return Prompt(task, f.text, answer, same[:start], self._same_answer(same[start:]), *layout, frame=coded.frame)
+        return Prompt(
+            task, f.text, answer, same[:start], self._same_answer(same[start:]), *layout,
+            frame=coded.frame, starts=tuple(self._ids.setdefault(a, a) for a, _ in offsets[:start]),
+        )  # fmt: skip
 
     def _same_answer(self, ids: tuple[int, ...]) -> tuple[int, ...]:
         return self._answers.setdefault(ids, ids)

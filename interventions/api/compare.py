@@ -16,7 +16,7 @@ from patchboard.execution.results import bootstrap_of
 from patchboard.measure.cell_matrices import ROLE
 from patchboard.measure.statistics import Bootstrap, Floats, Replicates, drawn, quantiles
 from patchboard.registry import suggest
-from patchboard.spec.axes import label
+from patchboard.report.explorer.prompts import prompts_at
 from patchboard.store.schema import CELL
 
 if TYPE_CHECKING:
@@ -159,16 +159,8 @@ def _as_in(table: pl.DataFrame, cells: pl.DataFrame) -> pl.DataFrame:
 def _queries(run: Run, setting: Setting) -> list[tuple[str, str]]:
     """Text and answer of each prompt, in order of the queries."""
     fields = dict(setting)
-    rows = run.prompts.filter(*(pl.col(name) == fields[name] for name in ("role", "task", "shots")))
-    if rows.select("set", "swept").n_unique() > 1:
-        texts = {f"{path}={label(value)}" for path, value in setting if value is not None}
-        # a set's settings are written "prompts.seed=1, prompts.shots=4", several joined with " or "
-        own = [
-            swept for swept in rows["swept"].unique()
-            if any(texts.issuperset(one.split(", ")) for one in swept.split(" or "))
-        ]  # fmt: skip
-        rows = rows.filter(pl.col("swept").is_in(own))
-    return rows.select("text", "answer").rows()
+    named = {name: fields.pop(name) for name in ("role", "task", "shots")}
+    return prompts_at(run.prompts, named, fields).select("text", "answer").rows()
 
 
 def _values(run: Run, cells: pl.DataFrame, rows: np.ndarray) -> Floats:

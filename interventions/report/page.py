@@ -15,6 +15,7 @@ from patchboard.report import texts
 from patchboard.report.described import describe
 from patchboard.report.described_edits import describe_interventions
 from patchboard.report.drawing import Drawing
+from patchboard.report.explorer import explorer_block
 from patchboard.report.findings import best_what, caveats, findings
 from patchboard.report.heads import top_heads
 from patchboard.report.numbers import best_place, between, cd_there, fraction, place_label, plain, signed, with_interval
@@ -126,6 +127,7 @@ def render(run: Run, figures: list[dict[str, str]]) -> str:
         findings=findings(run.summary),
         caveats=caveats(run),
         figures=figures,
+        explorer=explorer_block(run),
         tables=[
             _table(run, "Effects pooled over tasks", "curves.parquet", run.curves, []),
             _table(run, "Effects by task", "effects.parquet", run.effects, ["task", "vector_task"]),

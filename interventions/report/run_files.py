@@ -82,6 +82,11 @@ def read_table(folder: Path, name: str) -> pl.DataFrame:
     return _read(folder, name, _table)
 
 
+def scan_table(folder: Path, name: str) -> pl.LazyFrame:
+    """As ``read_table``, of which only what is asked for is read."""
+    return _read(folder, name, lambda path: pl.scan_parquet(path, glob=False))
+
+
 def read_json(folder: Path, name: str) -> Any:
     """As ``read_table``, of a JSON file."""
     return _read(folder, name, _json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 
 import polars as pl
@@ -44,12 +45,18 @@ def _tables(
                 p.answer_ids,
                 *_all_right(p),
                 p.last,
+                p.starts or None,
+                _places(p),
                 p.excluded,
                 *belongs,
             )
             for i, p in enumerate(prompts[start : start + _ROWS_AT_ONCE], start)
         ]
         yield pl.DataFrame(rows, schema=PROMPTS, orient="row")
+
+
+def _places(prompt: Prompt) -> str:
+    return json.dumps({name: [*at] for name, at in prompt.positions.items() if name not in ("all", "answer")})
 
 
 def _all_right(prompt: Prompt) -> tuple[list[str] | None, list[tuple[int, ...]] | None]:

@@ -158,6 +158,8 @@ PROMPTS = {
     "right_answers": pl.List(pl.String()),  # all right ones, `answer` first; null where it is the only one
     "right_answer_ids": pl.List(pl.List(pl.Int64())),
     "position": pl.Int32(),  # index of `last`, the token before the answer
+    "starts": pl.List(pl.Int32()),  # of each of token_ids, where its characters begin in `text`; null where unknown
+    "places": pl.String(),  # JSON: name of a position or a span -> indices of its tokens; without `all`
     "excluded": pl.String(),  # why the row is left out, "" where it is not
     "set": pl.String(),  # which prompts belong together: a plan's group, fit or decoding
     "swept": pl.String(),  # the set's swept settings, "prompts.seed=1, prompts.shots=4"; several joined with " or "

@@ -24,7 +24,7 @@ from patchboard.measure.nearest import voted
 from patchboard.measure.outcome_index import index_outcomes
 from patchboard.measure.statistics import Bootstrap
 from patchboard.measure.summary import summarise
-from patchboard.store.schema import DECODABILITY, OUTCOMES
+from patchboard.store.schema import DECODABILITY, OUTCOMES, PROMPTS
 
 TASKS = ("AND", "NAND", "OR", "NOR", "XOR", "XNOR")
 LAYERS = 8
@@ -179,6 +179,20 @@ def manifest() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def prompts(table: pl.DataFrame) -> pl.DataFrame:
+    """store.schema.PROMPTS: a text for each query of the outcomes, as of a run before places were noted."""
+    rows = table.select("task", "query", "shots").unique(maintain_order=True).to_dicts()
+    told = [
+        {
+            **row, "role": "evaluate", "text": f"{row['query']:04b} ->", "answer": "0", "token_ids": [1, 2],
+            "answer_ids": [0], "position": 1, "excluded": "", "set": f"{row['task']}{row['shots']}",
+            "swept": f"prompts.shots={row['shots']}",
+        }
+        for row in rows
+    ]  # fmt: skip
+    return pl.DataFrame(told, schema=PROMPTS)
+
+
 def write_run_folder(
     folder: Path, table: pl.DataFrame, cd: pl.DataFrame | None, changes: Mapping[str, Any] | None = None
 ) -> Path:
@@ -193,4 +207,5 @@ def write_run_folder(
     effects(index_outcomes(table), BOOTSTRAP).write_parquet(folder / "effects.parquet")
     curves(index_outcomes(table), BOOTSTRAP).write_parquet(folder / "curves.parquet")
     (empty if cd is None else cd).write_parquet(folder / "decodability.parquet")
+    prompts(table).write_parquet(folder / "prompts.parquet")
     return folder

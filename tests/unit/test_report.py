@@ -1,6 +1,8 @@
 """The report of a planted run: what the page says is what the files hold, and it needs nothing else."""
 
 import base64
+import hashlib
+import html
 import json
 import re
 import struct
@@ -63,8 +65,19 @@ def test_the_page_loads_nothing_from_anywhere(folder):
     source = (folder / "report.html").read_text(encoding="utf-8")
     page = Page(source)
     assert page.addresses and all(address.startswith("data:image/png;base64,") for address in page.addresses)
-    assert not re.search(r"url\(|@import|<script", source)
+    assert not re.search(r"url\(|@import|https?://", source)
     assert page.open == []
+
+
+def test_only_the_pages_own_scripts_may_run(folder):
+    """Its policy names each by its content, and allows no request."""
+    source = (folder / "report.html").read_text(encoding="utf-8")
+    scripts = re.findall(r"<script>(.*?)</script>", source, re.DOTALL)
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', source)
+    policy = html.unescape(policy)
+    assert len(scripts) == 2 and len(re.findall(r"<script", source)) == 3  # and the data
+    own = {f"'sha256-{base64.b64encode(hashlib.sha256(each.encode()).digest()).decode()}'" for each in scripts}
+    assert own == set(re.findall(r"'sha256-[^']*'", policy)) and policy.startswith("default-src 'none'; ")
 
 
 def test_the_pages_figures_are_the_files(folder):
@@ -99,7 +112,9 @@ def test_text_of_the_run_is_no_markup(tables, tmp_path):
     one = outcomes.filter(layer=3, shots=4, metric="accuracy")
     made = synthetic_run.write_run_folder(tmp_path / "run", one, cd, changes={"fallbacks": [nasty]})
     source = write_report(made).read_text(encoding="utf-8")
-    assert "<script>" not in source and nasty in Page(source).text
+    assert (
+        "alert('1')" not in source and "<b>" not in Page(source).text.replace(nasty, "") and nasty in Page(source).text
+    )
 
 
 def test_curves_are_drawn_from_the_table(folder):

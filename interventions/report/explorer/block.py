@@ -1,0 +1,52 @@
+"""The explorer as a part of a page: its data, a plotting library and a script, all inside; nothing is fetched."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+
+from patchboard.report.explorer.data import explorer_data
+from patchboard.report.run_files import Run
+
+_SCRIPTS = ("vendor/uPlot.iife.min.js", "explorer.js")
+_NOTICE = "/*! uPlot 1.6.32, MIT License, Copyright (c) 2022 Leon Sorokin */\n"
+"""In place of the library's first line, whose address would read as if the page asked for something."""
+_STYLES = ("vendor/uPlot.min.css", "explorer.css")
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """What the page's template puts in: styles, the data of each run, scripts, and the policy that lets these alone
+    run."""
+
+    style: str
+    data: tuple[str, ...]
+    scripts: tuple[str, ...]
+    policy: str
+
+
+def explorer_block(run: Run, others: Sequence[Run] = ()) -> Explorer | None:
+    """The explorer of a run, perhaps with others laid over it; None where it has no intervention."""
+    if run.curves.is_empty():
+        return None
+    data = []
+    for each in (run, *others):
+        packed, tree = explorer_data(each)
+        data.append(" ".join(packed.text(tree)))
+    scripts = (_NOTICE + _asset(_SCRIPTS[0]).split("\n", 1)[1], _asset(_SCRIPTS[1]))
+    return Explorer("\n".join(map(_asset, _STYLES)), tuple(data), scripts, policy_of(scripts))
+
+
+def policy_of(scripts: Sequence[str]) -> str:
+    """A content security policy: these scripts, styles of the page, images inside it, and no request at all."""
+    hashes = (base64.b64encode(hashlib.sha256(each.encode()).digest()).decode() for each in scripts)
+    allowed = " ".join(f"'sha256-{each}'" for each in hashes)
+    script = f"script-src {allowed}; " if allowed else ""
+    return f"default-src 'none'; {script}style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+
+
+def _asset(name: str) -> str:
+    return files("patchboard.report.explorer").joinpath(name).read_text(encoding="utf-8")
