@@ -95,6 +95,7 @@ class Batch:
     clean: Tensor | None = None  # [read] index of its clean distribution among those places
     first: Tensor | None = None  # [1] place of its first prompt in its group
     embeds: Tensor | None = None  # [batch, seq, d_model] what enters in place of the tokens' embeddings
+    before: Tensor | None = None  # [batch, column] 1 where a cache that it goes on from holds a token, 0: padding
 
     def token_layers(self, layers: int) -> int:
         """Tokens times the blocks that each goes through, padding left out."""

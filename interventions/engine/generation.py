@@ -1,7 +1,7 @@
 """Texts that a model writes behind prompts while cells' edits are made: a traced pass for each new token, on a cache.
 
-All texts of a batch begin with as many tokens, so nothing is padded: positions, windows and recurrent states are those
-of a text alone.
+Prompts of a batch are padded on the left, so that what is new stands in one column; positions are those of a text
+alone, and windows, which go by columns, are as well.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from patchboard.engine.given_states import Wanted, given_states
 from patchboard.engine.local import LocalEngine
 from patchboard.engine.sampling import next_tokens
 from patchboard.plan.cells import STATE
-from patchboard.plan.layout import EditSpan, Layout, Read, Reads
+from patchboard.plan.layout import PAD, ROOT, EditSpan, Layout, Read, Reads
 from patchboard.plan.texts import PlacedEdit
 from patchboard.spec.generate import When
 from patchboard.tasks.prompt import Prompt
@@ -46,33 +46,35 @@ def generated(
     engine: LocalEngine, texts: Sequence[Begun], tokens: int, temperature: float, when: When,
     operands: Mapping[str, Any],
 ) -> list[tuple[int, ...]]:  # fmt: skip
-    """Of each text, all of prompts of one length, its new tokens: ``tokens`` of them, or up to one that ends it.
+    """Of each text its new tokens: ``tokens`` of them, or up to one that ends it.
 
     operands: as ``LocalEngine.place`` gives them. A text whose logits are no numbers ends there.
     """
     cache = _empty_cache(engine)
-    length = len(texts[0].prompt.token_ids)
-    assert all(len(text.prompt.token_ids) == length for text in texts), "prompts of one length"
+    lengths = [len(text.prompt.token_ids) for text in texts]
     ends = torch.tensor(end_tokens(engine.module), device=engine.device)
     drawn = torch.stack([text.drawn for text in texts])
     placed, states = _with_states(engine, texts)
     known = {**operands, **engine.place(states)}
-    batch = make_batch(_layout([text.prompt.token_ids for text in texts], _spans(texts, placed, when != "decode")))
-    later = make_batch(_layout([(0,)] * len(texts), _spans(texts, placed, when != "prompt", at=(0,))))
+    first = _spans(texts, placed, [max(lengths) - length for length in lengths]) if when != "decode" else []
+    batch = make_batch(_layout([text.prompt.token_ids for text in texts], first))
+    single = [[each._replace(tokens=(0,)) for each in own] for own in placed]
+    later = make_batch(_layout([(0,)] * len(texts), _spans(texts, single) if when != "prompt" else []))
+    real = (batch.segments != PAD).long()
     new: list[Tensor] = []
     ended = torch.zeros(len(texts), dtype=torch.bool, device=engine.device)
-    lengths = torch.zeros(len(texts), dtype=torch.long, device=engine.device)
+    counts = torch.zeros(len(texts), dtype=torch.long, device=engine.device)
     for n in range(tokens):
         logits = engine.step(batch, known, _LOGITS, cache)["scores"]["logits"]
         ended |= logits.isnan().any(-1)
         new.append(next_tokens(logits, temperature, drawn[:, n]))
-        lengths += ~ended
+        counts += ~ended
         ended |= torch.isin(new[-1], ends)
         if bool(ended.all()):
             break
-        batch = _fed(later, new[-1], length + n)
+        batch = _fed(later, new[-1], put(lengths) + n, torch.nn.functional.pad(real, (0, n), value=1))
     written = torch.stack(new, 1).tolist()
-    return [tuple(ids[:count]) for ids, count in zip(written, lengths.tolist(), strict=True)]
+    return [tuple(ids[:count]) for ids, count in zip(written, counts.tolist(), strict=True)]
 
 
 def _empty_cache(engine: LocalEngine) -> dict[str, Any]:
@@ -111,29 +113,32 @@ def _with_states(engine: LocalEngine, texts: Sequence[Begun]) -> tuple[list[list
 
 
 def _spans(
-    texts: Sequence[Begun], placed: Sequence[Sequence[PlacedEdit]], edited: bool, at: tuple[int, ...] | None = None
+    texts: Sequence[Begun], placed: Sequence[Sequence[PlacedEdit]], padding: Sequence[int] | None = None
 ) -> list[EditSpan]:
-    """The edits of all texts; none unless ``edited``. at: their columns, in place of the tokens that they name."""
+    """The edits of all texts. padding: columns in front of each."""
     spans = []
-    for row, edits in enumerate(placed if edited else ()):
+    for row, (text, edits) in enumerate(zip(texts, placed, strict=True)):
         for edit, order, tokens, _ in edits:
             assert not edit.operand.startswith(STATE), "known states alone"
-            cols = put(tokens if at is None else at).numpy()
+            cols = np.array(tokens, dtype=np.int64) + (padding[row] if padding else 0)
             rows = np.full(len(cols), row)
-            spans.append(EditSpan(edit, order, row, rows, cols, rows, cols, np.full(len(cols), texts[row].query)))
+            spans.append(EditSpan(edit, order, row, rows, cols, rows, cols, np.full(len(cols), text.query)))
     return spans
 
 
 def _layout(rows: Sequence[tuple[int, ...]], spans: list[EditSpan]) -> Layout:
-    """Sequences of one length beside each other, each read at its last token."""
-    tokens = np.array(rows, dtype=np.int64)
-    zeros = np.zeros_like(tokens)
-    last = tokens.shape[1] - 1
+    """Sequences beside each other, padded on the left, each read at its last token."""
+    width = max(map(len, rows))
+    zeros = np.zeros((len(rows), width), np.int64)
+    tokens, positions, segments = zeros.copy(), zeros.copy(), np.full_like(zeros, PAD)
+    for row, ids in enumerate(rows):
+        own = slice(width - len(ids), width)
+        tokens[row, own], positions[row, own], segments[row, own] = ids, np.arange(len(ids)), ROOT
+    last = width - 1
     reads = Reads.of([Read(row, row, 0, row, last, 0, -1, row, last) for row in range(len(rows))])
-    positions = np.tile(np.arange(tokens.shape[1]), (len(rows), 1))
-    return Layout(tokens, positions, zeros, zeros, zeros, edits=spans, reads=reads)
+    return Layout(tokens, positions, segments, zeros, zeros, edits=spans, reads=reads)
 
 
-def _fed(batch: Batch, tokens: Tensor, position: int) -> Batch:
-    """The batch of single tokens, with these of each row at this position."""
-    return replace(batch, tokens=tokens[:, None].cpu(), positions=torch.full_like(batch.positions, position))
+def _fed(batch: Batch, tokens: Tensor, positions: Tensor, before: Tensor) -> Batch:
+    """The batch of single tokens, with these at these positions, behind a cache of these columns."""
+    return replace(batch, tokens=tokens[:, None].cpu(), positions=positions[:, None], before=before)

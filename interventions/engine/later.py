@@ -85,7 +85,7 @@ def runs_read_by(batch: Batch, groups: list[EditGroup]) -> tuple[Any, list[tuple
         homes=batch.homes[chosen, :width], starts=batch.starts[chosen, :width],
         embeds=None if batch.embeds is None else batch.embeds[chosen, :width],
         packed=bool((segments > ROOT).any()), first_width=width, joins={}, edits=[], captures=[],
-        read_rows=None, read_cols=None,
+        read_rows=None, read_cols=None, before=None,
     )  # fmt: skip
     return runs, list(zip(row.split(sizes), cols.split(sizes), strict=True))
 

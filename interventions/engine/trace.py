@@ -34,10 +34,10 @@ def traced_forward(
     """One forward pass through nnsight: edits made, captures taken, reads scored; and before it those of the runs
     whose states are edited in before they are computed (``later``), or whose attention weights are (``pattern``).
 
-    model: an nnsight TransformersModel, the batch on its (first) device. cache: of sequences that the batch goes on
-    from, by the name that the model's forward has for it; all are of one length, without padding, and it grows by the
-    batch. Returns plain tensors: ``scores`` metric -> [read], ``states`` one list of [group, d_model] by layer a
-    capture, ``moved`` one [edit] an edit group, in the order of the visits.
+    model: an nnsight TransformersModel, the batch on its (first) device. cache: of the sequences that the batch goes on
+    from, by the name that the model's forward has for it; it grows by the batch. Returns plain tensors: ``scores``
+    metric -> [read], ``states`` one list of [group, d_model] by layer a capture, ``moved`` one [edit] an edit group, in
+    the order of the visits.
 
     What is assigned to a module is sent to it at that moment where the model runs in another process than this
     code (NDIF's sandbox), so it is edited before; what is read may be edited in place until the next access.
@@ -50,8 +50,8 @@ def traced_forward(
     visits = visits_of(batch, len(stages))
     width = batch.first_width
     real = (batch.segments[:, :width] >= 0).long()
-    if cache is not None:  # the mask is of the tokens before as well
-        real = torch.ones(len(real), int(batch.positions[0, -1]) + 1, dtype=torch.long, device=real.device)
+    if batch.before is not None:
+        real = torch.cat([batch.before, real], 1)
     inputs = {"position_ids": batch.positions[:, :width], "attention_mask": real}
     if batch.embeds is None:
         inputs["input_ids"] = batch.tokens[:, :width]

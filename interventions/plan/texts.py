@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from typing import NamedTuple
 
 from patchboard.errors import ModelError, SpecError
@@ -42,7 +41,7 @@ class PlacedEdit(NamedTuple):
 
 
 def text_rows(group: Group, section: GenerateSection, facts: ModelFacts) -> tuple[TextRow, ...]:
-    """All texts of a group, prompts of one length behind each other; of each query the unedited ones first."""
+    """All texts of a group, shorter prompts first; of each query the unedited ones first."""
     layers = parse_layers(section.layers, facts.layers, "generate.layers")
     uses = [
         number
@@ -130,14 +129,16 @@ def _nothing_to_edit(plan: ModelPlan, section: GenerateSection) -> tuple[str, st
 
 
 def text_batches(group: Group, rows: Sequence[TextRow], plan: ModelPlan, budget: Budget) -> Iterator[range]:
-    """Places in ``rows`` of texts that are written together, of prompts of one length: as many as the budget allows."""
+    """Places in ``rows`` of texts that are written together: as many as the budget allows, padding counted."""
     assert plan.generate is not None
-    start = 0
-    for length, same in groupby(len(group.prompts[row.query].token_ids) for row in rows):
-        stop = start + sum(1 for _ in same)
-        most = min(budget.tokens // (length + plan.generate.tokens), budget.read_floats // plan.facts.vocab)
-        yield from (range(a, min(a + max(1, most), stop)) for a in range(start, stop, max(1, most)))
-        start = stop
+    start, most = 0, max(1, budget.read_floats // plan.facts.vocab)
+    for stop, row in enumerate(rows):
+        longest = len(group.prompts[row.query].token_ids) + plan.generate.tokens  # rows stand by length
+        if start < stop and (stop - start == most or (stop - start + 1) * longest > budget.tokens):
+            yield range(start, stop)
+            start = stop
+    if start < len(rows):
+        yield range(start, len(rows))
 
 
 def text_cost(plan: ModelPlan, budget: Budget) -> tuple[int, int, int]:

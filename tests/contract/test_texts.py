@@ -157,7 +157,7 @@ def test_a_batch_that_does_not_fit_is_halved(ran, llama_folder, tmp_path, monkey
     monkeypatch.setattr(stage, "generated", little)
     tree = tree_of(llama_folder, generate={**SECTION, "interventions": ["nothing"]})
     run_study(study_of(tree), Options(tmp_path / "run"))
-    assert sizes == [6, 3, 3] * 3
+    assert sizes == [6, 3, 3] * 3, sizes
     assert_frame_equal(texts_of(tmp_path / "run"), texts_of(ran).filter(intervention="nothing"), rel_tol=1e-4)
 
 

@@ -26,7 +26,7 @@ NEW = 7
 TIE = 1e-4
 """Of logits that are told apart: above what sums in another order give, far below what an edit does."""
 QUICK = ("llama", "gpt2", "gemma2", "mistral", "opt", "mamba2")
-FAMILIES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in sorted(SIZES)]
+FAMILIES = [pytest.param(name, {}, id=name, marks=() if name in QUICK else pytest.mark.slow) for name in sorted(SIZES)]
 LAST, QUERY = json.dumps("last"), json.dumps("query")
 
 
@@ -125,9 +125,17 @@ def check(model, text: Begun, new: tuple[int, ...], when: str) -> None:
         assert row.max() - row[token] < TIE, (text.edits, when)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_greedy_texts_are_the_likeliest_of_whole_passes(family):
-    model = random_model(family)
+VARIANTS = [
+    pytest.param("falcon", {"alibi": True}, id="alibi"),
+    pytest.param(
+        "opt", {"do_layer_norm_before": False, "word_embed_proj_dim": 32}, id="opt350", marks=pytest.mark.slow
+    ),
+]
+
+
+@pytest.mark.parametrize(("family", "settings"), [*FAMILIES, *VARIANTS])
+def test_greedy_texts_are_the_likeliest_of_whole_passes(family, settings):
+    model = random_model(family, **settings)
     engine, ends = LocalEngine(model, build()), model.config.eos_token_id
     prompt, other = unequal_prompts()[1], unequal_prompts("B")[4]
     for when in ("prompt", "decode", "both"):
@@ -147,9 +155,10 @@ def test_greedy_texts_are_the_likeliest_of_whole_passes(family):
 
 
 def turned(prompt):
-    """A prompt of as many tokens, with the same places."""
-    tokens = (prompt.token_ids[0], *prompt.token_ids[:0:-1])
-    return replace(prompt, token_ids=tokens)
+    """Its tokens turned round and some of them once more in front: a longer prompt, with the same places behind."""
+    tokens = (*prompt.token_ids[:3], *prompt.token_ids[::-1])
+    places = {name: tuple(at + 3 for at in places) for name, places in prompt.positions.items()}
+    return replace(prompt, token_ids=tokens, positions=places | {"all": range(len(tokens))})
 
 
 def test_clean_greedy_texts_are_those_of_generate():
