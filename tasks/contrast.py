@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from patchboard.errors import TaskError
+from patchboard.tasks.chat import Chat
 from patchboard.tasks.encode import Encoded, Encoder
 from patchboard.tasks.pair_files import read_rows
 from patchboard.tasks.pair_rows import Source
@@ -28,11 +29,22 @@ def read_pairs(file: Path, where: str) -> list[tuple[str, str]]:
     return [(row.input, row.output) for row in rows]
 
 
-def contrast_prompts(pairs: list[tuple[str, str]], encoder: Encoder, where: str) -> dict[str, tuple[Prompt, ...]]:
-    """Side -> a prompt for each pair. Raises TaskError at ``where`` for a text that the tokenizer cannot read."""
+def contrast_prompts(
+    pairs: list[tuple[str, str]], encoder: Encoder, where: str, chat: Chat | None = None
+) -> dict[str, tuple[Prompt, ...]]:
+    """Side -> a prompt for each pair, its text as it stands, or as the user's turn of a chat.
+
+    Raises TaskError at ``where`` for a text that the tokenizer cannot read, SpecError as ``Chat``.
+    """
     prompts = {}
     for side, label in enumerate(SIDES):
-        texts = [pair[side] for pair in pairs]
+        texts = []
+        for i, pair in enumerate(pairs):
+            text = pair[side] if chat is None else chat.of_one_turn(pair[side])
+            if text is None:
+                what = f"the {label} text of pair {i} is changed by the chat template of the model's tokenizer"
+                raise TaskError(where, what, "leave white space at its ends out, or prompts.chat")
+            texts.append(text)
         coded = encoder.encode(texts)
         for i, one in enumerate(coded):
             if one.fault:

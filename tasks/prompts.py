@@ -8,56 +8,23 @@ is kept, marked as excluded with the reason, and counted.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from patchboard.errors import TaskError
 from patchboard.spec.positions import POSITIONS
 from patchboard.spec.sections import Bos, TemplateSection
 from patchboard.tasks.base import Item
-from patchboard.tasks.encode import Encoded, Encoder
+from patchboard.tasks.chat import Chat
+from patchboard.tasks.encode import Encoded, Encoder, Frame
 from patchboard.tasks.prompt import Prompt
+from patchboard.tasks.render import Fields, of_turns, placed, render, render_chat
 from patchboard.tasks.right_answers import with_right_answers
 from patchboard.tasks.unknown import Offsets
 
 _AT_ONCE = 256
 """Prompts tokenised together: a token's id and offsets take 200 bytes until its prompt is made of them."""
-
-
-@dataclass(frozen=True)
-class _Fields:
-    """A rendered prompt and where its fields stand, in characters."""
-
-    text: str
-    query: tuple[int, int]
-    demo_inputs: list[tuple[int, int]]
-    demo_outputs: list[tuple[int, int]]
-    demo_ends: list[int]  # where each demonstration's input part ends, so its answer may begin
-    spans: dict[str, tuple[int, int]]  # of the query's row, by name
-
-
-def _place(template: str, name: str, value: str, at: int) -> tuple[str, tuple[int, int]]:
-    """The rendered template and the character span of ``value`` in the text that it is put into at ``at``."""
-    before, after = template.split("{" + name + "}")
-    start = at + len(before)
-    return before + value + after, (start, start + len(value))
-
-
-def render(template: TemplateSection, task: str, rows: Sequence[Item]) -> _Fields:
-    """The text of a prompt: all ``rows`` but the last with their answers under ``task``."""
-    text = template.prefix.replace("{task}", task)
-    inputs, outputs, ends = [], [], []
-    for row in rows[:-1]:
-        part, span = _place(template.input, "input", row.input, len(text))
-        text += part
-        inputs.append(span)
-        ends.append(len(text))
-        part, span = _place(template.output, "output", row.answers[task], len(text))
-        text += part + template.separator
-        outputs.append(span)
-    part, query = _place(template.input, "input", rows[-1].input, len(text))
-    spans = {name: (query[0] + start, query[0] + stop) for name, (start, stop) in rows[-1].spans.items()}
-    return _Fields(text + part, query, inputs, outputs, ends, spans)
 
 
 def tokens_over(offsets: Offsets, span: tuple[int, int]) -> tuple[int, ...]:
@@ -80,8 +47,13 @@ def _first_answer_token(text: str, offsets: Offsets, end: int, span: tuple[int, 
 class Prompter:
     """Turns drawn rows into prompts with one tokenizer and one template."""
 
-    def __init__(self, tokenizer: Any, template: TemplateSection, bos: Bos = "auto"):
-        self.encoder, self.template = Encoder(tokenizer, bos), template
+    def __init__(
+        self, tokenizer: Any, template: TemplateSection, bos: Bos = "auto", chat: bool = False,
+        system: str | None = None,
+    ):  # fmt: skip
+        """chat: whether prompts are conversations, perhaps with a ``system`` text. Raises SpecError as ``Chat``."""
+        self.encoder, self.template = Encoder(tokenizer, bos), of_turns(template) if chat else template
+        self.chat = Chat(tokenizer, system) if chat else None
         # Ten thousand prompts are mostly the same numbers and the same few layouts: each is held once.
         self._ids: dict[int, int] = {}
         self._answers: dict[tuple[int, ...], tuple[int, ...]] = {}
@@ -104,7 +76,7 @@ class Prompter:
     def _some(
         self, task: str, drawn: Sequence[Sequence[Item]], others: Sequence[str], shots: Sequence[int]
     ) -> list[Prompt]:
-        fields = [render(self.template, task, rows) for rows in drawn]
+        fields = [self._rendered(task, rows) for rows in drawn]
         whole, spans = [], []
         for f, rows in zip(fields, drawn, strict=True):
             text, span = self._with_answer(f.text, rows[-1].answers[task])
@@ -120,16 +92,21 @@ class Prompter:
         right = with_right_answers(whole, drawn, [f.demo_ends for f in fields], others, shots, self._forced)
         return self._add_sources(task, self._add_foils(right, queries), drawn)
 
+    def _rendered(self, task: str, rows: Sequence[Item]) -> Fields:
+        if self.chat is None:
+            return render(self.template, task, rows)
+        return render_chat(self.chat, self.template, task, rows)
+
     def _with_answer(self, text: str, answer: str) -> tuple[str, tuple[int, int]]:
-        part, span = _place(self.template.output, "output", answer, len(text))
+        part, span = placed(self.template.output, "output", answer, len(text))
         return text + part[: span[1] - len(text)], span
 
-    def _align(self, task: str, f: _Fields, answer: str, text: str, span: tuple[int, int], coded: Encoded) -> Prompt:
+    def _align(self, task: str, f: Fields, answer: str, text: str, span: tuple[int, int], coded: Encoded) -> Prompt:
         def left_out(why: str) -> Prompt:
             return Prompt(task, f.text, answer, excluded=why)
 
-        if coded.fault:
-            return left_out(coded.fault)
+        if f.fault or coded.fault:
+            return left_out(f.fault or coded.fault)
         ids, offsets = coded.ids, coded.offsets
         start = _first_answer_token(text, offsets, len(f.text), span)
         if start is None:
@@ -158,8 +135,12 @@ class Prompter:
         same = tuple(self._ids.setdefault(i, i) for i in ids)
         return Prompt(
             task, f.text, answer, same[:start], self._same_answer(same[start:]), *layout,
-            frame=coded.frame, starts=tuple(self._ids.setdefault(a, a) for a, _ in offsets[:start]),
+            frame=self._frame(coded), starts=tuple(self._ids.setdefault(a, a) for a, _ in offsets[:start]),
         )  # fmt: skip
+
+    def _frame(self, coded: Encoded) -> Frame:
+        """What stands around the text. Turns of a chat may well begin with the token that begins the text."""
+        return coded.frame if self.chat is None else _without_again(coded.frame)
 
     def _same_answer(self, ids: tuple[int, ...]) -> tuple[int, ...]:
         return self._answers.setdefault(ids, ids)
@@ -223,6 +204,11 @@ class Prompter:
             self._same_answer(tuple(row.ids[len(ids) :])) if tuple(row.ids[: len(ids)]) == ids else ()
             for row, (_, ids, _) in zip(rows, texts, strict=True)
         ]
+
+
+@cache
+def _without_again(frame: Frame) -> Frame:
+    return replace(frame, again=False)
 
 
 def _source_of(item: Item, name: str, task: str) -> Item:

@@ -28,6 +28,7 @@ from patchboard.spec.generate import GenerateSection
 from patchboard.spec.screen import ScreenSection
 from patchboard.spec.sections import EMBEDDED, ModelSection, Spec
 from patchboard.tasks.base import NULL
+from patchboard.tasks.chat import Chat
 from patchboard.tasks.contrast import SIDES, contrast_prompts, read_pairs
 from patchboard.tasks.encode import Encoder
 from patchboard.tasks.frames import described
@@ -42,7 +43,7 @@ from patchboard.vectors.files.located import located
 Opener = Callable[[ModelSection], tuple[Any, ModelFacts]]
 """Gives a model's tokenizer and facts without loading weights."""
 
-_ROWS_FIELDS = ("model", "tasks", "prompts.seed", "prompts.bos", "prompts.template")
+_ROWS_FIELDS = ("model", "tasks", "prompts.seed", "prompts.bos", "prompts.template", "prompts.chat", "prompts.system")
 """Global fields on which fit and decoded prompts depend."""
 _EVALUATED_FIELDS = ("model", "tasks", "prompts", "controls", "metrics")
 """Global fields by which groups of evaluated prompts differ."""
@@ -98,7 +99,8 @@ class _Builder:
         if family_key not in self._halves:
             family = build_family(spec.tasks, embedded=spec.model.name == EMBEDDED)
             self._halves[family_key] = Halves(family, spec.prompts.seed)
-        prompter = Prompter(self.tokenizer, spec.prompts.template, spec.prompts.bos)
+        prompts = spec.prompts
+        prompter = Prompter(self.tokenizer, prompts.template, prompts.bos, prompts.chat, prompts.system)
         return FamilyPrompts(self._halves[family_key], prompter)
 
     def _add_groups(self, point: Point, source: PromptSource, family_key: str) -> None:
@@ -193,7 +195,9 @@ class _Builder:
             raise SpecError("interventions", "contrast needs texts, and prompts here are none", "use another vector")
         file = located(setting.texts, "interventions")
         pairs = read_pairs(file.path, "interventions")
-        prompts = contrast_prompts(pairs, Encoder(self.tokenizer, point.spec.prompts.bos), "interventions")
+        section = point.spec.prompts
+        chat = Chat(self.tokenizer, section.system) if section.chat else None
+        prompts = contrast_prompts(pairs, Encoder(self.tokenizer, section.bos), "interventions", chat)
         return Fit(f"fit{len(self.fits)}", prompts, SIDES, 0, (), (), False)
 
     def _fit(self, setting: FitSetting, source: PromptSource, own: Fit | None) -> Fit:
@@ -295,7 +299,7 @@ def _check_places(fit: Fit, places: Sequence[Place]) -> None:
 
 def _text_key(point: Point) -> str:
     """What of the prompts' settings decides how rows become tokens."""
-    return point.spec.prompts.model_dump_json(include={"bos", "template"})
+    return point.spec.prompts.model_dump_json(include={"bos", "template", "chat", "system"})
 
 
 def _label(point: Point) -> str:

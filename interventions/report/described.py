@@ -16,7 +16,8 @@ def describe(spec: Mapping[str, Any], manifest: Mapping[str, Any], tasks: list[s
     queries = f"{text_of(spec, 'prompts', 'queries')} queries of each of {listed(tasks)}" if tasks else "no query"
     sentences.append(
         f"Tasks of the family {text_of(spec, 'tasks', 'family')}: {queries}, with"
-        f" {text_of(spec, 'prompts', 'shots')} demonstrations before the query{_drawn(spec)}{_labelled(spec)}."
+        f" {text_of(spec, 'prompts', 'shots')} demonstrations before the query{_drawn(spec)}{_labelled(spec)}"
+        f"{_spoken(spec)}."
     )
     if spec["controls"]:
         sentences.append(f"Controls, each at the same places: {_controls(spec['controls'])}.")
@@ -77,6 +78,16 @@ def _labelled(spec: Mapping[str, Any]) -> str:
     if "shuffled" not in labels:
         return ""
     return ", with their own outputs or another's (swept)" if "own" in labels else ", each with another one's output"
+
+
+def _spoken(spec: Mapping[str, Any]) -> str:
+    """Whether prompts are conversations; untold where none is."""
+    chats = values_of(spec, "prompts", "chat") if "chat" in spec["prompts"] else [False]
+    if True not in chats:
+        return ""
+    written = ", written as a chat by the tokenizer's template" + " or not (swept)" * (False in chats)
+    systems = [each for each in values_of(spec, "prompts", "system") if each] if "system" in spec["prompts"] else []
+    return written + "".join(f', after the system text "{each}"' for each in systems)
 
 
 def _model(model: Mapping[str, Any]) -> str:

@@ -13,6 +13,8 @@ from patchboard.store.schema import TEXTS
 
 QUERIES = 3
 """Of an intervention, whose texts are shown."""
+LONGEST = 600
+"""Characters of a prompt that are shown."""
 
 
 def said(run: Run) -> str:
@@ -61,8 +63,13 @@ def _section(run: Run, texts: pl.DataFrame, named: Mapping[str, Any]) -> dict[st
         "at": setting_label(setting),
         "place": place_label(layers, head),
         "best": best is not None,
-        "pairs": pairs.to_dicts(),
+        "pairs": [{**pair, "prompt": _shortened(pair["prompt"])} for pair in pairs.to_dicts()],
     }
+
+
+def _shortened(prompt: str) -> str:
+    """Its end: many demonstrations would push the texts off the page."""
+    return prompt if len(prompt) <= LONGEST else f"… {prompt[-LONGEST:]}"
 
 
 def _points(run: Run, name: str) -> Sequence[Mapping[str, Any]]:

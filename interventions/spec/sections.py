@@ -139,11 +139,28 @@ class PromptsSection(Section):
         " beginning of the text (`bos_token`); false: nothing",
     )
     template: TemplateSection = TemplateSection()
+    chat: bool = Field(
+        default=False,
+        description="written as a conversation by the tokenizer's chat template: inputs are the user's turns, outputs"
+        " the assistant's, see [chats](#chats)",
+    )
+    system: str | None = Field(default=None, description="of a chat: what stands before it as the system's turn")
 
     @model_serializer(mode="wrap")
-    def _without_what_is_not_corrupted(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Told only where something is: specs of before it could be keep their digests, and their runs."""
-        return {name: value for name, value in dump(self).items() if (name, value) != ("corrupted", None)}
+    def _without_what_is_not_meant(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Fields of later versions are told where they say something: specs of before keep their digests, and their
+        runs."""
+        return {name: value for name, value in dump(self).items() if (name, value) not in _UNMEANT}
+
+    @model_validator(mode="after")
+    def _of_a_chat(self) -> PromptsSection:
+        if self.system is not None and not self.chat:
+            raise InvalidValue("stands without a chat", "add chat: true, or leave it out", ("system",))
+        separator = TemplateSection.model_fields["separator"].default
+        if self.chat and self.template.separator != separator:
+            what = f"found {shown(self.template.separator)} beside chat, whose turns the chat template sets apart"
+            raise InvalidValue(what, "leave it out", ("template", "separator"))
+        return self
 
     @model_validator(mode="after")
     def _enough_to_shuffle(self) -> PromptsSection:
@@ -151,6 +168,9 @@ class PromptsSection(Section):
             what = f"shuffled needs at least 2 demonstrations, shots is {self.shots}"
             raise InvalidValue(what, "use more shots, or labels: own", ("labels",))
         return self
+
+
+_UNMEANT = (("corrupted", None), ("chat", False), ("system", None))
 
 
 class ControlSection(Section):

@@ -13,7 +13,7 @@ from patchboard.errors import SpecError
 from patchboard.spec.sections import TasksSection, TemplateSection
 from patchboard.tasks.base import NULL, Item, split_pool
 from patchboard.tasks.families.ioi import NAMES
-from patchboard.tasks.prompts import render
+from patchboard.tasks.render import render
 from patchboard.tasks.resolve import build_family
 
 FAMILIES = ("ioi", "greater_than", "mcqa", "agreement")
