@@ -17,7 +17,7 @@ from patchboard.metrics import METRICS
 from patchboard.ops import OPS
 from patchboard.plan.controls import CONTROLS
 from patchboard.probes import PROBES
-from patchboard.spec import edits, generate, keep, path_patching, places, screen, sections, vectors
+from patchboard.spec import edits, generate, guardedness, keep, path_patching, places, screen, sections, vectors
 from patchboard.spec.positions import POSITIONS
 from patchboard.spec.sites import SITES
 from patchboard.spec.values import label
@@ -51,6 +51,7 @@ PLACES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("decodability", sections.DecodabilitySection),
     ("screen", screen.ScreenSection),
     ("generate", generate.GenerateSection),
+    ("guardedness", guardedness.GuardednessSection),
     ("statistics", sections.StatisticsSection),
 )
 

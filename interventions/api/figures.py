@@ -15,6 +15,7 @@ from patchboard.report.decodability_figures import accuracy_figures, cd_figures
 from patchboard.report.drawing import Drawing
 from patchboard.report.effect_figures import conversion_figures, effect_figures
 from patchboard.report.faithfulness_figures import faithfulness_figures
+from patchboard.report.guarded_figures import guarded_figures
 from patchboard.report.layer_map_figures import head_figures, position_figures
 from patchboard.report.probe_figures import probe_figures
 from patchboard.report.run_files import Run, read_run
@@ -31,6 +32,7 @@ _KINDS: dict[str, dict[str | None, Callable[[Run, str], Iterator[Drawing]]]] = {
     },
     "cd": {None: lambda run, metric: cd_figures(run)},
     "probes": {None: lambda run, metric: probe_figures(run)},
+    "guardedness": {None: lambda run, metric: guarded_figures(run)},
     "faithfulness": {None: lambda run, metric: faithfulness_figures(run)},
     "accuracy": {None: lambda run, metric: accuracy_figures(run)},
     "screen": {None: lambda run, metric: screen_figures(run)},
@@ -79,6 +81,6 @@ def _png(drawing: Drawing) -> bytes:
 
 
 def _instead(kind: str) -> str:
-    if kind == "probes":
-        return "ask the spec for decodability.probes"
+    if kind in ("probes", "guardedness"):
+        return f"ask the spec for {'decodability.' * (kind == 'probes')}{kind}"
     return "ask the spec for decodability" if kind in ("cd", "accuracy") else "choose another kind"

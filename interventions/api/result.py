@@ -19,7 +19,7 @@ from patchboard.report.findings import findings
 from patchboard.report.run_files import read_json, read_table
 from patchboard.report.tables import SUMMARY_COLUMNS, print_run, summary_rows, summary_title
 from patchboard.store.folder import is_finished
-from patchboard.store.schema import PROBED, PROBES_FILE, SCREEN, SCREEN_FILE, TEXTS, TEXTS_FILE
+from patchboard.store.schema import GUARDED, GUARDED_FILE, PROBED, PROBES_FILE, SCREEN, SCREEN_FILE, TEXTS, TEXTS_FILE
 from patchboard.user_paths import expanded
 
 if TYPE_CHECKING:
@@ -90,6 +90,12 @@ class Run:
         return read_table(self.path, PROBES_FILE) if "probes" in self.summary else pl.DataFrame(schema=PROBED)
 
     @cached_property
+    def guardedness(self) -> pl.DataFrame:
+        """What fresh probes find after interventions that erase, by edited and probed layer: ``accuracy`` beside
+        ``unablated`` and ``chance``, fractions. No rows where the spec does not ask."""
+        return read_table(self.path, GUARDED_FILE) if "guardedness" in self.summary else pl.DataFrame(schema=GUARDED)
+
+    @cached_property
     def screen(self) -> pl.DataFrame:
         """Estimates of all screened cells, and which of them were run: ``estimate, ci_low, ci_high, rank, chosen``. No
         rows where the spec has no screen."""
@@ -132,7 +138,7 @@ class Run:
 
         kind: ``effect`` (over layers, with controls and CD; ``by="task"`` a heat map of tasks and layers, ``by="head"``
         of layers and heads, ``by="position"`` of layers and swept positions), ``cd`` (layer by number of shots),
-        ``probes`` (beside CD),
+        ``probes`` (beside CD), ``guardedness`` (fresh probes after edits that erase),
         ``accuracy`` (against CD), ``conversion`` (answers that become another task's or a source's; also ``by="head"``
         and ``by="position"``) or ``faithfulness`` (over numbers of heads kept). metric: of ``effect``, the spec's first
         by default.

@@ -51,7 +51,8 @@ class EditGroup:
 class Capture:
     """States to bring home: the mean over the tokens (rows, cols) of each group, at some blocks.
 
-    group [token] says which group a token belongs to; the result is [group, layer, d_model].
+    group [token] says which group a token belongs to; the result is [group, layer, d_model]. edited: as the edits of
+    the place leave them, else as they find them.
     """
 
     site: str
@@ -60,6 +61,7 @@ class Capture:
     cols: Tensor
     group: Tensor
     groups: int
+    edited: bool = False
 
 
 @dataclass

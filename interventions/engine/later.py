@@ -59,7 +59,7 @@ def unedited_runs(batch: Batch) -> Any | None:
         runs.captures.append(
             Record(
                 site=site, layers=(layer,), rows=each[0], cols=each[1], groups=count,
-                group=torch.arange(count, device=rows.device), token=token,
+                group=torch.arange(count, device=rows.device), token=token, edited=False,
             )
         )  # fmt: skip
     return runs

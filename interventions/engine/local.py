@@ -203,6 +203,10 @@ class LocalEngine:
             statistics |= {(fit.id, place): one for place, one in zip(fit.places, own, strict=True)}
         return statistics
 
+    def answered(self, fit: Fit, score: Scorer = Accuracy.score) -> dict[str, Tensor]:
+        """Task -> [usable prompt] bool, which of a fit's prompts are answered rightly."""
+        return fill_statistics(self._pass, fit_batches(replace(fit, places=()), self.budget.tokens), score, [], None)
+
     def projected(self, rows: dict[int, Tensor]) -> dict[int, Tensor]:
         """Block -> rows of heads' outputs through its output projection, as ``vectors.function.Project`` says."""
         token = torch.zeros(1, 1, dtype=torch.long, device=self.device)

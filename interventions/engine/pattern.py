@@ -121,7 +121,8 @@ def _rows_of(runs: Any, kept: Tensor) -> Any:
 def _heads_at(layers: Sequence[int], rows: Tensor, cols: Tensor) -> Any:
     """A capture of what all heads give at each of these tokens."""
     each = torch.arange(len(rows), device=rows.device)
-    return Record(site="head", layers=tuple(layers), rows=rows, cols=cols, group=each, groups=len(rows))
+    places = {"site": "head", "layers": tuple(layers), "rows": rows, "cols": cols}
+    return Record(**places, group=each, groups=len(rows), edited=False)
 
 
 def _put(layer: int, site: str, rows: Tensor, cols: Tensor, heads: int, key: str) -> Any:

@@ -82,11 +82,15 @@ def traced_forward(
                     args, kwargs = grown_inputs((args, kwargs), stage, batch, mask)
                 for groups, captures, readers in at_input:
                     for i in captures:
-                        result["states"][i].append(captured(args[0], batch.captures[i]))
+                        if not batch.captures[i].edited:
+                            result["states"][i].append(captured(args[0], batch.captures[i]))
                     for reader in readers:
                         held[id(reader)] = source_states(reader, args[0], None)
                     of_states = [group for group in groups if group.attended is None]
                     result["moved"].extend(apply_edits(args[0], of_states, operands, ops, held))
+                    for i in captures:
+                        if batch.captures[i].edited:
+                            result["states"][i].append(captured(args[0], batch.captures[i]))
                 if edges:
                     args, kwargs, opened = without_edges(args, kwargs, edges, wiring.heads, ops)
                     result["moved"].extend(opened)
@@ -95,11 +99,15 @@ def traced_forward(
             for place, groups, captures, readers in inside:
                 h, slots = states_at(module, place, wiring, len(batch.tokens))
                 for i in captures:
-                    result["states"][i].append(captured(h, batch.captures[i], slots))
+                    if not batch.captures[i].edited:
+                        result["states"][i].append(captured(h, batch.captures[i], slots))
                 for reader in readers:
                     if not is_pattern(reader):
                         held[id(reader)] = source_states(reader, h, slots)
                 result["moved"].extend(apply_edits(h, groups, operands, ops, held, slots))
+                for i in captures:
+                    if batch.captures[i].edited:
+                        result["states"][i].append(captured(h, batch.captures[i], slots))
                 for reader in readers:
                     if is_pattern(reader):  # its values are the run's own, with all edits of these
                         held[id(reader)] = mixed_values(reader, held[id(reader)], h, slots, batch, wiring.heads)

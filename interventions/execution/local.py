@@ -12,6 +12,7 @@ from patchboard.engine.parameters import counted
 from patchboard.engine.twin import Blueprint, blueprint_of
 from patchboard.execution.choose_engine import choose_engine
 from patchboard.execution.fitting import fit_operands
+from patchboard.execution.guardedness import probe_guarded
 from patchboard.execution.identity import HERE, bind_to_place, check_loaded
 from patchboard.execution.local_budget import budget_of
 from patchboard.execution.local_decodings import search_neighbours, search_twins
@@ -64,6 +65,8 @@ def _compute(run: ModelRun, measure: Measure) -> tuple[ModelResult, Blueprint, P
         measure(group, scores)
     with timed("texts"):
         compute_texts(run, plan, prefix, engine, placed, tokenizer)
+    with timed("guardedness"):
+        guard_notes = probe_guarded(run, engine, choice.engine, placed)
     entry = model_entry(
         plan,
         counted(model),
@@ -75,5 +78,5 @@ def _compute(run: ModelRun, measure: Measure) -> tuple[ModelResult, Blueprint, P
         **({"embedding_sd": float(engine.noise_unit())} if plan.has_noise else {}),
     )
     fallback = [choice.fallback] if choice.fallback else []
-    result = ModelResult(entry, parts.explain(choice.reason), [*notes, *fit_notes, *fallback])
+    result = ModelResult(entry, parts.explain(choice.reason), [*notes, *fit_notes, *fallback, *guard_notes])
     return result, blueprint_of(model), tokenizer

@@ -59,11 +59,20 @@ def plan_json(plans: Sequence[ModelPlan], costs: Sequence[Cost]) -> dict[str, An
                 "special_tokens": list(plan.frames),
                 "vectors": len(plan.recipes),
                 "decodings": [{"id": d.id, "prompts": sum(map(len, d.prompts.values()))} for d in plan.decodings],
+                **({"guardings": _guardings(plan)} if plan.guardings else {}),
                 "cost": cost.as_dict(),
             }
             for plan, cost in zip(plans, costs, strict=True)
         ],
     }
+
+
+def _guardings(plan: ModelPlan) -> list[dict[str, Any]]:
+    return [
+        {"id": g.id, "half": g.half, "prompts": sum(map(len, g.prompts.values())), "cells": len(g.cells)}
+        | ({"fit": g.fit} if g.fit else {})
+        for g in plan.guardings
+    ]
 
 
 def excluded_prompts(plans: Sequence[ModelPlan]) -> dict[str, dict[str, int]]:

@@ -13,6 +13,7 @@ from patchboard.plan.validate import refuse_floors
 from patchboard.plugins.travel import check_pieces_travel
 from patchboard.spec import Study
 from patchboard.spec.generate import GenerateSection
+from patchboard.spec.guardedness import GuardednessSection
 from patchboard.spec.screen import ScreenSection
 from patchboard.spec.sections import EMBEDDED, ModelSection
 from patchboard.store.folder import is_finished
@@ -38,6 +39,7 @@ def check_host_first(study: Study, path: Path, options: Options) -> None:
         refuse_floors(point.spec.decodability, NO_FLOORS)
         check_no_screen(point.spec.screen)
         check_no_texts(point.spec.generate)
+        check_no_guardedness(point.spec.guardedness)
     if not options.fresh and (is_finished(path) or any((path / "parts").glob("*job-*.json"))):
         return  # what is home may be all that is needed
     host = host_of(options.remote.url, options.remote.patience)
@@ -75,11 +77,20 @@ def check_no_texts(section: GenerateSection | None) -> None:
         raise SpecError("generate", what, "leave it out with --remote, or run it here")
 
 
+def check_no_guardedness(section: GuardednessSection | None) -> None:
+    """Raises SpecError: probes are scikit-learn's, and states stay on the host."""
+    if section is not None:
+        what = "cannot be on a host, which may have no scikit-learn and sends no states to fit probes on here"
+        raise SpecError("guardedness", what, _REMEDY)
+
+
 def check_remote_plan(plan: ModelPlan, device: str) -> None:
     """Raises for what a server cannot do."""
     check_section(plan.section, device)
     check_no_screen(plan.screen)
     check_no_texts(plan.generate)
+    for guarding in plan.guardings:
+        check_no_guardedness(guarding.section)
     check_pieces_travel(
         ops={edit.op for group in plan.groups for copy in group.copies for edit in copy.edits},
         fitters={recipe.kind for recipe in plan.recipes.values()},

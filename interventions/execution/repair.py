@@ -11,7 +11,7 @@ from patchboard.plan.build import build_plans
 from patchboard.spec import Study, load_study
 from patchboard.store.folder import RunFolder
 from patchboard.store.integrity import SPEC
-from patchboard.store.schema import PROBES_FILE, SCREEN_FILE, TEXTS_FILE
+from patchboard.store.schema import GUARDED_FILE, PROBES_FILE, SCREEN_FILE, TEXTS_FILE
 
 _PLANNED = ("plan.json", "prompts.parquet")
 _COMPUTED = ("outcomes.parquet", "decodability.parquet")
@@ -39,6 +39,7 @@ def _asked_files(study: Study) -> list[str]:
     asked = {
         SCREEN_FILE: spec.screen is not None,
         PROBES_FILE: has_probes(study),
+        GUARDED_FILE: spec.guardedness is not None,
         TEXTS_FILE: spec.generate is not None,
     }
     return [file for file, there in asked.items() if there]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import chain
 
 from patchboard.measure.effects import curves, effects
+from patchboard.measure.guarded import guarded_summary
 from patchboard.measure.outcome_index import index_outcomes
 from patchboard.measure.probe_summary import probe_summary
 from patchboard.measure.screen_summary import screen_summary
@@ -15,7 +16,7 @@ from patchboard.spec import Study
 from patchboard.spec.keep import FIRST
 from patchboard.spec.places import Onwards, Upto
 from patchboard.store.folder import RunFolder
-from patchboard.store.schema import PROBES_FILE, SCREEN_FILE, TEXTS_FILE
+from patchboard.store.schema import GUARDED_FILE, PROBES_FILE, SCREEN_FILE, TEXTS_FILE
 
 RESULTS = ("effects.parquet", "curves.parquet", "summary.json")
 """Made by ``write_results``."""
@@ -42,6 +43,8 @@ def write_results(study: Study, folder: RunFolder) -> None:
         summary["probes"] = without_nan(probe_summary(folder.read_table(PROBES_FILE), decodability))
     if spec.generate is not None:
         summary["texts"] = without_nan(text_means(folder.read_table(TEXTS_FILE), bootstrap))
+    if spec.guardedness is not None:
+        summary["guardedness"] = without_nan(guarded_summary(folder.read_table(GUARDED_FILE)))
     folder.write_json("summary.json", summary)
 
 

@@ -12,6 +12,7 @@ from patchboard.engine.load import open_model
 from patchboard.engine.trust import code_is_trusted, code_run
 from patchboard.execution.decodings import decodability_tables
 from patchboard.execution.given_vectors import check_given, files_of
+from patchboard.execution.guarded_tables import guarded_tables
 from patchboard.execution.identity import distinct_names, identity_of, note_process
 from patchboard.execution.model_run import Measure, ModelResult, ModelRun
 from patchboard.execution.options import Options
@@ -31,7 +32,7 @@ from patchboard.plan.model import Group, ModelPlan
 from patchboard.plan.validate import check_study
 from patchboard.spec import Study
 from patchboard.store.folder import RunFolder, open_run
-from patchboard.store.schema import DECODABILITY, PROBES_FILE
+from patchboard.store.schema import DECODABILITY, GUARDED_FILE, PROBES_FILE
 
 
 def plan_study(study: Study) -> list[ModelPlan]:
@@ -101,6 +102,10 @@ def _run(
         probed = [table for run in runs for table in probe_tables(run, bootstrap)]
         if probed:
             folder.write_table(PROBES_FILE, pl.concat(probed, how="diagonal_relaxed"))
+    with progress.timed("guardedness"):
+        guarded = [table for run in runs for table in guarded_tables(run, bootstrap)]
+        if guarded:
+            folder.write_table(GUARDED_FILE, pl.concat(guarded, how="diagonal_relaxed"))
     with progress.timed("measure"):
         write_texts(runs, folder)
         write_results(study, folder)

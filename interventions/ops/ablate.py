@@ -20,6 +20,7 @@ class Ablate:
     operand: ClassVar[OperandKind] = "subspace"
     neutral: ClassVar[float] = 0.0
     phrase: ClassVar[str] = "removes {vector} from {place}"
+    erases: ClassVar[bool] = True
 
     @staticmethod
     def apply(h: Tensor, operand: SubspaceTensors, strength: Tensor) -> Tensor:

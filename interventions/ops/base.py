@@ -44,6 +44,9 @@ class Op(Protocol):
     """What it does with {place} and {vector} or {donor}, as reports say it: "adds {vector} to {place}". May be left
     out: ``phrase_of`` makes one from its name."""
 
+    # ``erases: ClassVar[bool] = True`` may stand beside them: it takes something out, and `guardedness` asks what is
+    # left
+
     @staticmethod
     def apply(h: Tensor, operand: Any, strength: Tensor) -> Tensor:
         """h [edit, d_model], strength [edit, 1] -> edited states [edit, d_model]."""

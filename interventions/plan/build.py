@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -14,6 +14,7 @@ from patchboard.plan.controls import CONTROLS
 from patchboard.plan.controls.unrelated import UNRELATED
 from patchboard.plan.expansion import cells_of
 from patchboard.plan.facts import ModelFacts
+from patchboard.plan.guardedness import Guardings, check_guardedness
 from patchboard.plan.model import Decoding, Fit, ModelPlan
 from patchboard.plan.model_limits import check_limits
 from patchboard.plan.open_group import OpenGroup, check_alignment, opened
@@ -80,6 +81,7 @@ class _Builder:
         self.fit_recipes: dict[str, list[Recipe]] = {}
         self.recipes: dict[str, Recipe] = {}
         self.decodings: dict[str, Decoding] = {}
+        self.guardings = Guardings()
         self.described: dict[str, Any] = {}
         self.swept: dict[str, dict[str, None]] = {}  # set id -> settings, in order
         self.screen: ScreenSection | None = None
@@ -92,8 +94,9 @@ class _Builder:
         family_key = f"{spec.tasks.model_dump_json()} seed {spec.prompts.seed}"
         source = self.source or self._family_prompts(spec, family_key)
         self.described[family_key] = source.describe()
-        self._add_groups(point, source, family_key)
+        contexts = self._add_groups(point, source, family_key)
         self._add_decoding(point, source, family_key)
+        self._add_guardings(point, source, f"{family_key} {_text_key(point)}", contexts)
 
     def _family_prompts(self, spec: Spec, family_key: str) -> FamilyPrompts:
         if family_key not in self._halves:
@@ -103,7 +106,8 @@ class _Builder:
         prompter = Prompter(self.tokenizer, prompts.template, prompts.bos, prompts.chat, prompts.system)
         return FamilyPrompts(self._halves[family_key], prompter)
 
-    def _add_groups(self, point: Point, source: PromptSource, family_key: str) -> None:
+    def _add_groups(self, point: Point, source: PromptSource, family_key: str) -> dict[str, Context]:
+        """Gives the context of each real task's cells."""
         spec, tasks = point.spec, tuple(source.tasks)
         real = [task for task in tasks if task != NULL]
         fit_ids = self._fits(point, source, family_key)
@@ -121,13 +125,14 @@ class _Builder:
             evaluated.update({task: tuple(prompts) for task, prompts in made.items()})
 
         prompts_of(real)
+        contexts: dict[str, Context] = {}
         for task in real:
             key = f"{family_key} {shown} {task}"
             if key not in self.groups:
                 self.groups[key] = opened(f"{len(self.groups)}-{task}", point, task, evaluated[task], self.facts.layers)
             group = self.groups[key]
             self._note_setting(group.id, point, _EVALUATED_FIELDS)
-            context = Context(
+            contexts[task] = context = Context(
                 task, task, tasks, self.facts, fit_ids, _label(point), seed=spec.prompts.seed, model=self.section
             )
             for variant in point.variants:
@@ -146,6 +151,7 @@ class _Builder:
                             self.recipes[recipe.key] = recipe
                             if recipe.given is None:
                                 self.fit_recipes[recipe.fit].append(recipe)
+        return contexts
 
     def _group_of_texts(self, key: str, point: Point, task: str, file: str) -> OpenGroup:
         """The group of a task's edits in texts of no task. key: of the task's own group. Raises SpecError where prompts
@@ -237,6 +243,15 @@ class _Builder:
         if swept not in known.swept:
             self.decodings[key] = replace(known, swept=(*known.swept, swept))
 
+    def _add_guardings(
+        self, point: Point, source: PromptSource, prompts_key: str, contexts: Mapping[str, Context]
+    ) -> None:
+        """prompts_key: what decides the rows and how they become tokens."""
+        swept = tuple((path, value) for path, value in point.swept.items() if _bears_on(path, _ROWS_FIELDS))
+        fits = {fit.id: fit for fit in self.fits.values()}
+        for id_ in self.guardings.add(point, source, prompts_key, contexts, fits, swept):
+            self._note_setting(id_, point, _ROWS_FIELDS)
+
     def _note_setting(self, set_id: str, point: Point, fields: Sequence[str]) -> None:
         """Remember that the set holds prompts of this point's setting of the fields."""
         chosen = [f"{path}={label(value)}" for path, value in point.swept.items() if _bears_on(path, fields)]
@@ -264,7 +279,9 @@ class _Builder:
             frames=described(self._prompts(), self.tokenizer),
             screen=self.screen,
             generate=self.generate,
+            guardings=self.guardings.all(),
         )
+        check_guardedness(plan.guardings)
         check_screen(plan)
         if self.source is not None and self.generate is not None:
             raise SpecError("generate", "goes on from texts, and prompts here are none", "leave it out")
@@ -279,6 +296,9 @@ class _Builder:
             yield from group.prompts
         for each in (*self.fits.values(), *self.decodings.values()):
             yield from chain.from_iterable(each.prompts.values())
+        for guarding in self.guardings.all():
+            if guarding.half == "held_out":
+                yield from chain.from_iterable(guarding.prompts.values())
 
 
 def _check_places(fit: Fit, places: Sequence[Place]) -> None:

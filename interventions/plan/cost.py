@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from patchboard.plan.facts import ModelFacts
+from patchboard.plan.guardedness import group_of, usable
 from patchboard.plan.layout import answer_starts
 from patchboard.plan.model import Counterfactual, Decoding, Fit, Group, ModelPlan, Pack
 from patchboard.plan.packing import lay_out
@@ -40,6 +41,9 @@ class Cost:
     activation_gb: float = 0.0
     twin_tokens: int = 0
     """Of ``tokens``, those of the untrained twin."""
+    guarded_tokens: int = 0
+    """Of ``tokens``, those of prompts on whose states probes are fitted after edits. Where states are too many to
+    be held at once the unedited runs are computed a few times, which is not counted."""
     screened: int = 0
     """Cells that a screen estimates. Which of them are run is not known before, so all other counts are of as many as
     will be run, as if it were those of most work."""
@@ -59,7 +63,7 @@ class Cost:
     def as_dict(self) -> dict[str, object]:
         saving = round(self.loop_token_layers / max(1, self.token_layers), 1)
         counts = asdict(self) | {"ways": dict(self.ways), "saving": saving}
-        left_out = set() if self.twin_tokens else {"twin_tokens"}
+        left_out = {name for name in ("twin_tokens", "guarded_tokens") if not counts[name]}
         left_out |= set() if self.screened else {"screened", "screen_passes", "screen_tokens"}
         left_out |= set() if self.texts else {"texts", "text_passes", "text_tokens", "text_token_layers"}
         return {name: value for name, value in counts.items() if name not in left_out}
@@ -80,6 +84,7 @@ def cost_of(plan: ModelPlan, engine: str, budget: Budget) -> Cost:
         total.update(packs=len(packs), cells=len(group.uses), queries=len(group.prompts))
         total.update(_packs_cost(group, packs, plan.facts))
         total.update(_bounds(group, layers))
+    guarded = _guarded_cost(plan, engine, budget)
     twins = [decoding for decoding in plan.decodings if decoding.section.twin]
     tokens, passes = _whole_prompts((*plan.fits, *plan.decodings), budget)
     twin_tokens, twin_passes = _whole_prompts(twins, budget)
@@ -89,14 +94,15 @@ def cost_of(plan: ModelPlan, engine: str, budget: Budget) -> Cost:
         cells=total["cells"],
         queries=total["queries"],
         packs=total["packs"],
-        forwards=total["packs"] + total["before"] + passes + total["screen_passes"],
-        tokens=total["tokens"] + tokens,
-        token_layers=total["token_layers"] + tokens * layers,
-        bound=total["bound"] + tokens * layers,
-        loop_forwards=total["loop_forwards"],
-        loop_token_layers=total["loop_token_layers"] + tokens * layers,
+        forwards=total["packs"] + total["before"] + passes + total["screen_passes"] + guarded["passes"],
+        tokens=total["tokens"] + tokens + guarded["tokens"],
+        token_layers=total["token_layers"] + tokens * layers + guarded["token_layers"],
+        bound=total["bound"] + tokens * layers + guarded["bound"],
+        loop_forwards=total["loop_forwards"] + guarded["loop_forwards"],
+        loop_token_layers=total["loop_token_layers"] + tokens * layers + guarded["loop_token_layers"],
         activation_gb=round(activation_floats(plan.facts, budget) * 4 / 2**30, 3),
         twin_tokens=twin_tokens,
+        guarded_tokens=guarded["tokens"],
         screened=total["screened"],
         screen_passes=total["screen_passes"],
         screen_tokens=total["screen_tokens"],
@@ -106,6 +112,23 @@ def cost_of(plan: ModelPlan, engine: str, budget: Budget) -> Cost:
         text_tokens=text_tokens,
         text_token_layers=text_tokens * layers,
     )
+
+
+def _guarded_cost(plan: ModelPlan, engine: str, budget: Budget) -> Counter[str]:
+    """Counts of the prompts on whose states probes are fitted after edits."""
+    total: Counter[str] = Counter()
+    for guarding in plan.guardings:
+        for label, prompts in guarding.prompts.items():
+            group = group_of(guarding, label, usable(prompts), guarding.cells)
+            packs = list(packs_of(group, plan.facts, engine, budget))
+            total.update(passes=len(packs))
+            total.update(_packs_cost(group, packs, plan.facts))
+            total.update(_bounds(group, plan.facts.layers))
+        if guarding.only == "correct":  # they are asked again which are answered rightly
+            tokens, passes = _whole_prompts([fit for fit in plan.fits if fit.id == guarding.fit], budget)
+            work = tokens * plan.facts.layers
+            total.update(tokens=tokens, passes=passes, token_layers=work, bound=work, loop_token_layers=work)
+    return total
 
 
 def _whole_prompts(parts: Sequence[Fit | Decoding], budget: Budget) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from patchboard.plan.cells import Cell, Edit
 from patchboard.plan.facts import ModelFacts
 from patchboard.spec.generate import GenerateSection
+from patchboard.spec.guardedness import GuardednessSection
 from patchboard.spec.screen import ScreenSection
 from patchboard.spec.sections import DecodabilitySection, ModelSection
 from patchboard.tasks.prompt import Prompt
@@ -115,6 +116,32 @@ class Decoding:
 
 
 @dataclass(frozen=True)
+class GuardedCell:
+    """A cell that erases something: its edits of each label's prompts."""
+
+    cell: Cell
+    edits: Mapping[str, tuple[Edit, ...]]
+
+
+@dataclass(frozen=True)
+class Guarding:
+    """Prompts on whose states fresh probes are fitted, unedited and after each cell that erases something.
+
+    fit: of half ``fit`` the id of the fit whose prompts they are; only: which of these the subspaces were fitted on.
+    """
+
+    id: str
+    section: GuardednessSection
+    half: Literal["fit", "held_out"]
+    prompts: Mapping[str, tuple[Prompt, ...]]  # label -> prompts
+    shots: int
+    seed: int
+    cells: tuple[GuardedCell, ...] = ()
+    fit: str = ""
+    only: Literal["correct", "all"] = "all"
+
+
+@dataclass(frozen=True)
 class ModelPlan:
     """All that one model computes."""
 
@@ -134,6 +161,7 @@ class ModelPlan:
     """By which cells are estimated before some of them are run; None: all are run."""
     generate: GenerateSection | None = None
     """Texts that are written behind evaluated prompts; None: none are."""
+    guardings: tuple[Guarding, ...] = ()
 
     @property
     def has_noise(self) -> bool:

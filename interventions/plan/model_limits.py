@@ -25,6 +25,9 @@ def check_limits(plan: ModelPlan) -> None:
     for decoding in plan.decodings:
         for task, prompts in decoding.prompts.items():
             _check(plan.facts, "decodability.shots", task, max(decoding.section.shots), prompts)
+    for guarding in plan.guardings:
+        for task, prompts in guarding.prompts.items() if guarding.half == "held_out" else ():
+            _check(plan.facts, "guardedness.shots", task, guarding.shots, prompts)
 
 
 def _check(

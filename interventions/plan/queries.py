@@ -39,10 +39,15 @@ def points_of(decoding: Decoding) -> list[Prompt]:
 
 
 def check_queries(decoding: Decoding) -> None:
-    """Raises SpecError where there are fewer different queries than folds to part them into."""
-    prompts = points_of(decoding)
+    """As ``check_folds``, where the decoding has probes."""
     for shots in decoding.section.shots if decoding.section.probes else ():
-        count = len(set(query_groups(prompts, shots)))
-        if count < FOLDS:
-            what = f"{count} different queries after {shots} demonstrations, and {FOLDS} folds share none"
-            raise SpecError("decodability.probes", what, "use more data, more decodability.prompts, or leave it out")
+        check_folds(points_of(decoding), shots, "decodability.probes", "decodability.prompts")
+
+
+def check_folds(prompts: Sequence[Prompt], shots: int, where: str, more: str) -> None:
+    """Raises SpecError where there are fewer different queries than folds to part them into. more: the field by which
+    there would be more."""
+    count = len(set(query_groups(prompts, shots)))
+    if count < FOLDS:
+        what = f"{count} different queries after {shots} demonstrations, and {FOLDS} folds share none"
+        raise SpecError(where, what, f"use more data, more {more}, or leave it out")

@@ -14,6 +14,7 @@ from patchboard.ops import OPS
 from patchboard.plan.cells import CLEAN
 from patchboard.plan.controls import CONTROLS, options_of
 from patchboard.plan.controls.unrelated import Texts
+from patchboard.plan.guardedness import erases
 from patchboard.plan.ranking import ranking_file
 from patchboard.plan.screen import check_screen_metric
 from patchboard.plan.validate_edit import Rows, check_edit
@@ -36,7 +37,7 @@ def check_study(study: Study) -> dict[str, str]:
     """
     activate(study.plugins)
     for path in study.axes:
-        if path.split(".")[0] in ("statistics", "screen", "generate", "name", "version"):
+        if path.split(".")[0] in ("statistics", "screen", "generate", "guardedness", "name", "version"):
             raise SpecError(path, "cannot be swept: it is the whole run's", "run a spec for each value")
     checked: dict[str, Rows] = {}
     files: dict[str, str] = {}
@@ -105,6 +106,7 @@ def check_point(point: Point, rows: Rows) -> None:
             check_edit(edit, rows, f"{where}.edits[{i}]" if several else where)
     _check_metrics(point)
     check_generate(point)
+    _check_guardedness(point)
     for i, control in enumerate(point.spec.controls):
         CONTROLS.get(control.name, f"controls[{i}]").check(point.variants, tasks, f"controls[{i}]")
 
@@ -120,6 +122,19 @@ def _check_metrics(point: Point) -> None:
             continue
         what = f"'{name}' needs an edit with the states of another prompt, there is none"
         raise SpecError(f"metrics[{i}]", what, "write source: NAME in an intervention, or leave it out")
+
+
+def _check_guardedness(point: Point) -> None:
+    section = point.spec.guardedness
+    if section is None:
+        return
+    for i, probe in enumerate(section.probes):
+        PROBES.get(probe, f"guardedness.probes[{i}]")
+    if section.prompts < FOLDS:
+        what = f"{section.prompts} prompts a label, and probes are cross-validated in {FOLDS} folds"
+        raise SpecError("guardedness.prompts", what, f"use at least {FOLDS}")
+    if not any(map(erases, point.variants)):
+        raise SpecError("guardedness", "finds no intervention that erases", "add op: ablate, or leave it out")
 
 
 def _check_lists(spec: Spec, tasks: Sequence[str]) -> None:

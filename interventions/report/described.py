@@ -32,6 +32,12 @@ def describe(spec: Mapping[str, Any], manifest: Mapping[str, Any], tasks: list[s
         )
         sentences += _floors(spec, measured)
         sentences += _probes(measured)
+    if spec.get("guardedness"):
+        sentences.append(
+            f"After every intervention that erases, fresh probes ({text_of(spec, 'guardedness', 'probes')}) of the"
+            " edited run's states, at the edited layer and all later ones, on the prompts that the subspace was fitted"
+            f" on and on {text_of(spec, 'guardedness', 'prompts')} held-out ones a label."
+        )
     sentences.append(
         f"Effect: patched minus clean, paired by query. Metrics: {text_of(spec, 'metrics')}. Intervals: level"
         f" {text_of(spec, 'statistics', 'level')}, percentile bootstrap over queries within each task,"

@@ -9,6 +9,7 @@ from patchboard.measure.floors import floors_in
 from patchboard.plan.controls import CONTROLS, Control
 from patchboard.report.circuits import of_circuits
 from patchboard.report.described_values import values_of
+from patchboard.report.guarded_findings import sentences_of_guardedness
 from patchboard.report.numbers import (
     above_twin,
     between,
@@ -44,6 +45,7 @@ def findings(summary: Mapping[str, Any]) -> list[str]:
     sentences += sentences_of_screen(summary.get("screen") or {})
     sentences += _of_floors(summary.get("decodability") or {})
     sentences += sentences_of_probes(summary.get("probes") or {})
+    sentences += sentences_of_guardedness(summary.get("guardedness") or [])
     fit = summary["accuracy_against_cd"]
     if fit and fit["slope"] is not None:
         layer = f" at layer {fit['layer']}" if "layer" in fit else ""

@@ -68,6 +68,7 @@ def drawings(run: Run) -> Iterator[Drawing]:
     from patchboard.report.decodability_figures import accuracy_figures, cd_figures
     from patchboard.report.effect_figures import conversion_figures, effect_figures
     from patchboard.report.faithfulness_figures import faithfulness_figures
+    from patchboard.report.guarded_figures import guarded_figures
     from patchboard.report.layer_map_figures import head_figures, position_figures
     from patchboard.report.probe_figures import probe_figures
     from patchboard.report.screen_figures import screen_figures
@@ -83,6 +84,7 @@ def drawings(run: Run) -> Iterator[Drawing]:
     yield from screen_figures(run)
     yield from cd_figures(run)
     yield from probe_figures(run)
+    yield from guarded_figures(run)
     yield from accuracy_figures(run)
     yield from conversion_figures(run)
     yield from position_figures(run, "conversion")

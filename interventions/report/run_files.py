@@ -18,6 +18,8 @@ from patchboard.store.schema import (
     CURVES,
     DECODABILITY,
     FLOORS,
+    GUARDED,
+    GUARDED_FILE,
     PROBED,
     PROBES_FILE,
     SCREEN,
@@ -46,6 +48,8 @@ class Run:
     """store.schema.PROBED; no rows where the spec asked for no probes."""
     texts: pl.DataFrame
     """store.schema.TEXTS; no rows where the spec asked for none."""
+    guardedness: pl.DataFrame
+    """store.schema.GUARDED; no rows where the spec did not ask for it."""
 
     @cached_property
     def places(self) -> pl.DataFrame:
@@ -108,6 +112,7 @@ def read_run(folder: Path) -> Run:
         screen=_read(folder, SCREEN_FILE, _table) if "screen" in summary else pl.DataFrame(schema=SCREEN),
         probes=_read(folder, PROBES_FILE, _table) if "probes" in summary else pl.DataFrame(schema=PROBED),
         texts=_read(folder, TEXTS_FILE, _table) if "texts" in summary else pl.DataFrame(schema=TEXTS),
+        guardedness=_read(folder, GUARDED_FILE, _table) if "guardedness" in summary else pl.DataFrame(schema=GUARDED),
     )
 
 

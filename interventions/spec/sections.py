@@ -19,6 +19,7 @@ from pydantic import (
 
 from patchboard.spec.edits import InterventionSection
 from patchboard.spec.generate import GenerateSection
+from patchboard.spec.guardedness import GuardednessSection
 from patchboard.spec.packaged import PACKAGED, PackagedModel
 from patchboard.spec.refusal import InvalidValue
 from patchboard.spec.screen import ScreenSection
@@ -274,10 +275,13 @@ class Spec(Section):
     generate: GenerateSection | None = Field(
         default=None, description="texts that the model writes under edits, see [texts](#texts); null: none"
     )
+    guardedness: GuardednessSection | None = Field(
+        default=None, description="what fresh probes find after `ablate`, see [probes](probes.md); null: not asked"
+    )
     statistics: StatisticsSection = StatisticsSection()
 
     @model_serializer(mode="wrap")
     def _without_what_is_none(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A screen and texts are told only where there are any: specs of before keep their digests, and their runs."""
-        unmeant = (("screen", None), ("generate", None))
-        return {name: value for name, value in dump(self).items() if (name, value) not in unmeant}
+        """Told only where they are asked for: specs of before they could be keep their digests, and their runs."""
+        later = [("screen", None), ("generate", None), ("guardedness", None)]
+        return {name: value for name, value in dump(self).items() if (name, value) not in later}

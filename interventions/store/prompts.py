@@ -26,6 +26,9 @@ def prompt_tables(plans: Sequence[ModelPlan]) -> Iterator[pl.DataFrame]:
         for decoding in plan.decodings:
             for task, prompts in decoding.prompts.items():
                 yield from _tables("decodability", plan, decoding.id, task, max(decoding.section.shots), prompts)
+        for guarding in plan.guardings:
+            for task, prompts in guarding.prompts.items() if guarding.half == "held_out" else ():
+                yield from _tables("guardedness", plan, guarding.id, task, guarding.shots, prompts)
 
 
 def _tables(

@@ -146,8 +146,32 @@ PROBED = {
 """Behind them TWIN's columns where the spec wants a twin, of the same probe on its states; then swept fields."""
 PROBES_FILE = "probes.parquet"
 
+GUARDED = {
+    "task": pl.String(),  # a label, or ALL
+    "intervention": pl.String(),
+    "control": pl.String(),  # "" for the intervention itself, else the control's name
+    "vector_task": pl.String(),  # "~"-suffixed for a random draw
+    "half": pl.String(),  # fit: the prompts that the subspace was fitted on; held_out: others
+    "tested": pl.String(),  # cross_validated: on queries that it was not fitted on; in_sample: on those that it was
+    "probe": pl.String(),
+    "layer": pl.Int32(),  # (earliest) edited block, from 0
+    "layers": pl.String(),  # all edited blocks
+    "probed_layer": pl.Int32(),  # block whose output the probe is fitted on, after the edit
+    "shots": pl.Int32(),
+    "n": pl.Int32(),  # points (prompts)
+    "accuracy": pl.Float64(),  # fraction of points whose own label a probe gives that is fitted on the edited run
+    "ci_low": pl.Float64(),  # bootstrap over queries, each with all of its prompts
+    "ci_high": pl.Float64(),
+    "unablated": pl.Float64(),  # accuracy of a probe fitted and tested alike on the unedited run
+    "chance": pl.Float64(),  # 1 / number of labels
+    "constant": pl.Float64(),  # share of the commonest label: accuracy of the best constant
+}
+"""Swept fields follow."""
+GUARDED_FILE = "guardedness.parquet"
+
 PROMPTS = {
-    "role": pl.String(),  # evaluate, fit, decodability, unrelated (texts, under the task whose vectors are put in)
+    # evaluate, fit, decodability, guardedness, unrelated (texts, under the task whose vectors are put in)
+    "role": pl.String(),
     "task": pl.String(),
     "query": pl.Int32(),
     "shots": pl.Int32(),
@@ -161,6 +185,6 @@ PROMPTS = {
     "starts": pl.List(pl.Int32()),  # of each of token_ids, where its characters begin in `text`; null where unknown
     "places": pl.String(),  # JSON: name of a position or a span -> indices of its tokens; without `all`
     "excluded": pl.String(),  # why the row is left out, "" where it is not
-    "set": pl.String(),  # which prompts belong together: a plan's group, fit or decoding
+    "set": pl.String(),  # which prompts belong together: a plan's group, fit, decoding or guarding
     "swept": pl.String(),  # the set's swept settings, "prompts.seed=1, prompts.shots=4"; several joined with " or "
 }

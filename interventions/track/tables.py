@@ -15,7 +15,7 @@ MOST_ROWS = 10_000
 
 def tables(run: Run) -> Mapping[str, pl.DataFrame]:
     """Name -> table, columns as in docs/run-folder.md: ``effects`` by task, ``curves`` pooled, ``decodability``,
-    ``probes``, ``screen``, ``texts``.
+    ``probes``, ``guardedness``, ``screen``, ``texts``.
 
     The interventions themselves on the first metric come first, so that a cut leaves what matters.
     """
@@ -28,6 +28,9 @@ def tables(run: Run) -> Mapping[str, pl.DataFrame]:
         chosen["decodability"] = run.decodability.sort(pl.col("task") != "ALL", maintain_order=True)
     if not run.probes.is_empty():
         chosen["probes"] = run.probes.sort(pl.col("task") != "ALL", maintain_order=True)
+    if not run.guardedness.is_empty():
+        first = [pl.col("task") != "ALL", pl.col("control") != ""]
+        chosen["guardedness"] = run.guardedness.sort(first, maintain_order=True)
     if not run.screen.is_empty():
         chosen["screen"] = run.screen.sort("rank", maintain_order=True)
     if not run.texts.is_empty():

@@ -30,6 +30,13 @@ def summary_values(run: Run) -> dict[str, Any]:
     for name, row in run.summary.get("probes", {}).items():
         values |= {f"probe/{column}/{name}": row[column] for column in ("accuracy", "layer", "selectivity")}
         values[f"probe/agreement/{name}"] = (row["agreement"] or {}).get("spearman")
+    for entry in run.summary.get("guardedness", ())[::-1]:  # of several settings the first
+        name = f"{entry['intervention']}/{entry['probe']}"
+        values[f"guardedness/layer/{name}"] = entry["layer"]
+        values[f"guardedness/before/{name}"] = entry["held_out"]["unablated"]
+        values[f"guardedness/after/{name}"] = entry["held_out"]["accuracy"]
+        values |= {f"guardedness/later/{name}": (entry["later"] or {}).get("accuracy")}
+        values |= {f"guardedness/in_sample/{name}": (entry["in_sample"] or {}).get("accuracy")}
     values |= {"accuracy_against_cd/r2": fit.get("r2"), "accuracy_against_cd/slope": fit.get("slope")}
     values |= {f"noise_floor/{metric}": value for metric, value in (run.manifest.get("noise_floor") or {}).items()}
     values |= {"flip_rate": run.manifest.get("flip_rate"), "seconds": (run.manifest.get("seconds") or {}).get("total")}

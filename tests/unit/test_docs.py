@@ -120,6 +120,7 @@ TABLES = {
     "texts.parquet": {k: v for k, v in schema.TEXTS.items() if k not in schema.CELL},
     "decodability.parquet": schema.DECODABILITY | schema.FLOORS,
     "probes.parquet": schema.PROBED,
+    "guardedness.parquet": schema.GUARDED,
     "prompts.parquet": schema.PROMPTS,
 }
 

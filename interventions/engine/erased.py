@@ -1,0 +1,73 @@
+"""States at the last token of prompts, unedited and after each of many edits: in the same packs as a run's cells."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from patchboard.engine.batch import Capture, put
+from patchboard.engine.local import LocalEngine, pack_layout
+from patchboard.engine.memory import is_out_of_memory
+from patchboard.errors import EngineError
+from patchboard.plan.facts import ModelFacts
+from patchboard.plan.layout import NONE
+from patchboard.plan.model import Group, Pack
+from patchboard.plan.packs import halved, packs_of
+
+Floats = NDArray[np.float32]
+
+
+def states_of_copies(
+    engine: LocalEngine, group: Group, first: Sequence[int], facts: ModelFacts, way: str, operands: Mapping[str, Any]
+) -> list[Floats]:
+    """Of each copy [prompt, layer, d_model]: outputs of blocks from ``first[copy]`` on, before the answer.
+
+    The edits of a block's output are made before it is read. group: of usable prompts alone. way: as ``packs_of`` takes
+    an engine. operands: as ``LocalEngine.place`` gives them. Raises EngineError where a single prompt has no room.
+    """
+    width, layers = facts.width, facts.layers
+    found = [np.empty((len(group.prompts), layers - start, width), np.float32) for start in first]
+    pieces = list(packs_of(group, facts, way, engine.budget))
+    while pieces:
+        pack = pieces.pop(0)
+        try:
+            states = _of_pack(engine, group, pack, first, operands)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        else:
+            for copy, of_copy in zip(pack.copies, states, strict=True):
+                found[copy][pack.prompts.start : pack.prompts.stop] = of_copy
+            continue
+        gc.collect()  # only now, when the error no longer holds the frames and their tensors
+        engine.release()
+        halves = halved(pack, 1)
+        if len(halves) == 1:
+            what = f"one prompt of {group.task} with one edit does not fit in the memory of {engine.device}"
+            raise EngineError("--device", what, "use fewer shots, a smaller --dtype or a larger device")
+        pieces = halves + [half for rest in pieces for half in halved(rest, 1)]
+    return found
+
+
+def _of_pack(
+    engine: LocalEngine, group: Group, pack: Pack, first: Sequence[int], operands: Mapping[str, Any]
+) -> list[NDArray]:
+    """As ``states_of_copies``, of the pack's copies and prompts."""
+    layout = pack_layout(group, pack)
+    reads, layers = layout.reads, engine.module.config.num_hidden_layers
+    captures = []
+    for number, copy in enumerate(pack.copies):
+        mine = reads.copy == number
+        assert (reads.prompt[mine] == np.arange(len(pack.prompts))).all(), "one state of each prompt, in their order"
+        rows, cols, group_of = put(reads.row[mine]), put(reads.col[mine]), put(np.arange(len(pack.prompts)))
+        captures.append(
+            Capture("resid_post", tuple(range(first[copy], layers)), rows, cols, group_of, len(group_of), edited=True)
+        )
+    layout.reads = NONE
+    _, result = engine.forward(layout, operands, {}, captures)
+    return [torch.stack(states, 1).cpu().numpy() for states in result["states"]]

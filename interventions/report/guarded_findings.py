@@ -1,0 +1,39 @@
+"""What fresh probes find after an edit that erases, as sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from patchboard.report.numbers import between, counted, fraction
+from patchboard.report.run_files import setting_label
+
+
+def sentences_of_guardedness(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One for each intervention, setting and probe. entries: of summary.json, none where it was not asked for."""
+    return [" ".join(_of_entry(entry)) for entry in entries]
+
+
+def _of_entry(entry: Mapping[str, Any]) -> Iterator[str]:
+    where = ", ".join(filter(None, (entry["intervention"], setting_label(entry["at"]))))
+    held, later, random = entry["held_out"], entry["later"], entry["random"]
+    yield (
+        f"After {where} at layer {entry['layer']} a fresh {entry['probe']} probe still finds the task in"
+        f" {between(held, 'accuracy')} of held-out prompts there ({fraction(held['unablated'])} without the edit,"
+        f" chance {fraction(entry['chance'])})"
+        + (f", after a random subspace in {between(random, 'accuracy')}" if random else "")
+        + "."
+    )
+    if later:
+        behind = later["probed_layer"] - entry["layer"]
+        yield f"It finds it in {between(later, 'accuracy')} {counted(behind, 'layer')} later."
+    sample, fit = entry["in_sample"], entry["fit"]
+    if sample:
+        guarded = sample["accuracy"] <= sample["constant"]
+        yield (
+            f"On the {sample['n']} prompts that the subspace was fitted on, fitted and tested on all of them, it is"
+            f" right in {fraction(sample['accuracy'])}, {'no more' if guarded else 'more'} than the best constant"
+            f" ({fraction(sample['constant'])})."
+        )
+    elif fit:
+        yield f"Of the prompts that the subspace was fitted on it finds it in {between(fit, 'accuracy')}."
