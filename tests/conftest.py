@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -122,3 +123,27 @@ def small_tree_of(llama_folder: Path) -> dict:
         "decodability": {"k": 3, "prompts": 6, "shots": [0, 2]},
         "statistics": {"bootstrap": 200},
     }
+
+
+@pytest.fixture
+def served(monkeypatch, tmp_path) -> Iterator[Callable[[Any], None]]:
+    """served(hub): this process's Hub is the stand-in (``tests.hub_server``), with an empty cache."""
+    from huggingface_hub import close_session, constants
+
+    from patchboard import hub
+
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    close_session()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "_SILENT", {})
+
+    def there(server: Any) -> None:
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+
+    yield there
+    close_session()

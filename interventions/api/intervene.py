@@ -15,7 +15,7 @@ from patchboard.engine.families import architecture_of, head_dim_of
 from patchboard.engine.load_in_memory import check_model
 from patchboard.engine.parts import kv_heads_of, neurons_of, slots_of
 from patchboard.errors import SpecError
-from patchboard.ops import OPS, SubspaceTensors
+from patchboard.ops import OPS, FeatureTensors, SubspaceTensors, kinds_of
 from patchboard.registry import suggest
 from patchboard.spec.sites import HEADED, NEURAL, PATTERN, SITES
 
@@ -141,7 +141,7 @@ def _check_position(position: Any) -> None:
         raise SpecError("position", f"found {position!r}, expected {', '.join(FORMS)} or indices", "give one of these")
 
 
-def _operand(op: str, vector: Any, width: int) -> Tensor | SubspaceTensors | None:
+def _operand(op: str, vector: Any, width: int) -> Tensor | SubspaceTensors | FeatureTensors | None:
     """The vector as the op takes it, float32. Raises SpecError."""
     wanted = OPS.get(op, "op").operand
     if wanted in ("state", "subspace and state"):
@@ -163,6 +163,8 @@ def _operand(op: str, vector: Any, width: int) -> Tensor | SubspaceTensors | Non
         raise SpecError(
             "vector", f"is missing, op {op} needs a {wanted}", "give run.vectors[intervention, layer, task]"
         )
+    if isinstance(vector, FeatureTensors):
+        return _features(op, vector, width)
     kind = "vector" if isinstance(vector, Tensor) else "subspace" if _is_subspace(vector) else type(vector).__name__
     if kind != wanted:
         raise SpecError("vector", f"is a {kind}, op {op} needs a {wanted}", f"give a {wanted}, or another op")
@@ -174,6 +176,20 @@ def _operand(op: str, vector: Any, width: int) -> Tensor | SubspaceTensors | Non
     if isinstance(vector, Tensor):
         return vector.float()
     return SubspaceTensors(vector.left.float(), vector.right.float(), vector.center.float())
+
+
+def _features(op: str, vector: FeatureTensors, width: int) -> FeatureTensors:
+    """Raises SpecError for an op that takes none, features of another width, and those that need their dictionary."""
+    wanted = OPS[op].operand
+    if wanted == "vector" or "features" not in kinds_of(op):
+        raise SpecError("vector", f"is of features, op {op} needs a {wanted}", f"give a {wanted}, or another op")
+    if vector.decoder.shape[1] != width:
+        what = f"has width {vector.decoder.shape[1]}, the model's states there have {width}"
+        raise SpecError("vector", what, "give one of these")
+    if vector.k and vector.whole is None:
+        what = "is of a top-k dictionary, and a run keeps no whole encoder of one"
+        raise SpecError("vector", what, "run a spec with vector: {sae: …}")
+    return vector
 
 
 def _is_subspace(vector: Any) -> bool:

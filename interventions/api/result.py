@@ -19,7 +19,18 @@ from patchboard.report.findings import findings
 from patchboard.report.run_files import read_json, read_table
 from patchboard.report.tables import SUMMARY_COLUMNS, print_run, summary_rows, summary_title
 from patchboard.store.folder import is_finished
-from patchboard.store.schema import GUARDED, GUARDED_FILE, PROBED, PROBES_FILE, SCREEN, SCREEN_FILE, TEXTS, TEXTS_FILE
+from patchboard.store.schema import (
+    FEATURES,
+    FEATURES_FILE,
+    GUARDED,
+    GUARDED_FILE,
+    PROBED,
+    PROBES_FILE,
+    SCREEN,
+    SCREEN_FILE,
+    TEXTS,
+    TEXTS_FILE,
+)
 from patchboard.user_paths import expanded
 
 if TYPE_CHECKING:
@@ -106,6 +117,13 @@ class Run:
         """What the model wrote behind evaluated prompts, ``clean_text`` and ``edited_text`` beside each other, with the
         perplexity and repetition of each. No rows where the spec has no ``generate``."""
         return read_table(self.path, TEXTS_FILE) if "texts" in self.summary else pl.DataFrame(schema=TEXTS)
+
+    @cached_property
+    def features(self) -> pl.DataFrame:
+        """Which features of dictionaries the edits are of, and how active they are on the fit prompts: ``mean_first,
+        mean_second, rate, largest``. No rows where no edit is of any."""
+        there = (self.path / FEATURES_FILE).exists()
+        return read_table(self.path, FEATURES_FILE) if there else pl.DataFrame(schema=FEATURES)
 
     @cached_property
     def prompts(self) -> pl.DataFrame:

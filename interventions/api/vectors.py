@@ -11,7 +11,7 @@ from torch import Tensor
 
 from patchboard.api.display import html_table
 from patchboard.errors import RunFolderError, UnknownKeyError
-from patchboard.ops import SubspaceTensors
+from patchboard.ops import FeatureTensors, SubspaceTensors
 from patchboard.registry import suggest
 from patchboard.store.vectors import read_operand, read_stamp, vector_keys
 
@@ -20,11 +20,12 @@ Key: TypeAlias = tuple[Any, ...]
 several."""
 
 
-class Vectors(Mapping[Key, "Tensor | SubspaceTensors"]):
+class Vectors(Mapping[Key, "Tensor | SubspaceTensors | FeatureTensors"]):
     """What a run fitted, read from its file when asked for.
 
     ``vectors[intervention, layer, task]`` is a tensor [d_model], float32 on the CPU; of a subspace an object with
-    ``right`` [rank, d_model], ``left`` [d_model, rank] and ``center`` [d_model]. Its ``stamp`` says where it comes
+    ``right`` [rank, d_model], ``left`` [d_model, rank] and ``center`` [d_model]; of features of a dictionary one with
+    ``decoder`` [feature, d_model], ``numbers`` [feature] and what encodes them. Its ``stamp`` says where it comes
     from: run, model, site, position. ``vectors[intervention]`` and ``vectors[intervention, layer]`` are the part of the
     mapping under that name. A function vector or a head's is under (layer, head) in place of the layer; random
     counterparts are under tasks such as ``XOR~random0``; where the run has several models, the model's name comes last.

@@ -24,7 +24,7 @@ from patchboard.spec.sites import HEADED, PATTERN
 class EditGroup:
     """Edited tokens that one call of one op serves. rows, cols, copies [edit]; strength [edit, 1].
 
-    keys: names of its operands: one subspace, or vectors, of which edit i takes number ``which[i]``; none
+    keys: names of its operands: one subspace or set of features, or vectors, of which edit i takes ``which[i]``; none
     where the op needs none, or puts in the states that stand at ``sources`` = (rows, cols), there or, where it is
     given, at the place ``read``, which the pass meets before. With ``sources`` and a key it puts in the part of these
     states that lies in that subspace.
@@ -152,11 +152,11 @@ def _edit_groups(spans: Sequence[EditSpan]) -> list[EditGroup]:
     grouped: dict[tuple[Place, int, str, str, Place, tuple[int, ...]], list[EditSpan]] = {}
     for span in spans:
         edit = span.edit
-        # a subspace is one call each; vectors, and states of other runs, are stacked whichever they are
+        # a subspace and features are one call each; vectors, and states of other runs, are stacked whichever they are
         if edit.operand.startswith(STATE):
             shared = STATE + edit.subspace
         else:
-            shared = edit.operand if OPS.get(edit.op, "op").operand == "subspace" else ""
+            shared = edit.operand if OPS.get(edit.op, "op").operand in ("subspace", "features") else ""
         place = place_of(edit.layer, edit.site)
         read = place_of(edit.read.layer, edit.read.site) if edit.read else place
         read = place_of(edit.layer, "v") if edit.site == PATTERN else read  # what the weights are of

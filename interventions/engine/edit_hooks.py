@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from patchboard.engine.edited_tokens import EditedTokens
 from patchboard.engine.families import architecture_of, at_path
 from patchboard.engine.sites import MODULES
-from patchboard.ops import SubspaceTensors
+from patchboard.ops import FeatureTensors, SubspaceTensors
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class StateEdit:
     """apply: an op's function. operand: float32, on any device. columns: the part of a state that is edited."""
 
     apply: Callable[[Tensor, Any, Tensor], Tensor]
-    operand: Tensor | SubspaceTensors | None
+    operand: Tensor | SubspaceTensors | FeatureTensors | None
     strength: float
     columns: slice | list[int] | None = None
 

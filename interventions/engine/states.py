@@ -63,8 +63,8 @@ def operand_of(
     g: EditGroup, h: Tensor, slots: Tensor | None, operands: Mapping[str, Any], held: Mapping[int, Tensor]
 ) -> Any:
     """What the op of these edits is given: states of h or of an earlier place, perhaps with the subspace that is meant,
-    noise, a subspace, vectors [edit, width], or None. held: by ``id`` of an edit group, the states that it takes from
-    an earlier place, or its seeds."""
+    noise, a subspace, features, vectors [edit, width], or None. held: by ``id`` of an edit group, the states that it
+    takes from an earlier place, or its seeds."""
     if g.seeds is not None:
         width = h.shape[-1] if g.units is None else len(g.units)
         return (standard_normal(held[id(g)], width) * operands[UNIT].cpu()).to(h.device)

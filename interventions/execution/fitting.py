@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from patchboard.engine.local import LocalEngine
+from patchboard.execution.features import notes_on_silent
 from patchboard.execution.model_run import ModelRun
 from patchboard.execution.vectors import notes_on_unanswered, write_vectors
 from patchboard.measure.notes import not_finite
 from patchboard.store.vectors import load_vectors
 from patchboard.vectors.base import Operand
+from patchboard.vectors.dictionaries.choice import choices
+from patchboard.vectors.dictionaries.operands import with_whole_encoders
 from patchboard.vectors.make import make_here
 
 
@@ -21,7 +24,8 @@ def fit_operands(run: ModelRun, engine: LocalEngine) -> tuple[dict[str, Operand]
     notes = folder.manifest.get("fit_fallbacks", {})
     if name not in notes or folder.unsound([name]):
         notes[name] = _fit_into_folder(run, engine)
-    return load_vectors(folder.path / name, folder.digest), notes[name]
+    operands = load_vectors(folder.path / name, folder.digest)
+    return with_whole_encoders(operands, run.plan.recipes), notes[name]
 
 
 def _fit_into_folder(run: ModelRun, engine: LocalEngine) -> list[str]:
@@ -33,8 +37,10 @@ def _fit_into_folder(run: ModelRun, engine: LocalEngine) -> list[str]:
         if not of_place.is_finite():
             raise not_finite(f"states of '{plan.section.label}' at {place.site}")
     operands = make_here(plan.recipes, statistics, engine.projected)
+    chosen = choices(plan.recipes, statistics)
     only_correct = {(recipe.fit, recipe.place) for recipe in plan.recipes.values() if recipe.only == "correct"}
     notes = notes_on_unanswered(run, {task for key in only_correct for task in statistics[key].lacks_correct()})
+    notes += notes_on_silent(run, chosen)
     folder.update_manifest(fit_fallbacks={**folder.manifest.get("fit_fallbacks", {}), run.vectors_file: notes})
-    write_vectors(run, run.vectors_file, operands)
+    write_vectors(run, run.vectors_file, operands, chosen)
     return notes

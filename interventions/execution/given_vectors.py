@@ -35,7 +35,8 @@ def check_given(study: Study, identity: Identity) -> None:
 
 def files_of(plans: Sequence[ModelPlan]) -> dict[str, Any]:
     """For the manifest: ``vector_files``, each with its sha256 and, of the Hub, its commit; empty without them."""
-    given = [recipe.given for plan in plans for recipe in plan.recipes.values() if recipe.given is not None]
+    recipes = [recipe for plan in plans for recipe in plan.recipes.values()]
+    given = [one for recipe in recipes for one in (recipe.given, recipe.dictionary) if one is not None]
     files = {
         one.file: {"sha256": one.sha256, **({"commit": one.commit} if one.commit else {})}
         for one in sorted(given, key=lambda one: one.file)

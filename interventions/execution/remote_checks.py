@@ -12,6 +12,7 @@ from patchboard.plan.model import ModelPlan
 from patchboard.plan.validate import refuse_floors
 from patchboard.plugins.travel import check_pieces_travel
 from patchboard.spec import Study
+from patchboard.spec.axes import Point
 from patchboard.spec.generate import GenerateSection
 from patchboard.spec.guardedness import GuardednessSection
 from patchboard.spec.screen import ScreenSection
@@ -40,6 +41,7 @@ def check_host_first(study: Study, path: Path, options: Options) -> None:
         check_no_screen(point.spec.screen)
         check_no_texts(point.spec.generate)
         check_no_guardedness(point.spec.guardedness)
+        check_no_dictionary(point)
     if not options.fresh and (is_finished(path) or any((path / "parts").glob("*job-*.json"))):
         return  # what is home may be all that is needed
     host = host_of(options.remote.url, options.remote.patience)
@@ -84,6 +86,19 @@ def check_no_guardedness(section: GuardednessSection | None) -> None:
         raise SpecError("guardedness", what, _REMEDY)
 
 
+def check_no_dictionary(point: Point) -> None:
+    """Raises SpecError: all of a dictionary would have to travel with each job, which is more than a model's layer."""
+    for variant in point.variants:
+        for i, edit in enumerate(variant.section.parts):
+            if edit.vector is not None and edit.vector.sae is not None:
+                several = f".edits[{i}]" if variant.section.edits is not None else ""
+                raise _no_dictionary(f"interventions.{variant.name}{several}.vector.sae")
+
+
+def _no_dictionary(where: str) -> SpecError:
+    return SpecError(where, "cannot be on a host, which has no dictionary of features", _REMEDY)
+
+
 def check_remote_plan(plan: ModelPlan, device: str) -> None:
     """Raises for what a server cannot do."""
     check_section(plan.section, device)
@@ -91,6 +106,8 @@ def check_remote_plan(plan: ModelPlan, device: str) -> None:
     check_no_texts(plan.generate)
     for guarding in plan.guardings:
         check_no_guardedness(guarding.section)
+    for key in (key for key, recipe in plan.recipes.items() if recipe.dictionary is not None):
+        raise _no_dictionary(f"interventions.{key.split('/')[0].split('@')[0].split('.')[0]}.vector.sae")
     check_pieces_travel(
         ops={edit.op for group in plan.groups for copy in group.copies for edit in copy.edits},
         fitters={recipe.kind for recipe in plan.recipes.values()},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from patchboard.engine.load import open_model
 from patchboard.errors import RunFolderError, SpecError
+from patchboard.execution.features import has_features, write_features
 from patchboard.execution.identity import HERE
 from patchboard.execution.plan_files import costs_of, write_plan
 from patchboard.execution.results import RESULTS, has_probes, write_results
@@ -11,7 +12,7 @@ from patchboard.plan.build import build_plans
 from patchboard.spec import Study, load_study
 from patchboard.store.folder import RunFolder
 from patchboard.store.integrity import SPEC
-from patchboard.store.schema import GUARDED_FILE, PROBES_FILE, SCREEN_FILE, TEXTS_FILE
+from patchboard.store.schema import FEATURES_FILE, GUARDED_FILE, PROBES_FILE, SCREEN_FILE, TEXTS_FILE
 
 _PLANNED = ("plan.json", "prompts.parquet")
 _COMPUTED = ("outcomes.parquet", "decodability.parquet")
@@ -22,13 +23,16 @@ def repair_finished(study: Study, folder: RunFolder, engine: str) -> None:
 
     Raises RunFolderError for a file that it takes the model to make.
     """
-    lost = folder.unsound([*_COMPUTED, *_asked_files(study), *_vectors_files(study, folder)])
+    vectors = _vectors_files(study, folder)
+    lost = folder.unsound([*_COMPUTED, *_asked_files(study), *vectors])
     if lost:
         what = "of a finished run is missing or damaged, and cannot be made without the model"
         raise RunFolderError(str(folder.path / lost[0]), what, "use --fresh to start over")
     if folder.unsound(_PLANNED) or not _spec_is_there(folder):
         plans = build_plans(study, open_model)
         write_plan(study, plans, costs_of(plans, engine), folder)
+    if has_features(study) and folder.unsound([FEATURES_FILE]):
+        write_features(folder, vectors)
     if folder.unsound(RESULTS):
         write_results(study, folder)
 

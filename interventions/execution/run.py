@@ -11,6 +11,7 @@ import polars as pl
 from patchboard.engine.load import open_model
 from patchboard.engine.trust import code_is_trusted, code_run
 from patchboard.execution.decodings import decodability_tables
+from patchboard.execution.features import has_features, write_features
 from patchboard.execution.given_vectors import check_given, files_of
 from patchboard.execution.guarded_tables import guarded_tables
 from patchboard.execution.identity import distinct_names, identity_of, note_process
@@ -106,6 +107,8 @@ def _run(
         guarded = [table for run in runs for table in guarded_tables(run, bootstrap)]
         if guarded:
             folder.write_table(GUARDED_FILE, pl.concat(guarded, how="diagonal_relaxed"))
+    if has_features(study):
+        write_features(folder, [run.vectors_file for run in runs])
     with progress.timed("measure"):
         write_texts(runs, folder)
         write_results(study, folder)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from patchboard.engine.local_config import facts_at_home
 from patchboard.plan.edit_sites import edit_sites_of, summed_heads
 from patchboard.plan.facts import ModelFacts
+from patchboard.plan.feature_edits import feature_fields
 from patchboard.spec.axes import Point, Study
 
 
@@ -34,4 +35,9 @@ def _places(point: Point, facts: ModelFacts) -> Iterator[object]:
         several = variant.section.edits is not None
         for i, edit in enumerate(variant.section.parts):
             if edit.vector is not None:
-                yield summed_heads(edit.vector, facts, f"{where}.edits[{i}]" if several else where)
+                at = f"{where}.edits[{i}]" if several else where
+                yield summed_heads(edit.vector, facts, at)
+                if edit.vector.sae is not None:
+                    for sites in edit_sites_of(variant, facts, where):
+                        for layer, _ in sites.of_edits[i]:
+                            yield feature_fields(edit, layer, point.spec.model, facts, at)

@@ -10,13 +10,19 @@ from patchboard.execution.model_run import ModelRun
 from patchboard.plan.model import Fit
 from patchboard.store.vectors import save_vectors
 from patchboard.vectors.base import Operand, Recipe
+from patchboard.vectors.dictionaries.choice import Choice
 
 
-def write_vectors(run: ModelRun, name: str, operands: Mapping[str, Operand]) -> None:
-    """Write fitted operands, stamped with the run, the model and their places. name: of the file."""
+def write_vectors(
+    run: ModelRun, name: str, operands: Mapping[str, Operand], chosen: Mapping[str, Choice] | None = None
+) -> None:
+    """Write fitted operands, stamped with the run, the model and their places. name: of the file. chosen: the features
+    of those of a dictionary."""
     plan = run.plan
     fits = {fit.id: fit for fit in plan.fits}
     places = {key: _place(recipe, plan.facts.head_dim, fits) for key, recipe in plan.recipes.items()}
+    for key, choice in (chosen or {}).items():
+        places[key]["fitted"] |= {"features": choice.rows()}
     model = {"model": plan.section.name, "revision": plan.section.revision, **plan.section.changes}
     identity = run.folder.manifest["identity"]
     noted = identity.get("models", identity.get("served", {})).get(name_of(plan.section), {})
@@ -38,6 +44,9 @@ def _place(recipe: Recipe, head_dim: int, fits: Mapping[str, Fit]) -> dict[str, 
         fit = fits[recipe.fit]
         drawn = {task: len(fit.prompts[task]) for task in (*recipe.plus, *recipe.minus)}
         fitted = {"plus": recipe.plus, "minus": recipe.minus, "only": recipe.only, "shots": fit.shots, "prompts": drawn}
+    if recipe.dictionary is not None:
+        source = recipe.dictionary
+        fitted |= {"file": source.file, "sha256": source.sha256, "commit": source.commit}
     fitted |= {"rank": recipe.rank, "method": recipe.method} if recipe.rank else {}
     fitted |= {"draw": recipe.draw} if recipe.draw >= 0 else {}
     return place | {"fitted": {"kind": recipe.kind, **fitted}}

@@ -60,6 +60,8 @@ def _vectors(one: Chosen, run: Run) -> Iterator[str]:
     for key, place in one.places.items():
         label, at, task = parts_of(key)
         fitted = {name: value for name, value in _fitted(place).items() if name not in ("plus", "minus", "prompts")}
+        if "features" in fitted:  # of a dictionary; the run's table tells more of them
+            fitted["features"] = ", ".join(str(each["feature"]) for each in fitted["features"])
         told = ", ".join(f"{name} {value}" for name, value in fitted.items())
         drawn = _fitted(place).get("prompts")
         drawn = f", up to {max(drawn.values())} prompts a task" if drawn else ""

@@ -10,6 +10,7 @@ from typing import Any
 
 from patchboard.api.vectors import parts_of, vector_files
 from patchboard.errors import SpecError
+from patchboard.ops import FeatureTensors
 from patchboard.registry import suggest
 from patchboard.spec.layers import parse_layers
 from patchboard.store.vectors import read_operand, read_stamp, vector_keys
@@ -46,7 +47,8 @@ class Chosen:
 
 
 def choose(folder: Path, models: Sequence[Mapping[str, Any]], wanted: Wanted) -> list[Chosen]:
-    """The chosen vectors of each model. models: the manifest's.
+    """The chosen vectors of each model. models: the manifest's. Features of a dictionary are left out: they are in the
+    dictionary's own file.
 
     Raises RunFolderError where the folder has none, SpecError at a flag that chooses nothing.
     """
@@ -70,6 +72,7 @@ def _of_file(file: Path, model: Mapping[str, Any], wanted: Wanted) -> Chosen:
             keys.append(key)
     stamp = read_stamp(file)
     places = json.loads(stamp["places"])
+    keys = [key for key in keys if not isinstance(read_operand(file, key), FeatureTensors)]
     stamp |= {"places": json.dumps({key: places[key] for key in keys})}
     return Chosen(file.stem, model, stamp, {key: read_operand(file, key) for key in keys})
 
@@ -93,4 +96,5 @@ def _nothing(keys: Sequence[str], wanted: Wanted) -> tuple[str, str, str]:
         for name in names:
             if name not in known:
                 return flag, f"the run has no vectors of '{name}'", suggest(name, known)
-    return "--layer", "no vector of the run is at these layers, interventions and tasks", "choose others"
+    what = "no vector of the run is at these layers, interventions and tasks (features of dictionaries are none)"
+    return "--layer", what, "choose others"

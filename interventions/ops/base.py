@@ -12,7 +12,7 @@ from patchboard.registry import Registry
 if TYPE_CHECKING:
     from torch import Tensor
 
-OperandKind = Literal["vector", "subspace", "state", "subspace and state", "edges", "path", "noise", "none"]
+OperandKind = Literal["vector", "subspace", "features", "state", "subspace and state", "edges", "path", "noise", "none"]
 
 
 class SubspaceTensors:
@@ -29,15 +29,18 @@ class SubspaceTensors:
         """The same subspace on another device."""
         return SubspaceTensors(self.left.to(device), self.right.to(device), self.center.to(device))
 
+    def part(self, h: Tensor) -> Tensor:
+        """What states [edit, d_model] hold of it, about its centre."""
+        return (h - self.center) @ self.right.T @ self.left.T
+
 
 class Op(Protocol):
     """An edit of hidden states."""
 
     operand: ClassVar[OperandKind]
-    """What it needs: a ``vector`` [edit, d_model], a ``subspace``, another prompt's ``state``, a pair of
-    ``subspace and state``, ``edges`` of attention
-    (then ``h`` is of the mask and no state), the state of a run with a sender (``path``), ``noise``
-    [edit, d_model] (the engine draws it), or nothing."""
+    """What it needs: a ``vector`` [edit, d_model], a ``subspace``, ``features`` of a dictionary, another prompt's
+    ``state``, a pair of ``subspace and state``, ``edges`` of attention (then ``h`` is of the mask and no state), the
+    state of a run with a sender (``path``), ``noise`` [edit, d_model] (the engine draws it), or nothing."""
     neutral: ClassVar[float]
     """The strength at which it leaves every state as it is."""
     phrase: ClassVar[str]
@@ -55,7 +58,7 @@ class Op(Protocol):
 
 OPS: Registry[type[Op]] = Registry("op")
 
-_FITTED = ("vector", "subspace")
+_FITTED = ("vector", "subspace", "features")
 _WITH = {
     **dict.fromkeys(_FITTED, " with {vector}"),
     "state": " with {donor}",
@@ -64,13 +67,22 @@ _WITH = {
 
 
 def fitted_part(name: str) -> str:
-    """What of an op's operand is fitted: ``vector``, ``subspace``, or "" where nothing is.
+    """What of an op's operand is fitted: ``vector``, ``subspace``, ``features``, or "" where nothing is.
 
     >>> fitted_part("add"), fitted_part("swap"), fitted_part("zero")
     ('vector', 'subspace', '')
     """
     operand = OPS.get(name, "op").operand.removesuffix(" and state")
     return operand if operand in _FITTED else ""
+
+
+def kinds_of(name: str) -> tuple[str, ...]:
+    """The kinds of ``vector:`` that a spec may give it: its ``fitted_part``, and those that it names in ``also``.
+
+    >>> kinds_of("swap"), kinds_of("ablate")
+    (('subspace',), ('subspace', 'features'))
+    """
+    return (fitted_part(name), *getattr(OPS.get(name, "op"), "also", ()))
 
 
 def phrase_of(name: str) -> str:

@@ -14,6 +14,7 @@ from patchboard.plan.controls import CONTROLS
 from patchboard.plan.controls.unrelated import UNRELATED
 from patchboard.plan.expansion import cells_of
 from patchboard.plan.facts import ModelFacts
+from patchboard.plan.feature_edits import check_single_tokens
 from patchboard.plan.guardedness import Guardings, check_guardedness
 from patchboard.plan.model import Decoding, Fit, ModelPlan
 from patchboard.plan.model_limits import check_limits
@@ -263,6 +264,7 @@ class _Builder:
             recipes = self.fit_recipes[fit.id]
             places = tuple(dict.fromkeys(recipe.place for recipe in recipes))
             _check_places(fit, places)
+            check_single_tokens(fit, recipes)
             layers = tuple(sorted({block for recipe in recipes for block in recipe.blocks}))
             keep_states = any(recipe.needs_states for recipe in recipes)
             judge = fit.judged_by if any(recipe.only == "correct" for recipe in recipes) else ""

@@ -13,6 +13,7 @@ from patchboard.ops import OPS, fitted_part
 from patchboard.plan.cells import ATTENTION, CLEAN, OWN, SAME, STATE, Edit, StateRead
 from patchboard.plan.edit_sites import EditSite, cut_heads_of, neurons_of, summed_heads
 from patchboard.plan.facts import ModelFacts
+from patchboard.plan.feature_edits import feature_fields
 from patchboard.spec.axes import Variant
 from patchboard.spec.edits import EditSection
 from patchboard.spec.positions import ENDS
@@ -101,11 +102,12 @@ def planned_edit(section: EditSection, site: EditSite, label: str, context: Cont
     if vector.file is not None:
         return _from_file(edit, vector, label, context, where)
     fitter = FITTERS.get(vector.kind, f"{where}.vector")
+    of_features = feature_fields(section, layer, context.model, context.facts, where) if vector.sae is not None else {}
     named = [resolve_source(source, context)[0] for source in vector.sources] or [context.tasks]
     if vector.contrast is not None:
         named = [(side,) for side in SIDES]
-        told = vector.fitted_at and vector.fitted_at.position
-        position = position if told is None else json.dumps(told)
+    if vector.fitted_at is not None and vector.fitted_at.position is not None:
+        position = json.dumps(vector.fitted_at.position)
     labels, size = context.tasks, context.facts.head_dim
     of_task = vector_task(vector, context) + (f"~{context.answers}" if context.answers != "own" else "")
     recipe = Recipe(
@@ -120,7 +122,7 @@ def planned_edit(section: EditSection, site: EditSite, label: str, context: Cont
         rank=_rank(vector, len(labels)),
         method=vector.method,
         needs_states=fitter.needs_states(vector),
-        options=tuple(vector.options.items()),
+        **{"options": tuple(vector.options.items()), **of_features},
         columns=(head * size, (head + 1) * size) if head >= 0 else None,
         neurons=neurons,
         heads=tuple((block, n * size, (n + 1) * size) for block, n in summed_heads(vector, context.facts, where)),
@@ -181,8 +183,10 @@ def setting_of(vector: VectorSection, answers: Answers) -> FitSetting:
 
 def is_paired(vector: VectorSection) -> bool:
     """Whether it is fitted on demonstrations that pair inputs with answers by a rule: all are but those of Null alone,
-    and those of files and of a file's texts."""
-    return vector.file is None and vector.contrast is None and vector.sources not in (["null_task"], [NULL])
+    those of files and of a file's texts, and features that are chosen by number."""
+    chosen_already = vector.sae is not None and vector.select is None
+    given = vector.file is not None or vector.contrast is not None or chosen_already
+    return not given and vector.sources not in (["null_task"], [NULL])
 
 
 def vector_label(variant: Variant, context: Context) -> str:
@@ -213,7 +217,7 @@ def resolve_source(source: str, context: Context) -> tuple[tuple[str, ...], str]
 def vector_task(vector: VectorSection, context: Context) -> str:
     """How result rows call the tasks that a vector is made of."""
     if not vector.sources:
-        return "file" if vector.file else "contrast" if vector.contrast else "tasks"
+        return next((kind for kind in ("file", "contrast", "sae") if getattr(vector, kind)), "tasks")
     names = [resolve_source(s, context)[1] for s in vector.sources]
     return names[0] if len(names) == 1 or vector.sources[0] == "same_task" else "-".join(names)
 

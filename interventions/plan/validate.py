@@ -27,6 +27,7 @@ from patchboard.spec.sections import EMBEDDED, DecodabilitySection, Spec
 from patchboard.tasks.files import sha256_of
 from patchboard.tasks.resolve import build_family
 from patchboard.tasks.sets import BASE
+from patchboard.vectors.dictionaries.files import files_of, weights_named
 from patchboard.vectors.files.located import located
 
 
@@ -62,7 +63,7 @@ def _rankings(point: Point) -> dict[str, str]:
 
 def _vector_files(point: Point) -> dict[str, str]:
     """Files that the point's vectors come from, or are fitted on -> sha256. The Hub is asked for its own anew."""
-    named = [*files_named(point, "file"), *files_named(point, "contrast")]
+    named = [*files_named(point, "file"), *files_named(point, "contrast"), *_dictionaries(point)]
     files = [located(file, where, ask=True) for where, file in named]
     return {file.name: file.sha256 for file in files}
 
@@ -74,6 +75,18 @@ def _text_files(point: Point) -> dict[str, str]:
     ]
     files = [located(each.texts, where, ask=True) for each, where in options if isinstance(each, Texts) and each.texts]
     return {file.name: file.sha256 for file in files}
+
+
+def _dictionaries(point: Point) -> Iterator[tuple[str, str]]:
+    """(field path, file) of all weights and configs that the point's dictionaries may be in."""
+    for variant in point.variants:
+        for i, edit in enumerate(variant.section.parts):
+            if edit.vector is not None and edit.vector.sae is not None:
+                several = f".edits[{i}]" if variant.section.edits is not None else ""
+                where = f"interventions.{variant.name}{several}.vector.sae"
+                told = edit.vector.fitted_at and edit.vector.fitted_at.layer
+                for weights in weights_named(edit.vector.sae, edit.layers if told is None else told, where):
+                    yield from ((where, file) for file in files_of(weights))
 
 
 def files_named(point: Point, kind: Literal["file", "contrast"]) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from patchboard.errors import SpecError
-from patchboard.ops import OPS, fitted_part
+from patchboard.ops import OPS, fitted_part, kinds_of
 from patchboard.plan.cells import CLEAN
 from patchboard.registry import suggest
 from patchboard.spec.edits import EditSection, SourceSection
@@ -67,7 +67,7 @@ def _check_operand(edit: EditSection, rows: Rows, where: str) -> None:
     """Its vector, or the source of its states."""
     wanted, vector, source, tasks = OPS[edit.op].operand, edit.vector, edit.source, rows.tasks
     _check_pattern(edit, where)
-    if wanted in ("none", "noise", "subspace") and source is not None:
+    if wanted in ("none", "noise", "subspace", "features") and source is not None:
         raise SpecError(f"{where}.source", f"op {edit.op} takes none", "remove it, or write op: resample")
     if wanted in ("none", "noise", "state", "path") and vector is not None:
         raise SpecError(f"{where}.vector", f"op {edit.op} takes none", "remove it")
@@ -86,7 +86,9 @@ def _check_operand(edit: EditSection, rows: Rows, where: str) -> None:
         raise SpecError(f"{where}.vector", f"is missing, op {edit.op} needs one", _example(fitted))
     fitter = FITTERS.get(vector.kind, f"{where}.vector")
     made = fitter.made(vector, tasks, where)
-    if made != fitted:
+    if vector.value is not None and wanted != "features":
+        raise SpecError(f"{where}.vector.value", f"op {edit.op} sets nothing to a value", "remove it, or use strength")
+    if made not in kinds_of(edit.op):
         what = f"is a {made if vector.file else vector.kind}, op {edit.op} needs a {fitted}"
         raise SpecError(f"{where}.vector", what, _example(fitted))
     if made == "subspace" and edit.neurons != "all":
@@ -94,7 +96,9 @@ def _check_operand(edit: EditSection, rows: Rows, where: str) -> None:
         raise SpecError(f"{where}.neurons", what, "leave neurons out, or use another vector")
     fitter.check(vector, edit.site, tasks, where)
     for i, source in enumerate(vector.sources):
-        at = f"{where}.vector.{vector.kind}" + (f"[{i}]" if len(vector.sources) > 1 else "")
+        at = f"{where}.vector.{'select' if vector.select else vector.kind}" + (
+            f"[{i}]" if len(vector.sources) > 1 else ""
+        )
         _check_source(at, source, tasks, _SOURCES)
 
 
@@ -140,7 +144,8 @@ def _check_state(source: SourceSection, rows: Rows, where: str) -> None:
 
 
 def _example(wanted: str) -> str:
-    return "add {subspace: tasks, rank: 2}" if wanted == "subspace" else "add {mean: same_task}"
+    examples = {"subspace": "{subspace: tasks, rank: 2}", "features": "{sae: PATH, features: [0]}"}
+    return f"add {examples.get(wanted, '{mean: same_task}')}"
 
 
 def _check_source(at: str, source: str, tasks: Sequence[str], names: Sequence[str]) -> None:

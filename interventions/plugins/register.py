@@ -45,8 +45,9 @@ class Register:
         """An edit of states: a class as ``patchboard.ops.base.Op``, or its ``apply(h, operand, strength)`` alone.
 
         h [edit, d_model] float32; strength [edit, 1]; operand by kind: vector or state [edit, d_model], a subspace
-        with ``left [d_model, rank], right [rank, d_model], center [d_model]``, or None. Gives [edit, d_model].
-        operand, neutral: of a function; the kind (vector, subspace, state, none), and the strength without effect.
+        with ``left [d_model, rank], right [rank, d_model], center [d_model]``, features as
+        ``patchboard.ops.FeatureTensors``, or None. Gives [edit, d_model]. operand, neutral: of a function; the kind
+        (vector, subspace, features, state, none), and the strength without effect.
 
         >>> import patchboard as pb
         >>> @pb.register.op("halve_example", operand="none", neutral=0.0)

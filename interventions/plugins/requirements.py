@@ -20,7 +20,7 @@ class Attribute:
     name: str
     fits: Callable[[Any], bool]
     expected: str
-    """What it must be, for messages: ``one of vector, subspace, state, none``."""
+    """What it must be, for messages: ``one of vector, subspace, features, state, none``."""
     example: str
 
     def complaint(self, piece: Any) -> tuple[str, str] | None:

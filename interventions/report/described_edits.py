@@ -144,6 +144,8 @@ def _vector(vector: Mapping[str, Any] | None) -> str:
     if vector.get("file") or vector.get("contrast"):
         return f"{what}{_fitted_at(vector.get('fitted_at'))}"
     which = "correctly answered " if vector["only"] == "correct" and vector.get("mean") != "null_task" else ""
+    if vector.get("value") is not None:
+        what += f", at {text_of(vector['value'])} times the largest activation of each"
     prompts = f"up to {text_of(vector['prompts'])} {which}prompts a task of {text_of(vector['shots'])} demonstrations"
     return f"{what} ({prompts})"
 
@@ -167,7 +169,27 @@ def _kind(vector: Mapping[str, Any]) -> str:
         method=text_of(vector.get("method", "")),
         heads=named_heads(vector["heads"]) if vector.get("heads") else "",
         key=text_of(vector["key"]) if vector.get("key") else "",
+        features=_features(vector) if vector.get("sae") else "",
     ).replace("  ", " ")
+
+
+_BY = {
+    "size": "differs most between {0} and {1}",
+    "rise": "in {0} is most above that in {1}",
+    "fall": "in {0} is most below that in {1}",
+}
+
+
+def _features(vector: Mapping[str, Any]) -> str:
+    """Which features of which dictionary."""
+    chosen, of = vector.get("select"), f"of the dictionary {text_of(vector['sae'])}"
+    if not chosen:
+        return f"features {text_of(vector['features'])} {of}"
+    which, by = f"the {text_of(vector['top'])} features {of}", vector.get("by") or "size"
+    if not isinstance(chosen, list) or not isinstance(by, str):  # swept
+        return f"{which} chosen between {text_of(chosen)} by {text_of(by)}"
+    first, second = (phrase_in(_SOURCES, source) for source in chosen)
+    return f"{which} whose mean activation {_BY[by].format(first, second)}"
 
 
 def _fitted_at(place: Any) -> str:

@@ -23,6 +23,7 @@ from patchboard.report.run_files import Run, read_run, setting_label
 from patchboard.report.style import styled
 from patchboard.report.task_counts import task_counts
 from patchboard.store.folder import atomically
+from patchboard.store.schema import FEATURES_FILE
 
 MOST_ROWS = 4000
 """Rows of a table on the page (about 1 MB of HTML); the parquet file beside it has all of them."""
@@ -133,6 +134,7 @@ def render(run: Run, figures: list[dict[str, str]]) -> str:
         tables=[
             _table(run, "Effects pooled over tasks", "curves.parquet", run.curves, []),
             _table(run, "Effects by task", "effects.parquet", run.effects, ["task", "vector_task"]),
+            *_features(run),
         ],
         manifest_text=json.dumps(run.manifest, indent=1, ensure_ascii=False),
     )
@@ -148,6 +150,22 @@ def _remove_stale(folder: Path, keep: set[str]) -> None:
     for path in folder.glob("[!.]*.png"):
         if path.name not in keep:
             path.unlink()
+
+
+def _features(run: Run) -> Iterator[dict[str, Any]]:
+    """The table of dictionaries' features: those of the interventions first, and of their controls behind them."""
+    if run.features.is_empty():
+        return
+    models = ["model"] if run.features["model"].n_unique() > 1 else []
+    order = run.features.sort(pl.col("vector_task").str.contains("~"), maintain_order=True)
+    order = order.select(*models, pl.exclude("model", "dictionary"))
+    numbers = {name for name, kind in order.schema.items() if kind == pl.Float64}
+    rows = [
+        [("" if value is None else plain(value)) if name in numbers else value for name, value in row.items()]
+        for row in order.head(MOST_ROWS).iter_rows(named=True)
+    ]
+    title = "Features of dictionaries, with their activations on the fit prompts"
+    yield {"title": title, "file": FEATURES_FILE, "columns": order.columns, "rows": rows, "of": len(order)}
 
 
 def _table(run: Run, title: str, file: str, table: pl.DataFrame, extra: list[str]) -> dict[str, Any]:

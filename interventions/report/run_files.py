@@ -17,6 +17,8 @@ from patchboard.spec.yaml_text import read_yaml
 from patchboard.store.schema import (
     CURVES,
     DECODABILITY,
+    FEATURES,
+    FEATURES_FILE,
     FLOORS,
     GUARDED,
     GUARDED_FILE,
@@ -50,6 +52,8 @@ class Run:
     """store.schema.TEXTS; no rows where the spec asked for none."""
     guardedness: pl.DataFrame
     """store.schema.GUARDED; no rows where the spec did not ask for it."""
+    features: pl.DataFrame
+    """store.schema.FEATURES; no rows where no edit is of a dictionary's features."""
 
     @cached_property
     def places(self) -> pl.DataFrame:
@@ -113,6 +117,7 @@ def read_run(folder: Path) -> Run:
         probes=_read(folder, PROBES_FILE, _table) if "probes" in summary else pl.DataFrame(schema=PROBED),
         texts=_read(folder, TEXTS_FILE, _table) if "texts" in summary else pl.DataFrame(schema=TEXTS),
         guardedness=_read(folder, GUARDED_FILE, _table) if "guardedness" in summary else pl.DataFrame(schema=GUARDED),
+        features=_table(folder / FEATURES_FILE) if (folder / FEATURES_FILE).exists() else pl.DataFrame(schema=FEATURES),
     )
 
 

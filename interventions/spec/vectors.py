@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from patchboard.registry import Registry, suggest
+from patchboard.spec.dictionaries import OF_DICTIONARIES, check_dictionary
 from patchboard.spec.head_pairs import HeadPairs
 from patchboard.spec.places import Position
 from patchboard.spec.refusal import InvalidValue, only_once
@@ -39,7 +40,9 @@ class VectorKind(Protocol):
 KINDS: Registry[type[VectorKind]] = Registry("fitter")
 """Name -> kind of vector. Its field in the spec has its name."""
 
-VECTOR_KINDS = ("mean", "difference", "mass_mean", "logistic", "subspace", "pca", "function_vector", "contrast", "file")
+VECTOR_KINDS = (
+    "mean", "difference", "mass_mean", "logistic", "subspace", "pca", "function_vector", "contrast", "sae", "file",
+)  # fmt: skip
 """Kinds that are fields of the section; those of plug-ins are read as fields too, by the registry."""
 
 _OF_FITS = ("method", "shots", "prompts", "only")
@@ -49,11 +52,12 @@ PLACEHOLDERS = ("task", "layer", "head")
 
 
 class FittedAtSection(Section):
-    """Where a file's vector was fitted, in so far as that is another place than the edit's."""
+    """Where a file's vector was fitted, or a dictionary trained, in so far as that is another place than the edit's."""
 
     layer: Annotated[int, Field(ge=0)] | None = Field(default=None, description="the block; none: the edit's own")
     site: Site | None = Field(default=None, description="none: the edit's own")
     position: Position | None = Field(default=None, description="none: the edit's own")
+    model: str | None = Field(default=None, description="of a dictionary: the model as its cfg.json calls it")
 
     @model_serializer(mode="wrap")
     def _as_short_as_written(self, dump: SerializerFunctionWrapHandler) -> Any:
@@ -106,6 +110,30 @@ class VectorSection(Section):
         description="a .json, .jsonl, .csv or .tsv file of paired texts, each row a positive and a negative one; or"
         " hf://repo/path. All of its pairs are used",
     )
+    sae: str | None = Field(
+        default=None,
+        description="weights of a sparse autoencoder with cfg.json beside them (SAELens), or Gemma Scope's params.npz;"
+        " perhaps with {layer} in the path; or hf://repo/path",
+    )
+    features: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), Differing] | None = Field(
+        default=None, description="of sae: which of its features, by number from 0"
+    )
+    select: Annotated[list[str], Field(min_length=2, max_length=2), Differing] | None = Field(
+        default=None,
+        description="[a, b], of sae in place of features: those whose mean activation differs most between a and b,"
+        " each as under `mean`",
+    )
+    top: Count | None = Field(default=None, description="of select: how many features")
+    by: Literal["size", "rise", "fall"] | None = Field(
+        default=None,
+        description="of select: which come first: size (default): the largest differences, up or down; rise: the most"
+        " active in a beside b; fall: the least",
+    )
+    value: float | None = Field(
+        default=None,
+        description="of clamp_features: to what, in units of each feature's largest activation over the fit prompts;"
+        " default 1",
+    )
     file: str | None = Field(
         default=None,
         description="a file with the vector, or hf://repo/path: vectors.safetensors of a run, another .safetensors,"
@@ -119,7 +147,8 @@ class VectorSection(Section):
     fitted_at: FittedAt = Field(
         default=None,
         description="of a file: the layer that its vector is of, where that is another one than the edit's; or a"
-        " mapping of layer, site and position. Of contrast {position: last}: where in the texts it is fitted",
+        " mapping of layer, site and position. Of contrast {position: last}: where in the texts it is fitted. Of sae"
+        " where the dictionary was trained, and the position of the fit prompts that it is read at",
     )
     heads: HeadPairs = Field(default=None, description="of a function vector: [layer, head] pairs")
     method: Literal["pca", "leace"] = Field(default="pca", description="of a subspace: PCA of the task means, or LEACE")
@@ -140,6 +169,8 @@ class VectorSection(Section):
         value = getattr(self, self.kind)
         if self.contrast is not None:
             return []
+        if self.sae is not None:
+            return list(self.select or ())
         if self.file is not None:
             return ["same_task"] if "{task}" in (self.key or "") else []
         if self.kind == "subspace" or (self.kind in KINDS and KINDS[self.kind].takes == "tasks"):
@@ -168,6 +199,7 @@ class VectorSection(Section):
             known = ", ".join(dict.fromkeys([*VECTOR_KINDS, *KINDS]))
             raise InvalidValue(f"has {has}, expected exactly one of {known}", "write one of them")
         self._check_file()
+        check_dictionary(self, self.kind)
         if self.logistic is None and "l2" in self.model_fields_set:
             what = f"found {shown(self.l2)} beside {self.kind}, but only a logistic regression has a penalty"
             raise InvalidValue(what, "remove it, or write logistic: [same_task, all_tasks]", ("l2",))
@@ -188,8 +220,8 @@ class VectorSection(Section):
     def _check_file(self) -> None:
         """What belongs to a file stands beside one, and nothing else does."""
         for field in ("key", "fitted_at"):
-            of_texts = field == "fitted_at" and self.contrast is not None
-            if self.file is None and not of_texts and getattr(self, field) is not None:
+            read_elsewhere = field == "fitted_at" and (self.contrast or self.sae)
+            if self.file is None and not read_elsewhere and getattr(self, field) is not None:
                 what = f"found {shown(getattr(self, field))} beside {self.kind}, but only a file has a {field}"
                 raise InvalidValue(what, "remove it, or write file: PATH", (field,))
         if self.file is None and self.contrast is None:
@@ -214,11 +246,15 @@ class VectorSection(Section):
 
     @model_serializer(mode="wrap")
     def _without_fits(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Of a file nothing is told of how it was fitted; of all others nothing of files."""
+        """Of a file nothing is told of how it was fitted; of all others nothing of files, nor of dictionaries."""
         dumped = dump(self)
         given = self.file is not None or self.contrast is not None
         unmeant = [*(_OF_FITS if given else ("file", "key", "fitted_at"))]
         unmeant += ["l2"] if self.logistic is None else []
+        if self.sae is None:
+            unmeant += OF_DICTIONARIES
+        elif self.fitted_at is not None:
+            unmeant.remove("fitted_at")
         return {name: value for name, value in dumped.items() if name not in unmeant}
 
     def _check_extra(self, kinds: list[str]) -> None:

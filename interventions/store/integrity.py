@@ -23,8 +23,8 @@ SPEC = "spec.yaml"
 LOCK = ".lock"
 FILES = (
     SPEC, "plan.json", MANIFEST, "outcomes.parquet", "effects.parquet", "curves.parquet", "decodability.parquet",
-    "prompts.parquet", "guardedness.parquet", "probes.parquet", "screen.parquet", "texts.parquet", "summary.json",
-    "vectors.safetensors", "report.html",
+    "prompts.parquet", "features.parquet", "guardedness.parquet", "probes.parquet", "screen.parquet", "texts.parquet",
+    "summary.json", "vectors.safetensors", "report.html",
 )  # fmt: skip
 FOLDERS = ("parts", "figures")
 MIRROR = "wandb"

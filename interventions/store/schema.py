@@ -97,6 +97,21 @@ TEXTS = {
 }
 """One row per query, cell and sample; swept fields follow."""
 TEXTS_FILE = "texts.parquet"
+FEATURES = {
+    "model": pl.String(),
+    "intervention": pl.String(),  # its part of the vectors' keys, which tells an edit's number and swept values
+    "vector_task": pl.String(),  # "~"-suffixed for a random draw
+    "layer": pl.Int32(),  # edited block
+    "site": pl.String(),
+    "dictionary": pl.String(),  # its file
+    "feature": pl.Int32(),  # its number in the dictionary, from 0
+    "mean_first": pl.Float64(),  # mean activation over fit prompts: of all tasks, or of select's first source
+    "mean_second": pl.Float64(),  # of select's second source, else null
+    "rate": pl.Float64(),  # share of all these prompts in which it is active
+    "largest": pl.Float64(),  # activation among them, the unit of clamp_features and add
+}
+"""One row for each feature of an edit's vector, in runs that use dictionaries."""
+FEATURES_FILE = "features.parquet"
 
 DECODABILITY = {
     "task": pl.String(),  # a label, or ALL

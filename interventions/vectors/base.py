@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from patchboard.ops.base import SubspaceTensors
+    from patchboard.ops import FeatureTensors, SubspaceTensors
+    from patchboard.vectors.dictionaries.dictionary import Dictionary
 
-Operand: TypeAlias = Union["Tensor", "SubspaceTensors"]
-"""A vector [d_model] or a subspace, float32 on the CPU as fitted."""
+Operand: TypeAlias = Union["Tensor", "SubspaceTensors", "FeatureTensors"]
+"""A vector [d_model], a subspace or features of a dictionary, float32 on the CPU as fitted."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ class Recipe:
 
     given: Given | None = None
     """What a file had, of kind file."""
+    dictionary: Dictionary | None = None
+    """Whose features it is of, of kind sae."""
     needs_states: bool = False
     """Whether means are not enough for it."""
     options: tuple[tuple[str, Any], ...] = ()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from patchboard.ops.base import SubspaceTensors
+from patchboard.ops import FeatureTensors, SubspaceTensors
 from patchboard.vectors.base import Operand, Place, Recipe
 from patchboard.vectors.fitters import builders
 from patchboard.vectors.function import Project
@@ -48,10 +48,12 @@ def make_here(recipes: Mapping[str, Recipe], fits: Fits, project: Project) -> di
     return make_all(recipes, fits, project, made_by.of_one, made_by.of_all)
 
 
-def _finished(recipe: Recipe, fitted: Tensor | SubspaceTensors) -> Tensor | SubspaceTensors:
+def _finished(recipe: Recipe, fitted: Operand) -> Operand:
+    if isinstance(fitted, FeatureTensors):
+        return fitted
     if recipe.neurons and not isinstance(fitted, SubspaceTensors):  # of which none is taken in part
         fitted = fitted[list(recipe.neurons)]
-    if recipe.draw >= 0:
+    if recipe.draw >= 0 and recipe.dictionary is None:  # whose counterparts are other features
         fitted = _random_counterpart(fitted, recipe)
     if isinstance(fitted, SubspaceTensors):
         return SubspaceTensors(fitted.left.float(), fitted.right.float(), fitted.center.float())

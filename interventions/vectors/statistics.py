@@ -45,6 +45,8 @@ class PlaceStatistics:
         self.all, self.correct = RunningMeans(), RunningMeans()
         self.states: list[tuple[str, Tensor, Tensor]] = []
         self.erasers: dict[tuple[int, str], Any] = {}
+        self.activations: dict[tuple, Any] = {}
+        """Of a dictionary's features in the states of a task."""
 
     def update(self, task: str, states: Tensor, correct: Tensor) -> None:
         """states [prompt, layer, d_model]; correct [prompt] bool (Null counts as correct throughout)."""

@@ -285,13 +285,9 @@ def test_the_page_shows_texts_as_text(ran, tmp_path):
     texts_of(folder).with_columns(
         prompt=pl.lit(evil), clean_text=pl.lit(evil), edited_text=pl.lit("</pre>" + evil)
     ).write_parquet(folder / "texts.parquet")
-    page = write_report(folder).read_text()
-    assert (
-        evil not in page
-        and "<script" not in page
-        and page.count("&lt;script&gt;alert(1)&lt;/script&gt; &amp; &lt;b&gt;") > 3
-    )
-    own = (ran / "report.html").read_text()
+    page, own = write_report(folder).read_text(), (ran / "report.html").read_text()
+    assert evil not in page and page.count("<script") == own.count("<script")
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt; &amp; &lt;b&gt;") > 3
     shown = own[own.index("<h2>Texts</h2>") : own.index("<h2>Findings</h2>")]
     assert shown.count("<h3>") == 3 and "added: layer" in shown and "random" in shown
     first = texts_of(ran).filter(control="").row(0, named=True)

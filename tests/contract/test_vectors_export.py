@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +14,7 @@ from patchboard import hub
 from patchboard.commands.main import main
 from patchboard.store.vectors import read_stamp
 from tests.contract.tiny import manifest_of, one_error, run, tiny_tree, write
-from tests.hub_server import TOKEN, StandIn, stand_in
+from tests.hub_server import TOKEN, stand_in
 
 FIT = {"shots": 1, "prompts": 4}
 ADDED = {"op": "add", "vector": {"difference": ["same_task", "all_tasks"], **FIT}, "layers": [1, 2]}
@@ -121,28 +119,6 @@ def test_folders_that_are_not_ours(capsys, fitted, tmp_path):
     assert "is there already and was not exported" in one_error(capsys)
     assert export(tmp_path, tmp_path / "out") == 2
     assert "no finished run is here" in one_error(capsys)
-
-
-@pytest.fixture
-def served(monkeypatch, tmp_path) -> Iterator[Callable[[StandIn], None]]:
-    """served(hub): this process's Hub is the stand-in, with an empty cache."""
-    from huggingface_hub import close_session, constants
-
-    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
-        monkeypatch.delenv(name)
-    close_session()
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub, "_SILENT", {})
-
-    def there(server: StandIn) -> None:
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        )
-
-    yield there
-    close_session()
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import torch
 from patchboard.embedded.tokenizer import build
 from patchboard.engine.families import ARCHITECTURES, head_dim_of
 from patchboard.engine.local import LocalEngine
-from patchboard.ops import OPS, SubspaceTensors
+from patchboard.ops import OPS, FeatureTensors, SubspaceTensors
+from patchboard.ops.feature_tensors import WholeEncoder
 from patchboard.plan.cells import OWN_STATE, STATE, Edit, StateRead
 from patchboard.plan.model import Counterfactual
 from patchboard.plan.packing import lay_out
@@ -42,12 +43,28 @@ def operands(width: int, head_dim: int) -> dict[str, object]:
         "s": SubspaceTensors(basis, basis.T.contiguous(), torch.randn(width, generator=generator)),
         "t": SubspaceTensors(torch.randn(width, 2, generator=generator) / width, oblique, torch.zeros(width)),
         "u": SubspaceTensors(of_head, of_head.T.contiguous(), torch.zeros(head_dim)),
+        "f": features(width, generator, "none", 0),
+        "g": features(width, generator, "layer_norm", 5),
     }
+
+
+def features(width: int, generator: torch.Generator, norm: str, k: int) -> FeatureTensors:
+    """Three features of a dictionary of twelve, of which ``k`` are active at once (0: any number)."""
+    encoder, decoder = torch.randn(width, 12, generator=generator), torch.randn(12, width, generator=generator)
+    bias, threshold, target = torch.rand(3, 12, generator=generator).unbind()
+    numbers = torch.tensor([7, 0, 4])
+    whole = WholeEncoder(encoder, bias, k) if k else None
+    return FeatureTensors(
+        encoder[:, numbers], bias[numbers], threshold[numbers], decoder[numbers] / width,
+        torch.randn(width, generator=generator), target[numbers], numbers, norm, k=k, whole=whole,
+    )  # fmt: skip
 
 
 def copies() -> list[Counterfactual]:
     """Every op, site, layer and position at least once, edits that compose, and targets of task B."""
-    operand = {"vector": "v", "subspace": "s", "none": "", "state": DONOR, "subspace and state": DONOR}
+    operand = {
+        "vector": "v", "subspace": "s", "features": "f", "none": "", "state": DONOR, "subspace and state": DONOR,
+    }  # fmt: skip
     out = [Counterfactual(), Counterfactual(target="B")]
     # test_knock_out, test_paths and test_noise have the others
     for name, op in ((name, op) for name, op in OPS.items() if op.operand not in ("edges", "path", "noise")):
@@ -92,6 +109,12 @@ def copies() -> list[Counterfactual]:
             (Edit("ablate", "resid_post", 1, '"last"', 1.0, "s"), Edit("add", "resid_post", 1, '"last"', 1.0, "v"))
         ),
         Counterfactual((Edit("add", "resid_post", 0, '"query"', 1.0, "v"), Edit("zero", "attn_out", 3, '"last"', 1.0))),
+    ]
+    out += [
+        Counterfactual((Edit(op, "resid_post", layer, json.dumps(p), 0.8, name),))
+        for op in ("ablate", "clamp_features")
+        for layer, p in ((1, "last"), (2, "all"))
+        for name in ("f", "g")
     ]
     # layers {onwards: …} and {upto: …}
     out += [

@@ -121,7 +121,7 @@ def shell(plan, llama_snapshot, server_of_module):
 
 
 METRICS_OF_ALL = {name: METRICS.get(name, "") for name in METRICS.names() if name != "conversion"}
-TOOLS = tools_of((), FITTERS.names(), METRICS_OF_ALL, combined, voted)
+TOOLS = tools_of((), [name for name in FITTERS.names() if name != "sae"], METRICS_OF_ALL, combined, voted)
 
 
 def named(payload: bytes) -> Iterator[tuple[str, str]]:

@@ -122,6 +122,7 @@ TABLES = {
     "probes.parquet": schema.PROBED,
     "guardedness.parquet": schema.GUARDED,
     "prompts.parquet": schema.PROMPTS,
+    "features.parquet": schema.FEATURES,
 }
 
 

@@ -70,10 +70,13 @@ def test_one_function_is_written_once_whatever_asks_for_it():
 @pytest.mark.parametrize("name", OPS.names())
 def test_every_ops_text_is_its_formula(name):
     from patchboard.ops import SubspaceTensors
+    from patchboard.plugins.checks.op_in_model import features
 
     operand = torch.randn(3, 4)
     if OPS.get(name, "").operand == "subspace":
         operand = SubspaceTensors(torch.randn(4, 2), torch.randn(2, 4), torch.randn(4))
+    if OPS.get(name, "").operand == "features":
+        operand = features(4, torch.Generator().manual_seed(0))
     sources = Sources()
     assert sources.add(OPS.get(name, "").apply, name, name) == name
     h, strength = torch.randn(3, 4), torch.full((3, 1), 0.3)

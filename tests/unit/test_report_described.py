@@ -73,3 +73,25 @@ def test_paths_say_who_sends_and_who_receives():
     last = "at the last prompt token"
     receivers = f"the query of head 3.1 {last} and the MLP's output of layer 2 {last}"
     assert told["b"] == f"{start}{receivers} alone, all in between following{end}"
+
+
+def test_features_say_which_and_of_what():
+    def features(op="ablate", **vector):
+        fit = {"shots": 4, "prompts": 20, "only": "all"}
+        section = {"op": op, "site": "resid_post", "layers": [2], "position": "last", "strength": 1.0}
+        edit = {**section, "vector": {"sae": "d.safetensors", **fit, **vector}}
+        return describe_interventions({"interventions": {"a": edit}})["a"]
+
+    of = "of the dictionary d.safetensors"
+    assert features(features=[3, 5]).startswith(f"removes features 3 and 5 {of} (up to 20 prompts a task of 4 demonstr")
+    assert features("clamp_features", features=[3], value=2.0).startswith(
+        f"clamps features 3 {of}, at 2.0 times the largest activation of each (up to"
+    )
+    chosen = {"select": ["same_task", "all_tasks"], "top": 4}
+    for by, told in ((None, "differs most between {} and {}"), ("rise", "in {} is most above that in {}"),
+                     ("fall", "in {} is most below that in {}")):  # fmt: skip
+        told = told.format("the prompt's own task", "all tasks")
+        assert f"removes the 4 features {of} whose mean activation {told} (up to" in features(**chosen, by=by)
+    swept = {**chosen, "select": {"sweep": [["XOR", "OR"], ["XOR", "AND"]]}, "top": {"sweep": [1, 2]}}
+    assert f"the 1 and 2 (swept) features {of} chosen between" in features(**swept)
+    assert "by size and rise (swept)" in features(**chosen, by={"sweep": ["size", "rise"]})

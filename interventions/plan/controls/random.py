@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from patchboard.errors import SpecError
 from patchboard.ops import fitted_part
 from patchboard.plan.controls.base import CONTROLS, Control, ControlCell, LineStyle, PlacedIntervention
+from patchboard.plan.feature_edits import count_of
 from patchboard.plan.planned_edits import PlannedEdit, with_operand
 from patchboard.spec.section import Count, Section
+from patchboard.vectors.base import Recipe
 
 
 class Draws(Section):
@@ -19,8 +22,9 @@ class Draws(Section):
 
 @CONTROLS.register("random")
 class Random(Control):
-    """the same edit with random directions: of a vector's norm, of a subspace's rank and centre. `draws`
-    independent ones. For a subspace it is reported as `random_subspace`."""
+    """the same edit with random directions: of a vector's norm, of a subspace's rank and centre; of features of a
+    dictionary with other features of it, each one of the ten that are active in the most similar share of the fit
+    prompts. `draws` independent ones. For a subspace it is reported as `random_subspace`."""
 
     phrase = "random vectors of the same norm"
     line = LineStyle("#009E73", "-.", "s")
@@ -55,13 +59,25 @@ class RandomSubspace(Random):
 
 
 def _operands(placed: PlacedIntervention) -> set[str]:
-    """Whether its edits have vectors, subspaces or both: a vector's kind is what the op takes."""
-    return {fitted_part(edit.op) for edit in placed.variant.section.parts if edit.vector}
+    """Whether its edits have vectors, subspaces, features or several of these: a vector's kind is what the op takes."""
+    edits = [edit for edit in placed.variant.section.parts if edit.vector]
+    return {"features" if edit.vector and edit.vector.sae else fitted_part(edit.op) for edit in edits}
 
 
 def _randomised(planned: PlannedEdit, draw: int) -> PlannedEdit:
     if planned.recipe is None:
         return planned
+    _check_others(planned.recipe)
     name, task, layer = planned.recipe.key.rsplit("/", 2)
     recipe = replace(planned.recipe, key=f"{name}/{task}~random{draw}/{layer}", draw=draw)
     return PlannedEdit(with_operand(planned.edit, recipe.key), recipe)
+
+
+def _check_others(recipe: Recipe) -> None:
+    """Raises SpecError where a dictionary has too few other features to draw from."""
+    if recipe.dictionary is None:
+        return
+    wanted, size = count_of(recipe), recipe.dictionary.size
+    if 2 * wanted > size:
+        what = f"random needs {wanted} other features, '{recipe.dictionary.file}' has {size - wanted}"
+        raise SpecError("controls", what, "use fewer features, or leave random out")

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from patchboard.ops.base import SubspaceTensors
-from patchboard.plugins.checks.op_in_model import agrees_in_a_model
+from patchboard.ops import FeatureTensors, SubspaceTensors
+from patchboard.plugins.checks.op_in_model import agrees_in_a_model, features
 from patchboard.plugins.checks.promise import Promise
 from patchboard.plugins.travel import check_travels
 
@@ -21,7 +21,8 @@ def states(seed: int = 1) -> Tensor:
 
 
 def operand_of(op: Any) -> Any:
-    """An operand of the op's kind: vectors [row, d_model], a subspace whose projection is oblique, both, or None."""
+    """An operand of the op's kind: vectors [row, d_model], a subspace whose projection is oblique, features of which
+    some are active in a random state, subspace and states, or None."""
     generator = torch.Generator().manual_seed(0)
     if op.operand in ("vector", "state", "path"):
         return torch.randn(ROWS, WIDTH, generator=generator)
@@ -30,7 +31,7 @@ def operand_of(op: Any) -> Any:
         right = torch.linalg.solve(right @ left, right)  # right @ left = 1
         subspace = SubspaceTensors(left, right, torch.randn(WIDTH, generator=generator))
         return subspace if op.operand == "subspace" else (subspace, torch.randn(ROWS, WIDTH, generator=generator))
-    return None
+    return features(WIDTH, generator) if op.operand == "features" else None
 
 
 def rows_of(operand: Any, rows: Any) -> Any:
@@ -43,8 +44,8 @@ def tensors_of(operand: Any) -> dict[str, Tensor]:
     """The tensors of an operand, by name."""
     if isinstance(operand, tuple):
         return vars(operand[0]) | {"state": operand[1]}
-    if isinstance(operand, SubspaceTensors):
-        return vars(operand)
+    if isinstance(operand, SubspaceTensors | FeatureTensors):
+        return {name: tensor for name, tensor in vars(operand).items() if isinstance(tensor, Tensor)}
     return {} if operand is None else {"operand": operand}
 
 

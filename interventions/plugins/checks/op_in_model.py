@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from patchboard.ops import OPS, SubspaceTensors
+from patchboard.ops import OPS, FeatureTensors, SubspaceTensors
 from patchboard.plan.cells import STATE, Edit
 from patchboard.plan.model import Counterfactual, EngineKind
 from patchboard.plan.packing import lay_out
@@ -52,6 +52,7 @@ def agrees_in_a_model(op: Any) -> str:
     operands = {
         "vector": torch.randn(_WIDTH, generator=generator),
         "subspace": SubspaceTensors(basis, basis.T.contiguous(), torch.randn(_WIDTH, generator=generator)),
+        "features": features(_WIDTH, generator),
     }
     both = op.operand == "subspace and state"
     of_state = ("state", "path", "subspace and state")
@@ -75,6 +76,14 @@ def agrees_in_a_model(op: Any) -> str:
     finally:
         OPS.remove(_UNDER_CHECK)
     return ""
+
+
+def features(width: int, generator: torch.Generator) -> FeatureTensors:
+    """Four features of a dictionary with random directions."""
+    encoder, decoder = torch.randn(width, 4, generator=generator), torch.randn(4, width, generator=generator)
+    bias, threshold, target = torch.rand(3, 4, generator=generator).unbind()
+    center = torch.randn(width, generator=generator)
+    return FeatureTensors(encoder, bias, threshold, decoder, center, target, torch.arange(4))
 
 
 def _largest_difference(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -69,11 +71,34 @@ def _safetensors(path: Path) -> Contents:
 
 
 def _npz(path: Path) -> Contents:
+    """Of a file of gigabytes, as dictionaries of features are, an array is read when it is asked for."""
     import numpy as np
 
+    def get(name: str) -> Tensor:
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return torch.from_numpy(np.array(file[name]))
+        except (zipfile.BadZipFile, zlib.error, OSError, ValueError) as error:  # found by the archive's checksum
+            raise SpecError(str(path), f"'{name}' cannot be read ({_first_line(error)})", "fetch it again") from None
+
     with np.load(path, allow_pickle=False) as file:
-        arrays = {name: torch.from_numpy(np.array(file[name])) for name in file.files}
-    return _held("npz", arrays)
+        names = file.files
+    with zipfile.ZipFile(path) as archive:
+        shapes = {name: _array_shape(archive, name) for name in names}
+    return Contents("npz", shapes, get)
+
+
+def _array_shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
+    """Of an array of an .npz, from the head of its file. Raises ValueError for one that holds more than numbers."""
+    from numpy.lib import format as headers
+
+    with archive.open(f"{name}.npy") as file:
+        version = headers.read_magic(file)
+        read = headers.read_array_header_1_0 if version == (1, 0) else headers.read_array_header_2_0
+        shape, _, dtype = read(file)
+    if dtype.hasobject:
+        raise ValueError("Object arrays cannot be loaded: they could run code")
+    return shape
 
 
 def _pt(path: Path) -> Contents:

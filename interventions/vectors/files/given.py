@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from patchboard.errors import SpecError
-from patchboard.ops.base import SubspaceTensors
+from patchboard.ops import FeatureTensors, SubspaceTensors
 from patchboard.spec.sections import ModelSection
 from patchboard.spec.vectors import FittedAtSection, VectorSection
 from patchboard.vectors.base import Given, Operand, Recipe
@@ -51,6 +51,7 @@ def given(vector: VectorSection, use: Use, where: str) -> Given:
     _check_stamp(contents, key, told, use, f"{where}.file")
     operand = _read(file, key, f"{where}.file")
     _check_form(operand, key, use, f"{where}.file")
+    assert not isinstance(operand, FeatureTensors)
     parts = (operand,) if isinstance(operand, Tensor) else (operand.right, operand.left, operand.center)
     return Given(file.name, key, file.sha256, file.commit, parts)
 
@@ -83,6 +84,9 @@ def _read(file: Located, key: str, where: str) -> Operand:
 
 def _check_form(operand: Operand, key: str, use: Use, where: str) -> None:
     """Raises SpecError for a vector where a subspace is needed or the reverse, and for another width."""
+    if isinstance(operand, FeatureTensors):
+        what = f"'{key}' is of features of a dictionary, which are told by the dictionary's own file"
+        raise SpecError(where, what, "write vector: {sae: …}")
     kind = "vector" if isinstance(operand, Tensor) else "subspace"
     if kind != use.wants:
         raise SpecError(where, f"'{key}' is a {kind}, the op needs a {use.wants}", "use another key, or another op")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from patchboard.vectors.statistics import PlaceStatistics
 
 Build = Callable[..., Any]
+Makes = Literal["vector", "subspace", "features"]
 
 
 class Fitter:
@@ -25,15 +26,16 @@ class Fitter:
     """
 
     takes: ClassVar[Takes] = "task"
-    makes: ClassVar[Literal["vector", "subspace"]] = "vector"
-    """For which ops it is an operand; its random control keeps a vector's norm, a subspace's rank."""
+    makes: ClassVar[Makes] = "vector"
+    """For which ops it is an operand; its random control keeps a vector's norm, a subspace's rank, how often features
+    are active."""
     options: ClassVar[Mapping[str, Any]] = {}
     """Further fields beside its own in ``vector:``, with their defaults; ``recipe.options`` has their values."""
     reads_heads: ClassVar[bool] = False
     """Whether it is made of the outputs of the heads that ``heads`` names, wherever the edit is."""
     phrase: ClassVar[str] = ""
-    """What it is, as reports say it, of {first}, {second} (the sources), {rank}, {method}, {heads} and {key}; "": its
-    name."""
+    """What it is, as reports say it, of {first}, {second} (the sources), {rank}, {method}, {heads}, {key} and
+    {features}; "": its name."""
 
     @staticmethod
     def needs_states(vector: VectorSection) -> bool:
@@ -84,7 +86,8 @@ class Separating(Fitter):
         real = [task for task in tasks if task != NULL]
         if len(real) < 2 and not {NULL, "null_task"} & set(vector.sources):
             what = f"{vector.kind} separates two sets of states, and there is one task"
-            raise SpecError(f"{where}.vector.{vector.kind}", what, "add tasks, or write null_task for one of the two")
+            at = f"{where}.vector.{'select' if vector.select else vector.kind}"
+            raise SpecError(at, what, "add tasks, or write null_task for one of the two")
 
 
 FITTERS = cast("Registry[type[Fitter]]", KINDS)
