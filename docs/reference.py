@@ -17,7 +17,7 @@ from patchboard.metrics import METRICS
 from patchboard.ops import OPS
 from patchboard.plan.controls import CONTROLS
 from patchboard.probes import PROBES
-from patchboard.spec import edits, generate, guardedness, keep, path_patching, places, screen, sections, vectors
+from patchboard.spec import edits, fitted, generate, guardedness, keep, path_patching, places, screen, sections, vectors
 from patchboard.spec.positions import POSITIONS
 from patchboard.spec.sites import SITES
 from patchboard.spec.values import label
@@ -37,7 +37,7 @@ PLACES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("interventions.NAME", edits.InterventionSection),
     ("interventions.NAME.edits[i]", edits.EditSection),
     ("interventions.NAME.vector", vectors.VectorSection),
-    ("interventions.NAME.vector.fitted_at", vectors.FittedAtSection),
+    ("interventions.NAME.vector.fitted_at", fitted.FittedAtSection),
     ("interventions.NAME.source", edits.SourceSection),
     ("interventions.NAME.edges", edits.Edges),
     ("interventions.NAME.keep", keep.Keep),

@@ -17,6 +17,7 @@ from patchboard.report.effect_figures import conversion_figures, effect_figures
 from patchboard.report.faithfulness_figures import faithfulness_figures
 from patchboard.report.guarded_figures import guarded_figures
 from patchboard.report.layer_map_figures import head_figures, position_figures
+from patchboard.report.learned_figures import learned_figures
 from patchboard.report.probe_figures import probe_figures
 from patchboard.report.run_files import Run, read_run
 from patchboard.report.screen_figures import screen_figures
@@ -35,6 +36,7 @@ _KINDS: dict[str, dict[str | None, Callable[[Run, str], Iterator[Drawing]]]] = {
     "guardedness": {None: lambda run, metric: guarded_figures(run)},
     "faithfulness": {None: lambda run, metric: faithfulness_figures(run)},
     "accuracy": {None: lambda run, metric: accuracy_figures(run)},
+    "learned": {None: lambda run, metric: learned_figures(run)},
     "screen": {None: lambda run, metric: screen_figures(run)},
     "conversion": {
         None: lambda run, metric: conversion_figures(run),

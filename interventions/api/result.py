@@ -24,6 +24,8 @@ from patchboard.store.schema import (
     FEATURES_FILE,
     GUARDED,
     GUARDED_FILE,
+    LEARNED,
+    LEARNED_FILE,
     PROBED,
     PROBES_FILE,
     SCREEN,
@@ -126,6 +128,12 @@ class Run:
         return read_table(self.path, FEATURES_FILE) if there else pl.DataFrame(schema=FEATURES)
 
     @cached_property
+    def learned(self) -> pl.DataFrame:
+        """What the vectors that are learned do on the held-out pairs of the fit half, by step: ``training_loss,
+        held_out_loss, held_out_accuracy, rank``; ``chosen`` is the step whose vector is kept. No rows where none is."""
+        return read_table(self.path, LEARNED_FILE) if "learned" in self.summary else pl.DataFrame(schema=LEARNED)
+
+    @cached_property
     def prompts(self) -> pl.DataFrame:
         """Every prompt with its answer, as text and as token ids; ``role`` is evaluate, fit or decodability."""
         return read_table(self.path, "prompts.parquet")
@@ -158,7 +166,8 @@ class Run:
         of layers and heads, ``by="position"`` of layers and swept positions), ``cd`` (layer by number of shots),
         ``probes`` (beside CD), ``guardedness`` (fresh probes after edits that erase),
         ``accuracy`` (against CD), ``conversion`` (answers that become another task's or a source's; also ``by="head"``
-        and ``by="position"``) or ``faithfulness`` (over numbers of heads kept). metric: of ``effect``, the spec's first
+        and ``by="position"``), ``faithfulness`` (over numbers of heads kept) or ``learned`` (held-out loss of learned
+        vectors over steps). metric: of ``effect``, the spec's first
         by default.
         number: which one, where many panels make several figures; a warning says so.
         Raises SpecError for a kind, a grouping or a metric that the run does not have.

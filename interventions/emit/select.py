@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from patchboard.errors import SpecError
-from patchboard.plan.cells import Cell, source_of
-from patchboard.plan.model import Counterfactual, Group, ModelPlan, ScoredCell
-from patchboard.plan.suffix import suffix_of
-from patchboard.plan.unit import read_positions
+from patchboard.plan.cells import Cell
+from patchboard.plan.computed import is_computed
+from patchboard.plan.model import Group, ModelPlan, ScoredCell
 from patchboard.registry import suggest
 from patchboard.spec.axes import Study, label
 from patchboard.spec.keep import FIRST
@@ -188,19 +187,8 @@ def _refuse(what: str, selection: Selection, layers: Iterable[int], heads: Itera
 def _queries(group: Group, uses: Sequence[ScoredCell], count: int) -> tuple[int, ...]:
     """The first queries on which all of the cells can be computed."""
     copies = [group.copies[use.patched] for use in uses]
-    usable = [i for i in range(len(group.prompts)) if all(_computed(group, copy, i) for copy in copies)]
+    usable = [i for i in range(len(group.prompts)) if all(is_computed(group, copy, i) for copy in copies)]
     if not usable:
         what = f"there is no query of {group.task} in which all chosen cells have a token to edit"
         raise SpecError("--intervention", what, "choose fewer interventions")
     return tuple(usable[:count])
-
-
-def _computed(group: Group, copy: Counterfactual, i: int) -> bool:
-    suffix = suffix_of(group.prompts[i], copy)
-    if suffix is None:
-        return False
-    donors = ((group.donors[source_of(e)][i], e, where) for e, _, where in suffix.edited if source_of(e))
-    return all(
-        not donor.excluded and len(read_positions(donor, edit, len(where))) == len(where)
-        for donor, edit, where in donors
-    )

@@ -113,6 +113,8 @@ class LocalEngine:
         self.module, self.budget, self.embed = model, budget or Budget(), embed
         self.token_layers = 0
         """Computed so far: tokens, padding left out, times the blocks that each went through."""
+        self.sampled = 0
+        """Of these, those of the samples by which it was chosen how cells are computed."""
         self.dtype, self.device = model.dtype, device_of(model)
         self.wiring = wiring_of(model.config, model.dtype)
         self.traced = nnsight.TransformersModel(model, tokenizer=tokenizer, task="text-generation")
@@ -124,14 +126,16 @@ class LocalEngine:
         operands: Mapping[str, Any],
         scorers: Mapping[str, Scorer],
         captures: Sequence[Capture] = (),
+        graded: bool = False,
     ) -> tuple[Batch, dict[str, Any]]:
-        """Raises ModelError where the layout is packed and the family takes no mask: it would drop it in silence."""
+        """graded: as of ``traced_forward``. Raises ModelError where the layout is packed and the family takes no mask:
+        it would drop it in silence."""
         family = self.wiring.architecture
         if layout.packed and not family.packs:
             what = f"this model of family '{family.model_type}' cannot be packed"
             raise ModelError("--engine", what, "use --engine rows or auto")
         batch = make_batch(layout, captures)
-        return batch, self._pass(batch, operands, scorers)
+        return batch, self._pass(batch, operands, scorers, graded=graded)
 
     def step(
         self, batch: Batch, operands: Mapping[str, Any], scorers: Mapping[str, Scorer], cache: Mapping[str, Any]
@@ -141,7 +145,7 @@ class LocalEngine:
 
     def _pass(
         self, batch: Batch, operands: Mapping[str, Any], scorers: Mapping[str, Scorer],
-        cache: Mapping[str, Any] | None = None,
+        cache: Mapping[str, Any] | None = None, graded: bool = False,
     ) -> dict[str, Any]:  # fmt: skip
         layers = self.module.config.num_hidden_layers
         before = tokens_of(unedited_runs(batch)) + tokens_probed(batch, self.wiring.head_dim)
@@ -153,7 +157,7 @@ class LocalEngine:
         if self.embed is not None:
             with torch.no_grad():
                 placed = replace(placed, embeds=self.embed(placed.tokens))
-        return traced_forward(self.traced, self.wiring, placed, operands, scorers, ops, cache)
+        return traced_forward(self.traced, self.wiring, placed, operands, scorers, ops, cache, graded)
 
     def noise_unit(self) -> Tensor:
         """What noise is measured in, as ``embedding_sd`` gives it. Raises ModelError for a model of continuous inputs,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import psutil
 import torch
 
-from patchboard.plan.cost import activation_floats
 from patchboard.plan.facts import ModelFacts
+from patchboard.plan.pack_cost import activation_floats
 from patchboard.plan.packs import Budget
 
 _SHARE = 0.5

@@ -26,6 +26,15 @@ def tensor_at(module: Any, site: str, wiring: Wiring) -> Tensor:
     return value[0] if isinstance(value, tuple) else value
 
 
+def copy_input(module: Any, site: str, wiring: Wiring) -> None:
+    """Give the part of a block that holds the site a copy of its input. What made it (attention, a ReLU) may need the
+    tensor itself for its gradient, so where there are gradients, edits must not be made in it."""
+    field, end = MODULES[site]
+    if end == "input":
+        part = at_path(module, getattr(wiring.architecture, field))
+        part.input = part.input.clone()
+
+
 def states_in(states: Tensor, site: str, wiring: Wiring, batch: int) -> tuple[Tensor, Tensor | None]:
     """What of such a tensor, or of its gradient, is the site's: as ``states_at`` gives it."""
     if states.dim() == 2:
@@ -53,10 +62,11 @@ def part_of(g: EditGroup, rows: Tensor, cols: Tensor, slots: Tensor | None) -> t
 
 
 def source_states(g: EditGroup, h: Tensor, slots: Tensor | None) -> Tensor:
-    """[edit, width] float32, the states of h that these edits put in."""
+    """[edit, width] float32, the states of h that these edits put in, cut from a graph: where there is one
+    (``learning``), they are of unedited runs, and on no operand's way."""
     assert g.sources is not None
     rows, cols = g.sources
-    return h[part_of(g, rows.to(h.device), cols.to(h.device), slots)].float()
+    return h[part_of(g, rows.to(h.device), cols.to(h.device), slots)].float().detach()
 
 
 def operand_of(

@@ -19,8 +19,8 @@ from patchboard.engine.masks import mask_argument
 from patchboard.engine.noise import seeds_of
 from patchboard.engine.pattern import is_pattern, mixed_values, weights_read
 from patchboard.engine.scores import score_reads
-from patchboard.engine.sites import Place, is_input, place_of
-from patchboard.engine.states import apply_edits, captured, source_states, states_at
+from patchboard.engine.sites import Place, is_input, place_of, site_of
+from patchboard.engine.states import apply_edits, captured, copy_input, source_states, states_at
 
 if TYPE_CHECKING:
     from patchboard.engine.batch import Batch
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 
 def traced_forward(
     model: Any, wiring: Wiring, batch: Batch, operands: Mapping[str, Any], scorers: Functions, ops: Functions,
-    cache: Mapping[str, Any] | None = None,
+    cache: Mapping[str, Any] | None = None, graded: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """One forward pass through nnsight: edits made, captures taken, reads scored; and before it those of the runs
     whose states are edited in before they are computed (``later``), or whose attention weights are (``pattern``).
 
     model: an nnsight TransformersModel, the batch on its (first) device. cache: of the sequences that the batch goes on
-    from, by the name that the model's forward has for it; it grows by the batch. Returns plain tensors: ``scores``
-    metric -> [read], ``states`` one list of [group, d_model] by layer a capture, ``moved`` one [edit] an edit group, in
-    the order of the visits.
+    from, by the name that the model's forward has for it; it grows by the batch. graded: the scores have a graph that
+    leads back to operands which require gradients. Returns plain tensors: ``scores`` metric -> [read], ``states`` one
+    list of [group, d_model] by layer a capture, ``moved`` one [edit] an edit group, in the order of the visits.
 
     What is assigned to a module is sent to it at that moment where the model runs in another process than this
     code (NDIF's sandbox), so it is edited before; what is read may be edited in place until the next access.
@@ -65,7 +65,8 @@ def traced_forward(
         later = [group for group in batch.edits if is_later(group)]
         known.update(later_states(first, runs, later, wiring.head_dim))
     known.update(weights_read(first, batch, wiring))
-    with torch.no_grad(), model.trace(inputs, use_cache=cache is not None, logits_to_keep=1, **(cache or {})):
+    traced = model.trace(inputs, use_cache=cache is not None, logits_to_keep=1, **(cache or {}))
+    with torch.set_grad_enabled(graded), traced:
         held = {**known}
         result = {"moved": [], "states": [[] for _ in batch.captures], "scores": {}}
         result.save()  # pyright: ignore[reportAttributeAccessIssue]  # nnsight's, on every object
@@ -97,6 +98,8 @@ def traced_forward(
                 if grown or edges:
                     module.inputs = (args, kwargs)
             for place, groups, captures, readers in inside:
+                if graded and groups:
+                    copy_input(module, site_of(place), wiring)
                 h, slots = states_at(module, place, wiring, len(batch.tokens))
                 for i in captures:
                     if not batch.captures[i].edited:

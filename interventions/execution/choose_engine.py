@@ -33,11 +33,13 @@ def choose_engine(
     choice = choice_without_sample(plan, requested)
     if choice:
         return choice
+    before = engine.token_layers
     scorers = {"logprob": METRICS.get("logprob", "metrics").score}
     shared, rows = (
         engine.score_pack(group, pack, operands, scorers)
         for group, pack in sample_packs(plan, requested, engine.budget)
     )
+    engine.sampled += engine.token_layers - before
     return choice_by_difference(plan.facts.family, requested, difference(shared, rows), str(engine.dtype))
 
 

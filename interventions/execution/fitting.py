@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from patchboard.engine.local import LocalEngine
 from patchboard.execution.features import notes_on_silent
+from patchboard.execution.learning import with_learned
 from patchboard.execution.model_run import ModelRun
 from patchboard.execution.vectors import notes_on_unanswered, write_vectors
 from patchboard.measure.notes import not_finite
@@ -36,7 +37,7 @@ def _fit_into_folder(run: ModelRun, engine: LocalEngine) -> list[str]:
     for (_, place), of_place in statistics.items():
         if not of_place.is_finite():
             raise not_finite(f"states of '{plan.section.label}' at {place.site}")
-    operands = make_here(plan.recipes, statistics, engine.projected)
+    operands = make_here(with_learned(run, engine, statistics), statistics, engine.projected)
     chosen = choices(plan.recipes, statistics)
     only_correct = {(recipe.fit, recipe.place) for recipe in plan.recipes.values() if recipe.only == "correct"}
     notes = notes_on_unanswered(run, {task for key in only_correct for task in statistics[key].lacks_correct()})

@@ -53,9 +53,7 @@ def _compute(run: ModelRun, measure: Measure) -> tuple[ModelResult, Blueprint, P
         plan, prefix = screened_run(run, engine)
     with timed("packs"):
         placed = engine.place(operands)
-        before = engine.token_layers
         choice = choose_engine(plan, engine, placed, run.options.engine)
-        sampled = engine.token_layers - before
         parts = PackParts(plan, run.folder, prefix, choice.engine, budget)
         step = run.progress.counter("packs", sum(map(len, parts.packs.values())))
         packs = PackRunner(parts, engine, placed, step)
@@ -73,7 +71,7 @@ def _compute(run: ModelRun, measure: Measure) -> tuple[ModelResult, Blueprint, P
         str(engine.dtype),
         str(engine.device),
         # of this process: what an earlier one left in parts is not computed again
-        token_layers={"computed": engine.token_layers - sampled, "sample": sampled},
+        token_layers={"computed": engine.token_layers - engine.sampled, "sample": engine.sampled},
         budget={**asdict(budget), "halved": packs.halvings},
         **({"embedding_sd": float(engine.noise_unit())} if plan.has_noise else {}),
     )

@@ -42,6 +42,7 @@ def check_host_first(study: Study, path: Path, options: Options) -> None:
         check_no_texts(point.spec.generate)
         check_no_guardedness(point.spec.guardedness)
         check_no_dictionary(point)
+        check_none_learned(point)
     if not options.fresh and (is_finished(path) or any((path / "parts").glob("*job-*.json"))):
         return  # what is home may be all that is needed
     host = host_of(options.remote.url, options.remote.patience)
@@ -97,6 +98,17 @@ def check_no_dictionary(point: Point) -> None:
 
 def _no_dictionary(where: str) -> SpecError:
     return SpecError(where, "cannot be on a host, which has no dictionary of features", _REMEDY)
+
+
+def check_none_learned(point: Point) -> None:
+    """Raises SpecError for a vector that is learned through the model: for the same reason."""
+    for variant in point.variants:
+        for i, part in enumerate(variant.section.parts):
+            if part.vector is not None and part.vector.is_learned:
+                several = f".edits[{i}]" if variant.section.edits is not None else ""
+                what = "cannot be learned on a host, which may give a job copies of states, without gradients"
+                remedy = "learn it here, and use its file with --remote"
+                raise SpecError(f"interventions.{variant.name}{several}.vector.{part.vector.kind}", what, remedy)
 
 
 def check_remote_plan(plan: ModelPlan, device: str) -> None:

@@ -7,12 +7,12 @@ from patchboard.errors import RunFolderError, SpecError
 from patchboard.execution.features import has_features, write_features
 from patchboard.execution.identity import HERE
 from patchboard.execution.plan_files import costs_of, write_plan
-from patchboard.execution.results import RESULTS, has_probes, write_results
+from patchboard.execution.results import RESULTS, has_probes, learns, write_results
 from patchboard.plan.build import build_plans
 from patchboard.spec import Study, load_study
 from patchboard.store.folder import RunFolder
 from patchboard.store.integrity import SPEC
-from patchboard.store.schema import FEATURES_FILE, GUARDED_FILE, PROBES_FILE, SCREEN_FILE, TEXTS_FILE
+from patchboard.store.schema import FEATURES_FILE, GUARDED_FILE, LEARNED_FILE, PROBES_FILE, SCREEN_FILE, TEXTS_FILE
 
 _PLANNED = ("plan.json", "prompts.parquet")
 _COMPUTED = ("outcomes.parquet", "decodability.parquet")
@@ -42,6 +42,7 @@ def _asked_files(study: Study) -> list[str]:
     spec = study.points[0].spec
     asked = {
         SCREEN_FILE: spec.screen is not None,
+        LEARNED_FILE: learns(study),
         PROBES_FILE: has_probes(study),
         GUARDED_FILE: spec.guardedness is not None,
         TEXTS_FILE: spec.generate is not None,

@@ -6,6 +6,7 @@ from itertools import chain
 
 from patchboard.measure.effects import curves, effects
 from patchboard.measure.guarded import guarded_summary
+from patchboard.measure.learned_summary import learned_summary
 from patchboard.measure.outcome_index import index_outcomes
 from patchboard.measure.probe_summary import probe_summary
 from patchboard.measure.screen_summary import screen_summary
@@ -16,7 +17,7 @@ from patchboard.spec import Study
 from patchboard.spec.keep import FIRST
 from patchboard.spec.places import Onwards, Upto
 from patchboard.store.folder import RunFolder
-from patchboard.store.schema import GUARDED_FILE, PROBES_FILE, SCREEN_FILE, TEXTS_FILE
+from patchboard.store.schema import GUARDED_FILE, LEARNED_FILE, PROBES_FILE, SCREEN_FILE, TEXTS_FILE
 
 RESULTS = ("effects.parquet", "curves.parquet", "summary.json")
 """Made by ``write_results``."""
@@ -45,6 +46,8 @@ def write_results(study: Study, folder: RunFolder) -> None:
         summary["texts"] = without_nan(text_means(folder.read_table(TEXTS_FILE), bootstrap))
     if spec.guardedness is not None:
         summary["guardedness"] = without_nan(guarded_summary(folder.read_table(GUARDED_FILE)))
+    if learns(study):
+        summary["learned"] = without_nan(learned_summary(folder.read_table(LEARNED_FILE)))
     folder.write_json("summary.json", summary)
 
 
@@ -52,6 +55,12 @@ def has_probes(study: Study) -> bool:
     """Whether CD has probes beside it, at some point."""
     sections = (point.spec.decodability for point in study.points)
     return any(section is not None and section.probes for section in sections)
+
+
+def learns(study: Study) -> bool:
+    """Whether some of its vectors are learned through the model."""
+    variants = chain.from_iterable(point.variants for point in study.points)
+    return any(part.vector is not None and part.vector.is_learned for own in variants for part in own.section.parts)
 
 
 def _circuits(study: Study) -> list[str]:

@@ -17,8 +17,8 @@ from patchboard.execution.model_run import ModelRun
 from patchboard.measure.screen import LEFT_OUT, screen_table
 from patchboard.metrics import METRICS
 from patchboard.metrics.base import Graded, graded
-from patchboard.plan.cost import activation_floats
 from patchboard.plan.model import Group, ModelPlan
+from patchboard.plan.pack_cost import activation_floats
 from patchboard.plan.screen import reduced_plan, screened_cells
 from patchboard.plan.screen_passes import pass_prompts
 from patchboard.store.folder import RunFolder

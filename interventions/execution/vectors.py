@@ -7,10 +7,12 @@ from typing import Any
 
 from patchboard.execution.identity import name_of
 from patchboard.execution.model_run import ModelRun
+from patchboard.ops import SubspaceTensors
 from patchboard.plan.model import Fit
 from patchboard.store.vectors import save_vectors
 from patchboard.vectors.base import Operand, Recipe
 from patchboard.vectors.dictionaries.choice import Choice
+from patchboard.vectors.fitters import learned_kind
 
 
 def write_vectors(
@@ -20,7 +22,10 @@ def write_vectors(
     of those of a dictionary."""
     plan = run.plan
     fits = {fit.id: fit for fit in plan.fits}
-    places = {key: _place(recipe, plan.facts.head_dim, fits) for key, recipe in plan.recipes.items()}
+    places = {
+        key: _place(recipe, _rank(operands.get(key), recipe), plan.facts.head_dim, fits)
+        for key, recipe in plan.recipes.items()
+    }
     for key, choice in (chosen or {}).items():
         places[key]["fitted"] |= {"features": choice.rows()}
     model = {"model": plan.section.name, "revision": plan.section.revision, **plan.section.changes}
@@ -30,7 +35,12 @@ def write_vectors(
     save_vectors(run.folder.path / name, dict(operands), {**stamp, "places": places})
 
 
-def _place(recipe: Recipe, head_dim: int, fits: Mapping[str, Fit]) -> dict[str, Any]:
+def _rank(operand: Operand | None, recipe: Recipe) -> int:
+    """Of a subspace that is learned its own, which may be less than what was asked for."""
+    return operand.right.shape[0] if isinstance(operand, SubspaceTensors) and learned_kind(recipe.kind) else recipe.rank
+
+
+def _place(recipe: Recipe, rank: int, head_dim: int, fits: Mapping[str, Fit]) -> dict[str, Any]:
     """Where an operand is of, how it was fitted and on what."""
     place: dict[str, Any] = {"site": recipe.place.site, "position": recipe.place.position, "layer": recipe.layer}
     if recipe.heads:
@@ -47,7 +57,11 @@ def _place(recipe: Recipe, head_dim: int, fits: Mapping[str, Fit]) -> dict[str, 
     if recipe.dictionary is not None:
         source = recipe.dictionary
         fitted |= {"file": source.file, "sha256": source.sha256, "commit": source.commit}
-    fitted |= {"rank": recipe.rank, "method": recipe.method} if recipe.rank else {}
+    if learned_kind(recipe.kind):
+        fitted = {name: told for name, told in fitted.items() if name not in ("only", "minus")} | dict(recipe.options)
+        fitted |= {"rank": rank} if rank else {}
+    elif recipe.rank:
+        fitted |= {"rank": rank, "method": recipe.method}
     fitted |= {"draw": recipe.draw} if recipe.draw >= 0 else {}
     return place | {"fitted": {"kind": recipe.kind, **fitted}}
 

@@ -121,6 +121,8 @@ def _usage(one: Chosen, run: Run, files: Sequence[Path]) -> Iterator[str]:
         told += f', key: "{label}/{own}/{{layer}}{"" if head is None else ".{head}"}"'
     where = {"site": place["site"] if "heads" not in place else "resid_post", "position": place["position"]}
     where |= {} if head is None else {"heads": [head]}
+    source = run.spec["interventions"][intervention_of(label)].get("source")
+    where |= {"source": source} if isinstance(source, str) else {}
     settings = ", ".join(f"{name}: {value}" for name, value in where.items())
     yield "interventions:"
     yield f"  {intervention_of(label)}: {{op: {op}, vector: {{{told}}}, layers: {layer}, {settings}}}"

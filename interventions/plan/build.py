@@ -16,6 +16,7 @@ from patchboard.plan.expansion import cells_of
 from patchboard.plan.facts import ModelFacts
 from patchboard.plan.feature_edits import check_single_tokens
 from patchboard.plan.guardedness import Guardings, check_guardedness
+from patchboard.plan.learning import OpenTrainings
 from patchboard.plan.model import Decoding, Fit, ModelPlan
 from patchboard.plan.model_limits import check_limits
 from patchboard.plan.open_group import OpenGroup, check_alignment, opened
@@ -85,6 +86,7 @@ class _Builder:
         self.guardings = Guardings()
         self.described: dict[str, Any] = {}
         self.swept: dict[str, dict[str, None]] = {}  # set id -> settings, in order
+        self.trainings = OpenTrainings()
         self.screen: ScreenSection | None = None
         self.generate: GenerateSection | None = None
         self._halves: dict[str, Halves] = {}
@@ -134,10 +136,11 @@ class _Builder:
             group = self.groups[key]
             self._note_setting(group.id, point, _EVALUATED_FIELDS)
             contexts[task] = context = Context(
-                task, task, tasks, self.facts, fit_ids, _label(point), seed=spec.prompts.seed, model=self.section
-            )
+                task, task, tasks, self.facts, fit_ids, _label(point), seed=spec.prompts.seed, model=self.section,
+                shots=spec.prompts.shots, shots_label=_label(point, ["prompts.shots"]),
+            )  # fmt: skip
             for variant in point.variants:
-                for cell, recipes in cells_of(point, variant, spec.controls, context):
+                for cell, fitted in cells_of(point, variant, spec.controls, context):
                     known = cell if source.knows_other_answers else replace(cell, converts_to="")
                     home = group if cell.texts is None else self._group_of_texts(key, point, task, cell.texts)
                     home.use(known, self.facts.layers - 1)
@@ -146,12 +149,16 @@ class _Builder:
                         prompts_of([donor] if donor in tasks else [])
                         home.give(donor, evaluated)
                     check_alignment(cell, home)
-                    for recipe in recipes:
+                    for planned in fitted:
+                        recipe = planned.recipe
+                        assert recipe is not None
                         assert self.recipes.get(recipe.key, recipe) == recipe, f"two vectors under {recipe.key}"
                         if recipe.key not in self.recipes:
                             self.recipes[recipe.key] = recipe
                             if recipe.given is None:
                                 self.fit_recipes[recipe.fit].append(recipe)
+                            if planned.taught is not None:
+                                self.trainings.add(recipe, planned.taught, f"interventions.{variant.name}.vector")
         return contexts
 
     def _group_of_texts(self, key: str, point: Point, task: str, file: str) -> OpenGroup:
@@ -179,7 +186,7 @@ class _Builder:
         ids: dict[FitSetting, str] = {}
         for answers in sorted(requested):  # "own" first: shuffled ones are judged by them
             for vector in vectors:
-                setting = setting_of(vector, answers)
+                setting = setting_of(vector, answers, point.spec.prompts.shots)
                 if setting in ids or (answers != "own" and not is_paired(vector)):
                     continue
                 key = f"{family_key} {_text_key(point)} {setting}"
@@ -211,7 +218,8 @@ class _Builder:
         """A fit without recipes. own: of the same rows with their own labels, by which shuffled ones are judged; what
         is excluded there is excluded here."""
         tasks, shuffled = tuple(source.tasks), setting.answers == "shuffled"
-        drawn = source.prompts("fit", tasks, setting.shots, setting.prompts, shuffled=shuffled)
+        others = [task for task in tasks if task != NULL] if setting.others else []
+        drawn = source.prompts("fit", tasks, setting.shots, setting.prompts, others=others, shuffled=shuffled)
         prompts = {task: tuple(rows) for task, rows in drawn.items()}
         if own is not None:
             prompts = {
@@ -282,6 +290,7 @@ class _Builder:
             screen=self.screen,
             generate=self.generate,
             guardings=self.guardings.all(),
+            trainings=self.trainings.close({fit.id: fit for fit in fits}),
         )
         check_guardedness(plan.guardings)
         check_screen(plan)
@@ -324,9 +333,9 @@ def _text_key(point: Point) -> str:
     return point.spec.prompts.model_dump_json(include={"bos", "template", "chat", "system"})
 
 
-def _label(point: Point) -> str:
+def _label(point: Point, fields: Sequence[str] = _ROWS_FIELDS) -> str:
     """The swept global fields on which a vector depends, as part of its key."""
-    return ",".join(f"{path}={label(value)}" for path, value in point.swept.items() if _bears_on(path, _ROWS_FIELDS))
+    return ",".join(f"{path}={label(value)}" for path, value in point.swept.items() if _bears_on(path, fields))
 
 
 def _bears_on(path: str, fields: Sequence[str]) -> bool:

@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from patchboard.plan.facts import ModelFacts
 from patchboard.plan.guardedness import group_of, usable
-from patchboard.plan.layout import answer_starts
-from patchboard.plan.model import Counterfactual, Decoding, Fit, Group, ModelPlan, Pack
-from patchboard.plan.packing import lay_out
+from patchboard.plan.learning_cost import learning_cost
+from patchboard.plan.model import Counterfactual, Decoding, Fit, Group, ModelPlan
+from patchboard.plan.pack_cost import activation_floats, packs_cost
 from patchboard.plan.packs import Budget, packs_of
 from patchboard.plan.screen import largest_plan, screened_cells
 from patchboard.plan.screen_passes import screen_passes
@@ -51,6 +50,14 @@ class Cost:
     """Of ``forwards``, those of the screen, which go backwards too."""
     screen_tokens: int = 0
     """In these passes, beside ``tokens``."""
+    learned: int = 0
+    """Vectors that are learned through the model."""
+    learning_passes: int = 0
+    """Of ``forwards``, those of learning, if every vector takes all of its steps; those of steps go backwards too."""
+    learning_tokens: int = 0
+    """In these passes, beside ``tokens``."""
+    learning_token_layers: int = 0
+    """The same beside ``token_layers``."""
     ways: tuple[tuple[str, int], ...] = ()
     """Packs in each way."""
     texts: int = 0
@@ -64,9 +71,13 @@ class Cost:
         saving = round(self.loop_token_layers / max(1, self.token_layers), 1)
         counts = asdict(self) | {"ways": dict(self.ways), "saving": saving}
         left_out = {name for name in ("twin_tokens", "guarded_tokens") if not counts[name]}
+        left_out |= set() if self.learned else set(_OF_LEARNING)
         left_out |= set() if self.screened else {"screened", "screen_passes", "screen_tokens"}
         left_out |= set() if self.texts else {"texts", "text_passes", "text_tokens", "text_token_layers"}
         return {name: value for name, value in counts.items() if name not in left_out}
+
+
+_OF_LEARNING = ("learned", "learning_passes", "learning_tokens", "learning_token_layers")
 
 
 def cost_of(plan: ModelPlan, engine: str, budget: Budget) -> Cost:
@@ -82,9 +93,11 @@ def cost_of(plan: ModelPlan, engine: str, budget: Budget) -> Cost:
         packs = list(packs_of(group, plan.facts, engine, budget))
         ways.update(pack.way for pack in packs)
         total.update(packs=len(packs), cells=len(group.uses), queries=len(group.prompts))
-        total.update(_packs_cost(group, packs, plan.facts))
+        total.update(packs_cost(group, packs, plan.facts))
         total.update(_bounds(group, layers))
     guarded = _guarded_cost(plan, engine, budget)
+    for training in plan.trainings:
+        total.update(learning_cost(training, plan.facts, engine, budget))
     twins = [decoding for decoding in plan.decodings if decoding.section.twin]
     tokens, passes = _whole_prompts((*plan.fits, *plan.decodings), budget)
     twin_tokens, twin_passes = _whole_prompts(twins, budget)
@@ -94,7 +107,12 @@ def cost_of(plan: ModelPlan, engine: str, budget: Budget) -> Cost:
         cells=total["cells"],
         queries=total["queries"],
         packs=total["packs"],
-        forwards=total["packs"] + total["before"] + passes + total["screen_passes"] + guarded["passes"],
+        forwards=total["packs"]
+        + total["before"]
+        + passes
+        + total["screen_passes"]
+        + guarded["passes"]
+        + total["learning_passes"],
         tokens=total["tokens"] + tokens + guarded["tokens"],
         token_layers=total["token_layers"] + tokens * layers + guarded["token_layers"],
         bound=total["bound"] + tokens * layers + guarded["bound"],
@@ -106,6 +124,7 @@ def cost_of(plan: ModelPlan, engine: str, budget: Budget) -> Cost:
         screened=total["screened"],
         screen_passes=total["screen_passes"],
         screen_tokens=total["screen_tokens"],
+        **{name: total[name] for name in _OF_LEARNING},
         ways=tuple(sorted(ways.items())),
         texts=texts,
         text_passes=text_passes,
@@ -122,7 +141,7 @@ def _guarded_cost(plan: ModelPlan, engine: str, budget: Budget) -> Counter[str]:
             group = group_of(guarding, label, usable(prompts), guarding.cells)
             packs = list(packs_of(group, plan.facts, engine, budget))
             total.update(passes=len(packs))
-            total.update(_packs_cost(group, packs, plan.facts))
+            total.update(packs_cost(group, packs, plan.facts))
             total.update(_bounds(group, plan.facts.layers))
         if guarding.only == "correct":  # they are asked again which are answered rightly
             tokens, passes = _whole_prompts([fit for fit in plan.fits if fit.id == guarding.fit], budget)
@@ -145,51 +164,6 @@ def _whole_prompts(parts: Sequence[Fit | Decoding], budget: Budget) -> tuple[int
 def shots_of(part: Fit | Decoding) -> Sequence[int]:
     """Numbers of demonstrations at which it is asked whether the prompts are answered rightly."""
     return part.section.shots if isinstance(part, Decoding) else [part.shots]
-
-
-def activation_floats(facts: ModelFacts, budget: Budget) -> int:
-    """Largest arrays of one pack: a few hidden states and the MLP's, masks, the logits read."""
-    states = 8 * facts.width + 3 * (facts.mlp or 4 * facts.width)
-    return budget.tokens * states + 2 * budget.tokens * 2048 + 3 * budget.read_floats
-
-
-def _packs_cost(group: Group, packs: Sequence[Pack], facts: ModelFacts) -> Counter[str]:
-    """Tokens, token-layers and passes before of the layouts that will run; prompts of one shape are laid out once."""
-    known: dict[tuple, tuple[int, ...]] = {}
-    total: Counter[str] = Counter()
-    for pack in packs:
-        tokens, token_layers, _, _, before = _pack_cost(group, pack, facts.layers, known)
-        total.update(tokens=tokens, token_layers=token_layers, before=before)
-    return total
-
-
-def pack_sizes(group: Group, packs: Sequence[Pack]) -> list[tuple[int, int, int]]:
-    """(tokens, scored answers, those of the prompts' own tasks) of each pack's layout, padding left out."""
-    known: dict[tuple, tuple[int, ...]] = {}
-    return [(tokens, answers, own) for tokens, _, answers, own, _ in (_pack_cost(group, p, 1, known) for p in packs)]
-
-
-def _pack_cost(group: Group, pack: Pack, layers: int, known: dict[tuple, tuple[int, ...]]) -> tuple[int, ...]:
-    """(tokens, token-layers, scored answers, own tasks' answers, passes before) of a pack; known: what some shapes of
-    prompts take."""
-    total, before = (0, 0, 0, 0), 0
-    for start in range(pack.prompts.start, pack.prompts.stop, pack.together):
-        inside = slice(start, min(start + pack.together, pack.prompts.stop))
-        row = group.prompts[inside]
-        donors = {source: prompts[inside] for source, prompts in group.donors.items()}
-        shapes = (tuple(map(shape_of, prompts)) for prompts in (row, *donors.values()))
-        key = (pack.way, pack.copies, *shapes)
-        if key not in known:
-            copies = [group.copies[c] for c in pack.copies]
-            layout = lay_out(row, [-1] * len(row), copies, pack.way, group.prefix, pack.together, donors)
-            scored = layout.reads.copy[answer_starts(layout.reads.prompt, layout.reads.copy)].tolist()
-            own = sum(not copies[c].target for c in scored)
-            counts = layout.computed_tokens, layout.token_layers(layers), len(scored), own
-            known[key] = (*counts, layout.passes_before)
-        *counts, passes = known[key]
-        total = tuple(a + b for a, b in zip(total, counts, strict=True))
-        before = max(before, passes)
-    return (*total, before)
 
 
 def _bounds(group: Group, layers: int) -> Counter[str]:

@@ -10,17 +10,16 @@ from patchboard.plan.cells import Cell, Edit, source_of, with_lent
 from patchboard.plan.controls import CONTROLS, ControlCell, PlacedIntervention, options_of
 from patchboard.plan.edit_sites import EditSites, components_of, edit_sites_of
 from patchboard.plan.path_patching import is_behind_receivers
-from patchboard.plan.planned_edits import Context
+from patchboard.plan.planned_edits import Context, PlannedEdit
 from patchboard.spec.axes import Point, Variant
 from patchboard.spec.keep import FIRST
 from patchboard.spec.sections import ControlSection
-from patchboard.vectors.base import Recipe
 
 
 def cells_of(
     point: Point, variant: Variant, controls: Sequence[ControlSection], context: Context
-) -> Iterator[tuple[Cell, list[Recipe]]]:
-    """Every cell of one variant for one task, its controls behind it, with the recipes that they need."""
+) -> Iterator[tuple[Cell, list[PlannedEdit]]]:
+    """Every cell of one variant for one task, its controls behind it, with the edits that have recipes."""
     swept = tuple(_swept(point, variant, context))
     names = tuple(control.name for control in controls)
     where = f"interventions.{variant.name}"
@@ -35,13 +34,13 @@ def cells_of(
         for cell in cells:
             edits = tuple(planned.edit for planned in cell.edits)
             form = () if edits else _of_all_heads(placed)
-            recipes = [planned.recipe for planned in cell.edits if planned.recipe]
+            fitted = [planned for planned in cell.edits if planned.recipe]
             row = Cell(
                 variant.name, cell.control, cell.vector_task, edits, sites.layer, swept, texts=cell.texts, form=form
             )
             own = [planned.edit for planned in placed.edits]
             source = _source(edits) if any(map(source_of, with_lent(edits))) else _source(form or own)
-            yield replace(row, converts_to=_converts_to(cell, edits, context), source=source), recipes
+            yield replace(row, converts_to=_converts_to(cell, edits, context), source=source), fitted
 
 
 def _swept(point: Point, variant: Variant, context: Context) -> Iterator[tuple[str, Any]]:

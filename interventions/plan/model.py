@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from patchboard.plan.cells import Cell, Edit
 from patchboard.plan.facts import ModelFacts
@@ -18,6 +18,9 @@ from patchboard.vectors.base import Place, Recipe
 
 Role = Literal["evaluate", "unrelated"]
 """Prompts of the task, or texts of no task (control ``unrelated``)."""
+if TYPE_CHECKING:
+    from patchboard.plan.learning import Training
+
 EngineKind = Literal["wavefront", "rows"]
 """How copies are computed: see plan.packing."""
 
@@ -157,6 +160,8 @@ class ModelPlan:
     """Id of a group, fit or decoding -> the swept settings whose prompts it holds, as text."""
     frames: tuple[Mapping[str, Any], ...] = ()
     """What stands in front of the prompts and what was left out, for the manifest."""
+    trainings: tuple[Training, ...] = ()
+    """By which vectors are learned through the model, before anything else of it is run."""
     screen: ScreenSection | None = None
     """By which cells are estimated before some of them are run; None: all are run."""
     generate: GenerateSection | None = None

@@ -51,12 +51,7 @@ class OpenGroup:
         that name that each prompt has."""
         if source in self.donors:
             return
-        if source in evaluated or source == SAME:
-            donors = (*self.prompts[1:], self.prompts[0]) if source == SAME else evaluated[source]
-            self.donors[source] = tuple(donors[i % len(donors)] for i in range(len(self.prompts)))
-        else:
-            lacking = Prompt(self.task, "", "", excluded=f"the row has no source {source}")
-            self.donors[source] = tuple(prompt.sources.get(source, lacking) for prompt in self.prompts)
+        self.donors[source] = given_prompts(source, self.task, self.prompts, evaluated)
 
     def use(self, cell: Cell, last_block: int) -> None:
         converted, clean, goal = -1, -1, cell.converts_to
@@ -109,6 +104,18 @@ class OpenGroup:
     @property
     def _shares_demonstrations(self) -> bool:
         return self.role == "evaluate" and self.point.spec.prompts.demonstrations == "shared"
+
+
+def given_prompts(
+    source: str, task: str, prompts: Sequence[Prompt], of_tasks: Mapping[str, Sequence[Prompt]]
+) -> tuple[Prompt, ...]:
+    """For each of a task's prompts the one whose states it takes of that source; one that cannot be run where its row
+    has none."""
+    if source in of_tasks or source == SAME:
+        donors = (*prompts[1:], prompts[0]) if source == SAME else of_tasks[source]
+        return tuple(donors[i % len(donors)] for i in range(len(prompts)))
+    lacking = Prompt(task, "", "", excluded=f"the row has no source {source}")
+    return tuple(prompt.sources.get(source, lacking) for prompt in prompts)
 
 
 def opened(

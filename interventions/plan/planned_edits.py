@@ -14,6 +14,7 @@ from patchboard.plan.cells import ATTENTION, CLEAN, OWN, SAME, STATE, Edit, Stat
 from patchboard.plan.edit_sites import EditSite, cut_heads_of, neurons_of, summed_heads
 from patchboard.plan.facts import ModelFacts
 from patchboard.plan.feature_edits import feature_fields
+from patchboard.plan.learning import taught_edit
 from patchboard.spec.axes import Variant
 from patchboard.spec.edits import EditSection
 from patchboard.spec.positions import ENDS
@@ -39,6 +40,8 @@ class FitSetting(NamedTuple):
     answers: Answers = "own"
     texts: str = ""
     """A file of paired texts in place of prompts of the tasks."""
+    others: bool = False
+    """Whether the prompts know their answers under other tasks."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Context:
     answers: Answers = "own"
     seed: int = 0  # of the prompts
     model: ModelSection = field(default_factory=ModelSection)
+    shots: int = 0  # of the evaluated prompts
+    shots_label: str = ""  # "prompts.shots=4" where they are swept
 
     @property
     def real(self) -> tuple[str, ...]:
@@ -65,7 +70,7 @@ class Context:
 
     def fit_of(self, vector: VectorSection) -> str:
         """Id of the fit that a vector is made from."""
-        setting = setting_of(vector, self.answers if is_paired(vector) else "own")
+        setting = setting_of(vector, self.answers if is_paired(vector) else "own", self.shots)
         if setting not in self.fit_ids:
             what = f"one asks for fit prompts with {setting.answers} answers, which are not made here"
             raise SpecError("controls", what, f"leave {setting.answers} out")
@@ -78,6 +83,8 @@ class PlannedEdit:
 
     edit: Edit
     recipe: Recipe | None
+    taught: Edit | None = None
+    """Of a vector that is learned: the edit by which it is put in meanwhile."""
 
 
 def planned_edit(section: EditSection, site: EditSite, label: str, context: Context, where: str) -> PlannedEdit:
@@ -100,7 +107,7 @@ def planned_edit(section: EditSection, site: EditSite, label: str, context: Cont
     if vector is None:
         return PlannedEdit(edit, None)
     if vector.file is not None:
-        return _from_file(edit, vector, label, context, where)
+        return _from_file(edit, position, vector, label, context, where)
     fitter = FITTERS.get(vector.kind, f"{where}.vector")
     of_features = feature_fields(section, layer, context.model, context.facts, where) if vector.sae is not None else {}
     named = [resolve_source(source, context)[0] for source in vector.sources] or [context.tasks]
@@ -116,18 +123,39 @@ def planned_edit(section: EditSection, site: EditSite, label: str, context: Cont
         kind=vector.kind,
         place=Place("head" if fitter.reads_heads else section.site, position),
         layer=layer,
-        only="all" if vector.contrast else vector.only,
+        only="all" if vector.contrast or vector.is_learned else vector.only,
         plus=named[0],
         minus=named[1] if len(named) > 1 else (),
         rank=_rank(vector, len(labels)),
         method=vector.method,
         needs_states=fitter.needs_states(vector),
-        **{"options": tuple(vector.options.items()), **of_features},
+        **{"options": (*vector.options.items(), *_paired_with(vector, context)), **of_features},
         columns=(head * size, (head + 1) * size) if head >= 0 else None,
-        neurons=neurons,
+        neurons=() if vector.is_learned else neurons,
         heads=tuple((block, n * size, (n + 1) * size) for block, n in summed_heads(vector, context.facts, where)),
     )
-    return PlannedEdit(with_operand(edit, recipe.key), recipe)
+    taught = _taught(edit, recipe, vector, context, where) if vector.is_learned else None
+    return PlannedEdit(with_operand(edit, recipe.key), recipe, taught)
+
+
+def _taught(edit: Edit, recipe: Recipe, vector: VectorSection, context: Context, where: str) -> Edit:
+    """The edit by which a vector is learned. Raises SpecError for more dimensions than states have."""
+    width = context.facts.head_dim if edit.head >= 0 else context.facts.width_at(edit.site)
+    if recipe.rank > width:
+        what = f"{recipe.rank} dimensions of states of {width} at {edit.site}"
+        raise SpecError(f"{where}.vector.rank", what, f"use at most {width}")
+    return taught_edit(edit, recipe, _pairs_with(vector, context) if vector.das else "")
+
+
+def _paired_with(vector: VectorSection, context: Context) -> tuple[tuple[str, str], ...]:
+    """Of a das vector whose prompts its pairs are with, as an option of its recipe."""
+    return (("source", _pairs_with(vector, context)),) if vector.das else ()
+
+
+def _pairs_with(vector: VectorSection, context: Context) -> str:
+    """Whose prompts a das vector's pairs are with: a task, or a source of the rows."""
+    assert vector.das is not None
+    return resolve_source(vector.das, context)[1]
 
 
 def with_operand(edit: Edit, key: str) -> Edit:
@@ -137,17 +165,20 @@ def with_operand(edit: Edit, key: str) -> Edit:
 
 def _rank(vector: VectorSection, labels: int) -> int:
     """Dimensions of a subspace, 0 of a vector."""
-    return vector.rank or (labels - 1 if vector.subspace else 1 if vector.pca else 0)
+    return vector.rank or (labels - 1 if vector.subspace else 1 if vector.pca or vector.das else 0)
 
 
-def _from_file(edit: Edit, vector: VectorSection, label: str, context: Context, where: str) -> PlannedEdit:
-    """The edit with a file's vector, which is read here. Raises SpecError where it is none of this place."""
+def _from_file(
+    edit: Edit, position: str, vector: VectorSection, label: str, context: Context, where: str
+) -> PlannedEdit:
+    """The edit with a file's vector, which is read here. position: the spec's, of which ``align`` may leave the edit
+    one token. Raises SpecError where it is none of this place."""
     from patchboard.vectors.files.given import Use, given
 
     task, wants = vector_task(vector, context), fitted_part(edit.op)
     width, several = context.facts.width_at(edit.site), len(edit.neurons)
     use = Use(
-        context.model, edit.layer, edit.head, edit.site, edit.position, width, several,
+        context.model, edit.layer, edit.head, edit.site, position, width, several,
         context.task, wants,
     )  # fmt: skip
     found = given(vector, use, f"{where}.vector")
@@ -156,7 +187,7 @@ def _from_file(edit: Edit, vector: VectorSection, label: str, context: Context, 
         key=f"{label}/{task}/{edit.layer}" + (f".{edit.head}" if edit.head >= 0 else ""),
         fit="",
         kind=vector.kind,
-        place=Place(edit.site, edit.position),
+        place=Place(edit.site, position),
         layer=edit.layer,
         only="all",
         plus=(context.task,) if vector.sources else (),
@@ -174,18 +205,20 @@ def _noise_seed(edit: Edit, draw: int, context: Context) -> int:
     return zlib.crc32("/".join(map(str, told)).encode())
 
 
-def setting_of(vector: VectorSection, answers: Answers) -> FitSetting:
-    """Which prompts a vector is fitted on."""
+def setting_of(vector: VectorSection, answers: Answers, evaluated: int) -> FitSetting:
+    """Which prompts a vector is fitted on. evaluated: demonstrations of the evaluated ones."""
     if vector.contrast is not None:
         return FitSetting(0, 0, texts=vector.contrast)
-    return FitSetting(vector.shots, vector.prompts, answers)
+    shots = evaluated if vector.as_evaluated else vector.shots
+    return FitSetting(shots, vector.prompts, answers, others=vector.das is not None)
 
 
 def is_paired(vector: VectorSection) -> bool:
     """Whether it is fitted on demonstrations that pair inputs with answers by a rule: all are but those of Null alone,
-    those of files and of a file's texts, and features that are chosen by number."""
+    those of files and of a file's texts, and features that are chosen by number. One that is learned counts as none:
+    its answers are what it is taught."""
     chosen_already = vector.sae is not None and vector.select is None
-    given = vector.file is not None or vector.contrast is not None or chosen_already
+    given = vector.file is not None or vector.contrast is not None or chosen_already or vector.is_learned
     return not given and vector.sources not in (["null_task"], [NULL])
 
 
@@ -197,7 +230,8 @@ def vector_label(variant: Variant, context: Context) -> str:
         for path, value in variant.swept.items()
         if path.removeprefix(prefix).split(".")[0].split("[")[0] in _VECTOR_FIELDS
     ]
-    parts = ([context.global_label] if context.global_label else []) + own
+    of_shots = any(part.vector and part.vector.as_evaluated for part in variant.section.parts)
+    parts = [*filter(None, (context.global_label, context.shots_label if of_shots else "")), *own]
     return variant.name + ("@" + ",".join(parts).replace("/", "|") if parts else "")
 
 

@@ -12,7 +12,7 @@ from patchboard.plan.suffix import clean_tokens
 def pass_prompts(group: Group, plan: ModelPlan, most: int) -> int:
     """Prompts of the group that share a pass forwards and backwards. most: numbers that it may hold, a pack's."""
     rows, longest = rows_of_prompt(group, plan), _longest(group)
-    floats = rows * longest * _token_floats(plan.facts, longest) + rows * plan.facts.vocab
+    floats = rows * longest * token_floats(plan.facts, longest) + rows * plan.facts.vocab
     return max(1, most // floats)
 
 
@@ -38,7 +38,7 @@ def _longest(group: Group) -> int:
     return max((len(clean_tokens(prompt)) for prompt in prompts if not prompt.excluded), default=1)
 
 
-def _token_floats(facts: ModelFacts, keys: int) -> int:
+def token_floats(facts: ModelFacts, keys: int) -> int:
     """Numbers that a token leaves in all blocks until the backward pass has met them: of the stream, norms, queries,
     keys, values and the attention's output some widths, of the MLP a few more, and its weights of attention."""
     return facts.layers * (12 * facts.width + 4 * (facts.mlp or 4 * facts.width) + 2 * facts.heads * keys)

@@ -18,6 +18,7 @@ from patchboard.plan.guardedness import erases
 from patchboard.plan.ranking import ranking_file
 from patchboard.plan.screen import check_screen_metric
 from patchboard.plan.validate_edit import Rows, check_edit
+from patchboard.plan.validate_learned import check_uncorrupted
 from patchboard.plan.validate_texts import check_generate
 from patchboard.plugin_files import activate
 from patchboard.probes import FOLDS, PROBES
@@ -116,7 +117,10 @@ def check_point(point: Point, rows: Rows) -> None:
         where = f"interventions.{variant.name}"
         several = variant.section.edits is not None
         for i, edit in enumerate(variant.section.parts):
-            check_edit(edit, rows, f"{where}.edits[{i}]" if several else where)
+            at = f"{where}.edits[{i}]" if several else where
+            if edit.vector is not None:
+                check_uncorrupted(edit.vector, point.spec, at)
+            check_edit(edit, rows, at)
     _check_metrics(point)
     check_generate(point)
     _check_guardedness(point)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from patchboard.errors import SpecError
 from patchboard.ops import OPS, fitted_part, kinds_of
 from patchboard.plan.cells import CLEAN
+from patchboard.plan.validate_learned import check_learned
 from patchboard.registry import suggest
 from patchboard.spec.edits import EditSection, SourceSection
 from patchboard.spec.positions import check_position_names
@@ -95,6 +96,8 @@ def _check_operand(edit: EditSection, rows: Rows, where: str) -> None:
         what = "a subspace is one of whole states, not of some neurons"
         raise SpecError(f"{where}.neurons", what, "leave neurons out, or use another vector")
     fitter.check(vector, edit.site, tasks, where)
+    if vector.is_learned:
+        check_learned(edit, vector, rows.sources, tasks, where)
     for i, source in enumerate(vector.sources):
         at = f"{where}.vector.{'select' if vector.select else vector.kind}" + (
             f"[{i}]" if len(vector.sources) > 1 else ""

@@ -15,6 +15,7 @@ from patchboard.report.described_places import (
 )
 from patchboard.report.described_values import phrase_in, text_of
 from patchboard.report.numbers import listed
+from patchboard.spec.learned import LEARNED
 from patchboard.tasks.base import NULL
 from patchboard.vectors.fitters import FITTERS
 
@@ -143,6 +144,10 @@ def _vector(vector: Mapping[str, Any] | None) -> str:
     what = _kind(vector)
     if vector.get("file") or vector.get("contrast"):
         return f"{what}{_fitted_at(vector.get('fitted_at'))}"
+    if any(vector.get(kind) for kind in LEARNED):
+        shots = f" of {text_of(vector['shots'])} demonstrations" if "shots" in vector else ""
+        learned = f"by gradients, {text_of(vector['steps'])} steps of {text_of(vector['batch'])} at most"
+        return f"{what} ({learned}; up to {text_of(vector['prompts'])} prompts{shots})"
     which = "correctly answered " if vector["only"] == "correct" and vector.get("mean") != "null_task" else ""
     if vector.get("value") is not None:
         what += f", at {text_of(vector['value'])} times the largest activation of each"
@@ -165,7 +170,7 @@ def _kind(vector: Mapping[str, Any]) -> str:
     return phrase.format(
         first=sources[0],
         second=sources[-1],
-        rank=f"{text_of(vector['rank'])}-dimensional " if vector.get("rank") else "",
+        rank=_rank(vector),
         method=text_of(vector.get("method", "")),
         heads=named_heads(vector["heads"]) if vector.get("heads") else "",
         key=text_of(vector["key"]) if vector.get("key") else "",
@@ -190,6 +195,11 @@ def _features(vector: Mapping[str, Any]) -> str:
         return f"{which} chosen between {text_of(chosen)} by {text_of(by)}"
     first, second = (phrase_in(_SOURCES, source) for source in chosen)
     return f"{which} whose mean activation {_BY[by].format(first, second)}"
+
+
+def _rank(vector: Mapping[str, Any]) -> str:
+    most = "at most " if vector.get("boundless") is True else ""
+    return f"{most}{text_of(vector['rank'])}-dimensional " if vector.get("rank") else ""
 
 
 def _fitted_at(place: Any) -> str:

@@ -10,6 +10,7 @@ from patchboard.plan.controls import CONTROLS, Control
 from patchboard.report.circuits import of_circuits
 from patchboard.report.described_values import values_of
 from patchboard.report.guarded_findings import sentences_of_guardedness
+from patchboard.report.learned_findings import sentences_of_learned
 from patchboard.report.numbers import (
     above_twin,
     between,
@@ -42,6 +43,7 @@ def findings(summary: Mapping[str, Any]) -> list[str]:
         for point in entry["points"] if name not in kept else ():
             sentences.append(" ".join(_of_point(name, point, summary["metric"])))
     sentences += of_circuits(summary)
+    sentences += sentences_of_learned(summary.get("learned") or [])
     sentences += sentences_of_screen(summary.get("screen") or {})
     sentences += _of_floors(summary.get("decodability") or {})
     sentences += sentences_of_probes(summary.get("probes") or {})

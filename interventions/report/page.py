@@ -71,6 +71,7 @@ def drawings(run: Run) -> Iterator[Drawing]:
     from patchboard.report.faithfulness_figures import faithfulness_figures
     from patchboard.report.guarded_figures import guarded_figures
     from patchboard.report.layer_map_figures import head_figures, position_figures
+    from patchboard.report.learned_figures import learned_figures
     from patchboard.report.probe_figures import probe_figures
     from patchboard.report.screen_figures import screen_figures
     from patchboard.report.task_figures import task_figures
@@ -82,6 +83,7 @@ def drawings(run: Run) -> Iterator[Drawing]:
         yield from head_figures(run, run.metric)
         yield from task_figures(run)
     yield from faithfulness_figures(run)
+    yield from learned_figures(run)
     yield from screen_figures(run)
     yield from cd_figures(run)
     yield from probe_figures(run)

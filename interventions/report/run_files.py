@@ -22,6 +22,8 @@ from patchboard.store.schema import (
     FLOORS,
     GUARDED,
     GUARDED_FILE,
+    LEARNED,
+    LEARNED_FILE,
     PROBED,
     PROBES_FILE,
     SCREEN,
@@ -54,6 +56,8 @@ class Run:
     """store.schema.GUARDED; no rows where the spec did not ask for it."""
     features: pl.DataFrame
     """store.schema.FEATURES; no rows where no edit is of a dictionary's features."""
+    learned: pl.DataFrame
+    """store.schema.LEARNED; no rows where no vector is learned."""
 
     @cached_property
     def places(self) -> pl.DataFrame:
@@ -118,6 +122,7 @@ def read_run(folder: Path) -> Run:
         texts=_read(folder, TEXTS_FILE, _table) if "texts" in summary else pl.DataFrame(schema=TEXTS),
         guardedness=_read(folder, GUARDED_FILE, _table) if "guardedness" in summary else pl.DataFrame(schema=GUARDED),
         features=_table(folder / FEATURES_FILE) if (folder / FEATURES_FILE).exists() else pl.DataFrame(schema=FEATURES),
+        learned=_read(folder, LEARNED_FILE, _table) if "learned" in summary else pl.DataFrame(schema=LEARNED),
     )
 
 

@@ -113,6 +113,7 @@ def plan_rows(plan: Mapping[str, Any]) -> dict[str, list[str]]:
         "layers x width": [f"{model['layers']} x {model['width']}" for model in plan["models"]],
         **_screen_rows(costs),
         "cells": [f"{cost['cells']:,}" for cost in costs],
+        **_learning_rows(costs),
         "queries": [f"{cost['queries']:,}" for cost in costs],
         "vectors": [f"{model['vectors']:,}" for model in plan["models"]],
         "packs": [f"{cost['packs']:,}" for cost in costs],
@@ -159,6 +160,19 @@ def _text_rows(costs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
         "their passes, at most": "text_passes",
         "their tokens, at most": "text_tokens",
         "their token-layers, at most": "text_token_layers",
+    }
+    return {name: [f"{cost.get(key, 0):,}" for cost in costs] for name, key in each.items()}
+
+
+def _learning_rows(costs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """What learning vectors adds, where some are learned."""
+    if not any("learned" in cost for cost in costs):
+        return {}
+    each = {
+        "vectors learned through the model": "learned",
+        "their passes at most, forwards and mostly backwards": "learning_passes",
+        "tokens in them": "learning_tokens",
+        "token-layers in them, forwards": "learning_token_layers",
     }
     return {name: [f"{cost.get(key, 0):,}" for cost in costs] for name, key in each.items()}
 

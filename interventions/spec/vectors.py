@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import (
-    BeforeValidator,
     ConfigDict,
-    Field,
     SerializerFunctionWrapHandler,
     model_serializer,
     model_validator,
@@ -17,11 +15,10 @@ from pydantic import (
 
 from patchboard.registry import Registry, suggest
 from patchboard.spec.dictionaries import OF_DICTIONARIES, check_dictionary
-from patchboard.spec.head_pairs import HeadPairs
-from patchboard.spec.places import Position
+from patchboard.spec.fitted import FittedFields
+from patchboard.spec.learned import LEARNED, LEARNED_FIELDS, LearnedFields, of_kind, unmeant
 from patchboard.spec.refusal import InvalidValue, only_once
-from patchboard.spec.section import Count, Differing, Section, Shots, exactly_one
-from patchboard.spec.sites import Site
+from patchboard.spec.section import exactly_one
 from patchboard.spec.values import shown
 
 Takes = Literal["task", "pair", "tasks", "file"]
@@ -42,120 +39,22 @@ KINDS: Registry[type[VectorKind]] = Registry("fitter")
 
 VECTOR_KINDS = (
     "mean", "difference", "mass_mean", "logistic", "subspace", "pca", "function_vector", "contrast", "sae", "file",
+    *LEARNED,
 )  # fmt: skip
 """Kinds that are fields of the section; those of plug-ins are read as fields too, by the registry."""
 
+_RANKED = (("rank", "pca"), ("rank", "das"))
+"""Fields of a subspace that other kinds have too."""
 _OF_FITS = ("method", "shots", "prompts", "only")
 """Fields that say how a vector is fitted, of which one from a file has none."""
 PLACEHOLDERS = ("task", "layer", "head")
 """What a key may leave open, in braces."""
 
 
-class FittedAtSection(Section):
-    """Where a file's vector was fitted, or a dictionary trained, in so far as that is another place than the edit's."""
-
-    layer: Annotated[int, Field(ge=0)] | None = Field(default=None, description="the block; none: the edit's own")
-    site: Site | None = Field(default=None, description="none: the edit's own")
-    position: Position | None = Field(default=None, description="none: the edit's own")
-    model: str | None = Field(default=None, description="of a dictionary: the model as its cfg.json calls it")
-
-    @model_serializer(mode="wrap")
-    def _as_short_as_written(self, dump: SerializerFunctionWrapHandler) -> Any:
-        told = {name: value for name, value in dump(self).items() if value is not None}
-        return self.layer if set(told) == {"layer"} else told
-
-
-def _spelled_place(value: Any) -> Any:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return {"layer": value}
-    if value is None or isinstance(value, dict | FittedAtSection):
-        return value
-    raise InvalidValue(f"found {shown(value)}, expected a layer", "write a number, or {layer: …, position: …}")
-
-
-FittedAt = Annotated[
-    FittedAtSection | None, BeforeValidator(_spelled_place, json_schema_input_type=int | FittedAtSection | None)
-]
-
-
-class VectorSection(Section):
+class VectorSection(LearnedFields, FittedFields):  # in this order the learned ones' fields stand last
     """What an edit writes or removes, fitted on prompts that share no row with the evaluated ones."""
 
     model_config = ConfigDict(extra="allow", json_schema_extra=exactly_one(*VECTOR_KINDS))
-
-    mean: str | None = Field(default=None, description="same_task, other_task, null_task, all_tasks, or a task's name")
-    difference: Annotated[list[str], Field(min_length=2, max_length=2), Differing] | None = Field(
-        default=None, description="[a, b]: mean of a minus mean of b, each as under `mean`"
-    )
-    mass_mean: Annotated[list[str], Field(min_length=2, max_length=2), Differing] | None = Field(
-        default=None, description="[a, b]: their difference, through the inverse covariance within both"
-    )
-    logistic: Annotated[list[str], Field(min_length=2, max_length=2), Differing] | None = Field(
-        default=None, description="[a, b]: the weights of a logistic regression between them"
-    )
-    l2: Annotated[float, Field(gt=0)] = Field(
-        default=1.0, description="of a logistic regression: its penalty, where states have a root mean square of 1"
-    )
-    subspace: Literal["tasks"] | None = Field(
-        default=None, description="tasks: the space in which the tasks' states differ"
-    )
-    pca: str | None = Field(
-        default=None, description="the principal directions of states, of same_task or another source, as under `mean`"
-    )
-    function_vector: str | None = Field(
-        default=None, description="summed outputs of `heads`; of same_task or another source, as under `mean`"
-    )
-    contrast: str | None = Field(
-        default=None,
-        description="a .json, .jsonl, .csv or .tsv file of paired texts, each row a positive and a negative one; or"
-        " hf://repo/path. All of its pairs are used",
-    )
-    sae: str | None = Field(
-        default=None,
-        description="weights of a sparse autoencoder with cfg.json beside them (SAELens), or Gemma Scope's params.npz;"
-        " perhaps with {layer} in the path; or hf://repo/path",
-    )
-    features: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), Differing] | None = Field(
-        default=None, description="of sae: which of its features, by number from 0"
-    )
-    select: Annotated[list[str], Field(min_length=2, max_length=2), Differing] | None = Field(
-        default=None,
-        description="[a, b], of sae in place of features: those whose mean activation differs most between a and b,"
-        " each as under `mean`",
-    )
-    top: Count | None = Field(default=None, description="of select: how many features")
-    by: Literal["size", "rise", "fall"] | None = Field(
-        default=None,
-        description="of select: which come first: size (default): the largest differences, up or down; rise: the most"
-        " active in a beside b; fall: the least",
-    )
-    value: float | None = Field(
-        default=None,
-        description="of clamp_features: to what, in units of each feature's largest activation over the fit prompts;"
-        " default 1",
-    )
-    file: str | None = Field(
-        default=None,
-        description="a file with the vector, or hf://repo/path: vectors.safetensors of a run, another .safetensors,"
-        " .npz, .pt, or a control vector's .gguf",
-    )
-    key: str | None = Field(
-        default=None,
-        description="the tensor in the file, perhaps with {task}, {layer} and {head} in it; may be left out where the"
-        " file has only one, and of a control vector",
-    )
-    fitted_at: FittedAt = Field(
-        default=None,
-        description="of a file: the layer that its vector is of, where that is another one than the edit's; or a"
-        " mapping of layer, site and position. Of contrast {position: last}: where in the texts it is fitted. Of sae"
-        " where the dictionary was trained, and the position of the fit prompts that it is read at",
-    )
-    heads: HeadPairs = Field(default=None, description="of a function vector: [layer, head] pairs")
-    method: Literal["pca", "leace"] = Field(default="pca", description="of a subspace: PCA of the task means, or LEACE")
-    rank: Count | None = Field(default=None, description="of a subspace; default: number of labels - 1, of pca 1")
-    shots: Shots = Field(default=8, description="demonstrations of a fit prompt")
-    prompts: Count = Field(default=100, description="fit prompts a task")
-    only: Literal["correct", "all"] = Field(default="correct", description="fit prompts to use; Null always uses all")
 
     @property
     def kind(self) -> str:
@@ -171,6 +70,8 @@ class VectorSection(Section):
             return []
         if self.sae is not None:
             return list(self.select or ())
+        if self.das is not None:
+            return ["same_task"]
         if self.file is not None:
             return ["same_task"] if "{task}" in (self.key or "") else []
         if self.kind == "subspace" or (self.kind in KINDS and KINDS[self.kind].takes == "tasks"):
@@ -178,10 +79,22 @@ class VectorSection(Section):
         return list(value) if isinstance(value, list) else [value]
 
     @property
+    def is_learned(self) -> bool:
+        """Whether it is learned through the model, and not made of states alone."""
+        return self.kind in LEARNED
+
+    @property
+    def as_evaluated(self) -> bool:
+        """Whether its fit prompts have as many demonstrations as the evaluated ones."""
+        return self.is_learned and "shots" not in self.model_fields_set
+
+    @property
     def options(self) -> dict[str, Any]:
         """The fields of a plug-in's kind beside its own, defaults filled in."""
         if self.logistic is not None:
             return {"l2": self.l2}
+        if self.is_learned:
+            return {name: getattr(self, name) for name in LEARNED[self.kind]}
         own = dict(KINDS[self.kind].options) if self.kind in KINDS else {}
         return own | {name: value for name, value in (self.model_extra or {}).items() if name in own}
 
@@ -205,9 +118,10 @@ class VectorSection(Section):
             raise InvalidValue(what, "remove it, or write logistic: [same_task, all_tasks]", ("l2",))
         for field, unset in (("rank", None), ("method", "pca")):
             value = getattr(self, field)
-            if self.subspace is None and value != unset and (field, self.kind) != ("rank", "pca"):
+            if self.subspace is None and value != unset and (field, self.kind) not in _RANKED:
                 what = f"found {shown(value)} beside {self.kind}, but only a subspace has a {field}"
                 raise InvalidValue(what, "remove it, or write subspace: tasks", (field,))
+        self._check_learned()
         if self.function_vector is None and self.heads is not None:
             what = f"found {shown(self.heads)} beside {self.kind}, but only a function vector has heads"
             raise InvalidValue(what, "remove it, or write function_vector: same_task", ("heads",))
@@ -216,6 +130,20 @@ class VectorSection(Section):
                 "is missing, a function vector is a sum over heads", "add [[layer, head], …]", ("heads",)
             )
         return self
+
+    def _check_learned(self) -> None:
+        """What belongs to a learned vector stands beside one, and it takes all of its prompts."""
+        field = unmeant(self.kind, self.model_fields_set, LEARNED_FIELDS)
+        if field is not None:
+            owners = " or ".join(kind for kind, fields in LEARNED.items() if field in fields)
+            what = f"found {shown(getattr(self, field))} beside {self.kind}, but only {owners} has {field}"
+            raise InvalidValue(what, "remove it", (field,))
+        if self.is_learned and "only" in self.model_fields_set:
+            what = f"found {shown(self.only)} beside {self.kind}, which is learned on all of its prompts"
+            raise InvalidValue(what, "remove it", ("only",))
+        if self.boundless and self.rank is None:
+            what = "is missing, boundless learns how many dimensions are needed, up to a rank"
+            raise InvalidValue(what, "add rank: 16", ("rank",))
 
     def _check_file(self) -> None:
         """What belongs to a file stands beside one, and nothing else does."""
@@ -246,16 +174,19 @@ class VectorSection(Section):
 
     @model_serializer(mode="wrap")
     def _without_fits(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Of a file nothing is told of how it was fitted; of all others nothing of files, nor of dictionaries."""
+        """Of a file nothing is told of how it was fitted; of all others nothing of files, nor of dictionaries; of
+        vectors that are not learned nothing of learning."""
         dumped = dump(self)
         given = self.file is not None or self.contrast is not None
-        unmeant = [*(_OF_FITS if given else ("file", "key", "fitted_at"))]
-        unmeant += ["l2"] if self.logistic is None else []
+        left_out = [*(_OF_FITS if given else ("file", "key", "fitted_at"))]
+        left_out += ["l2"] if self.logistic is None else []
+        left_out += ["method", "only"] if self.is_learned else []
+        left_out += ["shots"] if self.as_evaluated else []
         if self.sae is None:
-            unmeant += OF_DICTIONARIES
+            left_out += OF_DICTIONARIES
         elif self.fitted_at is not None:
-            unmeant.remove("fitted_at")
-        return {name: value for name, value in dumped.items() if name not in unmeant}
+            left_out.remove("fitted_at")
+        return of_kind(self.kind, {name: value for name, value in dumped.items() if name not in left_out})
 
     def _check_extra(self, kinds: list[str]) -> None:
         """Fields that are no section's own: a plug-in's kind and its options."""

@@ -23,8 +23,8 @@ SPEC = "spec.yaml"
 LOCK = ".lock"
 FILES = (
     SPEC, "plan.json", MANIFEST, "outcomes.parquet", "effects.parquet", "curves.parquet", "decodability.parquet",
-    "prompts.parquet", "features.parquet", "guardedness.parquet", "probes.parquet", "screen.parquet", "texts.parquet",
-    "summary.json", "vectors.safetensors", "report.html",
+    "prompts.parquet", "features.parquet", "guardedness.parquet", "learned.parquet", "probes.parquet", "screen.parquet",
+    "texts.parquet", "summary.json", "vectors.safetensors", "report.html",
 )  # fmt: skip
 FOLDERS = ("parts", "figures")
 MIRROR = "wandb"
@@ -110,7 +110,7 @@ def remove_left(*files: Path) -> None:
 
 def remove_damaged_parts(path: Path) -> None:
     """Delete parts that cannot be read whole, so that they count as missing and are computed again."""
-    for pattern in ("*.parquet", "*.npz", "*.json"):
+    for pattern in ("*.parquet", "*.npz", "*.json", "*.safetensors"):
         for part in (path / "parts").glob(pattern):
             if not _is_whole(part):
                 part.unlink()
@@ -125,6 +125,10 @@ def _is_whole(part: Path) -> bool:
             with np.load(part) as stored:
                 for name in stored.files:
                     stored[name]
+        elif part.suffix == ".safetensors":
+            with safe_open(str(part), framework="numpy") as stored:
+                for name in stored.keys():  # noqa: SIM118  # it is no mapping
+                    stored.get_tensor(name)
         else:
             pl.read_parquet(part, glob=False)
     except (Exception, pl.exceptions.PanicException):  # by kind of damage: zip's, numpy's, polars' own errors

@@ -112,6 +112,28 @@ FEATURES = {
 }
 """One row for each feature of an edit's vector, in runs that use dictionaries."""
 FEATURES_FILE = "features.parquet"
+LEARNED = {
+    "model": pl.String(),
+    "task": pl.String(),  # whose fit prompts it is learned on
+    "intervention": pl.String(),
+    "setting": pl.String(),  # swept fields that change the vector, as in its key; "" where there are none
+    "vector_task": pl.String(),  # as in its key
+    "vector": pl.String(),  # its key in vectors.safetensors
+    "source": pl.String(),  # whose states it takes: a task or a source of the rows; "" of a vector that takes none
+    "site": pl.String(),
+    "layer": pl.Int32(),
+    "head": pl.Int32(),  # -1 where none is meant
+    "pairs": pl.Int32(),  # pairs (or prompts) that steps see
+    "held_out": pl.Int32(),  # pairs of the fit half that no step sees
+    "step": pl.Int32(),  # steps done; 0: as it was drawn
+    "training_loss": pl.Float64(),  # nats, mean over the steps since the row before; NaN at step 0
+    "held_out_loss": pl.Float64(),  # nats: -log p(the answer that it is to bring), mean over held-out pairs
+    "held_out_accuracy": pl.Float64(),  # share of held-out pairs that get that answer
+    "rank": pl.Int32(),  # of a subspace
+    "chosen": pl.Boolean(),  # whether the vector is the one of this row
+}
+"""One row per vector that is learned and look at the held-out pairs."""
+LEARNED_FILE = "learned.parquet"
 
 DECODABILITY = {
     "task": pl.String(),  # a label, or ALL

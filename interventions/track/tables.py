@@ -15,7 +15,7 @@ MOST_ROWS = 10_000
 
 def tables(run: Run) -> Mapping[str, pl.DataFrame]:
     """Name -> table, columns as in docs/run-folder.md: ``effects`` by task, ``curves`` pooled, ``decodability``,
-    ``probes``, ``guardedness``, ``screen``, ``texts``.
+    ``probes``, ``guardedness``, ``screen``, ``texts``, ``learned``.
 
     The interventions themselves on the first metric come first, so that a cut leaves what matters.
     """
@@ -35,4 +35,6 @@ def tables(run: Run) -> Mapping[str, pl.DataFrame]:
         chosen["screen"] = run.screen.sort("rank", maintain_order=True)
     if not run.texts.is_empty():
         chosen["texts"] = run.texts.sort(pl.col("control") != "", maintain_order=True).drop(cs.list())
+    if not run.learned.is_empty():
+        chosen["learned"] = run.learned.sort(~pl.col("chosen"), maintain_order=True)
     return {name: table.head(MOST_ROWS).fill_nan(None) for name, table in chosen.items()}

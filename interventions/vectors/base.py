@@ -27,7 +27,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Given:
-    """An operand that a file had.
+    """An operand that is made already: a file had it, or it was learned (``file``, ``sha256``, ``commit`` are then "").
 
     tensors: float32, of a vector one, [d_model]; of a subspace right [rank, d_model], left [d_model, rank] and center
     [d_model]. They are what ``file``, ``key`` and ``sha256`` name, and not compared.
@@ -61,6 +61,8 @@ class Recipe:
     method: Literal["pca", "leace"] = "pca"
     draw: int = -1
     """A random counterpart's number, -1 for the fitted operand itself."""
+    counterpart_of: str = ""
+    """Of a random counterpart: the key of that operand."""
     columns: tuple[int, int] | None = None
     """Part of the place's state that it is an operand for (one head's), from and to."""
     neurons: tuple[int, ...] = ()
@@ -69,7 +71,7 @@ class Recipe:
     """Of a function vector: the block of each head, and its part of that block's heads' outputs, from and to."""
 
     given: Given | None = None
-    """What a file had, of kind file."""
+    """What a file had, of kind file; of kinds that are learned what was learned, once it is."""
     dictionary: Dictionary | None = None
     """Whose features it is of, of kind sae."""
     needs_states: bool = False

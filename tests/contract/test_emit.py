@@ -43,7 +43,7 @@ def interventions() -> dict[str, Any]:
     found: dict[str, Any] = {
         f"op-{name}": {"op": name, "layers": 1, **OPERANDS[op.operand]}
         for name, op in OPS.items()
-        if op.operand not in ("features", "edges", "path", "noise")
+        if op.operand not in ("features", "edges", "path", "noise", "subspace and state")
     }
     sites = (site for site in SITES if site != PATTERN)
     found |= {f"site-{site}": {"op": "patch", "vector": VECTOR, "site": site, "layers": 2} for site in sites}
@@ -143,7 +143,7 @@ def test_every_op_site_metric_control_and_vector_has_the_runs_values(tmp_path, c
     own, run = np.array([row[3:5] for row in rows]), np.array([row[5:7] for row in rows])
     np.testing.assert_allclose(own, run, rtol=0, atol=WITHIN)  # NaN equals NaN
     text = script.read_text()
-    left_out = ("clamp_features", "knock_out", "path", "noise")
+    left_out = ("clamp_features", "knock_out", "path", "noise", "swap")
     assert all(f"def {name}(h, operand, strength)" in text for name in OPS.names() if name not in left_out)
     assert all(f'"site": "{site}"' in text for site in SITES if site != PATTERN)
     assert {row[2] for row in rows} == {*OF_THE_RUN, "conversion"}, "others need runs that the script has not"

@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from patchboard.commands.main import main
 from tests.contract.cases import case_tree, write_cases
-from tests.contract.tiny import one_error, run, tiny_tree
+from tests.contract.tiny import one_error, run, tiny_tree, write
 
 AT = {"source": {"name": "flip", "align": "last"}, "position": "S2", "layers": [1, 3]}
 PCA = {"pca": "same_task", "rank": 2, "shots": 0, "prompts": 6}
@@ -113,3 +114,11 @@ def test_what_cannot_be_meant_is_refused_in_one_line(llama_folder, cases, tmp_pa
     tree = case_tree(cases, interventions={"x": {"op": "swap", **section}})
     assert run(tiny_tree(llama_folder, **tree), tmp_path / "run") == 2
     assert one_error(capsys) == f"error: {told}"
+
+
+def test_a_script_cannot_hold_it(llama_folder, cases, tmp_path, capsys):
+    tree = tiny_tree(llama_folder, **case_tree(cases, interventions={"part": {"op": "swap", "vector": PCA, **AT}}))
+    assert main(["emit", write(tree, tmp_path / "spec.yaml"), "--out", str(tmp_path / "script.py")]) == 2
+    assert one_error(capsys) == (
+        "error: --intervention: part puts in a part of a state, which a script cannot; emit others"
+    )

@@ -73,8 +73,9 @@ def test_every_ops_text_is_its_formula(name):
     from patchboard.plugins.checks.op_in_model import features
 
     operand = torch.randn(3, 4)
-    if OPS.get(name, "").operand == "subspace":
-        operand = SubspaceTensors(torch.randn(4, 2), torch.randn(2, 4), torch.randn(4))
+    if OPS.get(name, "").operand.startswith("subspace"):
+        subspace = SubspaceTensors(torch.randn(4, 2), torch.randn(2, 4), torch.randn(4))
+        operand = subspace if OPS.get(name, "").operand == "subspace" else (subspace, operand)
     if OPS.get(name, "").operand == "features":
         operand = features(4, torch.Generator().manual_seed(0))
     sources = Sources()

@@ -7,9 +7,10 @@ import torch
 from patchboard.engine.memory import budget_for
 from patchboard.errors import EngineError
 from patchboard.execution.choose_engine import choice_by_difference
-from patchboard.plan.cost import activation_floats, cost_of
+from patchboard.plan.cost import cost_of
 from patchboard.plan.facts import ModelFacts
 from patchboard.plan.model import ModelPlan
+from patchboard.plan.pack_cost import activation_floats
 from patchboard.plan.packs import Budget
 from patchboard.spec.sections import ModelSection
 

@@ -64,7 +64,7 @@ CASES = [
     ("prompts: {labels: shuffled, shots: {sweep: [4, 0]}}\n", "prompts.labels: shuffled needs at least 2 demonstrations, shots is 0; use more shots, or labels: own"),
     ("interventions: {a: {vector: {mean: x}}}\n", "interventions.a: has neither op nor edits; add op: patch (`patchboard ls` lists all ops)"),
     ("interventions: {a: {op: zero, edits: [{op: zero}]}}\n", "interventions.a: has op beside edits; move op into each of the edits"),
-    ("interventions: {a: {op: patch, vector: {mean: x, subspace: tasks}}}\n", "interventions.a.vector: has mean and subspace, expected exactly one of mean, difference, mass_mean, logistic, subspace, pca, function_vector, contrast, sae, file; write one of them"),
+    ("interventions: {a: {op: patch, vector: {mean: x, subspace: tasks}}}\n", "interventions.a.vector: has mean and subspace, expected exactly one of mean, difference, mass_mean, logistic, subspace, pca, function_vector, contrast, sae, file, das, steer; write one of them"),
     ("interventions: {a: {op: patch, vector: {mean: x, rank: 3}}}\n", "interventions.a.vector.rank: found the whole number 3 beside mean, but only a subspace has a rank; remove it, or write subspace: tasks"),
     ("interventions: {a: {op: patch, vector: {difference: [x, x]}}}\n", "interventions.a.vector.difference[1]: x stands in the list twice; keep one"),
     ("prompts: {template: {input: x}}\n", "prompts.template.input: holds {input} 0 times, expected exactly once; write '{input}' where the input belongs"),

@@ -17,9 +17,9 @@ from patchboard.engine.batches import decoding_batches, fit_batches, judge_of
 from patchboard.engine.local import wiring_of
 from patchboard.engine.ndif.structures import of_own_task, structures_of
 from patchboard.engine.record import Record, fields_of, sealed
-from patchboard.plan.cost import pack_sizes
 from patchboard.plan.layout import answer_starts
 from patchboard.plan.model import Decoding, Fit, Group, ModelPlan, Pack
+from patchboard.plan.pack_cost import pack_sizes
 from patchboard.plan.packs import Budget, halved
 from patchboard.vectors.base import Recipe
 

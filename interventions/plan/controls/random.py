@@ -69,7 +69,9 @@ def _randomised(planned: PlannedEdit, draw: int) -> PlannedEdit:
         return planned
     _check_others(planned.recipe)
     name, task, layer = planned.recipe.key.rsplit("/", 2)
-    recipe = replace(planned.recipe, key=f"{name}/{task}~random{draw}/{layer}", draw=draw)
+    recipe = replace(
+        planned.recipe, key=f"{name}/{task}~random{draw}/{layer}", draw=draw, counterpart_of=planned.recipe.key
+    )
     return PlannedEdit(with_operand(planned.edit, recipe.key), recipe)
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from patchboard.errors import SpecError
-from patchboard.spec.vectors import FittedAtSection, VectorSection
+from patchboard.spec.fitted import FittedAtSection
+from patchboard.spec.vectors import VectorSection
 from patchboard.vectors.dictionaries.config import Config
 from patchboard.vectors.dictionaries.files import at_layer, read_config
 from patchboard.vectors.files.contents import Contents, contents_of

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from patchboard.errors import SpecError
 from patchboard.ops import FeatureTensors, SubspaceTensors
+from patchboard.spec.fitted import FittedAtSection
 from patchboard.spec.sections import ModelSection
-from patchboard.spec.vectors import FittedAtSection, VectorSection
+from patchboard.spec.vectors import VectorSection
 from patchboard.vectors.base import Given, Operand, Recipe
 from patchboard.vectors.files.contents import Contents, contents_of
 from patchboard.vectors.files.key import key_of
-from patchboard.vectors.files.layout import operand_of
+from patchboard.vectors.files.layout import operand_of, parts_of
 from patchboard.vectors.files.located import Located, located
 
 
@@ -51,13 +52,12 @@ def given(vector: VectorSection, use: Use, where: str) -> Given:
     _check_stamp(contents, key, told, use, f"{where}.file")
     operand = _read(file, key, f"{where}.file")
     _check_form(operand, key, use, f"{where}.file")
-    assert not isinstance(operand, FeatureTensors)
-    parts = (operand,) if isinstance(operand, Tensor) else (operand.right, operand.left, operand.center)
-    return Given(file.name, key, file.sha256, file.commit, parts)
+    return Given(file.name, key, file.sha256, file.commit, parts_of(operand))
 
 
 def given_operands(recipes: Mapping[str, Recipe], fits: Any, project: Any) -> dict[str, Operand]:
-    """Key -> operand of each recipe of kind file: what the plan has read. Travels to a server."""
+    """Key -> operand of each recipe that has one already: the plan has read it from a file, or it was learned.
+    Travels to a server."""
     made = {}
     for key, recipe in recipes.items():
         assert recipe.given is not None

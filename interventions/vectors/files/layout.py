@@ -20,6 +20,12 @@ _OF_FEATURES = ("encoder", "bias", "threshold", "center", "target", "numbers", "
 _NORMS = ("none", "constant_norm_rescale", "layer_norm")
 
 
+def parts_of(operand: Operand) -> tuple[Tensor, ...]:
+    """Its tensors: of a subspace right, left and center. Not of features, which are more than a plan holds."""
+    assert not isinstance(operand, FeatureTensors)
+    return (operand,) if isinstance(operand, Tensor) else (operand.right, operand.left, operand.center)
+
+
 def tensors_of(key: str, operand: Operand) -> dict[str, Tensor]:
     """Name -> tensor, of one operand under its key."""
     if isinstance(operand, Tensor):

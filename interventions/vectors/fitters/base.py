@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Build = Callable[..., Any]
 Makes = Literal["vector", "subspace", "features"]
+Learn = Callable[..., Any]
+"""As ``vectors.learned.rotation``."""
 
 
 class Fitter:
@@ -90,7 +92,35 @@ class Separating(Fitter):
             raise SpecError(at, what, "add tasks, or write null_task for one of the two")
 
 
+class Learned(Fitter):
+    """A kind that is learned through the model, by gradients, before any cell is run.
+
+    What of it is free, and what it is learned for, stands in ``vectors.learned`` and ``plan.learning``; its recipes
+    are then made of the tensors that were learned (``Recipe.given``).
+    """
+
+    taught_by: ClassVar[str] = "add"
+    """The op by which it is put in while it is learned."""
+
+    @classmethod
+    def learner(cls) -> Learn:
+        """Makes what is free in a vector, of (recipe, mean state of its fit prompts, generator)."""
+        raise NotImplementedError
+
+    @classmethod
+    def joint_builder(cls) -> Build:
+        from patchboard.vectors.files.given import given_operands
+
+        return given_operands
+
+
 FITTERS = cast("Registry[type[Fitter]]", KINDS)
+
+
+def learned_kind(kind: str) -> type[Learned] | None:
+    """The kind, where its vectors are learned."""
+    fitter = FITTERS.get(kind, "vector")
+    return fitter if issubclass(fitter, Learned) else None
 
 
 class Builders(NamedTuple):
