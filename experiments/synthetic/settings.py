@@ -163,6 +163,7 @@ _NO_FLOORS = {
         "leave it out, and set checkpoints.first: 1",
     ),
     "shuffled": ("the checkpoints are held against each other", "leave it out"),
+    "probes": ("the checkpoints are decoded by neighbours alone", "leave it out"),
 }
 
 

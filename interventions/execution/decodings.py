@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,7 +13,7 @@ from patchboard.measure.floors import FloorVotes
 from patchboard.measure.outcomes import plain
 from patchboard.measure.statistics import Bootstrap
 from patchboard.plan.model import Decoding
-from patchboard.store.folder import RunFolder, atomically
+from patchboard.store.folder import RunFolder
 
 
 def votes_file(run: ModelRun, decoding: Decoding) -> str:
@@ -34,10 +32,8 @@ def write_votes(
 
     shuffled: hits under permuted labels, as ``measure.floors.FloorVotes`` has them.
     """
-    buffer = io.BytesIO()
-    more: dict[str, Any] = {} if shuffled is None else {"shuffled": shuffled}
-    np.savez_compressed(buffer, votes=votes, accuracy=accuracy, labels=np.array(labels), **more)
-    atomically(folder.path / name, lambda path: path.write_bytes(buffer.getvalue()))
+    more = {} if shuffled is None else {"shuffled": shuffled}
+    folder.write_arrays(name, {"votes": votes, "accuracy": accuracy, "labels": np.array(labels), **more})
 
 
 def decodability_tables(run: ModelRun, bootstrap: Bootstrap) -> list[pl.DataFrame]:

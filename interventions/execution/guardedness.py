@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,7 +19,6 @@ from patchboard.plan.guardedness import group_of, usable
 from patchboard.plan.model import GuardedCell, Guarding
 from patchboard.plan.queries import query_groups
 from patchboard.probes import FOLDS, PROBES
-from patchboard.store.folder import atomically
 from patchboard.tasks.base import NULL
 from patchboard.tasks.prompt import Prompt
 
@@ -37,7 +35,7 @@ def probe_guarded(run: ModelRun, engine: LocalEngine, way: str, operands: Mappin
     for guarding in run.plan.guardings:
         parts = GuardParts(run, guarding)
         if not run.folder.has(parts.points_file):
-            _write(run, parts.points_file, used=_fitted_on(run, guarding, engine))
+            run.folder.write_arrays(parts.points_file, {"used": _fitted_on(run, guarding, engine)})
         notes += _Fitting(run, parts, engine).run(way, operands)
     return notes
 
@@ -116,7 +114,7 @@ class _Fitting:
                     # of the unedited run beside every edited layer, of an edited run at its own
                     sampled = range(states.shape[1] if of == "clean" else 1)
                     arrays["sample"] = np.stack([in_sample(states[:, i], self.codes, self.linear) for i in sampled])
-                _write(self.run_, self.parts.file(of), **arrays)
+                self.run_.folder.write_arrays(self.parts.file(of), arrays)
         if self.folds:
             return []
         what = f"{len(self.codes)} prompts that a subspace was fitted on ({self.guarding.fit}) are too few to part"
@@ -161,9 +159,3 @@ def _fitted_on(run: ModelRun, guarding: Guarding, engine: LocalEngine) -> NDArra
         # as PlaceStatistics: all of Null's, and all of a task without a right answer
         chosen.append(own if label != NULL and own.any() else np.ones(count, dtype=bool))
     return np.concatenate(chosen)
-
-
-def _write(run: ModelRun, name: str, **arrays: NDArray) -> None:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]  # its flags are no arrays' names
-    atomically(run.folder.path / name, lambda path: path.write_bytes(buffer.getvalue()))

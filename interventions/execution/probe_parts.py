@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 
 import numpy as np
@@ -14,7 +13,6 @@ from patchboard.measure.decodability import label_codes
 from patchboard.measure.outcomes import plain
 from patchboard.measure.probe_table import Probed, probe_table
 from patchboard.measure.probing import (
-    PERMUTATIONS,
     Asked,
     control_task,
     cross_validated,
@@ -24,7 +22,8 @@ from patchboard.measure.probing import (
 from patchboard.measure.statistics import Bootstrap
 from patchboard.plan.model import Decoding
 from patchboard.plan.queries import before_answer, points_of, query_groups
-from patchboard.store.folder import RunFolder, atomically
+from patchboard.probes import PERMUTATIONS
+from patchboard.store.folder import RunFolder
 
 States = Callable[[int, int], NDArray[np.float32]]
 """(layer, number of the shots) -> [point, d_model]."""
@@ -58,7 +57,7 @@ class ProbeParts:
                 given.append(found[0])
                 right.append(np.mean([one == task for one, task in zip(found[1:], tasks, strict=True)] or [0], axis=0))
             more = {} if self.twin else {"control": np.stack(right)}
-            _write(self.run.folder, self._file(f"l{layer}"), given=np.stack(given), **more)
+            self.run.folder.write_arrays(self._file(f"l{layer}"), {"given": np.stack(given), **more})
 
     def fit_features(self) -> None:
         """Fit and write the probes on random features of the prompts' tokens, unless they are in the folder."""
@@ -71,7 +70,7 @@ class ProbeParts:
             features = random_features(tokens, self.run.plan.facts.width, self.asked.seed)
             folds = folds_of(self.codes, queries, self.asked.seed)
             given.append(cross_validated(features, [self.codes], folds, self.asked)[0])
-        _write(self.run.folder, name, given=np.stack(given))
+        self.run.folder.write_arrays(name, {"given": np.stack(given)})
 
     def given(self) -> NDArray[np.int64]:
         """[shots, layer, probe, point] codes of the labels that the probes give."""
@@ -114,12 +113,6 @@ def probe_tables(run: ModelRun, bootstrap: Bootstrap) -> list[pl.DataFrame]:
                 for swept in decoding.swept
             ]
     return tables
-
-
-def _write(folder: RunFolder, name: str, **arrays: NDArray) -> None:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]  # its flags are no arrays' names
-    atomically(folder.path / name, lambda path: path.write_bytes(buffer.getvalue()))
 
 
 def _read(folder: RunFolder, name: str, array: str) -> NDArray:

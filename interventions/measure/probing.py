@@ -19,10 +19,6 @@ Codes = NDArray[np.int64]
 Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Indices of points: fitted on, tested on."""
 
-PERMUTATIONS = 2
-"""Control tasks whose accuracy is averaged: each costs as much as the probe itself, and errs by about
-sqrt(chance (1 - chance) / points), .013 of 700 points of 7 labels."""
-
 _CONTROL_SEED, _FEATURE_SEED = 1, 2
 
 

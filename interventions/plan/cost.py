@@ -11,6 +11,7 @@ from patchboard.plan.learning_cost import learning_cost
 from patchboard.plan.model import Counterfactual, Decoding, Fit, Group, ModelPlan
 from patchboard.plan.pack_cost import activation_floats, packs_cost
 from patchboard.plan.packs import Budget, packs_of
+from patchboard.plan.probe_fits import probe_fits
 from patchboard.plan.screen import largest_plan, screened_cells
 from patchboard.plan.screen_passes import screen_passes
 from patchboard.plan.suffix import Shape, branch_tokens, clean_tokens, first_block, shape_of, suffix_of
@@ -43,6 +44,8 @@ class Cost:
     guarded_tokens: int = 0
     """Of ``tokens``, those of prompts on whose states probes are fitted after edits. Where states are too many to
     be held at once the unedited runs are computed a few times, which is not counted."""
+    probe_fits: int = 0
+    """Classifiers that are fitted on states, on this machine's processor."""
     screened: int = 0
     """Cells that a screen estimates. Which of them are run is not known before, so all other counts are of as many as
     will be run, as if it were those of most work."""
@@ -70,7 +73,7 @@ class Cost:
     def as_dict(self) -> dict[str, object]:
         saving = round(self.loop_token_layers / max(1, self.token_layers), 1)
         counts = asdict(self) | {"ways": dict(self.ways), "saving": saving}
-        left_out = {name for name in ("twin_tokens", "guarded_tokens") if not counts[name]}
+        left_out = {name for name in ("twin_tokens", "guarded_tokens", "probe_fits") if not counts[name]}
         left_out |= set() if self.learned else set(_OF_LEARNING)
         left_out |= set() if self.screened else {"screened", "screen_passes", "screen_tokens"}
         left_out |= set() if self.texts else {"texts", "text_passes", "text_tokens", "text_token_layers"}
@@ -121,6 +124,7 @@ def cost_of(plan: ModelPlan, engine: str, budget: Budget) -> Cost:
         activation_gb=round(activation_floats(plan.facts, budget) * 4 / 2**30, 3),
         twin_tokens=twin_tokens,
         guarded_tokens=guarded["tokens"],
+        probe_fits=probe_fits(plan),
         screened=total["screened"],
         screen_passes=total["screen_passes"],
         screen_tokens=total["screen_tokens"],

@@ -13,6 +13,10 @@ from patchboard.registry import Registry
 FOLDS = 5
 """Parts of a cross-validation: a fit on four fifths of the queries is tested on the fifth that it never saw."""
 
+PERMUTATIONS = 2
+"""Control tasks whose accuracy is averaged: each costs as much as the probe itself, and errs by about
+sqrt(chance (1 - chance) / points), .013 of 700 points of 7 labels."""
+
 
 class Probe(Protocol):
     """A classifier of states. Its docstring is its entry in docs/spec.md."""

@@ -26,7 +26,8 @@ def _of_entry(entry: Mapping[str, Any]) -> Iterator[str]:
     )
     if later:
         behind = later["probed_layer"] - entry["layer"]
-        yield f"It finds it in {between(later, 'accuracy')} {counted(behind, 'layer')} later."
+        most = between(later, "accuracy")
+        yield f"Behind that layer it finds it in at most {most}, {counted(behind, 'layer')} later."
     sample, fit = entry["in_sample"], entry["fit"]
     if sample:
         guarded = sample["accuracy"] <= sample["constant"]

@@ -108,6 +108,7 @@ def plan_title(study: Study) -> str:
 def plan_rows(plan: Mapping[str, Any]) -> dict[str, list[str]]:
     """What is counted -> its text for each model of a plan."""
     costs = [model["cost"] for model in plan["models"]]
+    probes = [cost.get("probe_fits", 0) for cost in costs]
     by_twin = [cost.get("twin_tokens", 0) for cost in costs]
     rows = {
         "layers x width": [f"{model['layers']} x {model['width']}" for model in plan["models"]],
@@ -121,6 +122,7 @@ def plan_rows(plan: Mapping[str, Any]) -> dict[str, list[str]]:
         "one pass a cell and query": [f"{cost['loop_forwards']:,}" for cost in costs],
         "tokens": [f"{cost['tokens']:,}" for cost in costs],
         **({"of them by the untrained twin": [f"{each:,}" for each in by_twin]} if any(by_twin) else {}),
+        **({"fits of probes": [f"{each:,}" for each in probes]} if any(probes) else {}),
         "token-layers": [f"{cost['token_layers']:,}" for cost in costs],
         "bound on token-layers": [f"{cost['bound']:,}" for cost in costs],
         "saving over one pass a cell": [f"{cost['saving']}x" for cost in costs],

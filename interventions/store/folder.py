@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 from filelock import FileLock, Timeout
 
@@ -76,6 +78,12 @@ class RunFolder:
 
     def write_table(self, name: str, table: pl.DataFrame) -> None:
         atomically(self.path / name, lambda path: table.write_parquet(path, metadata={STAMP: str(VERSION)}))
+
+    def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """An .npz file."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # names of arrays are none of its flags'
+        atomically(self.path / name, lambda path: path.write_bytes(buffer.getvalue()))
 
     @contextmanager
     def growing_table(self, name: str, schema: Mapping[str, pl.DataType]) -> Iterator[Callable[[pl.DataFrame], None]]:

@@ -246,6 +246,28 @@ def test_the_plan_counts_the_tokens(finished, llama_folder):
     assert [each["half"] for each in told] == ["fit", "held_out"]
 
 
+def test_the_plan_counts_the_fits(llama_folder, tmp_path, monkeypatch):
+    from patchboard.measure import probing
+
+    fitted, predicted = [], probing.predicted
+    monkeypatch.setattr(probing, "predicted", lambda *asked: fitted.append(asked[0]) or predicted(*asked))
+    spec = tree(llama_folder, probes=["mass_mean", "knn"])
+    spec["decodability"] = {"k": 2, "prompts": 6, "shots": [0, 1], "probes": ["knn"], "twin": True}
+    folder = run_study(study_of(spec), Options(tmp_path / "run"))
+    cost = json.loads((folder / "plan.json").read_text())["models"][0]["cost"]
+    assert cost["probe_fits"] == len(fitted) and {"knn", "mass_mean"} == set(fitted)
+
+
+def test_too_few_prompts_of_the_fit_to_part_are_tested_in_sample_alone(llama_folder, tmp_path):
+    named = {"leace": {"op": "ablate", "vector": {**LEACE, "prompts": 4}, "layers": [2]}}
+    folder = run_study(study_of(tree(llama_folder, named)), Options(tmp_path / "run"))
+    notes = json.loads((folder / "manifest.json").read_text())["fallbacks"]
+    assert any("too few to part into 5 folds" in note for note in notes)
+    table = pl.read_parquet(folder / "guardedness.parquet")
+    assert set(table.filter(half="fit")["tested"]) == {"in_sample"}
+    assert rows(table, half="held_out").height
+
+
 def test_a_swept_rank_has_its_column_and_another_tasks_pca_no_null(llama_folder, tmp_path):
     swept = {"op": "ablate", "vector": {**PCA, "rank": {"sweep": [1, 2]}}, "layers": [2]}
     own = {"op": "ablate", "vector": {"pca": "same_task", "shots": 1, "prompts": 12}, "layers": [2]}

@@ -302,6 +302,7 @@ def test_a_matrix_is_of_odd_queries_at_the_layer_that_even_ones_choose(finished)
             "study.decodability.twin: found true, and this model's own first checkpoints",
         ),
         ("--study.decodability.shuffled=2", "study.decodability.shuffled: found 2, and the checkpoints are held"),
+        ("--study.decodability.probes=[knn]", 'study.decodability.probes: found ["knn"], and the checkpoints are'),
         (
             "--study.interventions.noisy={op: noise, layers: 0}",
             "study.interventions.noisy.op: op noise is measured in token embeddings",
