@@ -36,7 +36,7 @@ def probe_guarded(run: ModelRun, engine: LocalEngine, way: str, operands: Mappin
         parts = GuardParts(run, guarding)
         if not run.folder.has(parts.points_file):
             run.folder.write_arrays(parts.points_file, {"used": _fitted_on(run, guarding, engine)})
-        notes += _Fitting(run, parts, engine).run(way, operands)
+        notes += _Fitting(run, parts, engine).fit(way, operands)
     return notes
 
 
@@ -85,7 +85,7 @@ class _Fitting:
     """Probes on one set of prompts."""
 
     def __init__(self, run: ModelRun, parts: GuardParts, engine: LocalEngine):
-        self.run_, self.parts, self.engine, self.guarding = run, parts, engine, parts.guarding
+        self.run, self.parts, self.engine, self.guarding = run, parts, engine, parts.guarding
         section, points = self.guarding.section, parts.points()
         self.prompts, self.codes = parts.prompts(), label_codes(points.labels)
         self.asked = Asked(section.probes, section.k, self.guarding.seed)
@@ -93,12 +93,12 @@ class _Fitting:
         parted = len(set(points.queries.tolist())) >= FOLDS <= np.bincount(self.codes).max()
         self.folds = folds_of(self.codes, points.queries, self.guarding.seed) if parted else []
 
-    def run(self, way: str, operands: Mapping[str, Any]) -> list[str]:
+    def fit(self, way: str, operands: Mapping[str, Any]) -> list[str]:
         """Gives notes."""
         missing = self.parts.missing()
         layers = sum(self.parts.layers - self.parts.first_of(of) for of in missing)
         half = self.guarding.half.replace("_", "-")
-        step = self.run_.progress.counter(f"probes after edits, {half} prompts", layers)
+        step = self.run.progress.counter(f"probes after edits, {half} prompts", layers)
         for some in self._at_once(missing):
             for of, states in zip(some, self._states(some, way, operands), strict=True):
                 if not np.isfinite(states).all():
@@ -114,18 +114,18 @@ class _Fitting:
                     # of the unedited run beside every edited layer, of an edited run at its own
                     sampled = range(states.shape[1] if of == "clean" else 1)
                     arrays["sample"] = np.stack([in_sample(states[:, i], self.codes, self.linear) for i in sampled])
-                self.run_.folder.write_arrays(self.parts.file(of), arrays)
+                self.run.folder.write_arrays(self.parts.file(of), arrays)
         if self.folds:
             return []
         what = f"{len(self.codes)} prompts that a subspace was fitted on ({self.guarding.fit}) are too few to part"
-        return [f"{self.run_.note_head}{what} into {FOLDS} folds: of these, probes are tested in-sample alone"]
+        return [f"{self.run.note_head}{what} into {FOLDS} folds: of these, probes are tested in-sample alone"]
 
     def _at_once(self, missing: Sequence[str | int]) -> Iterator[list[str | int]]:
         """Those whose states may be held together."""
         some: list[str | int] = []
         held = 0
         for of in missing:
-            own = 4 * len(self.codes) * (self.parts.layers - self.parts.first_of(of)) * self.run_.plan.facts.width
+            own = 4 * len(self.codes) * (self.parts.layers - self.parts.first_of(of)) * self.run.plan.facts.width
             if some and held + own > _BYTES_AT_ONCE:
                 yield some
                 some, held = [], 0
@@ -137,7 +137,7 @@ class _Fitting:
     def _states(self, some: Sequence[str | int], way: str, operands: Mapping[str, Any]) -> list[NDArray[np.float32]]:
         """[point, layer, d_model] of each, points in label order."""
         cells: list[GuardedCell] = [self.guarding.cells[of] for of in some if isinstance(of, int)]
-        facts, of_labels = self.run_.plan.facts, []
+        facts, of_labels = self.run.plan.facts, []
         for label, prompts in self.prompts.items():
             group = group_of(self.guarding, label, prompts, cells)
             first = [self.parts.first, *(cell.cell.layer for cell in cells)]

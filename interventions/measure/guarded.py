@@ -70,9 +70,10 @@ def guarded_summary(table: pl.DataFrame) -> list[dict[str, Any]]:
     """Of each intervention, setting and probe what is left of all labels, after editing the layer at which the probe of
     the unedited run finds most (on held-out prompts).
 
-    Each entry: intervention, at (swept fields), probe, layer, chance; ``held_out`` and, where there are such prompts,
-    ``fit`` (cross-validated) and ``in_sample``: rows at the edited layer; ``later``: the held-out row of the later
-    layer at which most is found; ``random``: the held-out row after a random subspace (the first draw).
+    Each entry: intervention, at (swept fields), probe, layer, layers (all that are edited), chance; ``held_out`` and,
+    where there are such prompts, ``fit`` (cross-validated) and ``in_sample``: rows at the edited layer; ``later``: the
+    held-out row of the later layer at which most is found; ``random``: the held-out row after a random subspace (the
+    first draw).
     """
     swept = [column for column in table.columns if column not in GUARDED]
     overall = table.filter(pl.col("task") == ALL)
@@ -92,6 +93,7 @@ def guarded_summary(table: pl.DataFrame) -> list[dict[str, Any]]:
                 "at": {name: value for name, value in zip(swept, key[1:-1], strict=True) if value is not None},
                 "probe": key[-1],
                 "layer": top["layer"],
+                "layers": top["layers"],
                 "chance": top["chance"],
                 "held_out": _told(there.filter(here)),
                 "fit": _told(own.filter(here, edited, ~held, crossed)),

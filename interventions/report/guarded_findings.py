@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from patchboard.report.numbers import between, counted, fraction
+from patchboard.report.numbers import between, counted, fraction, place_words
 from patchboard.report.run_files import setting_label
 
 
@@ -18,7 +18,7 @@ def _of_entry(entry: Mapping[str, Any]) -> Iterator[str]:
     where = ", ".join(filter(None, (entry["intervention"], setting_label(entry["at"]))))
     held, later, random = entry["held_out"], entry["later"], entry["random"]
     yield (
-        f"After {where} at layer {entry['layer']} a fresh {entry['probe']} probe still finds the task in"
+        f"After {where} at {place_words(entry['layers'])} a fresh {entry['probe']} probe still finds the task in"
         f" {between(held, 'accuracy')} of held-out prompts there ({fraction(held['unablated'])} without the edit,"
         f" chance {fraction(entry['chance'])})"
         + (f", after a random subspace in {between(random, 'accuracy')}" if random else "")
