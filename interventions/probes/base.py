@@ -22,7 +22,7 @@ class Probe(Protocol):
     """A classifier of states. Its docstring is its entry in docs/spec.md."""
 
     linear: ClassVar[bool]
-    """Whether it parts labels by hyperplanes, so that linear guardedness is about it."""
+    """Whether it parts labels by hyperplanes, so that linear guardedness is about it; such ones tell probabilities."""
 
     @staticmethod
     def classifier(k: int, seed: int) -> Any:

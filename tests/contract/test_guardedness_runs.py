@@ -249,8 +249,8 @@ def test_the_plan_counts_the_tokens(finished, llama_folder):
 def test_the_plan_counts_the_fits(llama_folder, tmp_path, monkeypatch):
     from patchboard.measure import probing
 
-    fitted, predicted = [], probing.predicted
-    monkeypatch.setattr(probing, "predicted", lambda *asked: fitted.append(asked[0]) or predicted(*asked))
+    fitted, fit = [], probing.fitted_probe
+    monkeypatch.setattr(probing, "fitted_probe", lambda *asked: fitted.append(asked[0]) or fit(*asked))
     spec = tree(llama_folder, probes=["mass_mean", "knn"])
     spec["decodability"] = {"k": 2, "prompts": 6, "shots": [0, 1], "probes": ["knn"], "twin": True}
     folder = run_study(study_of(spec), Options(tmp_path / "run"))

@@ -43,8 +43,7 @@ def test_leace_leaves_no_linear_probe_more_than_a_constant_on_its_own_states_and
     before = (in_sample(states[fitted], codes[fitted], LINEAR) == codes[fitted]).mean(1)
     after = (in_sample(own, codes[fitted], LINEAR) == codes[fitted]).mean(1)
     assert (before > 0.95).all()
-    assert after[0] == 0.25, "the best constant, to the bit: no direction has a gradient"
-    assert after[1] < 0.25 + 0.1
+    assert (after == 0.25).all(), "the best constant"
     folds = folds_of(codes[others], np.arange(600), 0)
     (found,) = cross_validated(held, [codes[others]], folds, ALL_KINDS)
     linear, mlp = (found == codes[others]).mean(1)
@@ -53,12 +52,20 @@ def test_leace_leaves_no_linear_probe_more_than_a_constant_on_its_own_states_and
 
 
 def test_means_that_differ_ever_so_little_are_found():
-    """What the test of the theorem would see: the same, with one label's states moved by a fiftieth of their spread."""
+    """What the test of the theorem would see: the same, with one label's states moved by a tenth of their spread."""
     states, codes = planted(200)
     subspace = leace_subspace(torch.from_numpy(states), torch.from_numpy(codes))
     own = erased(states, subspace)
-    own[codes == 1] += 0.02 * own.std(0)
-    assert (in_sample(own, codes, LINEAR)[0] == codes).mean() > 0.25
+    own[codes == 1] += 0.1 * own.std(0)
+    assert ((in_sample(own, codes, LINEAR) == codes).mean(1) > 0.27).all()
+
+
+def test_labels_of_equal_shares_are_no_toss_of_rounding():
+    """47 points: three labels of 12 and one of 11. What a probe of no gain would name of the three is chance."""
+    states, codes = planted(47)
+    subspace = leace_subspace(torch.from_numpy(states), torch.from_numpy(codes))
+    own = torch.from_numpy(erased(states, subspace)).float().numpy()
+    assert ((in_sample(own, codes, LINEAR) == codes).mean(1) == 12 / 47).all()
 
 
 def rows_of(name: str, control: str, half: str, tested: str, layer: int, given: np.ndarray, clean: np.ndarray):
