@@ -19,9 +19,12 @@ import patchboard as pb
 from patchboard.commands.main import main
 from patchboard.engine import memory
 from patchboard.engine.generation import generated
+from patchboard.engine.load import load_weights, open_model
+from patchboard.engine.local import LocalEngine, pack_layout
 from patchboard.execution import texts as stage
-from patchboard.execution.run import Options, run_study
+from patchboard.execution.run import Options, plan_study, run_study
 from patchboard.measure.texts import repetition, text_means
+from patchboard.plan.model import Pack
 from patchboard.report import write_report
 from patchboard.report.run_files import read_run
 from patchboard.spec import study_of
@@ -312,8 +315,12 @@ def test_means_are_of_the_table(ran):
     # samples are averaged before queries are resampled
     from patchboard.measure.statistics import Bootstrap
 
-    twice = pl.concat([own, own.with_columns(sample=pl.lit(1, pl.Int32))])
-    assert text_means(twice, Bootstrap(100, 0.95, 0)) == text_means(own, Bootstrap(100, 0.95, 0))
+    other = own.with_columns(pl.col("edited_perplexity") * math.exp(2), sample=pl.lit(1, pl.Int32))
+    (both,) = text_means(pl.concat([own, other]), Bootstrap(100, 0.95, 0))
+    (single,) = text_means(own, Bootstrap(100, 0.95, 0))
+    for field in ("effect", "ci_low", "ci_high"):
+        assert both["perplexity"][field] == pytest.approx(single["perplexity"][field] * math.e)
+    assert both["n"] == single["n"] == 6
 
 
 def test_repetition_is_the_share_of_grams_that_came_before():
@@ -372,3 +379,50 @@ def test_a_vector_that_one_run_wrote_steers_texts_in_another_process(tmp_path, m
                 counts[i] += sum(a == b for a, b in zip(row[f"{side}_text"], goal, strict=False))
     (_, before), (of_other, after) = right["clean"], right["edited"]
     assert after > 2 * before and after > 2 * of_other, right  # 44 of 64 digits, before 16; of the other task 16
+
+
+def test_noise_of_a_prompt_is_that_of_its_outcome(llama_folder, tmp_path):
+    """The first new token is the likeliest where the run measures the same cell."""
+    noisy = {"n": {"op": "noise", "strength": 20, "site": "resid_pre", "position": "all", "layers": [0, 2]}}
+    section = {"tokens": 1, "when": "prompt", "prompts": 3}
+    tree = tree_of(llama_folder, interventions=noisy, controls=[], generate=section)
+    folder = run_study(study_of(tree), Options(tmp_path / "run"))
+    (plan,) = plan_study(study_of(tree))
+    tokenizer, _ = open_model(plan.section)
+    engine = LocalEngine(load_weights(plan.section, "cpu", "float32"), tokenizer)
+    table, moved = texts_of(folder), 0
+    for group in plan.groups:
+        pack = Pack(group.id, range(3), tuple(range(len(group.copies))), "rows")
+        layout = pack_layout(group, pack)
+        _, result = engine.forward(layout, {}, {"logits": lambda logits, *_: logits})
+        likeliest = result["scores"]["logits"].argmax(-1).tolist()
+        first = {(r.prompt, r.copy): token for r, token in zip(layout.reads, likeliest, strict=True) if r.token == 0}
+        for use in group.uses:
+            own = table.filter(task=group.task, layer=use.cell.layer).sort("query")
+            assert own["edited_token_ids"].list.first().to_list() == [first[q, use.patched] for q in range(3)]
+            moved += sum(first[q, use.patched] != first[q, 0] for q in range(3))
+    assert moved > 6
+
+
+def test_texts_of_a_screened_run_are_of_the_cells_that_it_runs(llama_folder, tmp_path):
+    cases = write_cases(tmp_path / "cases.jsonl")
+    heads = {"heads": {"op": "patch", "source": "flip", "site": "head", "position": "last", "layers": "all"}}
+    section = {"tokens": 2, "when": "prompt", "prompts": 1}
+    screen = {"keep": 2, "sample": 1}
+    metrics = ["logit_difference", "logprob"]
+    changes = case_tree(cases, interventions=heads, controls=[], generate=section, screen=screen, metrics=metrics)
+    folder = run_study(study_of(tiny_tree(llama_folder, **changes)), Options(tmp_path / "run"))
+    ran = pl.read_parquet(folder / "outcomes.parquet").select("layer", "head").unique()
+    texts = texts_of(folder)
+    assert len(texts) == len(ran) == 3 and len(texts.join(ran, on=["layer", "head"])) == 3
+
+
+def test_texts_of_several_models_stand_in_one_table(llama_folder, gpt2_folder, tmp_path):
+    section = {"tokens": 3, "prompts": 1, "interventions": ["scaled"]}
+    tree = tree_of(llama_folder, generate=section, controls=[])
+    tree["model"] = {"name": {"sweep": [str(llama_folder), str(gpt2_folder)]}}
+    folder = run_study(study_of(tree), Options(tmp_path / "run"))
+    table = texts_of(folder)
+    assert len(table) == 2 * 3 and set(table["model.name"]) == {str(llama_folder), str(gpt2_folder)}
+    page = (folder / "report.html").read_text()
+    assert page[page.index("<h2>Texts</h2>") : page.index("<h2>Findings</h2>")].count("<h3>") == 2

@@ -155,9 +155,10 @@ def test_greedy_texts_are_the_likeliest_of_whole_passes(family, settings):
 
 
 def turned(prompt):
-    """Its tokens turned round and some of them once more in front: a longer prompt, with the same places behind."""
-    tokens = (*prompt.token_ids[:3], *prompt.token_ids[::-1])
-    places = {name: tuple(at + 3 for at in places) for name, places in prompt.positions.items()}
+    """Its tokens turned round, and twice more in front: a far longer prompt, with the same places behind."""
+    front = prompt.token_ids * 2
+    tokens = (*front, *prompt.token_ids[::-1])
+    places = {name: tuple(at + len(front) for at in places) for name, places in prompt.positions.items()}
     return replace(prompt, token_ids=tokens, positions=places | {"all": range(len(tokens))})
 
 

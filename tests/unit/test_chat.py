@@ -87,6 +87,13 @@ def test_templates_stand_inside_turns():
     assert "[user]" not in plain.text
 
 
+def test_all_right_answers_of_a_demonstration_stand_where_its_answer_stands():
+    rows = [Item("dog", {"T": "dogs"}, more={"T": ("river",)}), Item("cat", {"T": "cats"})]
+    spoken = tokenizer(WITH_BOS)
+    (prompt,) = Prompter(spoken, PLAIN, "auto", True).prompts("T", [rows], shots=[0])
+    assert [spoken.decode(ids) for ids in prompt.demo_right[0]] == ["dogs", "river"]
+
+
 def test_the_state_before_a_demonstrations_answer_is_that_of_the_shorter_prompt():
     rows = [Item("dog", {"T": "dogs"}), Item("cat", {"T": "cats"})]
     long, short = Prompter(tokenizer(WITH_BOS), PLAIN, "auto", True).prompts("T", [rows, rows[:1]])
@@ -169,6 +176,24 @@ def test_fields_that_do_not_go_together(prompts, said):
     with pytest.raises(SpecError) as error:
         study_of({"prompts": prompts})
     assert said in error.value.one_line()
+
+
+def test_vectors_of_a_swept_chat_are_fitted_apart():
+    from tests.models import random_model
+
+    spoken = tokenizer(WITH_BOS)
+    model = random_model("llama", vocab_size=len(spoken.get_vocab()))
+    tree = {
+        "tasks": {"family": "bitwise", "bits": 4, "only": ["AND", "OR"]},
+        "prompts": {"shots": 1, "queries": 3, "chat": {"sweep": [False, True]}},
+        "interventions": {"added": {"op": "add", "vector": {"mean": "same_task", "shots": 1, "prompts": 3}}},
+        "decodability": {"k": 2, "prompts": 4, "shots": [0, 1]},
+    }
+    (plan,) = pb.load(tree).plan(model=model, tokenizer=spoken).model_plans
+    for parts in (plan.fits, plan.decodings):
+        texts = [next(iter(part.prompts["AND"])).text for part in parts]
+        assert ["[user]" in text for text in texts] == [False, True]
+    assert len({recipe.fit for recipe in plan.recipes.values()}) == 2
 
 
 def test_a_run_of_chats_tells_them(tmp_path):
