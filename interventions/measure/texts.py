@@ -52,7 +52,7 @@ def text_row(group: Group, use: int, **told: Any) -> dict[str, Any]:
 def text_means(texts: pl.DataFrame, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """Of each intervention, control, place and setting, pooled over tasks: ``n`` queries, ``changed``, the share of
     texts that are not the clean one, and of each measure the means ``clean`` and ``edited`` and ``effect`` with
-    ``ci_low`` and ``ci_high``.
+    ``ci_low`` and ``ci_high`` (NaN where no task has two queries).
 
     Samples of a query are averaged first, and queries resampled within their task. Means of perplexity are geometric:
     exp of the mean log, and its effect a quotient, edited over clean.
@@ -96,6 +96,8 @@ def _effect(clean: pl.Series, edited: pl.Series, strata: Sequence[str], bootstra
         return dict.fromkeys(("clean", "edited", "effect", "ci_low", "ci_high"), float("nan"))
     differences = (edited - clean).to_numpy()
     low, high = interval(differences[:, None], bootstrap, strata)
+    if len(set(strata)) == len(strata):  # one query of each task: nothing to resample, which is no certainty
+        low = high = np.full(1, np.nan)
     return {
         "clean": float(clean.to_numpy().mean()),
         "edited": float(edited.to_numpy().mean()),

@@ -100,4 +100,5 @@ def _told(means: Mapping[str, float | None], sign: str) -> str:
     if means["clean"] is None:
         return "-"
     effect, low, high = (plain(means[field]) for field in ("effect", "ci_low", "ci_high"))
-    return f"{plain(means['clean'])}, {plain(means['edited'])} ({sign}{effect} [{low}, {high}])"
+    interval = f" [{low}, {high}]" if means["ci_low"] is not None else ""
+    return f"{plain(means['clean'])}, {plain(means['edited'])} ({sign}{effect}{interval})"

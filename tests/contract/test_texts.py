@@ -321,6 +321,8 @@ def test_means_are_of_the_table(ran):
     for field in ("effect", "ci_low", "ci_high"):
         assert both["perplexity"][field] == pytest.approx(single["perplexity"][field] * math.e)
     assert both["n"] == single["n"] == 6
+    (few,) = text_means(own.filter(query=0), Bootstrap(100, 0.95, 0))  # one of each task: no interval
+    assert few["n"] == 3 and few["perplexity"]["effect"] > 0 and math.isnan(few["perplexity"]["ci_low"])
 
 
 def test_repetition_is_the_share_of_grams_that_came_before():
