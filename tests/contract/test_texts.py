@@ -52,6 +52,12 @@ def ran(llama_folder, tmp_path_factory) -> Path:
     return run_study(study_of(tree_of(llama_folder)), Options(tmp_path_factory.mktemp("texts") / "run"))
 
 
+@pytest.fixture(autouse=True)
+def no_page(monkeypatch) -> None:
+    """Of the tests' own runs; ``ran`` is made before, with its page."""
+    monkeypatch.setattr("patchboard.execution.run._report", lambda folder: None)
+
+
 def texts_of(folder: Path) -> pl.DataFrame:
     return pl.read_parquet(folder / "texts.parquet")
 
@@ -349,10 +355,16 @@ def test_a_lost_table_is_told(ran, tmp_path, llama_folder, capsys):
     assert "texts.parquet" in one_error(capsys)
 
 
-STEERED = "import sys; from patchboard.commands.main import main; sys.exit(main(sys.argv[1:]))"
+STEERED = """
+import sys
+import patchboard.execution.run
+from patchboard.commands.main import main
+patchboard.execution.run._report = lambda folder: None  # figures take longer than all else
+sys.exit(main(sys.argv[1:]))
+"""
 
 
-def test_a_vector_that_one_run_wrote_steers_texts_in_another_process(tmp_path, monkeypatch):
+def test_a_vector_that_one_run_wrote_steers_texts_in_another_process(tmp_path):
     """Fitted and exported by one process; another adds it while the trained model goes on from a query without
     demonstrations, and the text turns to the vector's task."""
     difference = {"difference": ["OR", "AND"], "shots": 8, "prompts": 40}
@@ -363,7 +375,6 @@ def test_a_vector_that_one_run_wrote_steers_texts_in_another_process(tmp_path, m
         "interventions": {"v": {"op": "add", "vector": difference, "layers": [3]}},
         "controls": [], "decodability": None, "statistics": {"bootstrap": 100},
     }  # fmt: skip
-    monkeypatch.setattr("patchboard.execution.run._report", lambda folder: None)
     run_study(study_of(tree), Options(tmp_path / "fitted"))
     assert main(["vectors", "export", str(tmp_path / "fitted"), "--to", str(tmp_path / "vectors")]) == 0
     given = {"file": str(tmp_path / "vectors" / "vectors.safetensors"), "key": "v/OR-AND/3"}
@@ -426,5 +437,5 @@ def test_texts_of_several_models_stand_in_one_table(llama_folder, gpt2_folder, t
     folder = run_study(study_of(tree), Options(tmp_path / "run"))
     table = texts_of(folder)
     assert len(table) == 2 * 3 and set(table["model.name"]) == {str(llama_folder), str(gpt2_folder)}
-    page = (folder / "report.html").read_text()
+    page = write_report(folder).read_text()
     assert page[page.index("<h2>Texts</h2>") : page.index("<h2>Findings</h2>")].count("<h3>") == 2
