@@ -41,8 +41,8 @@ def check_host_first(study: Study, path: Path, options: Options) -> None:
         check_no_screen(point.spec.screen)
         check_no_texts(point.spec.generate)
         check_no_guardedness(point.spec.guardedness)
-        check_no_dictionary(point)
         check_none_learned(point)
+        check_features(point, options.remote.vectors)
     if not options.fresh and (is_finished(path) or any((path / "parts").glob("*job-*.json"))):
         return  # what is home may be all that is needed
     host = host_of(options.remote.url, options.remote.patience)
@@ -87,17 +87,27 @@ def check_no_guardedness(section: GuardednessSection | None) -> None:
         raise SpecError("guardedness", what, _REMEDY)
 
 
-def check_no_dictionary(point: Point) -> None:
-    """Raises SpecError: all of a dictionary would have to travel with each job, which is more than a model's layer."""
+def check_features(point: Point, vectors: bool) -> None:
+    """Raises SpecError for what is chosen among all features of a dictionary, which would have to travel with each job.
+    vectors: whether they are to be brought home."""
     for variant in point.variants:
         for i, edit in enumerate(variant.section.parts):
-            if edit.vector is not None and edit.vector.sae is not None:
-                several = f".edits[{i}]" if variant.section.edits is not None else ""
-                raise _no_dictionary(f"interventions.{variant.name}{several}.vector.sae")
+            if edit.vector is None or edit.vector.sae is None:
+                continue
+            where = f"interventions.{variant.name}" + (f".edits[{i}]" if variant.section.edits is not None else "")
+            if edit.vector.select is not None:
+                raise SpecError(f"{where}.vector.select", *_NO_DICTIONARY)
+            for k, control in enumerate(point.spec.controls):
+                if control.name == "random":
+                    raise SpecError(f"controls[{k}]", *_NO_DICTIONARY)
+            if vectors:
+                raise SpecError("--vectors", "features of a dictionary stay on the host", "leave it out")
 
 
-def _no_dictionary(where: str) -> SpecError:
-    return SpecError(where, "cannot be on a host, which has no dictionary of features", _REMEDY)
+_NO_DICTIONARY = (
+    "chooses among all features of a dictionary, and a host has those alone that are named",
+    "run it here and name them (features: […]), or leave it out with --remote",
+)
 
 
 def check_none_learned(point: Point) -> None:
@@ -118,8 +128,15 @@ def check_remote_plan(plan: ModelPlan, device: str) -> None:
     check_no_texts(plan.generate)
     for guarding in plan.guardings:
         check_no_guardedness(guarding.section)
-    for key in (key for key, recipe in plan.recipes.items() if recipe.dictionary is not None):
-        raise _no_dictionary(f"interventions.{key.split('/')[0].split('@')[0].split('.')[0]}.vector.sae")
+    for key, recipe in plan.recipes.items():
+        where = f"interventions.{key.split('/')[0].split('@')[0].split('.')[0]}.vector"
+        if recipe.dictionary is None:
+            continue
+        if recipe.dictionary.config.k:
+            what = "is a top-k dictionary, in which all features tell which are active, and a host has those alone"
+            raise SpecError(f"{where}.sae", f"{what} that are named", "run it here, or use another dictionary")
+        if "features" not in dict(recipe.options) or recipe.draw >= 0:
+            raise SpecError("controls" if recipe.draw >= 0 else f"{where}.select", *_NO_DICTIONARY)
     check_pieces_travel(
         ops={edit.op for group in plan.groups for copy in group.copies for edit in copy.edits},
         fitters={recipe.kind for recipe in plan.recipes.values()},

@@ -31,7 +31,7 @@ def repair_finished(study: Study, folder: RunFolder, engine: str) -> None:
     if folder.unsound(_PLANNED) or not _spec_is_there(folder):
         plans = build_plans(study, open_model)
         write_plan(study, plans, costs_of(plans, engine), folder)
-    if has_features(study) and folder.unsound([FEATURES_FILE]):
+    if has_features(study) and vectors and folder.unsound([FEATURES_FILE]):
         write_features(folder, vectors)
     if folder.unsound(RESULTS):
         write_results(study, folder)

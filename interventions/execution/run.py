@@ -107,7 +107,7 @@ def _run(
         guarded = [table for run in runs for table in guarded_tables(run, bootstrap)]
         if guarded:
             folder.write_table(GUARDED_FILE, pl.concat(guarded, how="diagonal_relaxed"))
-    if has_features(study):
+    if has_features(study) and options.remote is None:  # a host keeps what it made of them
         write_features(folder, [run.vectors_file for run in runs])
     with progress.timed("measure"):
         write_texts(runs, folder)

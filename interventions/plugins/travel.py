@@ -52,7 +52,7 @@ def check_pieces_travel(ops: Iterable[str], fitters: Iterable[str], metrics: Ite
     """Raises PluginError for the first op, fitter or metric of a user that a server could not run. By their names."""
     pieces: tuple[tuple[Registry, Iterable[str], Callable[[Any], Any]], ...] = (
         (OPS, ops, lambda op: op.apply),
-        (FITTERS, fitters, lambda fitter: fitter.joint_builder() or fitter.builder()),
+        (FITTERS, fitters, lambda fitter: fitter.host_builder() or fitter.builder()),
         (METRICS, metrics, lambda metric: metric.score),
     )
     for registry, names, function_of in pieces:

@@ -306,13 +306,25 @@ def test_at_all_tokens_they_are_read_at_the_last(llama_folder, tmp_path):
     assert run(tree, tmp_path / "run") == 0
 
 
-@pytest.mark.parametrize("flags", [(), ("--plan",)])
-def test_a_host_is_refused_before_anything_is_sent(capsys, llama_folder, tmp_path, flags):
-    path = dictionary(llama_folder, tmp_path / "d", JUMP)
-    spec = write(tree_of(llama_folder, path), tmp_path / "spec.yaml")
-    out = str(tmp_path / "run")
+NOT_ON_A_HOST = {
+    "chosen": ({"vector": CHOSEN}, [], "a.vector.select: chooses among all features of a dictionary, and a host has"),
+    "random": ({"vector": NAMED}, ["self", "random"], "controls[1]: chooses among all features of a dictionary"),
+    "chosen, of a plan": ({"vector": CHOSEN}, [], "a.vector.select: chooses among all features of a dictionary, and a"),
+    "random, of a plan": ({"vector": NAMED}, ["random"], ": chooses among all features of a dictionary, and a"),
+    "brought home": ({"vector": NAMED}, [], "--vectors: features of a dictionary stay on the host"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_ON_A_HOST)
+def test_what_a_host_has_not_is_refused_before_it_is_asked(capsys, llama_folder, tmp_path, case):
+    changes, controls, says = NOT_ON_A_HOST[case]
+    vector = {"sae": dictionary(llama_folder, tmp_path / "d", JUMP), **changes["vector"]}
+    section = {"op": "ablate", "vector": vector, "layers": [1]}
+    tree = tiny_tree(llama_folder, interventions={"a": section}, controls=controls, decodability=None)
+    spec, out = write(tree, tmp_path / "spec.yaml"), str(tmp_path / "run")
+    flags = ["--vectors"] if case == "brought home" else ["--plan"] if case.endswith("plan") else []
     assert main(["run", spec, "--out", out, "--quiet", "--remote", "http://127.0.0.1:9", *flags]) == 2
-    assert "vector.sae: cannot be on a host, which has no dictionary of features; leave it out" in one_error(capsys)
+    assert says in one_error(capsys)
 
 
 def test_it_is_validated_without_torch_s_weights(capsys, llama_folder, tmp_path):

@@ -17,9 +17,7 @@ def test_our_own_pieces_keep_every_promise(kind):
     for name, entry in registry.items():
         # what is promised of ops is of states and what users can give: tests/parity/test_knock_out.py and test_noise.py
         if registry.enrolment(name).origin == OWN and getattr(entry, "operand", "") not in ("edges", "noise"):
-            # a host has no dictionary, and is refused one: tests/contract/test_feature_runs.py
-            stays = {"can be sent to a server"} if name == "sae" else set()
-            assert {f.promise for f in kept(promises, entry) if f.problem} == stays, f"{kind} {name}"
+            assert [f for f in kept(promises, entry) if f.problem] == [], f"{kind} {name}"
 
 
 OP = '''

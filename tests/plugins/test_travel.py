@@ -95,8 +95,8 @@ def test_our_own_pieces_are_held_to_it_too():
         check_travels(name, op.apply)
     for name, metric in METRICS.items():
         check_travels(name, metric.score)
-    for name, fitter in ((name, fitter) for name, fitter in FITTERS.items() if name != "sae"):  # no host has one
-        check_travels(name, fitter.joint_builder() or fitter.builder())
+    for name, fitter in FITTERS.items():
+        check_travels(name, fitter.host_builder() or fitter.builder())
 
 
 def test_closures_and_defaults_are_looked_at():

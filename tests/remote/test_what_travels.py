@@ -54,10 +54,12 @@ from patchboard.measure import nearest
 from patchboard.measure.nearest import voted
 from patchboard.measure.outcomes import combined
 from patchboard.metrics import METRICS
+from patchboard.ops import feature_tensors
 from patchboard.plan.build import build_plans
 from patchboard.plan.packs import Budget, packs_of
 from patchboard.spec.load import load_study
 from patchboard.vectors import function, make, statistics, subspace
+from patchboard.vectors.dictionaries import named
 from patchboard.vectors.fitters import FITTERS
 from tests.contract.tiny import write
 from tests.remote.runs import as_client, tree_of
@@ -88,6 +90,8 @@ TRAVELLING = (
     function,
     statistics,
     nearest,
+    named,
+    feature_tensors,
 )
 
 
@@ -121,7 +125,7 @@ def shell(plan, llama_snapshot, server_of_module):
 
 
 METRICS_OF_ALL = {name: METRICS.get(name, "") for name in METRICS.names() if name != "conversion"}
-TOOLS = tools_of((), [name for name in FITTERS.names() if name != "sae"], METRICS_OF_ALL, combined, voted)
+TOOLS = tools_of((), FITTERS.names(), METRICS_OF_ALL, combined, voted)
 
 
 def named(payload: bytes) -> Iterator[tuple[str, str]]:

@@ -22,6 +22,7 @@ from patchboard.plan.model import Decoding, Fit, Group, ModelPlan, Pack
 from patchboard.plan.pack_cost import pack_sizes
 from patchboard.plan.packs import Budget, halved
 from patchboard.vectors.base import Recipe
+from patchboard.vectors.dictionaries.weights import some_features
 
 STATE_BYTES = 1 << 30
 """Of states that one decoding job holds on the server, float32; their layers are split over jobs beyond it."""
@@ -261,7 +262,18 @@ def _place_data(recipe: Recipe) -> tuple[str, str]:
 
 def _recipe_data(recipe: Recipe) -> dict[str, Any]:
     given = None if recipe.given is None else sealed(Record(tensors=recipe.given.tensors))
-    return fields_of(recipe) | {"place": _place_data(recipe), "seed": recipe.seed, "given": given}
+    data = fields_of(recipe) | {"place": _place_data(recipe), "seed": recipe.seed, "given": given}
+    return data | (_features_data(recipe) if recipe.dictionary is not None else {})
+
+
+def _features_data(recipe: Recipe) -> dict[str, Any]:
+    """Of features that the spec names: their own part of the dictionary, in place of what they are chosen from."""
+    assert recipe.dictionary is not None
+    options = dict(recipe.options)
+    some = some_features(recipe.dictionary, options["features"], torch.zeros(len(options["features"])))
+    tensors = (some.encoder, some.bias, some.threshold, some.decoder, some.center, some.target, some.numbers)
+    options |= {"norm": some.norm, "centred": some.centred}
+    return {"given": sealed(Record(tensors=tensors)), "dictionary": None, "options": tuple(options.items())}
 
 
 def _decoding_data(job: Job, tokens: int) -> dict[str, Any]:

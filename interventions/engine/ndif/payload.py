@@ -101,7 +101,7 @@ def tools_of(
     own = [name for name in OPS if OPS.enrolment(name).origin == OWN]
     return {
         "ops": {name: OPS[name].apply for name in dict.fromkeys([*own, *ops])},
-        "builders": tuple(builders(kinds)),
+        "builders": tuple(builders(kinds, on_host=True)),
         "scorers": {name: metric.score for name, metric in metrics.items()},
         "combine": {name: metric.combine for name, metric in metrics.items()},
         "combined": combined,

@@ -99,7 +99,7 @@ def _statistics(fitter: Any) -> str:
 
 
 def _travels(fitter: Any) -> str:
-    check_travels("it", fitter.joint_builder() or fitter.builder())
+    check_travels("it", fitter.host_builder() or fitter.builder())
     return ""
 
 

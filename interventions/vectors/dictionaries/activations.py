@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from patchboard.ops import FeatureTensors
-
-_ROWS = 64
-"""States that are encoded at once: of a million features a quarter of a gigabyte."""
+from patchboard.vectors.dictionaries.named import ROWS
 
 
 class Activations(NamedTuple):
@@ -24,10 +22,10 @@ class Activations(NamedTuple):
 
 
 def activations_of(every: FeatureTensors, states: Tensor) -> Activations:
-    """every: all features of the dictionary. states [prompt, d_model]. In float32, as an edit computes them."""
-    total, active = torch.zeros(2, len(every.bias), dtype=torch.float64)
-    largest = torch.zeros(len(every.bias))
-    for rows in states.float().split(_ROWS):
+    """every: all features of a dictionary, or some. states [prompt, d_model]. In float32, as an edit computes them."""
+    total, active = torch.zeros(2, len(every.numbers), dtype=torch.float64)
+    largest = torch.zeros(len(every.numbers))
+    for rows in states.float().split(ROWS):
         f, _ = every.active(rows)
         total += f.double().sum(0)
         active += (f > 0).double().sum(0)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from patchboard.vectors.base import Recipe
 from patchboard.vectors.dictionaries.activations import Activations, activations_of, mean_of, rate_of
-from patchboard.vectors.dictionaries.weights import all_features
+from patchboard.vectors.dictionaries.weights import all_features, some_features
 from patchboard.vectors.make import Fits
 from patchboard.vectors.statistics import PlaceStatistics
 
@@ -44,31 +44,36 @@ def choices(recipes: Mapping[str, Recipe], fits: Fits) -> dict[str, Choice]:
 
 
 def _choice(recipe: Recipe, statistics: PlaceStatistics) -> Choice:
-    first, second = ([_task(recipe, statistics, task) for task in tasks] for tasks in (recipe.plus, recipe.minus))
+    options = dict(recipe.options)
+    numbers = list(options.get("features", ()))
+    # of named features their own columns are enough, here as on a host, which has no others
+    alone = tuple(numbers) if recipe.draw < 0 else ()
+    first, second = (
+        [_task(recipe, statistics, task, alone) for task in tasks] for tasks in (recipe.plus, recipe.minus)
+    )
     mean, other = mean_of(first), mean_of(second) if second else None
     all_of_them = list({id(task): task for task in (*first, *second)}.values())
     rate = rate_of(all_of_them)
     largest = torch.stack([task.largest for task in all_of_them]).amax(0)
-    options = dict(recipe.options)
-    if other is None:
-        numbers = list(options["features"])
-    else:
+    if other is not None:
         numbers = most_different(mean, other, options["top"], options["by"])
     if recipe.draw >= 0:
         numbers = random_counterparts(numbers, rate, torch.Generator().manual_seed(recipe.seed))
     nothing = torch.full_like(mean, float("nan"))
+    at = range(len(numbers)) if alone else numbers
     told = (mean, nothing if other is None else other, rate, largest)
-    return Choice(tuple(numbers), *(tuple(values[numbers].tolist()) for values in told))
+    return Choice(tuple(numbers), *(tuple(values[list(at)].tolist()) for values in told))
 
 
-def _task(recipe: Recipe, statistics: PlaceStatistics, task: str) -> Activations:
-    """Of one task's fit prompts; computed once for all recipes."""
+def _task(recipe: Recipe, statistics: PlaceStatistics, task: str, alone: tuple[int, ...]) -> Activations:
+    """Of one task's fit prompts; computed once for all recipes. alone: these features and no others; none: all."""
     dictionary = recipe.dictionary
     assert dictionary is not None
-    key = (dictionary, task, recipe.layer, recipe.only)
+    key = (dictionary, task, recipe.layer, recipe.only, alone)
     if key not in statistics.activations:
         states = statistics.states_of([task], recipe.layer, recipe.only)
-        statistics.activations[key] = activations_of(all_features(dictionary), states)
+        every = some_features(dictionary, alone, torch.zeros(len(alone))) if alone else all_features(dictionary)
+        statistics.activations[key] = activations_of(every, states)
     return statistics.activations[key]
 
 

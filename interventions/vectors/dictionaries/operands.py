@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
 
 from patchboard.ops import FeatureTensors
 from patchboard.vectors.base import Operand, Recipe
 from patchboard.vectors.dictionaries.choice import choices
+from patchboard.vectors.dictionaries.named import summed
 from patchboard.vectors.dictionaries.weights import some_features, whole_encoder
 from patchboard.vectors.function import Project
 from patchboard.vectors.make import Fits
@@ -27,11 +27,6 @@ def feature_operands(recipes: Mapping[str, Recipe], fits: Fits, project: Project
             some = some_features(dictionary, choice.numbers, largest * options["value"])
             made[key] = summed(some, largest) if options["summed"] else some
     return made
-
-
-def summed(features: FeatureTensors, activations: Tensor) -> Tensor:
-    """[d_model], float64: what these features write at these activations [feature]."""
-    return activations.double() @ features.decoder.double()
 
 
 def with_whole_encoders(operands: Mapping[str, Operand], recipes: Mapping[str, Recipe]) -> dict[str, Operand]:

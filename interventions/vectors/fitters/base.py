@@ -73,6 +73,11 @@ class Fitter:
         recipes of the kind at once, of (recipes, statistics by fit and place, ``function.Project``)."""
         return None
 
+    @classmethod
+    def host_builder(cls) -> Build | None:
+        """``joint_builder`` of what a host has: it travels there as source."""
+        return cls.joint_builder()
+
 
 class Separating(Fitter):
     """A kind that separates the states of its two sources."""
@@ -130,12 +135,12 @@ class Builders(NamedTuple):
     of_all: dict[str, Build]
 
 
-def builders(kinds: Iterable[str]) -> Builders:
-    """What makes vectors of these kinds."""
+def builders(kinds: Iterable[str], on_host: bool = False) -> Builders:
+    """What makes vectors of these kinds, here or on a host."""
     builders_of = Builders({}, {})
     for kind in dict.fromkeys(kinds):
         fitter = FITTERS.get(kind, "vector")
-        joint = fitter.joint_builder()
+        joint = fitter.host_builder() if on_host else fitter.joint_builder()
         if joint is None:
             builders_of.of_one[kind] = fitter.builder()
         else:

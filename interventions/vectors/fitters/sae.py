@@ -39,3 +39,9 @@ class Sae(Separating):
         from patchboard.vectors.dictionaries.operands import feature_operands
 
         return feature_operands
+
+    @classmethod
+    def host_builder(cls) -> Build:
+        from patchboard.vectors.dictionaries.named import named_operands
+
+        return named_operands
