@@ -46,7 +46,7 @@ def erasing_cells(
     of_tasks = [list(cells_of(point, variant, drawn, context)) for context in contexts.values()]
     labels = next(iter(contexts.values())).tasks
     for same in zip(*of_tasks, strict=True):
-        (first, recipes), edits = same[0], {cell.edits for cell, _ in same}
+        (first, fitted), edits = same[0], {cell.edits for cell, _ in same}
         if not first.edits:  # all heads are kept
             continue
         if len(edits) == 1:
@@ -54,7 +54,9 @@ def erasing_cells(
         else:
             edited = {task: cell.edits for task, (cell, _) in zip(contexts, same, strict=True)}
             first = replace(first, vector_task="same_task" + "".join(first.vector_task.partition("~")[1:]))
-        yield ErasingCell(GuardedCell(replace(first, swept=(*swept, *variant.swept.items())), edited), recipes[0])
+        recipe = fitted[0].recipe
+        assert recipe is not None
+        yield ErasingCell(GuardedCell(replace(first, swept=(*swept, *variant.swept.items())), edited), recipe)
 
 
 class Guardings:
