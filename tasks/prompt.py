@@ -47,7 +47,7 @@ class Prompt:
     """First ids of the wrong answers that the row brings."""
     sources: Mapping[str, Prompt] = field(default_factory=lambda: _NONE)
     """Name -> the counterfactual prompt whose states this one may be given: the same demonstrations, another query."""
-    starts: tuple[int, ...] = ()
+    starts: tuple[int, ...] = field(default=(), compare=False)
     """Of each of ``token_ids``, where its characters begin in ``text``; none where it is not made of text."""
     answers_lost: int = 0
     """Further right answers that no tokens behind this prompt's are."""

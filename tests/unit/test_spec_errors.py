@@ -36,7 +36,7 @@ CASES = [
         "model: found the text 'gpt2', expected a mapping (name, revision, dtype, adapter, quantization); "
         "write {name: gpt2}",
     ),
-    ("decodability: false\n", "decodability: found false, expected a mapping (k, prompts, shots, twin, shuffled); write null to leave it out"),
+    ("decodability: false\n", "decodability: found false, expected a mapping (k, prompts, shots, twin, shuffled, probes); write null to leave it out"),
     ("metrics: kl\n", "metrics: found the text 'kl', expected a list; write [kl]"),
     ("metrics: [kl, 3]\n", "metrics[1]: found the whole number 3, expected text; put it in quotes: '3'"),
     ("controls: [{random: 3}]\n", "controls[0].random: found the whole number 3, expected a mapping; write random: {draws: 3}"),
@@ -53,7 +53,7 @@ CASES = [
     # unknown keys
     ("modle: {name: x}\n", "modle: unknown key 'modle'; did you mean 'model'?"),
     ("model: {zzz: 1}\n", "model.zzz: unknown key 'zzz'; choose one of adapter, dtype, name, quantization, revision"),
-    ("shots: 4\n", "shots: unknown key 'shots'; write it under prompts or decodability"),
+    ("shots: 4\n", "shots: unknown key 'shots'; write it under prompts or decodability or guardedness"),
     (_patch("layer: 3"), f"{AT}.layer: unknown key 'layer'; did you mean 'layers'?"),
     (_patch("mean: same_task"), f"{AT}.mean: unknown key 'mean'; write it under vector"),
     ("interventions: {a: {edits: [{opp: zero}]}}\n", "interventions.a.edits[0].opp: unknown key 'opp'; did you mean 'op'? (and 1 more)"),
