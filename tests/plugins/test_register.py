@@ -108,7 +108,7 @@ def test_a_piece_that_is_defined_again_replaces_itself_and_another_does_not():
 WRONG = {
     "no operand": (
         "neutral = 0.0",
-        "has no 'operand', expected one of vector, subspace, features, state, subspace and",
+        "has no 'operand', expected one of vector, subspace, features, state",
     ),
     "another operand": ('operand, neutral = "vectors", 0.0', "its 'operand' is 'vectors', expected one of vector"),
     "no neutral": ('operand = "vector"', "has no 'neutral', expected the strength that changes nothing, a number; add"),
