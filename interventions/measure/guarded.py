@@ -70,8 +70,9 @@ def guarded_summary(table: pl.DataFrame) -> list[dict[str, Any]]:
     """Of each intervention, setting and probe what is left of all labels, after editing the layer at which the probe of
     the unedited run finds most (on held-out prompts).
 
-    Each entry: intervention, at (swept fields), probe, layer, layers (all that are edited), chance; ``held_out`` and,
-    where there are such prompts, ``fit`` (cross-validated) and ``in_sample``: rows at the edited layer; ``later``: the
+    Each entry: intervention, at (swept fields), probe, layer, layers (all that are edited), chance, ``by_task``:
+    whether each task's prompts lose a subspace of their own; ``held_out`` and, where there are such prompts, ``fit``
+    (cross-validated) and ``in_sample``: rows at the edited layer; ``later``: the
     held-out row of the later layer at which most is found; ``random``: the held-out row after a random subspace (the
     first draw).
     """
@@ -95,6 +96,7 @@ def guarded_summary(table: pl.DataFrame) -> list[dict[str, Any]]:
                 "layer": top["layer"],
                 "layers": top["layers"],
                 "chance": top["chance"],
+                "by_task": top["vector_task"].startswith("same_task"),
                 "held_out": _told(there.filter(here)),
                 "fit": _told(own.filter(here, edited, ~held, crossed)),
                 "in_sample": _told(own.filter(here, edited, ~crossed)),

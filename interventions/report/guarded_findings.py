@@ -28,6 +28,8 @@ def _of_entry(entry: Mapping[str, Any]) -> Iterator[str]:
         behind = later["probed_layer"] - entry["layer"]
         most = between(later, "accuracy")
         yield f"Behind that layer it finds it in at most {most}, {counted(behind, 'layer')} later."
+    if entry["by_task"]:
+        yield "Each task's prompts lose a subspace of their own, and that alone may tell them apart."
     sample, fit = entry["in_sample"], entry["fit"]
     if sample:
         guarded = sample["accuracy"] <= sample["constant"]

@@ -29,6 +29,7 @@ from patchboard.plan.cost import cost_of
 from patchboard.plan.guardedness import group_of, usable
 from patchboard.plan.packs import Budget
 from patchboard.report.findings import findings
+from patchboard.report.guarded_findings import sentences_of_guardedness
 from patchboard.report.run_files import read_run
 from patchboard.spec import study_of
 from patchboard.store.schema import GUARDED
@@ -278,6 +279,10 @@ def test_a_swept_rank_has_its_column_and_another_tasks_pca_no_null(llama_folder,
     assert set(ranks) == {1, 2}
     assert set(table.filter(intervention="own")["task"]) == {"AND", "OR", "XOR", ALL}
     assert "Null" in set(table.filter(intervention="swept")["task"])
+    told = {entry["intervention"]: entry for entry in json.loads((folder / "summary.json").read_text())["guardedness"]}
+    warned = "lose a subspace of their own"
+    assert warned in sentences_of_guardedness([told["own"]])[0]
+    assert warned not in sentences_of_guardedness([told["swept"]])[0]
 
 
 def test_specs_without_it_keep_their_digests(llama_folder):
