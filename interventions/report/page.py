@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,19 @@ def write_report(folder: Path) -> Path:
     return page
 
 
+def write_comparison(folder: Path, others: Sequence[Path]) -> Path:
+    """A run's page with the curves of others laid over its own in the explorer, beside the run folder; returns it.
+
+    Raises RunFolderError where a folder holds no finished run.
+    """
+    runs = [read_run(each) for each in (folder, *others)]
+    names = "+".join(each.resolve().name for each in (folder, *others))
+    page = folder.resolve().parent / f"{names}.html"
+    text = render(runs[0], [], runs[1:])
+    atomically(page, lambda path: path.write_text(text, encoding="utf-8"))
+    return page
+
+
 def drawings(run: Run) -> Iterator[Drawing]:
     """All figures of a run, in the order of the page: those of the first metric first."""
     # matplotlib loads in most of a second, which printing a finished run's table need not wait for
@@ -99,8 +112,8 @@ def drawings(run: Run) -> Iterator[Drawing]:
             yield from head_figures(run, metric)
 
 
-def render(run: Run, figures: list[dict[str, str]]) -> str:
-    """The page as text. figures: as ``_shown`` makes them."""
+def render(run: Run, figures: list[dict[str, str]], others: Sequence[Run] = ()) -> str:
+    """The page as text. figures: as ``_shown`` makes them. others: runs whose curves the explorer shows as well."""
     from jinja2 import Environment, StrictUndefined
 
     source = files("patchboard.report").joinpath("page.html.j2").read_text(encoding="utf-8")
@@ -132,7 +145,8 @@ def render(run: Run, figures: list[dict[str, str]]) -> str:
         findings=findings(run.summary),
         caveats=caveats(run),
         figures=figures,
-        explorer=explorer_block(run),
+        explorer=explorer_block(run, others),
+        others=[other.folder.resolve().name for other in others],
         tables=[
             _table(run, "Effects pooled over tasks", "curves.parquet", run.curves, []),
             _table(run, "Effects by task", "effects.parquet", run.effects, ["task", "vector_task"]),

@@ -131,6 +131,29 @@ def test_a_series_is_hidden_with_its_band(finished, open_page):
     assert sum(after) - sum(before) == 3  # the line and the two ends of its band
 
 
+def test_another_run_is_laid_over(finished, llama_folder, tmp_path, open_page, capsys):
+    """Its curve stands beside the run's own, with its own numbers."""
+    from patchboard.commands.main import main
+
+    vector = {"mean": "same_task", "shots": 1, "prompts": 3}
+    tree = tiny_tree(llama_folder, interventions={"p": {"op": "patch", "vector": vector, "layers": "all"}})
+    assert run({**tree, "metrics": ["logprob", "accuracy"]}, tmp_path / "second") == 0
+    capsys.readouterr()
+    assert main(["report", str(finished), str(tmp_path / "second")]) == 0
+    file = Path(capsys.readouterr().out.strip())
+    assert file.name == "run+second.html" and not (finished / file.name).exists()
+    page = open_page(file, "#i=p")
+    box = page.locator(".u-over").bounding_box()
+    page.locator(".u-over").hover(position={"x": box["width"] / 3, "y": 60})
+    shown = re.search(r"in second\s*:?\s*([+-]?[\d.]+) \[", page.locator(".u-legend").inner_text())
+    curve = pb.open(tmp_path / "second").curves.filter(
+        pl.col("control") == "", pl.col("layer") == 1, pl.col("metric") == "logprob"
+    )
+    assert shown and float(shown[1]) == pytest.approx(curve["effect"][0], abs=1e-3)
+    click_layer(page, 2)
+    assert len(rows_of(page)) == 9
+
+
 @pytest.mark.parametrize("width", [1200, 900, 390])
 def test_nothing_is_cut_off(finished, open_page, width):
     """The page is as wide as the window; the first table's last column can be read."""

@@ -29,12 +29,12 @@ class Explorer:
 
 
 def explorer_block(run: Run, others: Sequence[Run] = ()) -> Explorer | None:
-    """The explorer of a run, perhaps with others laid over it; None where it has no intervention."""
+    """The explorer of a run, perhaps with the curves of others laid over its own; None where it has no intervention."""
     if run.curves.is_empty():
         return None
     data = []
     for each in (run, *others):
-        packed, tree = explorer_data(each)
+        packed, tree = explorer_data(each, with_queries=each is run)
         data.append(" ".join(packed.text(tree)))
     scripts = (_NOTICE + _asset(_SCRIPTS[0]).split("\n", 1)[1], _asset(_SCRIPTS[1]))
     return Explorer("\n".join(map(_asset, _STYLES)), tuple(data), scripts, policy_of(scripts))

@@ -23,14 +23,14 @@ _NUMBERS = ("layer", "head", "strength", "shots", "clean", "patched", "effect", 
 _DASHES = {"-": [], "--": [8, 4], "-.": [8, 3, 2, 3], ":": [2, 3]}
 
 
-def explorer_data(run: Run) -> tuple[Packed, dict[str, Any]]:
-    """The block of numbers and the JSON that refers to it."""
+def explorer_data(run: Run, with_queries: bool = True) -> tuple[Packed, dict[str, Any]]:
+    """The block of numbers and the JSON that refers to it. with_queries: of single ones too, which are most of it."""
     packed = Packed()
     cells = _cells(run)
     controls = in_order(cells["control"].unique())
     units = {name: METRICS.get(name, "metrics").unit if name in METRICS else "" for name in cells["metric"].unique()}
     return packed, {
-        "name": run.summary.get("name") or run.spec["name"],
+        "name": run.folder.name,
         "metric": run.metric,
         "units": units,
         "interventions": [name for name in run.spec["interventions"] if name in set(cells["intervention"])],
@@ -41,7 +41,7 @@ def explorer_data(run: Run) -> tuple[Packed, dict[str, Any]]:
             **{name: packed.numbers(cells[name].cast(pl.Float64)) for name in _NUMBERS},
         },
         "cd": _cd(run, packed),
-        "queries": _queries(run, cells, packed),
+        "queries": _queries(run, cells, packed) if with_queries else None,
     }
 
 
