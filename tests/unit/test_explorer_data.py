@@ -88,14 +88,17 @@ def test_queries_are_the_outcomes(folder):
     read = unpacked(explorer_block(read_run(folder)).data[0])
     cells, queries, at = read["cells"], read["queries"], 0
     found = {}
-    for row, number in zip(queries["at"].astype(int), queries["of"].astype(int), strict=True):
+    places = (queries[name].astype(int) for name in ("at", "of", "before"))
+    for row, number, before in zip(*places, strict=True):
         chosen = queries["sets"][number]
         key = [words(cells[name])[row] for name in ("task", "metric", "setting")]
         for k, query in enumerate(chosen["query"]):
             text = (chosen["text"][k], chosen["answer"][k])
-            found[(*key, int(cells["layer"][row]), query)] = (*queries["values"][at : at + 2], *text)
-            at += 2
-    assert at == len(queries["values"]) and queries["step"] == 1
+            values = queries["clean"][before + k], queries["patched"][at]
+            found[(*key, int(cells["layer"][row]), query)] = (*values, *text)
+            at += 1
+    assert at == len(queries["patched"]) and queries["step"] == 1
+    assert len(queries["clean"]) <= 3 * 2 * 2 * 5  # of each task, number of shots and metric, not of each cell
     own = done.outcomes.filter(pl.col("control") == "")
     assert len(found) == len(own)
     prompts = done.prompts.filter(pl.col("role") == "evaluate")
@@ -113,7 +116,7 @@ def test_of_many_values_fewer_queries_are_shown(folder, monkeypatch):
     monkeypatch.setattr(data, "MOST_VALUES", 100)  # of 240
     queries = unpacked(explorer_block(read_run(folder)).data[0])["queries"]
     assert queries["step"] == 3 and all(chosen["query"] == [0, 3] and chosen["of"] == 5 for chosen in queries["sets"])
-    assert len(queries["values"]) == 2 * 2 * len(queries["at"])
+    assert len(queries["patched"]) == 2 * len(queries["at"])
 
 
 @pytest.mark.parametrize("position", ["last", "query", "query.first", ["query", -1], "all", "demo_outputs", [0, 2], -1])

@@ -79,7 +79,8 @@ def _cd(run: Run, packed: Packed) -> dict[str, Any] | None:
 
 def _queries(run: Run, cells: pl.DataFrame, packed: Packed) -> dict[str, Any]:
     """Each task's own cells query by query: a ``set`` of prompts for each task and setting, and the values of each cell
-    of ``cells`` that has some (``at``, the cells' rows; ``values``, [cell, query of its set, (clean, patched)])."""
+    of ``cells`` that has some: ``at``, the cells' rows, ``of``, their sets, ``patched`` [cell, query of its set], and
+    ``before``, where in ``clean`` those of the unedited run begin, which many cells share."""
     own = scan_table(run.folder, "outcomes.parquet").filter(pl.col("control") == "")
     step = max(1, -(-own.select(pl.len()).collect().item() // MOST_VALUES))
     outcomes = own.filter(pl.col("query") % step == 0).collect()
@@ -91,7 +92,9 @@ def _queries(run: Run, cells: pl.DataFrame, packed: Packed) -> dict[str, Any]:
     known: dict[tuple[Any, ...], int] = {}
     at: list[int] = []
     of: list[int] = []
-    values = []
+    patched, clean = [], []
+    before: list[int] = []
+    begins: dict[bytes, int] = {}
     swept = [name for name in run.swept if not name.startswith("interventions.")]
     for (row,), part in kept.group_by("row", maintain_order=True):
         cell = part.row(0, named=True)
@@ -105,14 +108,21 @@ def _queries(run: Run, cells: pl.DataFrame, packed: Packed) -> dict[str, Any]:
             chosen["marks"][position] = [marked_characters(position, prompt) for prompt in chosen["rows"]]
         at.append(int(row))  # pyright: ignore[reportArgumentType]  # a number, by its column
         of.append(known[key])
-        values.append(np.stack([part["clean"].to_numpy(), part["patched"].to_numpy()], axis=1))
+        unedited = part["clean"].to_numpy().astype(np.float32)
+        if unedited.tobytes() not in begins:
+            begins[unedited.tobytes()] = sum(map(len, clean))
+            clean.append(unedited)
+        before.append(begins[unedited.tobytes()])
+        patched.append(part["patched"].to_numpy())
     told = [{name: value for name, value in each.items() if name != "rows"} for each in sets]
     return {
         "step": step,
         "sets": told,
         "at": packed.numbers(at),
         "of": packed.numbers(of),
-        "values": packed.numbers(np.concatenate(values) if values else []),
+        "before": packed.numbers(before),
+        "clean": packed.numbers(np.concatenate(clean) if clean else []),
+        "patched": packed.numbers(np.concatenate(patched) if patched else []),
     }
 
 

@@ -33,12 +33,12 @@
     return found;
   }
   const here = (more) => ({ intervention: state.i, setting: state.s, metric: state.m, task: state.t || "", ...more });
-  const queryRows = new Map(); // row of cells -> [its set, first of its values]
+  const queryRows = new Map(); // row of cells -> [its set, first of its patched values, of the unedited ones]
   let first = 0;
   run.queries.at.forEach((row, k) => {
     const set = run.queries.sets[run.queries.of[k]];
-    queryRows.set(row, [set, first]);
-    first += 2 * set.query.length;
+    queryRows.set(row, [set, first, run.queries.before[k]]);
+    first += set.query.length;
   });
 
   // ---- text ----
@@ -148,6 +148,7 @@
     u.ctx.save();
     u.ctx.strokeStyle = of;
     u.ctx.lineWidth = devicePixelRatio;
+    u.ctx.setLineDash([]);
     u.ctx.beginPath();
     u.ctx.moveTo(x0, y0);
     u.ctx.lineTo(x1, y1);
@@ -230,16 +231,16 @@
     }
     const metrics = names(cells.metric, rowsOf(run, { intervention: state.i, setting: state.s, control: "" })).filter((m) => m !== state.m);
     const lines = rows.flatMap((row) => {
-      const [set, at] = queryRows.get(row), task = word(cells.task, row), marks = set.marks[word(cells.position, row)];
+      const [set, at, from] = queryRows.get(row), task = word(cells.task, row), marks = set.marks[word(cells.position, row)];
       const others = metrics.map((metric) => {
         const same = { intervention: state.i, setting: state.s, control: "", metric, task, layer: cells.layer[row], head: cells.head[row], position: word(cells.position, row) };
         const found = rowsOf(run, same).find((each) => queryRows.has(each));
-        return found === undefined ? null : queryRows.get(found)[1];
+        return found === undefined ? null : queryRows.get(found);
       });
       return set.query.map((query, k) => {
-        const values = run.queries.values, before = values[at + 2 * k], after = values[at + 2 * k + 1];
+        const { clean, patched } = run.queries, before = clean[from + k], after = patched[at + k];
         return { task, query, text: set.text[k], marks: marks[k], answer: set.answer[k], before, after, change: after - before,
-          others: others.map((o) => (o === null ? "-" : `${plain(values[o + 2 * k])} → ${plain(values[o + 2 * k + 1])}`)) };
+          others: others.map((o) => (o === null ? "-" : `${plain(clean[o[2] + k])} → ${plain(patched[o[1] + k])}`)) };
       });
     }).filter((line) => !Number.isNaN(line.change));
     const by = { change: (a, b) => Math.abs(b.change) - Math.abs(a.change), rise: (a, b) => b.change - a.change, fall: (a, b) => a.change - b.change, query: () => 0 };
