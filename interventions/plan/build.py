@@ -340,4 +340,4 @@ def _label(point: Point, fields: Sequence[str] = _ROWS_FIELDS) -> str:
 
 def _bears_on(path: str, fields: Sequence[str]) -> bool:
     """Whether a swept path is one of the fields, inside one, or a section that holds one."""
-    return any(path == f or path.startswith(f + ".") or f.startswith(path + ".") for f in fields)
+    return any(path == f or path.startswith((f"{f}.", f"{f}[")) or f.startswith(f"{path}.") for f in fields)
