@@ -142,41 +142,49 @@ def plan_rows(plan: Mapping[str, Any]) -> dict[str, list[str]]:
 
 def _screen_rows(costs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     """What a screen adds, where there is one."""
-    if not any("screened" in cost for cost in costs):
-        return {}
-    each = {
-        "cells estimated by the screen": "screened",
-        "its passes, forwards and backwards": "screen_passes",
-        "about the tokens in them": "screen_tokens",
-    }
-    rows = {name: [f"{cost.get(key, 0):,}" for cost in costs] for name, key in each.items()}
-    return rows | {"of what is run exactly, as if the cells of most work were kept": ["" for _ in costs]}
+    rows = _counted_rows(
+        costs,
+        {
+            "cells estimated by the screen": "screened",
+            "its passes, forwards and backwards": "screen_passes",
+            "about the tokens in them": "screen_tokens",
+        },
+    )
+    return rows and rows | {"of what is run exactly, as if the cells of most work were kept": ["" for _ in costs]}
 
 
 def _text_rows(costs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     """What texts add, where there are any."""
-    if not any("texts" in cost for cost in costs):
-        return {}
-    each = {
-        "texts, unedited ones among them": "texts",
-        "their passes, at most": "text_passes",
-        "their tokens, at most": "text_tokens",
-        "their token-layers, at most": "text_token_layers",
-    }
-    return {name: [f"{cost.get(key, 0):,}" for cost in costs] for name, key in each.items()}
+    return _counted_rows(
+        costs,
+        {
+            "texts, unedited ones among them": "texts",
+            "their passes, at most": "text_passes",
+            "their tokens, at most": "text_tokens",
+            "their token-layers, at most": "text_token_layers",
+        },
+    )
 
 
 def _learning_rows(costs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     """What learning vectors adds, where some are learned."""
-    if not any("learned" in cost for cost in costs):
+    return _counted_rows(
+        costs,
+        {
+            "vectors learned through the model": "learned",
+            "their passes at most, forwards and mostly backwards": "learning_passes",
+            "tokens in them": "learning_tokens",
+            "token-layers in them, forwards": "learning_token_layers",
+        },
+    )
+
+
+def _counted_rows(costs: Sequence[Mapping[str, Any]], keys: Mapping[str, str]) -> dict[str, list[str]]:
+    """Title -> its count in each cost, 0 where it has none; no rows where no cost has the first of the keys."""
+    first = next(iter(keys.values()))
+    if not any(first in cost for cost in costs):
         return {}
-    each = {
-        "vectors learned through the model": "learned",
-        "their passes at most, forwards and mostly backwards": "learning_passes",
-        "tokens in them": "learning_tokens",
-        "token-layers in them, forwards": "learning_token_layers",
-    }
-    return {name: [f"{cost.get(key, 0):,}" for cost in costs] for name, key in each.items()}
+    return {title: [f"{cost.get(key, 0):,}" for cost in costs] for title, key in keys.items()}
 
 
 def counts_table(counted: Counted) -> Table:
