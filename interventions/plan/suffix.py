@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -71,8 +72,9 @@ def suffix_of(prompt: Prompt, copy: Counterfactual) -> Suffix | None:
         return None
     answer = right[copy.answer]
     tokens = prompt.token_ids + answer[:-1]
+    orders = _orders(copy.edits)
     edited = tuple(
-        (edit, _order(copy.edits, i), _edited(prompt, edit, len(tokens))) for i, edit in enumerate(copy.edits)
+        (edit, order, _edited(prompt, edit, len(tokens))) for edit, order in zip(copy.edits, orders, strict=True)
     )
     lending = runs_of(copy)[1:]
     lent = tuple((run, own) for run in lending if (own := suffix_of(prompt, run)) is not None)
@@ -120,9 +122,14 @@ def first_block(copy: Counterfactual) -> int:
     return min((edit.layer + (edit.site == "resid_post") for edit in copy.edits), default=0)
 
 
-def _order(edits: tuple[Edit, ...], index: int) -> int:
-    place = (edits[index].layer, edits[index].site)
-    return sum((e.layer, e.site) == place for e in edits[:index])
+def _orders(edits: tuple[Edit, ...]) -> list[int]:
+    """Of each edit, how many of those before it are made at the same place."""
+    before: Counter[tuple[int, str]] = Counter()
+    orders = []
+    for edit in edits:
+        orders.append(before[edit.layer, edit.site])
+        before[edit.layer, edit.site] += 1
+    return orders
 
 
 Shape = tuple

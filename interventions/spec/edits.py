@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -213,7 +214,7 @@ class InterventionSection(_OneEdit):
                 raise refusal.inside("edits", i) from None
         return self
 
-    @property
+    @cached_property
     def parts(self) -> tuple[EditSection, ...]:
         """The edits, one or several."""
         if self.edits is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import (
@@ -56,12 +57,12 @@ class VectorSection(LearnedFields, FittedFields):  # in this order the learned o
 
     model_config = ConfigDict(extra="allow", json_schema_extra=exactly_one(*VECTOR_KINDS))
 
-    @property
+    @cached_property
     def kind(self) -> str:
         """The one field that says what it is."""
         return self._kinds()[0]
 
-    @property
+    @cached_property
     def sources(self) -> list[str]:
         """Whose prompts it is fitted on, as the spec names them; none of a kind that takes all tasks', and of a file
         whose key is the same for each."""
