@@ -14,6 +14,7 @@ from patchboard.api.run import run as run_study
 from patchboard.engine.trust import code_is_trusted
 from patchboard.execution.identity import identity_of
 from patchboard.execution.options import Options
+from patchboard.execution.plan_files import costs_of
 from patchboard.execution.results import bootstrap_of
 from patchboard.experiment.conditions import Condition, compare_conditions, summary_of_comparison
 from patchboard.experiment.conditions_findings import overview
@@ -27,8 +28,6 @@ from patchboard.experiments.finetune.models import ADAPTERS, RUNS, finetuned, re
 from patchboard.experiments.finetune.preparation import Preparation, prepare
 from patchboard.experiments.finetune.samples import steps_of_training
 from patchboard.experiments.finetune.settings import FinetuneSettings, resolve_paths, study_of_settings
-from patchboard.plan.cost import cost_of
-from patchboard.plan.packs import Budget
 from patchboard.plan.validate import check_study
 from patchboard.store.folder import RunFolder
 from patchboard.store.identity import Identity
@@ -57,7 +56,7 @@ class Finetune(TrainingExperiment[Preparation, FinetuneSettings]):
             )
             for which, layers in preparation.layers.items()
         }
-        costs = [cost_of(plan, "auto", Budget()).as_dict() for plan in preparation.plans]
+        costs = [cost.as_dict() for cost in costs_of(preparation.plans, "auto", remote=False)]
         return {
             "model": settings.model.name,
             "samples": len(preparation.samples),

@@ -15,6 +15,7 @@ from patchboard.engine.device import device_map_for
 from patchboard.errors import RunFolderError
 from patchboard.execution.identity import RESULTS_VERSION
 from patchboard.execution.options import Options
+from patchboard.execution.plan_files import costs_of
 from patchboard.execution.plugin_sources import plugin_sources
 from patchboard.execution.results import bootstrap_of
 from patchboard.experiment.frame import Summary, Tables, TrainingExperiment
@@ -32,8 +33,6 @@ from patchboard.experiments.synthetic.training import loss_curve, trainer_of
 from patchboard.measure.effects import effects
 from patchboard.measure.outcome_index import index_outcomes
 from patchboard.measure.statistics import Bootstrap
-from patchboard.plan.cost import cost_of
-from patchboard.plan.packs import Budget
 from patchboard.store.folder import RunFolder, atomically
 from patchboard.store.identity import Identity
 
@@ -58,7 +57,7 @@ class Synthetic(TrainingExperiment[Preparation, SyntheticSettings]):
         model, training = settings.model, settings.training
         blocks = model.layers * (12 * model.width**2 + 13 * model.width)
         tokens = training.batch * 2 * settings.data.pairs
-        cost = cost_of(self.prepare(settings).questions.plan, "auto", Budget()).as_dict()
+        cost = costs_of([self.prepare(settings).questions.plan], "auto", remote=False)[0].as_dict()
         counts = ", ".join(f"{cost[name]} {name}" for name in ("cells", "queries", "forwards", "token_layers"))
         return {
             "tasks": ", ".join(settings.data.tasks),

@@ -11,11 +11,9 @@ from typing import Any
 from patchboard.api.display import as_text, html_table, html_text
 from patchboard.engine.in_memory import LoadedModel, at_hand
 from patchboard.execution.options import Remote
-from patchboard.execution.plan_files import plan_json
+from patchboard.execution.plan_files import costs_of, plan_json
 from patchboard.measure.notes import foreseen
-from patchboard.plan.cost import cost_of
 from patchboard.plan.model import ModelPlan
-from patchboard.plan.packs import Budget
 from patchboard.report.tables import plan_rows, plan_title, print_plan
 from patchboard.report.task_counts import task_counts
 from patchboard.spec.axes import Study
@@ -40,7 +38,7 @@ class Plan:
 
     @cached_property
     def _numbers(self) -> dict[str, Any]:
-        numbers = plan_json(self.model_plans, [cost_of(plan, self.engine, Budget()) for plan in self.model_plans])
+        numbers = plan_json(self.model_plans, costs_of(self.model_plans, self.engine, self.remote is not None))
         if self.remote:
             from patchboard.execution.remote_cost import remote_cost
 

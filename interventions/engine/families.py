@@ -60,6 +60,9 @@ class Architecture:
     mask: MaskForm = "full"
     packs: bool = True
     """Takes a mask that shuts copies off from each other. Otherwise cells are run as whole rows."""
+    sparse: bool = False
+    """Its attention is looked up by name in the registry of transformers and needs nothing but queries, keys, values,
+    mask and scale; so packs may put their own there (``block_sparse``)."""
 
     def lacks(self, site: str) -> str:
         """The part of a block that ``site`` needs and this family's blocks don't have; empty if all is there."""
@@ -73,6 +76,8 @@ class Architecture:
 ARCHITECTURES: Registry[Architecture] = Registry("model family")
 """config.model_type -> row."""
 
+_DENSE = {"gemma2", "gpt_oss", "falcon", "mamba2"}
+"""Not ``sparse``: a cap on attention scores, sinks, attention of its own, none."""
 _EXPERTS: dict[str, Any] = {"mlp_up": "", "mlp_down": ""}
 """Each token goes through neurons of its own experts."""
 
@@ -143,7 +148,7 @@ for _row in (
         **_EXPERTS, packs=False,
     ),
 ):  # fmt: skip
-    ARCHITECTURES.register(_row.model_type)(_row)
+    ARCHITECTURES.register(_row.model_type)(replace(_row, sparse=_row.model_type not in _DENSE))
 
 VARIANTS: dict[str, tuple[str, Any, dict[str, Any]]] = {
     # ALiBi counts its positions on a mask of two dimensions, and fails on one for copies
@@ -196,6 +201,13 @@ def mlp_width_of(config: Any) -> int:
     names = ("moe_intermediate_size", "intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner")
     width = next((value for name in names if (value := getattr(config, name, None))), 0)
     return width * (getattr(config, "num_experts_per_tok", None) or 1)
+
+
+def tail_of(config: Any) -> tuple[str, float]:
+    """What a model of this configuration makes of its head's output, as ``scores.logits_behind`` does it."""
+    tails = {"final_logit_softcapping": "softcap", "logit_scale": "times", "logits_scaling": "over"}
+    found = [(kind, float(by)) for name, kind in tails.items() if (by := getattr(config, name, None))]
+    return found[0] if found else ("", 1.0)
 
 
 def at_path(root: Any, path: str) -> Any:

@@ -102,6 +102,7 @@ def facts_of(section: ModelSection, config: Any) -> ModelFacts:
         neurons=neurons_of(config) if architecture.mlp_down else 0,
         sites=sites_of(architecture, getattr(config, "clip_qkv", None) is not None),
         packs=architecture.packs,
+        sparse=architecture.sparse and getattr(config, "_attn_implementation", None) in (None, "sdpa"),
         context=context_of(config),
         rotary_limit=rotary_limit_of(config),
         notes=(*adapter.notes(section), *gguf.notes(section)),

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from patchboard.engine.batch import Batch, Capture, make_batch, on_device
 from patchboard.engine.batches import decoding_batches, fit_batches, judge_of
+from patchboard.engine.block_sparse import BlockSparse, is_block_sparse
 from patchboard.engine.device import device_of
-from patchboard.engine.families import architecture_of, head_dim_of
+from patchboard.engine.families import architecture_of, head_dim_of, tail_of
 from patchboard.engine.later import tokens_of, unedited_runs
 from patchboard.engine.noise import UNIT, embedding_sd
 from patchboard.engine.parts import kv_heads_of, neurons_of, slots_of
@@ -28,7 +29,7 @@ from patchboard.metrics.accuracy import Accuracy
 from patchboard.ops import OPS
 from patchboard.plan.layout import Layout
 from patchboard.plan.model import Decoding, Fit, Group, Pack
-from patchboard.plan.packing import lay_out
+from patchboard.plan.packing import Templates, lay_out
 from patchboard.plan.packs import Budget
 from patchboard.tasks.base import NULL
 from patchboard.vectors.base import Place
@@ -67,10 +68,11 @@ def import_nnsight() -> Any:
 def wiring_of(config: Any, dtype: torch.dtype) -> Wiring:
     """What the trace code must know of a model of this configuration. Raises ModelError."""
     architecture, window = architecture_of(config), getattr(config, "sliding_window", None) or 0
+    read_out = config.vocab_size, tail_of(config)
     if not architecture.attention_out:  # a state-space model has no heads
-        return Wiring(architecture, window, {}, 0, 0, dtype)
+        return Wiring(architecture, window, {}, 0, 0, dtype, *read_out)
     slots = slots_of(architecture, config.num_attention_heads, kv_heads_of(config))
-    return Wiring(architecture, window, slots, head_dim_of(config), neurons_of(config), dtype)
+    return Wiring(architecture, window, slots, head_dim_of(config), neurons_of(config), dtype, *read_out)
 
 
 def embedding_of(model: Any) -> str:
@@ -79,13 +81,14 @@ def embedding_of(model: Any) -> str:
     return next(path for path, module in model.named_modules() if module is embedding)
 
 
-def pack_layout(group: Group, pack: Pack) -> Layout:
+def pack_layout(group: Group, pack: Pack, known: Templates | None = None) -> Layout:
+    """known: as of ``lay_out``, of packs of the same copies in the same way."""
     inside = slice(pack.prompts.start, pack.prompts.stop)
     copies = [group.copies[c] for c in pack.copies]
     donors = {source: prompts[inside] for source, prompts in group.donors.items()}
     layout = lay_out(
-        group.prompts[inside], group.foils[inside], copies, pack.way, group.prefix, pack.together, donors
-    )  # fmt: skip
+        group.prompts[inside], group.foils[inside], copies, pack.way, group.prefix, pack.together, donors, known
+    )
     layout.first = pack.prompts.start
     return layout
 
@@ -110,15 +113,21 @@ class LocalEngine:
 
     def __init__(self, model: Any, tokenizer: Any, budget: Budget | None = None, embed: Embed | None = None):
         nnsight = import_nnsight()
-        self.module, self.budget, self.embed = model, budget or Budget(), embed
+        self.module, self.embed = model, embed
         self.token_layers = 0
         """Computed so far: tokens, padding left out, times the blocks that each went through."""
         self.sampled = 0
         """Of these, those of the samples by which it was chosen how cells are computed."""
         self.dtype, self.device = model.dtype, device_of(model)
         self.wiring = wiring_of(model.config, model.dtype)
+        able = self.wiring.architecture.sparse and model.config._attn_implementation == "sdpa"
+        self.budget = budget or Budget(sparse=able, streamed=True)
+        self.sparse = able and self.budget.sparse
+        """Whether packs are spared the pairs of tokens of which none may see the other (``block_sparse``)."""
         self.traced = nnsight.TransformersModel(model, tokenizer=tokenizer, task="text-generation")
         self._noise_unit: Tensor | None = None
+        self._laid_out: tuple[Group | None, Sequence[int], str, Templates] = None, (), "", {}
+        """The templates of the last pack's group, copies and way: packs of the same follow each other."""
 
     def forward(
         self,
@@ -157,7 +166,9 @@ class LocalEngine:
         if self.embed is not None:
             with torch.no_grad():
                 placed = replace(placed, embeds=self.embed(placed.tokens))
-        return traced_forward(self.traced, self.wiring, placed, operands, scorers, ops, cache, graded)
+        sparse = BlockSparse(placed) if self.sparse and not graded and is_block_sparse(placed) else None
+        streamed = self.budget.streamed and not graded and cache is None
+        return traced_forward(self.traced, self.wiring, placed, operands, scorers, ops, cache, graded, sparse, streamed)
 
     def noise_unit(self) -> Tensor:
         """What noise is measured in, as ``embedding_sd`` gives it. Raises ModelError for a model of continuous inputs,
@@ -183,7 +194,9 @@ class LocalEngine:
         self, group: Group, pack: Pack, operands: Mapping[str, Any], scorers: Mapping[str, Scorer]
     ) -> PackScores:
         """One pack's reads. operands: as ``place`` gives them."""
-        layout = pack_layout(group, pack)
+        if self._laid_out[0] is not group or self._laid_out[1:3] != (pack.copies, pack.way):
+            self._laid_out = group, pack.copies, pack.way, {}
+        layout = pack_layout(group, pack, self._laid_out[-1])
         batch, result = self.forward(layout, operands, scorers)
         scores = {name: values.cpu().numpy() for name, values in result["scores"].items()}
         return pack_scores(pack, layout, scores, largest_moves(batch, result["moved"]))

@@ -11,6 +11,7 @@ from patchboard.plan.layout import ROOT
 
 if TYPE_CHECKING:
     from patchboard.engine.batch import Batch
+    from patchboard.engine.block_sparse import BlockSparse
     from patchboard.engine.wiring import Wiring
 
 
@@ -41,10 +42,12 @@ def attends(q: Tensor, k: Tensor, q_at: Tensor, k_at: Tensor, home: Tensor, star
     return allowed & (q >= 0) & (k >= 0)
 
 
-def mask_argument(batch: Batch, wiring: Wiring) -> Any:
+def mask_argument(batch: Batch, wiring: Wiring, sparse: BlockSparse | None = None) -> Any:
     """The mask in the form that the family's decoder takes: a tensor, or one a kind of attention."""
 
     def mask(window: int) -> Tensor:
+        if sparse is not None:
+            return sparse.mask(wiring.dtype, window)
         return packed_mask(batch.segments, batch.homes, batch.positions, batch.starts, wiring.dtype, window)
 
     form, window = wiring.architecture.mask, wiring.window

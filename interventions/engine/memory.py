@@ -7,7 +7,7 @@ import torch
 
 from patchboard.plan.facts import ModelFacts
 from patchboard.plan.pack_cost import activation_floats
-from patchboard.plan.packs import Budget
+from patchboard.plan.packs import Budget, local_budget
 
 _SHARE = 0.5
 """Of the free memory: allocators fragment, other processes grow."""
@@ -34,7 +34,7 @@ def budget_for(facts: ModelFacts, device: torch.device, bytes_each: int, begun: 
 
     if begun is not None and needed(begun) <= free:
         return begun
-    budget = Budget()
+    budget = local_budget(facts)
     while budget.tokens > 64 and needed(budget) > free * _SHARE:
         budget = budget.halved()
     return budget

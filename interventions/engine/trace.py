@@ -18,18 +18,20 @@ from patchboard.engine.later import is_later, later_states, unedited_runs
 from patchboard.engine.masks import mask_argument
 from patchboard.engine.noise import seeds_of
 from patchboard.engine.pattern import is_pattern, mixed_values, weights_read
-from patchboard.engine.scores import score_reads
+from patchboard.engine.scores import logits_behind, score_reads, score_states
 from patchboard.engine.sites import Place, is_input, place_of, site_of
 from patchboard.engine.states import apply_edits, captured, copy_input, source_states, states_at
 
 if TYPE_CHECKING:
     from patchboard.engine.batch import Batch
+    from patchboard.engine.block_sparse import BlockSparse
     from patchboard.engine.wiring import Functions, Wiring
 
 
 def traced_forward(
     model: Any, wiring: Wiring, batch: Batch, operands: Mapping[str, Any], scorers: Functions, ops: Functions,
-    cache: Mapping[str, Any] | None = None, graded: bool = False,
+    cache: Mapping[str, Any] | None = None, graded: bool = False, sparse: BlockSparse | None = None,
+    streamed: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """One forward pass through nnsight: edits made, captures taken, reads scored; and before it those of the runs
     whose states are edited in before they are computed (``later``), or whose attention weights are (``pattern``).
@@ -46,7 +48,7 @@ def traced_forward(
     head = at_path(model, wiring.architecture.head)
     stages = [*at_path(decoder, wiring.architecture.blocks), at_path(decoder, wiring.architecture.norm)]
     cut = any([group.attended is not None for group in batch.edits])
-    mask = mask_argument(batch, wiring) if batch.packed or cut else None
+    mask = mask_argument(batch, wiring, sparse) if batch.packed or cut else None
     visits = visits_of(batch, len(stages))
     width = batch.first_width
     real = (batch.segments[:, :width] >= 0).long()
@@ -66,7 +68,8 @@ def traced_forward(
         known.update(later_states(first, runs, later, wiring.head_dim))
     known.update(weights_read(first, batch, wiring))
     traced = model.trace(inputs, use_cache=cache is not None, logits_to_keep=1, **(cache or {}))
-    with torch.set_grad_enabled(graded), traced:
+    mode = torch.set_grad_enabled(graded) if sparse is None else sparse.registered(model)
+    with mode, traced:
         held = {**known}
         result = {"moved": [], "states": [[] for _ in batch.captures], "scores": {}}
         result.save()  # pyright: ignore[reportAttributeAccessIssue]  # nnsight's, on every object
@@ -119,8 +122,13 @@ def traced_forward(
             if batch.joins:  # some decoders hold the final norm's output to their own input's length
                 stages[-1].output = final[:, :width]
             # where the residual stream is float32 (Mamba-2), the model casts before its head
-            head.input = final[read_rows.to(final.device), read_cols.to(final.device)][None].to(wiring.dtype)
-            result["scores"] = score_reads(model.output.logits[0], batch, scorers)
+            states = final[read_rows.to(final.device), read_cols.to(final.device)].to(wiring.dtype)
+            if streamed:
+                read_out = lambda some: logits_behind(head(some), wiring.tail)  # noqa: E731
+                result["scores"] = score_states(states, read_out, wiring.vocab, batch, scorers)
+            else:
+                head.input = states[None]
+                result["scores"] = score_reads(model.output.logits[0], batch, scorers)
     return result
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from patchboard.errors import SpecError
 from patchboard.plan.cost import Cost, cost_of
 from patchboard.plan.model import ModelPlan
-from patchboard.plan.packs import Budget
+from patchboard.plan.packs import Budget, local_budget
 from patchboard.spec import Study, dump_yaml
 from patchboard.store.folder import RunFolder
 from patchboard.store.prompts import prompt_tables
@@ -23,9 +23,9 @@ def write_plan(study: Study, plans: Sequence[ModelPlan], costs: Sequence[Cost], 
             append(piece)
 
 
-def costs_of(plans: Sequence[ModelPlan], engine: str) -> list[Cost]:
-    """engine: as ``--engine`` has it."""
-    return [cost_of(plan, engine, Budget()) for plan in plans]
+def costs_of(plans: Sequence[ModelPlan], engine: str, remote: bool) -> list[Cost]:
+    """engine: as ``--engine`` has it. remote: as a host runs them, whose attention goes over all pairs of tokens."""
+    return [cost_of(plan, engine, Budget() if remote else local_budget(plan.facts)) for plan in plans]
 
 
 def plan_json(plans: Sequence[ModelPlan], costs: Sequence[Cost]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def repair_finished(study: Study, folder: RunFolder, engine: str) -> None:
         raise RunFolderError(str(folder.path / lost[0]), what, "use --fresh to start over")
     if folder.unsound(_PLANNED) or not _spec_is_there(folder):
         plans = build_plans(study, open_model)
-        write_plan(study, plans, costs_of(plans, engine), folder)
+        write_plan(study, plans, costs_of(plans, engine, _elsewhere(folder)), folder)
     if has_features(study) and vectors and folder.unsound([FEATURES_FILE]):
         write_features(folder, vectors)
     if folder.unsound(RESULTS):
@@ -51,10 +51,14 @@ def _asked_files(study: Study) -> list[str]:
 
 
 def _vectors_files(study: Study, folder: RunFolder) -> list[str]:
-    if folder.manifest.get("where", HERE) != HERE:  # a host keeps its vectors, unless asked
+    if _elsewhere(folder):  # a host keeps its vectors, unless asked
         return []
     models = len({point.spec.model.model_dump_json() for point in study.points})
     return [f"m{i}-vectors.safetensors" for i in range(models)] if models > 1 else ["vectors.safetensors"]
+
+
+def _elsewhere(folder: RunFolder) -> bool:
+    return folder.manifest.get("where", HERE) != HERE
 
 
 def _spec_is_there(folder: RunFolder) -> bool:

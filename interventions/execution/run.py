@@ -87,7 +87,7 @@ def _run(
     resumed = note_process(folder)
     with progress.timed("plan"):
         plans = plans or build_plans(study, open_model)
-        costs = costs_of(plans, options.engine)
+        costs = costs_of(plans, options.engine, options.remote is not None)
         write_plan(study, plans, costs, folder)
         excluded = excluded_prompts(plans)
     bootstrap = bootstrap_of(study)

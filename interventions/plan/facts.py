@@ -23,6 +23,8 @@ class ModelFacts:
     """Sites that its blocks have."""
     packs: bool = True
     """Whether its attention takes a mask, so that copies can share a sequence."""
+    sparse: bool = False
+    """Whether its attention, in this process, can leave out the pairs that packs mask (``engine.block_sparse``)."""
     context: int = 0
     """Tokens that a sequence may have; 0 where the configuration names no limit."""
     rotary_limit: int = 0

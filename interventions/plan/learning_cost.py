@@ -15,7 +15,8 @@ def learning_budget(training: Training, facts: ModelFacts, budget: Budget) -> Bu
     """What a pass forwards and backwards may hold, of a pass that may hold ``budget``: all blocks' states at once."""
     longest = best_sequence(facts, size_of(training.group).prompt)
     tokens = activation_floats(facts, budget) // token_floats(facts, longest)
-    return replace(budget, tokens=max(1, min(budget.tokens, tokens)), read_floats=max(1, budget.read_floats // 4))
+    tokens, read_floats = max(1, min(budget.tokens, tokens)), max(1, budget.read_floats // 4)
+    return replace(budget, tokens=tokens, read_floats=read_floats, sparse=False, streamed=False)
 
 
 def learning_cost(training: Training, facts: ModelFacts, engine: str, budget: Budget) -> dict[str, int]:

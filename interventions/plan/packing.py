@@ -30,29 +30,34 @@ from patchboard.tasks.prompt import Prompt
 def lay_out(
     prompts: Sequence[Prompt], foils: Sequence[int], copies: Sequence[Counterfactual], way: EngineKind,
     prefix: int = 0, together: int = 1, donors: Mapping[str, Sequence[Prompt]] | None = None,
+    known: Templates | None = None,
 ) -> Layout:  # fmt: skip
     """The layout of every copy of every prompt; a clean run of each prompt is always in it.
 
     Two copies of one prompt that differ only in a target of one token share their computation.
     Reads of copies that cannot be computed are absent. prefix: first tokens that all prompts have in
     common; ``together`` prompts then share a sequence that holds them once (not in rows). donors: for each
-    source that an operand names, the prompts (one for each of ``prompts``) whose clean states are put in.
+    source that an operand names, the prompts (one for each of ``prompts``) whose clean states are put in. known:
+    templates of these copies that were laid out before, to which new ones are added.
     """
     if way == "rows" or together == 1:
         prefix, together = 0, 1
     kept = [i for i, prompt in enumerate(prompts) if not prompt.excluded]
     units = [tuple(kept[start : start + together]) for start in range(0, len(kept), together)]
-    donors = donors or {}
+    donors, known = donors or {}, {} if known is None else known
     alike: dict[tuple, list[int]] = {}
     for number, unit in enumerate(units):
         sources = (prompts, *donors.values())
         alike.setdefault(tuple(shape_of(some[i]) for some in sources for i in unit), []).append(number)
     stamps = []
-    for numbers in alike.values():
+    for shapes, numbers in alike.items():
         chosen = [units[number] for number in numbers]
         own = [[prompts[i] for i in unit] for unit in chosen]
         others = {source: [[some[i] for i in unit] for unit in chosen] for source, some in donors.items()}
-        stamps.append(_stamp(np.array(numbers), np.array(chosen), own, others, copies, way, prefix))
+        if shapes not in known:
+            first = {source: some for source, (some, *_) in others.items()}
+            known[shapes] = _template(UnitBuilder(own[0], copies, way, prefix, first))
+        stamps.append(_stamp(known[shapes], np.array(numbers), np.array(chosen), own, others, copies))
     layout = _side_by_side(stamps)
     reads = layout.reads.taken(np.argsort(layout.reads.prompt, kind="stable"))
     layout.reads = replace(reads, foil=np.asarray(foils, dtype=np.int64)[reads.prompt])
@@ -60,33 +65,63 @@ def lay_out(
 
 
 @dataclass(frozen=True)
+class _Template:
+    """The layout of one unit, which those of its shape have too, but for tokens and targets.
+
+    owners [row, seq], owners_of: as of ``UnitBuilder``. edited [token of any edit, 5]: row, column, source's row,
+    source's column and prompt of each, edit by edit; ends [edit]: where each one's tokens end.
+    """
+
+    layout: Layout
+    owners: np.ndarray
+    owners_of: list[tuple[str, int]]
+    edited: np.ndarray
+    ends: list[int]
+
+
+Templates = dict[tuple, _Template]
+"""By the shapes of a unit's prompts, all of the same copies in the same way."""
+
+
+def _template(builder: UnitBuilder) -> _Template:
+    layout = builder.build()
+    columns = ([s.rows, s.cols, s.source_rows, s.source_cols, s.prompts] for s in layout.edits)
+    edited = np.concatenate([np.zeros((5, 0), np.int64), *map(np.array, columns)], 1).T
+    ends = np.cumsum([len(span.rows) for span in layout.edits]).tolist()
+    return _Template(layout, builder.owners, builder.owners_of, edited, ends)
+
+
+@dataclass(frozen=True)
 class _Stamp:
-    """Units of one shape: the layout of the first, and what differs in the others.
+    """Units of one shape: their template, and what differs in them.
 
     numbers [unit] their places among all units; prompts [unit, prompt] their indices in the whole layout;
     tokens [unit, row, seq]; targets [unit, read].
     """
 
-    template: Layout
+    of: _Template
     numbers: np.ndarray
     prompts: np.ndarray
     tokens: np.ndarray
     targets: np.ndarray
 
+    @property
+    def template(self) -> Layout:
+        return self.of.layout
+
 
 def _stamp(
-    numbers: np.ndarray, prompts: np.ndarray, units: list[list[Prompt]], donors: Mapping[str, list[list[Prompt]]],
-    copies: Sequence[Counterfactual], way: EngineKind, prefix: int,
+    of: _Template, numbers: np.ndarray, prompts: np.ndarray, units: list[list[Prompt]],
+    donors: Mapping[str, list[list[Prompt]]], copies: Sequence[Counterfactual],
 ) -> _Stamp:  # fmt: skip
-    """units, donors[source]: [unit][prompt], all of one shape."""
-    builder = UnitBuilder(units[0], copies, way, prefix, {source: first for source, (first, *_) in donors.items()})
-    layout = builder.build()
-    owners = [[(donors[source] if source else units)[u][i].token_ids for source, i in builder.owners_of]
+    """units, donors[source]: [unit][prompt], all of the template's shape."""
+    layout = of.layout
+    texts = [[(donors[source] if source else units)[u][i].token_ids for source, i in of.owners_of]
               for u in range(len(units))]  # fmt: skip
-    ids = _padded(owners)
-    own = (layout.segments != PAD) & (layout.positions < np.array([len(each) for each in owners[0]])[builder.owners])
+    ids = _padded(texts)
+    own = (layout.segments != PAD) & (layout.positions < np.array([len(each) for each in texts[0]])[of.owners])
     tokens = np.repeat(layout.tokens[None], len(units), 0)
-    tokens[:, own] = ids[:, builder.owners[own], layout.positions[own]]  # answers before their last token are alike
+    tokens[:, own] = ids[:, of.owners[own], layout.positions[own]]  # answers before their last token are alike
     reads = layout.reads
     targets = np.repeat(reads.target[None], len(units), 0)
     answers_read = [(copies[c].target, copies[c].answer) for c in reads.copy.tolist()]
@@ -94,7 +129,7 @@ def _stamp(
         mine = np.array([one == (target, number) for one in answers_read])
         answers = _padded([[(*p.right(target), *[()] * (number + 1))[number] for p in unit] for unit in units])
         targets[:, mine] = answers[:, reads.prompt[mine], reads.token[mine]]
-    return _Stamp(layout, numbers, prompts, tokens, targets)
+    return _Stamp(of, numbers, prompts, tokens, targets)
 
 
 def _padded(rows: Sequence[Sequence[tuple[int, ...]]]) -> np.ndarray:
@@ -132,7 +167,7 @@ def _side_by_side(stamps: Sequence[_Stamp]) -> Layout:
         for join in template.joins:
             there = np.ix_(inside[0][:, 0], columns[join.start : join.stop])
             whole["source"][there] = np.tile(columns[join.source], (units, 1))
-        edits += [_moved(edit, stamp.prompts, first_rows, columns) for edit in template.edits]
+        edits += _moved(stamp, first_rows, columns)
         reads.append(_read_by_all(stamp, first_rows, columns))
     joins = [
         Join(layer, starts[layer], starts[layer] + widths[layer],
@@ -144,18 +179,20 @@ def _side_by_side(stamps: Sequence[_Stamp]) -> Layout:
     return Layout(*arrays, joins, edits, Reads.joined(reads))
 
 
-def _moved(span: EditSpan, prompts: np.ndarray, first_rows: np.ndarray, columns: np.ndarray) -> EditSpan:
-    """The span of the first unit, for all units: ``prompts`` [unit, prompt], ``first_rows`` [unit, 1], ``columns`` [the
-    unit's column]."""
-    units = len(first_rows)
-    return replace(
-        span,
-        rows=(first_rows + span.rows).ravel(),
-        cols=np.tile(columns[span.cols], units),
-        source_rows=(first_rows + span.source_rows).ravel(),
-        source_cols=np.tile(columns[span.source_cols], units),
-        prompts=prompts[:, span.prompts].ravel(),
-    )
+def _moved(stamp: _Stamp, first_rows: np.ndarray, columns: np.ndarray) -> list[EditSpan]:
+    """The first unit's edits, for all units: ``first_rows`` [unit, 1], ``columns`` [the unit's column]. Made for all
+    edits at once: one after the other they took most of the time that a layout takes."""
+    units, own = len(first_rows), stamp.of.edited
+    of_units = np.stack([
+        (own[:, 0, None] + first_rows[:, 0]).ravel(), columns[own[:, 1]].repeat(units),
+        (own[:, 2, None] + first_rows[:, 0]).ravel(), columns[own[:, 3]].repeat(units),
+        stamp.prompts[:, own[:, 4]].T.ravel(),
+    ])  # fmt: skip
+    starts = [0, *stamp.of.ends]
+    return [
+        EditSpan(span.edit, span.order, span.copy, *of_units[:, units * start : units * end])
+        for span, start, end in zip(stamp.template.edits, starts, stamp.of.ends, strict=False)
+    ]
 
 
 def _read_by_all(stamp: _Stamp, first_rows: np.ndarray, columns: np.ndarray) -> Reads:

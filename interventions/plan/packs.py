@@ -1,9 +1,10 @@
 """Which prompts and copies share a forward pass, and in which way, all before weights are loaded.
 
 A pack's cost is counted as matrix work: what a token costs in a block by itself, and what it costs to
-attend to a sequence. Copies that share a sequence share the clean run, but each token's attention then goes
-over the whole sequence, most of it masked out. So a sequence has a best length, and copies that
-compute nearly the whole prompt (edits at early positions) are cheaper as whole rows.
+attend to a sequence. Copies that share a sequence share the clean run. Where attention goes over all pairs of a
+sequence, most of them masked out, it has a best length; where copies attend to the clean run and themselves alone
+(``Budget.sparse``), it holds as many as a pass may. Copies that compute nearly the whole prompt (edits at early
+positions) are cheaper as whole rows.
 """
 
 from __future__ import annotations
@@ -23,14 +24,26 @@ class Budget:
     """What one forward pass may hold at most.
 
     tokens: beyond a few thousand, larger batches are no faster on any device. read_floats: logits
-    (read x vocab), 128 MiB in float32.
+    (read x vocab), 128 MiB in float32. sparse: attention leaves out pairs of copies (``engine.block_sparse``).
+    streamed: the head reads some states at a time, so packs hold as many reads as tokens allow.
     """
 
     tokens: int = 8192
     read_floats: int = 1 << 25
+    sparse: bool = False
+    streamed: bool = False
 
     def halved(self, times: int = 1) -> Budget:
-        return Budget(max(1, self.tokens >> times), max(1, self.read_floats >> times))
+        return replace(self, tokens=max(1, self.tokens >> times), read_floats=max(1, self.read_floats >> times))
+
+    def reads(self, floats: int) -> int:
+        """How many times so many logits a pass may hold."""
+        return self.tokens if self.streamed else self.read_floats // floats
+
+
+def local_budget(facts: ModelFacts) -> Budget:
+    """Of a model in this process, before it is known how much memory is free."""
+    return Budget(sparse=facts.sparse, streamed=True)
 
 
 @dataclass(frozen=True)
@@ -83,7 +96,7 @@ def best_sequence(facts: ModelFacts, fixed: int) -> int:
     return int(min(max(best, 128), 8192))
 
 
-def ways_of(group: Group, size: Size, facts: ModelFacts, engine: str) -> list[EngineKind]:
+def ways_of(group: Group, size: Size, facts: ModelFacts, engine: str, budget: Budget) -> list[EngineKind]:
     """The way in which each copy is computed. engine: a way, or auto for the one of least work.
 
     A copy that has nothing to compute goes with those that share the clean run.
@@ -93,10 +106,11 @@ def ways_of(group: Group, size: Size, facts: ModelFacts, engine: str) -> list[En
     if engine == "wavefront":
         return ["wavefront"] * len(group.copies)
     row = size.prompt * token_work(facts, size.prompt) * facts.layers  # a lending run is another
-    inside = token_work(facts, best_sequence(facts, size.prompt))
+    dense = token_work(facts, best_sequence(facts, size.prompt))
     ways: list[EngineKind] = []
     for copy, length in zip(group.copies, size.copies, strict=True):
         runs = runs_of(copy)
+        inside = token_work(facts, size.prompt + length) if budget.sparse else dense
         work = length * inside * (facts.layers - min(map(first_block, runs)))
         ways.append("rows" if work > row * len(runs) else "wavefront")
     return ways
@@ -105,7 +119,7 @@ def ways_of(group: Group, size: Size, facts: ModelFacts, engine: str) -> list[En
 def packs_of(group: Group, facts: ModelFacts, engine: str, budget: Budget) -> Iterator[Pack]:
     """The group's packs in order; every (prompt, copy) pair is in exactly one."""
     size = size_of(group)
-    ways = ways_of(group, size, facts, engine)
+    ways = ways_of(group, size, facts, engine, budget)
     for way in dict.fromkeys(ways):
         chosen = [c for c, one in enumerate(ways) if one == way]
         for copies in _copy_sets(chosen, group.copies, size, facts, way, budget):
@@ -127,9 +141,9 @@ def _over_prompts(
         tokens = size.prompt - size.prefix + sum(own)
         if size.prefix:
             room = max(best_sequence(facts, size.prefix), size.prefix + tokens)
-            together = max(1, min((room - size.prefix) // tokens, prompts, budget.read_floats // reads))
+            together = max(1, min((room - size.prefix) // tokens, prompts, budget.reads(reads)))
         at_once = together * (budget.tokens // (size.prefix + together * (tokens + donors)))
-    at_once = max(1, min(at_once, budget.read_floats // reads))
+    at_once = max(1, min(at_once, budget.reads(reads)))
     at_once -= at_once % together if at_once > together else 0
     for start in range(0, prompts, at_once):
         yield Pack(group.id, range(start, min(start + at_once, prompts)), copies, way, min(together, at_once))
@@ -140,7 +154,7 @@ def _copy_sets(
     budget: Budget,
 ) -> Iterator[tuple[int, ...]]:  # fmt: skip
     """Consecutive copies whose suffixes fit one sequence (one batch, as rows)."""
-    if way == "rows":
+    if way == "rows" or budget.sparse:
         limit = budget.tokens
     else:
         limit = min(max(best_sequence(facts, size.prompt), 2 * size.prompt), max(budget.tokens, size.prompt))

@@ -12,8 +12,10 @@ from transformers import LlamaForCausalLM
 
 import patchboard as pb
 from patchboard.embedded.tokenizer import build
+from patchboard.engine import memory
 from patchboard.engine.local import LocalEngine
 from patchboard.execution.run import Options, run_study
+from patchboard.plan.packs import Budget
 from patchboard.spec import study_of
 from tests.contract.cases import case_tree, write_cases
 from tests.contract.tiny import manifest_of, one_error, run, tiny_tree
@@ -178,6 +180,7 @@ def test_a_state_of_a_later_layer_takes_a_pass_before(llama_folder, cases, tmp_p
 def test_a_stopped_run_goes_on_with_the_same_noise_and_states(llama_folder, cases, tmp_path, monkeypatch):
     noise = {"op": "noise", "site": "resid_pre", "layers": 0, "position": {"sweep": ["S1", "S2", "IO"]}}
     study = study_of(tiny_tree(llama_folder, **case_tree(cases, interventions={"later": LATER, "noise": noise})))
+    monkeypatch.setattr(memory, "local_budget", lambda facts: Budget(100, sparse=facts.sparse, streamed=True))
     whole = pl.read_parquet(run_study(study, Options(out=tmp_path / "whole")) / "outcomes.parquet")
     score, calls = LocalEngine.score_pack, []
 

@@ -1,14 +1,17 @@
-"""wavefront = rows = hooks, on every family, within float32's rounding."""
+"""wavefront, without a dense mask and with one, = rows = hooks, on every family, but for float32's rounding."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
 
 from patchboard.embedded.tokenizer import build
+from patchboard.engine.block_sparse import BlockSparse
 from patchboard.engine.families import ARCHITECTURES, head_dim_of
 from patchboard.engine.local import LocalEngine
 from patchboard.ops import OPS, FeatureTensors, SubspaceTensors
@@ -25,7 +28,8 @@ TOLERANCE = 1e-5
 """Logit difference allowed between two ways of computing one cell: sums in another order, in float32."""
 
 STREAMS = tuple(site for site in SITES if site not in (*HEADED, *NEURAL))
-WAYS = ("wavefront", "rows")
+WAYS = ("wavefront", "dense", "rows")
+"""dense: a wavefront whose attention goes over all pairs of tokens, as on a host."""
 DONOR = STATE + "B"
 LAST = json.dumps("last")
 POSITIONS = ("last", "query", "demo_outputs", "before_answers", "demo_inputs", "all", ["last", "answer"], 1, -2)
@@ -144,11 +148,31 @@ def computed(request):
     wanted = [copy for copy in copies() if not any(architecture.lacks(edit.site) for edit in copy.edits)]
     made = operands(model.config.hidden_size, head_dim_of(model.config))
     found = {}
-    for way in WAYS if architecture.packs else ("rows",):
-        layout = lay_out(prompts, [-1] * len(prompts), wanted, way, donors={"B": donors})
-        _, result = engine.forward(layout, engine.place(made), {"logits": logits_of})
+    assert engine.sparse == architecture.sparse
+    ways = [way for way in WAYS if {"wavefront": architecture.packs, "dense": engine.sparse}.get(way, True)]
+    for way in ways:
+        engine.sparse = architecture.sparse and way != "dense"
+        packed = "rows" if way == "rows" else "wavefront"
+        layout = lay_out(prompts, [-1] * len(prompts), wanted, packed, donors={"B": donors})
+        with counted() as calls:
+            _, result = engine.forward(layout, engine.place(made), {"logits": logits_of})
+        assert calls[0] == (model.config.num_hidden_layers if engine.sparse and way == "wavefront" else 0)
         found[way] = (layout, result["scores"]["logits"])
     return model, prompts, donors, wanted, found, Oracle(model, prompts, wanted, made, donors)
+
+
+@contextmanager
+def counted() -> Iterator[list[int]]:
+    """How often blocks had their attention computed without the pairs that are masked out."""
+    calls, attention = [0], BlockSparse.attention
+
+    def counting(self, *args, **kwargs):
+        calls[0] += 1
+        return attention(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BlockSparse, "attention", counting)
+        yield calls
 
 
 class Oracle:
@@ -185,7 +209,7 @@ def test_every_family_is_tested():
 def test_equals_hooks(computed, way):
     model, *_, found, oracle = computed
     if way not in found:
-        pytest.skip("a family that does not pack")
+        pytest.skip("a family that does not pack, or always with a dense mask")
     layout, logits = found[way]
     # Mamba-2's scan multiplies exponentials of cumulative sums: 1.8e-5 was seen with two threads
     tolerance = TOLERANCE if model.config.model_type != "mamba2" else 10 * TOLERANCE

@@ -13,9 +13,12 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
+from patchboard.engine import memory
+from patchboard.plan.packs import Budget
 from tests.conftest import ROOT
 from tests.contract.tiny import tiny_tree, write
 from tests.remote.conftest import LoopbackServer, Snapshot, environment_for
@@ -94,18 +97,32 @@ def run_remotely(
     return status, told.getvalue(), complained.getvalue()
 
 
-def run_here(snapshot: Snapshot, out: Path, *arguments: str, **changes: Any) -> Path:
-    """The same spec on the served weights, without a server."""
+def run_here(snapshot: Snapshot, out: Path, *arguments: str, as_there: bool = True, **changes: Any) -> Path:
+    """The same spec on the served weights, without a server. as_there: in packs and with masks as a host has them, so
+    that sums are in one order."""
     from patchboard.commands.main import main
 
     spec = write(tree_of(snapshot, **changes), out.parent / f"spec-of-{out.name}.yaml")
     given = ["run", spec, "--model", str(snapshot.folder), "--out", str(out), "--quiet", "--wandb", "off"]
-    assert main([*given, *arguments]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        if as_there:
+            patch.setattr(memory, "local_budget", lambda facts: Budget())
+        assert main([*given, *arguments]) == 0
     return out
 
 
 def table(folder: Path, name: str) -> pl.DataFrame:
     return pl.read_parquet(folder / name, glob=False)
+
+
+def assert_close_tables(one: Path, other: Path, tolerance: float = 1e-5) -> None:
+    """Every score but for rounding, the rows to the bit."""
+    a, b = (table(folder, "outcomes.parquet") for folder in (one, other))
+    keys = [name for name, kind in a.schema.items() if not kind.is_float()]
+    assert a.select(keys).equals(b.select(keys), null_equal=True)
+    for name in a.columns:
+        if name not in keys:
+            np.testing.assert_allclose(a[name].to_numpy(), b[name].to_numpy(), rtol=tolerance, atol=tolerance)
 
 
 def assert_same_tables(one: Path, other: Path) -> None:

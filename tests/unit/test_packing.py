@@ -239,6 +239,20 @@ def group_of(found: list[Prompt], wanted: list[Counterfactual], prefix: int = 0)
     return Group("g", "A", 0, 0, tuple(found), (-1,) * len(found), tuple(wanted), 0, (), ("accuracy",), prefix=prefix)
 
 
+@settings(max_examples=100, deadline=None)
+@given(alike, st.lists(copies, min_size=1, max_size=6), ways)
+def test_what_was_laid_out_before_changes_nothing(found, wanted, way):
+    """A template of another pack's first prompt, with other tokens of the same shape, gives the layout of one's own."""
+    known: dict = {}
+    lay_out(found[:1], [-1], wanted, way, known=known)
+    before = len(known)
+    stamped, own = (lay_out(found[1:], [-1] * (len(found) - 1), wanted, way, known=k) for k in (known, None))
+    assert before == len(known) == 1
+    for name in ("tokens", "positions", "segments", "homes", "starts"):
+        assert np.array_equal(getattr(stamped, name), getattr(own, name))
+    assert list(stamped.reads) == list(own.reads) and list(stamped.edit_tokens()) == list(own.edit_tokens())
+
+
 engines = st.sampled_from(["auto", "wavefront", "rows"])
 
 

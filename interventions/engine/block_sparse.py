@@ -1,0 +1,198 @@
+"""Attention of a packed sequence without the pairs that no token may see.
+
+Of a pack's columns the first ``trunk`` are those that enter at the first block: the clean runs. All behind them are
+copies, which see trunk columns and their own segment, and nothing of each other. So attention is the trunk's own,
+copies x trunk and segments x themselves; a copy's two parts are put together by their log-sum-exps:
+
+    o = o_trunk + sigmoid(lse_own - lse_trunk) (o_own - o_trunk)
+
+which is the softmax over both, exactly. One kernel with a mask would compute trunk + copies squared.
+
+It is an attention function of transformers, registered for the time of one pass: families whose attention asks that
+registry (``Architecture.sparse``) use it, on a model in this process. A host keeps the dense mask (``masks``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers.integrations.sdpa_attention import repeat_kv
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from patchboard.engine.batch import Batch
+from patchboard.engine.families import ROWS_FILE
+from patchboard.engine.masks import attends
+from patchboard.errors import ModelError
+from patchboard.plan.layout import PAD, ROOT
+
+_CHANGING = ("softcap", "s_aux", "position_bias")
+"""Arguments of attention functions that change what comes out."""
+_NAME = "patchboard_block_sparse"
+
+
+@dataclass(frozen=True)
+class _Segments:
+    """Segments of copies whose lengths are alike: rows [segment]; columns [segment, m], the last one again where a
+    segment is shorter than m; real [segment, m]: whether it is a column of its own."""
+
+    rows: Tensor
+    columns: Tensor
+    real: Tensor
+
+
+def is_block_sparse(batch: Batch) -> bool:
+    """Whether the batch has copies behind its clean runs whose attention can be parted: edges of attention are cut in a
+    dense mask."""
+    return bool(batch.joins) and all(group.attended is None for group in batch.edits)
+
+
+class BlockSparse:
+    """The attention of one batch. Its mask has for each query the trunk's columns, then those of its own segment,
+    counted from that segment's first: [batch, 1, seq, trunk + longest segment], so whatever a family does to a mask
+    (a window, another device) is done to both parts. As sequences grow it is sliced as a dense one is: those there at
+    some width have segments that end within it."""
+
+    def __init__(self, batch: Batch):
+        self.batch, self.trunk = batch, batch.first_width
+        segments = batch.segments[:, self.trunk :].cpu()
+        self._begin, self._length = _extents(segments)
+        """[batch, copy column]: the first column of its segment, from the trunk's end on; that segment's length."""
+        self.longest = int(self._length[segments != PAD].max())
+        trunk, at = batch.segments[:, : self.trunk].cpu(), batch.positions[:, : self.trunk].cpu()
+        alone = (trunk == ROOT) & (at == torch.arange(self.trunk))
+        self.causal = bool((alone | (trunk == PAD)).all())
+        """Whether each row's trunk is one clean run from its first token on, padded behind: a causal kernel computes it
+        where no window cuts off its first token."""
+        self._last = (trunk != PAD).sum(1) - 1
+        self._known: dict[tuple[int, str], list[_Segments]] = {}
+
+    def mask(self, dtype: torch.dtype, window: int = 0) -> Tensor:
+        """The additive mask, 0 where allowed; windows go by position, as in ``masks.packed_mask``."""
+        batch, trunk = self.batch, self.trunk
+        segments, positions = batch.segments, batch.positions
+        q_at, k_at = positions[:, :, None], positions[:, None, :trunk]
+        of_tokens = batch.homes[:, :, None], batch.starts[:, :, None]
+        allowed = attends(segments[:, :, None], segments[:, None, :trunk], q_at, k_at, *of_tokens)
+        if window:
+            allowed &= q_at - k_at < window
+        allowed |= torch.eye(segments.shape[1], trunk, dtype=torch.bool, device=segments.device)
+        behind = (torch.arange(segments.shape[1] - trunk) - self._begin)[..., None] - torch.arange(self.longest)
+        own = torch.zeros(*segments.shape, self.longest, dtype=torch.bool)
+        own[:, trunk:] = (behind >= 0) & (behind < window) if window else behind >= 0
+        allowed = torch.cat([allowed, own.to(allowed.device)], 2)
+        mask = torch.zeros(allowed.shape, dtype=dtype, device=segments.device)
+        return mask.masked_fill_(~allowed, torch.finfo(dtype).min)[:, None]
+
+    @contextmanager
+    def registered(self, model: Any) -> Iterator[None]:
+        """Within it the model's attention is this, which makes no graph. model: of transformers, set to sdpa."""
+        before = model.config._attn_implementation
+        ALL_ATTENTION_FUNCTIONS.register(_NAME, self.attention)
+        ALL_MASK_ATTENTION_FUNCTIONS.register(_NAME, ALL_MASK_ATTENTION_FUNCTIONS[before])
+        model.config._attn_implementation = _NAME
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            model.config._attn_implementation = before
+            del ALL_ATTENTION_FUNCTIONS._global_mapping[_NAME], ALL_MASK_ATTENTION_FUNCTIONS._global_mapping[_NAME]
+
+    def attention(
+        self, module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor,
+        dropout: float = 0.0, scaling: float | None = None, **more: Any,
+    ) -> tuple[Tensor, None]:  # fmt: skip
+        """query [batch, head, seq, head_dim]; key, value of as many heads or of fewer, each for some that follow each
+        other; attention_mask as ``mask`` gives it, cut to the sequence -> [batch, seq, head, head_dim]."""
+        unknown = next((name for name in _CHANGING if more.get(name) is not None), "dropout" if dropout else "")
+        if unknown:
+            what = f"the attention of {type(module).__name__} has {unknown}, which packs of this process leave out"
+            raise ModelError("--engine", what, f"take sparse=True out of its family's row in {ROWS_FILE}")
+        trunk, width = self.trunk, query.shape[2]
+        shared = query.shape[1] // key.shape[1]
+        key, value = repeat_kv(key, shared), repeat_kv(value, shared)
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        k, v = key[:, :, :trunk], value[:, :, :trunk]
+        causal = self.causal and bool((attention_mask[range(len(query)), 0, self._last.tolist(), 0] == 0).all())
+        mask = None if causal else attention_mask[:, :, :trunk, :trunk]
+        first = scaled_dot_product_attention(query[:, :, :trunk], k, v, mask, scale=scale, is_causal=causal)
+        if width == trunk:
+            return first.transpose(1, 2).contiguous(), None
+        q = query[:, :, trunk:]
+        out, lse = _with_lse(q, k, v, attention_mask[:, :, trunk:, :trunk], scale)
+        out, lse = out.transpose(1, 2), lse.transpose(1, 2)  # [batch, copy column, head, …]
+        q, k, v = (x[:, :, trunk:].transpose(1, 2) for x in (query, key, value))
+        if self.longest == 1:
+            out = _joined(out, lse, v, (q * k).sum(-1).float() * scale)
+        else:
+            own = attention_mask[:, 0, trunk:, trunk:]
+            out = out.clone()
+            for some in self._there(width - trunk, query.device):
+                at = (some.rows[:, None], some.columns)
+                qs, ks, vs = (x[at].transpose(1, 2) for x in (q, k, v))
+                bias = own[at][:, None, :, : qs.shape[2]]
+                o, lse_own = (x.transpose(1, 2) for x in _with_lse(qs, ks, vs, bias, scale))
+                where = (some.rows[:, None].expand_as(some.columns)[some.real], some.columns[some.real])
+                out[where] = _joined(out[where], lse[where], o[some.real], lse_own[some.real])
+        return torch.cat([first.transpose(1, 2), out], 1), None
+
+    def _there(self, copies: int, device: torch.device) -> list[_Segments]:
+        """The segments in the first ``copies`` columns behind the trunk, by lengths between two powers of two."""
+        key = (copies, str(device))
+        if key not in self._known:  # blocks that nothing joins see the same
+            self._known[key] = self._sorted(copies, device)
+        return self._known[key]
+
+    def _sorted(self, copies: int, device: torch.device) -> list[_Segments]:
+        segments = self.batch.segments[:, self.trunk : self.trunk + copies].cpu()
+        columns = torch.arange(copies)
+        firsts = (segments != PAD) & (self._begin[:, :copies] == columns)
+        rows, begins = firsts.nonzero(as_tuple=True)
+        lengths = self._length[rows, begins]
+        found, longest = [], 1
+        while bool((lengths > longest // 2).any()):
+            some = (lengths > longest // 2) & (lengths <= longest)
+            if bool(some.any()):
+                span = torch.arange(int(lengths[some].max()))
+                real = span < lengths[some, None]
+                at = begins[some, None] + torch.minimum(span, lengths[some, None] - 1)
+                found.append(_Segments(rows[some].to(device), at.to(device), real.to(device)))
+            longest *= 2
+        return found
+
+
+def _extents(segments: Tensor) -> tuple[Tensor, Tensor]:
+    """[batch, column] each: the first column of the run of equal segments that it lies in, and that run's length."""
+    batch, width = segments.shape
+    columns = torch.arange(width).expand(batch, -1)
+    new = torch.ones_like(segments, dtype=torch.bool)
+    new[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    begin = torch.where(new, columns, 0).cummax(1).values
+    ends = torch.where(new, columns, width).flip(1).cummin(1).values.flip(1)  # of this column or a later run's first
+    after = torch.cat([ends[:, 1:], torch.full((batch, 1), width)], 1)
+    return begin, after - begin
+
+
+def _with_lse(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Attention [batch, head, to, head_dim] and the log-sum-exp of its scores [batch, head, to] float32."""
+    if q.device.type == "cpu":  # the kernel behind torch's attention, whose second value it keeps to itself
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, attn_mask=mask, scale=scale)
+    return _by_formula(q, k, v, mask, scale)
+
+
+def _by_formula(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    scores = (q @ k.transpose(-1, -2)).float() * scale + mask.float()
+    lse = scores.logsumexp(-1)
+    return (scores - lse[..., None]).exp().to(v.dtype) @ v, lse
+
+
+def _joined(a: Tensor, lse_a: Tensor, b: Tensor, lse_b: Tensor) -> Tensor:
+    """The attention over two sets of keys, from that over each [..., head_dim] and its log-sum-exp [...]."""
+    share = (lse_b - lse_a).sigmoid()[..., None]
+    return (a + share * (b - a)).to(a.dtype)
