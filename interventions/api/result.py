@@ -16,23 +16,9 @@ from patchboard.engine.in_memory import LoadedModel, at_hand
 from patchboard.errors import RunFolderError
 from patchboard.measure.recommend import Direction, Rule
 from patchboard.report.findings import findings
-from patchboard.report.run_files import read_json, read_table
+from patchboard.report.run_files import read_json, read_optional, read_table
 from patchboard.report.tables import SUMMARY_COLUMNS, print_run, summary_rows, summary_title
 from patchboard.store.folder import is_finished
-from patchboard.store.schema import (
-    FEATURES,
-    FEATURES_FILE,
-    GUARDED,
-    GUARDED_FILE,
-    LEARNED,
-    LEARNED_FILE,
-    PROBED,
-    PROBES_FILE,
-    SCREEN,
-    SCREEN_FILE,
-    TEXTS,
-    TEXTS_FILE,
-)
 from patchboard.user_paths import expanded
 
 if TYPE_CHECKING:
@@ -100,38 +86,37 @@ class Run:
     def probes(self) -> pl.DataFrame:
         """Accuracy of probes by task, layer and number of shots, beside the control task's (``shuffled``) and that of
         ``random_features``: all fractions. No rows where the spec has none."""
-        return read_table(self.path, PROBES_FILE) if "probes" in self.summary else pl.DataFrame(schema=PROBED)
+        return read_optional(self.path, "probes", self.summary)
 
     @cached_property
     def guardedness(self) -> pl.DataFrame:
         """What fresh probes find after interventions that erase, by edited and probed layer: ``accuracy`` beside
         ``unablated`` and ``chance``, fractions. No rows where the spec does not ask."""
-        return read_table(self.path, GUARDED_FILE) if "guardedness" in self.summary else pl.DataFrame(schema=GUARDED)
+        return read_optional(self.path, "guardedness", self.summary)
 
     @cached_property
     def screen(self) -> pl.DataFrame:
         """Estimates of all screened cells, and which of them were run: ``estimate, ci_low, ci_high, rank, chosen``. No
         rows where the spec has no screen."""
-        return read_table(self.path, SCREEN_FILE) if "screen" in self.summary else pl.DataFrame(schema=SCREEN)
+        return read_optional(self.path, "screen", self.summary)
 
     @cached_property
     def texts(self) -> pl.DataFrame:
         """What the model wrote behind evaluated prompts, ``clean_text`` and ``edited_text`` beside each other, with the
         perplexity and repetition of each. No rows where the spec has no ``generate``."""
-        return read_table(self.path, TEXTS_FILE) if "texts" in self.summary else pl.DataFrame(schema=TEXTS)
+        return read_optional(self.path, "texts", self.summary)
 
     @cached_property
     def features(self) -> pl.DataFrame:
         """Which features of dictionaries the edits are of, and how active they are on the fit prompts: ``mean_first,
         mean_second, rate, largest``. No rows where no edit is of any."""
-        there = (self.path / FEATURES_FILE).exists()
-        return read_table(self.path, FEATURES_FILE) if there else pl.DataFrame(schema=FEATURES)
+        return read_optional(self.path, "features", self.summary)
 
     @cached_property
     def learned(self) -> pl.DataFrame:
         """What the vectors that are learned do on the held-out pairs of the fit half, by step: ``training_loss,
         held_out_loss, held_out_accuracy, rank``; ``chosen`` is the step whose vector is kept. No rows where none is."""
-        return read_table(self.path, LEARNED_FILE) if "learned" in self.summary else pl.DataFrame(schema=LEARNED)
+        return read_optional(self.path, "learned", self.summary)
 
     @cached_property
     def prompts(self) -> pl.DataFrame:

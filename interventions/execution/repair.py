@@ -12,7 +12,7 @@ from patchboard.plan.build import build_plans
 from patchboard.spec import Study, load_study
 from patchboard.store.folder import RunFolder
 from patchboard.store.integrity import SPEC
-from patchboard.store.schema import FEATURES_FILE, GUARDED_FILE, LEARNED_FILE, PROBES_FILE, SCREEN_FILE, TEXTS_FILE
+from patchboard.store.schema import FEATURES_FILE, OPTIONAL_TABLES
 
 _PLANNED = ("plan.json", "prompts.parquet")
 _COMPUTED = ("outcomes.parquet", "decodability.parquet")
@@ -41,13 +41,14 @@ def _asked_files(study: Study) -> list[str]:
     """Tables that only some specs ask for, of this one."""
     spec = study.points[0].spec
     asked = {
-        SCREEN_FILE: spec.screen is not None,
-        LEARNED_FILE: learns(study),
-        PROBES_FILE: has_probes(study),
-        GUARDED_FILE: spec.guardedness is not None,
-        TEXTS_FILE: spec.generate is not None,
+        "screen": spec.screen is not None,
+        "learned": learns(study),
+        "probes": has_probes(study),
+        "guardedness": spec.guardedness is not None,
+        "texts": spec.generate is not None,
+        "features": False,  # made again from the vectors
     }
-    return [file for file, there in asked.items() if there]
+    return [table.file for name, table in OPTIONAL_TABLES.items() if asked[name]]
 
 
 def _vectors_files(study: Study, folder: RunFolder) -> list[str]:

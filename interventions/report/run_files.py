@@ -14,24 +14,7 @@ import polars as pl
 from patchboard.errors import RunFolderError, SpecError
 from patchboard.report.screened import with_cells_not_run
 from patchboard.spec.yaml_text import read_yaml
-from patchboard.store.schema import (
-    CURVES,
-    DECODABILITY,
-    FEATURES,
-    FEATURES_FILE,
-    FLOORS,
-    GUARDED,
-    GUARDED_FILE,
-    LEARNED,
-    LEARNED_FILE,
-    PROBED,
-    PROBES_FILE,
-    SCREEN,
-    SCREEN_FILE,
-    TEXTS,
-    TEXTS_FILE,
-    TWIN,
-)
+from patchboard.store.schema import CURVES, DECODABILITY, FLOORS, OPTIONAL_TABLES, PROBED, TWIN
 
 
 @dataclass(frozen=True)
@@ -94,6 +77,13 @@ def read_table(folder: Path, name: str) -> pl.DataFrame:
     return _read(folder, name, _table)
 
 
+def read_optional(folder: Path, name: str, summary: Mapping[str, Any]) -> pl.DataFrame:
+    """One of ``OPTIONAL_TABLES``, without rows where the run has none. Raises RunFolderError as ``read_table``."""
+    table = OPTIONAL_TABLES[name]
+    there = name in summary if table.in_summary else (folder / table.file).exists()
+    return read_table(folder, table.file) if there else pl.DataFrame(schema=table.columns)
+
+
 def scan_table(folder: Path, name: str) -> pl.LazyFrame:
     """As ``read_table``, of which only what is asked for is read."""
     return _read(folder, name, lambda path: pl.scan_parquet(path, glob=False))
@@ -117,12 +107,7 @@ def read_run(folder: Path) -> Run:
         curves=_read(folder, "curves.parquet", _table),
         effects=_read(folder, "effects.parquet", _table),
         decodability=_read(folder, "decodability.parquet", _table),
-        screen=_read(folder, SCREEN_FILE, _table) if "screen" in summary else pl.DataFrame(schema=SCREEN),
-        probes=_read(folder, PROBES_FILE, _table) if "probes" in summary else pl.DataFrame(schema=PROBED),
-        texts=_read(folder, TEXTS_FILE, _table) if "texts" in summary else pl.DataFrame(schema=TEXTS),
-        guardedness=_read(folder, GUARDED_FILE, _table) if "guardedness" in summary else pl.DataFrame(schema=GUARDED),
-        features=_table(folder / FEATURES_FILE) if (folder / FEATURES_FILE).exists() else pl.DataFrame(schema=FEATURES),
-        learned=_read(folder, LEARNED_FILE, _table) if "learned" in summary else pl.DataFrame(schema=LEARNED),
+        **{name: read_optional(folder, name, summary) for name in OPTIONAL_TABLES},
     )
 
 

@@ -16,15 +16,15 @@ import psutil
 from safetensors import safe_open
 
 from patchboard.store import EXAMINED
-from patchboard.store.schema import STAMP
+from patchboard.store.schema import OPTIONAL_TABLES, STAMP
 
 MANIFEST = "manifest.json"
 SPEC = "spec.yaml"
 LOCK = ".lock"
 FILES = (
     SPEC, "plan.json", MANIFEST, "outcomes.parquet", "effects.parquet", "curves.parquet", "decodability.parquet",
-    "prompts.parquet", "features.parquet", "guardedness.parquet", "learned.parquet", "probes.parquet", "screen.parquet",
-    "texts.parquet", "summary.json", "vectors.safetensors", "report.html",
+    "prompts.parquet", *(table.file for table in OPTIONAL_TABLES.values()), "summary.json", "vectors.safetensors",
+    "report.html",
 )  # fmt: skip
 FOLDERS = ("parts", "figures")
 MIRROR = "wandb"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import polars as pl
 
@@ -225,3 +226,23 @@ PROMPTS = {
     "set": pl.String(),  # which prompts belong together: a plan's group, fit, decoding or guarding
     "swept": pl.String(),  # the set's swept settings, "prompts.seed=1, prompts.shots=4"; several joined with " or "
 }
+
+
+class OptionalTable(NamedTuple):
+    """A table that only some runs have."""
+
+    file: str
+    columns: Mapping[str, pl.DataType]
+    in_summary: bool = True
+    """Whether summary.json has an entry of the table's name in a run that has it; else its file alone tells."""
+
+
+OPTIONAL_TABLES = {
+    "screen": OptionalTable(SCREEN_FILE, SCREEN),
+    "learned": OptionalTable(LEARNED_FILE, LEARNED),
+    "probes": OptionalTable(PROBES_FILE, PROBED),
+    "guardedness": OptionalTable(GUARDED_FILE, GUARDED),
+    "texts": OptionalTable(TEXTS_FILE, TEXTS),
+    "features": OptionalTable(FEATURES_FILE, FEATURES, in_summary=False),
+}
+"""By the name that a run's own attribute of it has. What lists them (files of a run, reading, repair) goes by this."""
