@@ -17,7 +17,20 @@ from patchboard.metrics import METRICS
 from patchboard.ops import OPS
 from patchboard.plan.controls import CONTROLS
 from patchboard.probes import PROBES
-from patchboard.spec import edits, fitted, generate, guardedness, keep, path_patching, places, screen, sections, vectors
+from patchboard.spec import (
+    controls,
+    edits,
+    fitted,
+    generate,
+    guardedness,
+    keep,
+    path_patching,
+    places,
+    prompts,
+    screen,
+    sections,
+    vectors,
+)
 from patchboard.spec.positions import POSITIONS
 from patchboard.spec.sites import SITES
 from patchboard.spec.values import label
@@ -32,8 +45,8 @@ PLACES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("The file", sections.Spec),
     ("model", sections.ModelSection),
     ("tasks", sections.TasksSection),
-    ("prompts", sections.PromptsSection),
-    ("prompts.template", sections.TemplateSection),
+    ("prompts", prompts.PromptsSection),
+    ("prompts.template", prompts.TemplateSection),
     ("interventions.NAME", edits.InterventionSection),
     ("interventions.NAME.edits[i]", edits.EditSection),
     ("interventions.NAME.vector", vectors.VectorSection),
@@ -47,7 +60,7 @@ PLACES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("interventions.NAME.layers, as a mapping", places.Together),
     ("interventions.NAME.layers, from each one on", places.Onwards),
     ("interventions.NAME.layers, up to each one", places.Upto),
-    ("controls[i]", sections.ControlSection),
+    ("controls[i]", controls.ControlSection),
     ("decodability", sections.DecodabilitySection),
     ("screen", screen.ScreenSection),
     ("generate", generate.GenerateSection),

@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Any
 
 from patchboard.errors import ModelError, SpecError
-from patchboard.spec.sections import Bos
+from patchboard.spec.prompts import Bos
 from patchboard.tasks.unknown import Offsets, Unknown
 
 TOKENIZER, SPEC, TEXT = "the tokenizer", "prompts.bos", "the prompt's text"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from patchboard.errors import TaskError
-from patchboard.spec.sections import Bos, TemplateSection
+from patchboard.spec.prompts import Bos, TemplateSection
 from patchboard.tasks import grammar
 from patchboard.tasks.base import Item
 from patchboard.tasks.prompt import Prompt

@@ -14,7 +14,7 @@ from typing import Any
 
 from patchboard.errors import TaskError
 from patchboard.spec.positions import POSITIONS
-from patchboard.spec.sections import Bos, TemplateSection
+from patchboard.spec.prompts import Bos, TemplateSection
 from patchboard.tasks.base import Item
 from patchboard.tasks.chat import Chat
 from patchboard.tasks.encode import Encoded, Encoder, Frame

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from patchboard.spec.sections import TemplateSection
+from patchboard.spec.prompts import TemplateSection
 from patchboard.tasks.base import Item
 from patchboard.tasks.chat import Chat
 

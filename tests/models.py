@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from patchboard.embedded.tokenizer import build
-from patchboard.spec.sections import TemplateSection
+from patchboard.spec.prompts import TemplateSection
 from patchboard.tasks.base import Item
 from patchboard.tasks.prompt import Prompt
 from patchboard.tasks.prompts import Prompter

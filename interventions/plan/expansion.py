@@ -12,8 +12,8 @@ from patchboard.plan.edit_sites import EditSites, components_of, edit_sites_of
 from patchboard.plan.path_patching import is_behind_receivers
 from patchboard.plan.planned_edits import Context, PlannedEdit
 from patchboard.spec.axes import Point, Variant
+from patchboard.spec.controls import ControlSection
 from patchboard.spec.keep import FIRST
-from patchboard.spec.sections import ControlSection
 
 
 def cells_of(

@@ -23,6 +23,7 @@ from patchboard.spec.axes import (
     picked,
     settings,
 )
+from patchboard.spec.controls import spelled_control
 from patchboard.spec.digest import digest_of
 from patchboard.spec.edits import InterventionSection
 from patchboard.spec.fields import default_at
@@ -30,7 +31,7 @@ from patchboard.spec.overrides import applied
 from patchboard.spec.paths import FieldPath, at_path, format_path
 from patchboard.spec.refusal import InvalidValue, only_once
 from patchboard.spec.section import Section
-from patchboard.spec.sections import Spec, spelled_control
+from patchboard.spec.sections import Spec
 from patchboard.spec.values import shown
 from patchboard.spec.wording import Complaint, complaints, first_of
 from patchboard.spec.yaml_text import plain

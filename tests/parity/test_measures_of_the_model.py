@@ -11,7 +11,8 @@ from patchboard.engine.local import LocalEngine
 from patchboard.measure.outcomes import combine
 from patchboard.metrics import METRICS
 from patchboard.plan.model import Counterfactual, Decoding, Group, Pack
-from patchboard.spec.sections import DecodabilitySection, TemplateSection
+from patchboard.spec.prompts import TemplateSection
+from patchboard.spec.sections import DecodabilitySection
 from patchboard.tasks.base import Item
 from patchboard.tasks.prompts import Prompter
 from tests.models import random_model, unequal_prompts

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import patchboard as pb
 from patchboard.errors import SpecError, TaskError
 from patchboard.spec import study_of
-from patchboard.spec.sections import TemplateSection
+from patchboard.spec.prompts import TemplateSection
 from patchboard.tasks.base import Item
 from patchboard.tasks.chat import Chat
 from patchboard.tasks.contrast import contrast_prompts

@@ -14,7 +14,19 @@ from pydantic import BaseModel
 from patchboard.errors import PatchboardError
 from patchboard.execution.run import Options, run_study
 from patchboard.plan.validate import check_study
-from patchboard.spec import edits, fitted, keep, load_study, path_patching, places, sections, study_of, vectors
+from patchboard.spec import (
+    controls,
+    edits,
+    fitted,
+    keep,
+    load_study,
+    path_patching,
+    places,
+    prompts,
+    sections,
+    study_of,
+    vectors,
+)
 from patchboard.spec.overrides import parse_overrides
 from patchboard.spec.section import Section
 from patchboard.store import schema
@@ -57,12 +69,12 @@ def test_the_page_of_the_spec_is_current(script):
 
 
 def test_every_section_has_its_place_on_the_page(script):
-    modules = (sections, edits, fitted, keep, path_patching, places, vectors)
+    modules = (sections, controls, edits, fitted, keep, path_patching, places, prompts, vectors)
     held = [value for module in modules for value in vars(module).values()]
     known = {s for s in held if isinstance(s, type) and issubclass(s, BaseModel)}
     # ControlOptions is the short form of ControlSection
     known -= {base for s in known for base in s.__bases__}  # of which sections are made
-    plain = {s for s in known - {BaseModel, Section, sections.ControlOptions} if s.__name__[0] != "_"}
+    plain = {s for s in known - {BaseModel, Section, controls.ControlOptions} if s.__name__[0] != "_"}
     assert {section for _, section in script["PLACES"]} == plain
 
 

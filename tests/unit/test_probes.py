@@ -28,7 +28,7 @@ from patchboard.plan.queries import query_groups
 from patchboard.plan.validate import check_study
 from patchboard.probes import FOLDS, PROBES
 from patchboard.spec import study_of
-from patchboard.spec.sections import TemplateSection
+from patchboard.spec.prompts import TemplateSection
 from patchboard.store.schema import PROBED, TWIN
 from patchboard.tasks.base import Item
 from patchboard.tasks.prompts import Prompter

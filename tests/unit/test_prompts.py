@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from patchboard.embedded.tokenizer import build
-from patchboard.spec.sections import TemplateSection
+from patchboard.spec.prompts import TemplateSection
 from patchboard.tasks.base import Item
 from patchboard.tasks.families.bitwise import Bitwise
 from patchboard.tasks.prompts import Prompter, show_tokens

@@ -18,7 +18,8 @@ from patchboard.measure.scored_group import gather_scores
 from patchboard.plan.cells import Edit
 from patchboard.plan.model import Counterfactual, Group, ScoredCell
 from patchboard.plan.open_group import OpenGroup, foils_of
-from patchboard.spec.sections import TasksSection, TemplateSection
+from patchboard.spec.prompts import TemplateSection
+from patchboard.spec.sections import TasksSection
 from patchboard.tasks.base import Item
 from patchboard.tasks.base import distinct as one_an_input
 from patchboard.tasks.prompt import Answer

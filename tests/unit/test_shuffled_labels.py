@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from patchboard.embedded.tokenizer import build
 from patchboard.report.described import describe
-from patchboard.spec.sections import TemplateSection
+from patchboard.spec.prompts import TemplateSection
 from patchboard.tasks.base import Item
 from patchboard.tasks.prompts import Prompter
 from patchboard.tasks.sets import Halves, derangement

@@ -17,7 +17,7 @@ from patchboard.errors import ModelError, SpecError
 from patchboard.plan.build import build_plans
 from patchboard.plan.facts import ModelFacts
 from patchboard.spec import study_of
-from patchboard.spec.sections import TemplateSection
+from patchboard.spec.prompts import TemplateSection
 from patchboard.tasks.base import Item
 from patchboard.tasks.encode import SPEC, TEXT, TOKENIZER, Encoder, Frame
 from patchboard.tasks.frames import described, in_words, remarks

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from patchboard.errors import SpecError
-from patchboard.spec.sections import TasksSection, TemplateSection
+from patchboard.spec.prompts import TemplateSection
+from patchboard.spec.sections import TasksSection
 from patchboard.tasks.base import NULL, Item, split_pool
 from patchboard.tasks.families.ioi import NAMES
 from patchboard.tasks.render import render

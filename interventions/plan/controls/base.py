@@ -15,8 +15,8 @@ from patchboard.plan.path_patching import planned_edits
 from patchboard.plan.planned_edits import Answers, Context, PlannedEdit, donor_of, vector_label, vector_task
 from patchboard.registry import Registry
 from patchboard.spec.axes import Variant
+from patchboard.spec.controls import ControlSection
 from patchboard.spec.section import Section
-from patchboard.spec.sections import ControlSection
 from patchboard.spec.vectors import VectorSection
 from patchboard.spec.wording import spec_error
 

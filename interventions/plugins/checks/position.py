@@ -13,7 +13,7 @@ from patchboard.tasks.prompt import Prompt
 def prompts() -> tuple[Prompt, ...]:
     """Prompts of 0 to 3 demonstrations."""
     from patchboard.embedded.tokenizer import build
-    from patchboard.spec.sections import TemplateSection
+    from patchboard.spec.prompts import TemplateSection
     from patchboard.tasks.base import Item
     from patchboard.tasks.prompts import Prompter
 
