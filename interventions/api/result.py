@@ -119,6 +119,12 @@ class Run:
         return read_optional(self.path, "learned", self.summary)
 
     @cached_property
+    def top_tokens(self) -> pl.DataFrame:
+        """The likeliest next tokens of the queries that the page shows, in the clean run and in each cell: ``tokens,
+        logprobs`` (nats), and the answer's ``answer_rank``. No rows where the spec has no ``outcomes.top_tokens``."""
+        return read_optional(self.path, "top_tokens", self.summary)
+
+    @cached_property
     def prompts(self) -> pl.DataFrame:
         """Every prompt with its answer, as text and as token ids; ``role`` is evaluate, fit or decodability."""
         return read_table(self.path, "prompts.parquet")

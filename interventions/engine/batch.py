@@ -73,6 +73,16 @@ class TensorJoin:
 
 
 @dataclass
+class Top:
+    """``plan.layout.TopReads`` as tensors."""
+
+    count: int
+    every: int
+    reads: Tensor
+    prompts: Tensor
+
+
+@dataclass
 class Batch:
     """Everything one forward pass needs, but for the operands."""
 
@@ -96,6 +106,7 @@ class Batch:
     foils: Tensor | None = None
     clean: Tensor | None = None  # [read] index of its clean distribution among those places
     first: Tensor | None = None  # [1] place of its first prompt in its group
+    top: Top | None = None  # reads of which the likeliest tokens are kept
     embeds: Tensor | None = None  # [batch, seq, d_model] what enters in place of the tokens' embeddings
     before: Tensor | None = None  # [batch, column] 1 where a cache that it goes on from holds a token, 0: padding
 
@@ -144,6 +155,8 @@ def make_batch(layout: Layout, captures: Sequence[Capture] = ()) -> Batch:
         batch.read_rows, batch.read_cols = put(rows[first[order]]), put(cols[first[order]])
         batch.targets, batch.foils = put(reads.target), put(reads.foil)
         batch.reads, batch.clean = put(number[: len(reads)]), put(number[len(reads) :])
+    if layout.top is not None:
+        batch.top = Top(layout.top.count, layout.top.every, put(layout.top.reads), put(layout.top.prompts))
     return batch
 
 

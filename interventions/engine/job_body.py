@@ -101,8 +101,9 @@ def score_packs(
     forward: Callable, batch_of: Callable, job: dict[str, Any], operands: dict[str, Any], tools: dict[str, Any]
 ) -> dict[str, Any]:
     """Of all packs one after the other: ``scores`` metric -> bytes [4, own task's answer] (``byte_planes``),
-    ``hits_of_packs`` [answer], ``moved`` [slot] float32."""
+    ``hits_of_packs`` [answer], ``moved`` [slot] float32; ``top`` as ``top_tokens`` gives it, in bytes as the scores."""
     scorers = tools["scorers"]
+    top: dict[str, list[Tensor]] = {}
     parts: dict[str, list[Tensor]] = {name: [] for name in scorers}
     moved = torch.full((job["slots"],), -1.0, dtype=torch.float64)
     structures = [
@@ -117,17 +118,22 @@ def score_packs(
         for name, values in result["scores"].items():
             answers = torch.from_numpy(tools["combined"](tools["combine"][name], values.float().cpu().numpy(), starts))
             parts[name].append(answers if name == "accuracy" else answers[own])
+        for name, values in result.get("top", {}).items():
+            kind = torch.float32 if values.is_floating_point() else torch.int32
+            top.setdefault(name, []).append(values.cpu().to(kind))
         far = largest_moves(batch, result["moved"])
         moved.scatter_reduce_(0, slots[: len(far)], far, "amax")
     return {
         "scores": {name: byte_planes(torch.cat(parts[name])) for name in parts if name != "accuracy"},
         "hits_of_packs": torch.cat(parts["accuracy"]).to(torch.uint8),
         "moved": moved.float(),
+        "top": {name: byte_planes(torch.cat(each)) for name, each in top.items()},
     }
 
 
 def byte_planes(values: Tensor) -> Tensor:
-    """float32 [n] as uint8 [4, n], lowest bytes first: side by side the bytes of signs and exponents compress."""
+    """n numbers, float32 or int32, as uint8 [4, n], lowest bytes first: side by side the bytes of signs and exponents
+    compress."""
     return values.contiguous().view(torch.uint8).reshape(-1, 4).T.contiguous()
 
 

@@ -27,10 +27,11 @@ from patchboard.engine.wiring import Wiring
 from patchboard.errors import ModelError
 from patchboard.metrics.accuracy import Accuracy
 from patchboard.ops import OPS
-from patchboard.plan.layout import Layout
+from patchboard.plan.layout import Layout, Reads, TopReads, answer_starts
 from patchboard.plan.model import Decoding, Fit, Group, Pack
 from patchboard.plan.packing import Templates, lay_out
 from patchboard.plan.packs import Budget
+from patchboard.plan.shown import shown_copies
 from patchboard.tasks.base import NULL
 from patchboard.vectors.base import Place
 from patchboard.vectors.statistics import PlaceStatistics
@@ -54,6 +55,8 @@ class PackScores:
     scores: Mapping[str, np.ndarray]
     moved: Mapping[int, float]
     """Copy -> how far its edits moved any state (max abs over prompts)."""
+    top: Mapping[str, np.ndarray] | None = None
+    """As ``top_tokens`` gives it, of the answers that ``plan.shown.kept_answers`` names; None where none are kept."""
 
 
 def import_nnsight() -> Any:
@@ -90,11 +93,23 @@ def pack_layout(group: Group, pack: Pack, known: Templates | None = None) -> Lay
         group.prompts[inside], group.foils[inside], copies, pack.way, group.prefix, pack.together, donors, known
     )
     layout.first = pack.prompts.start
+    layout.top = _top_reads(group, pack, layout.reads)
     return layout
 
 
-def pack_scores(pack: Pack, layout: Layout, scores: Mapping[str, np.ndarray], far: Tensor) -> PackScores:
-    """far [copy]: as ``largest_moves`` gives it for the pack's copies."""
+def _top_reads(group: Group, pack: Pack, reads: Reads) -> TopReads | None:
+    shown = shown_copies(group)
+    if not shown:
+        return None
+    starts = answer_starts(reads.prompt, reads.copy)
+    kept = starts[np.isin(np.array(pack.copies)[reads.copy[starts]], shown)]
+    return TopReads(group.top_tokens, group.every, kept, reads.prompt[kept])
+
+
+def pack_scores(
+    pack: Pack, layout: Layout, scores: Mapping[str, np.ndarray], far: Tensor, top: Mapping[str, Tensor] | None = None
+) -> PackScores:
+    """far [copy]: as ``largest_moves`` gives it for the pack's copies. top: as ``top_tokens`` does."""
     reads = layout.reads
     return PackScores(
         prompt=reads.prompt + pack.prompts.start,
@@ -102,6 +117,7 @@ def pack_scores(pack: Pack, layout: Layout, scores: Mapping[str, np.ndarray], fa
         token=reads.token,
         scores=scores,
         moved={pack.copies[c]: value for c, value in enumerate(far.tolist()) if value >= 0},
+        top=None if top is None else {name: values.cpu().numpy() for name, values in top.items()},
     )
 
 
@@ -199,7 +215,7 @@ class LocalEngine:
         layout = pack_layout(group, pack, self._laid_out[-1])
         batch, result = self.forward(layout, operands, scorers)
         scores = {name: values.cpu().numpy() for name, values in result["scores"].items()}
-        return pack_scores(pack, layout, scores, largest_moves(batch, result["moved"]))
+        return pack_scores(pack, layout, scores, largest_moves(batch, result["moved"]), result.get("top"))
 
     def fit(
         self, fits: Sequence[Fit], step: Step = lambda _: None, score: Scorer = Accuracy.score

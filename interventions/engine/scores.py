@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,40 +15,6 @@ _SCORED_AT_ONCE = 1 << 24
 """Logits (read x vocab) scored together: the scores need a few more arrays of that size."""
 _WORTH_A_CALL = 1 << 20
 """Logits from which on it costs less to score them in a call of their own than to copy them."""
-
-
-def score_states(
-    states: Tensor, read_out: Callable[[Tensor], Tensor], vocab: int, batch: Batch, scorers: Functions
-) -> dict[str, Tensor]:
-    """``score_reads`` of the states [place, d_model] that the head is given, some at a time, so that no array of all
-    places' logits is made. read_out: states [some, d_model] -> their logits [some, vocab]."""
-    assert batch.reads is not None and batch.clean is not None and batch.targets is not None and batch.foils is not None
-    step = max(1, _SCORED_AT_ONCE // vocab)
-    clean_of, parts = batch.clean.cpu(), []
-    chunk = batch.reads.cpu() // step
-    pieces = [(chunk == number).nonzero()[:, 0] for number in range(int(chunk.max()) + 1)]
-    for number, piece in enumerate(pieces):
-        first, last = number * step, min((number + 1) * step, len(states))
-        clean = clean_of[piece].unique()
-        places = torch.cat([torch.arange(first, last), clean[(clean < first) | (clean >= last)]])
-        where = torch.zeros(len(states), dtype=torch.long)
-        where[places] = torch.arange(len(places))
-        of = piece.to(batch.reads.device)
-        some = replace(
-            batch, reads=batch.reads[of] - first, clean=where.to(of.device)[batch.clean[of]], targets=batch.targets[of],
-            foils=batch.foils[of],
-        )  # fmt: skip
-        parts.append(score_reads(read_out(states[places.to(states.device)]), some, scorers))
-    back = torch.cat(pieces).argsort()
-    return {name: torch.cat([part[name] for part in parts])[back.to(states.device)] for name in scorers}
-
-
-def logits_behind(logits: Tensor, tail: tuple[str, float]) -> Tensor:
-    """What the model makes of its head's output [..., vocab]: ``Wiring.tail``."""
-    kind, by = tail
-    if kind == "softcap":
-        return (logits / by).tanh() * by
-    return logits * by if kind == "times" else logits / by if kind == "over" else logits
 
 
 def score_reads(logits: Tensor, batch: Batch, scorers: Functions) -> dict[str, Tensor]:

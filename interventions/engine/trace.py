@@ -18,7 +18,7 @@ from patchboard.engine.later import is_later, later_states, unedited_runs
 from patchboard.engine.masks import mask_argument
 from patchboard.engine.noise import seeds_of
 from patchboard.engine.pattern import is_pattern, mixed_values, weights_read
-from patchboard.engine.scores import logits_behind, score_reads, score_states
+from patchboard.engine.read_out import logits_behind, read_logits, read_states
 from patchboard.engine.sites import Place, is_input, place_of, site_of
 from patchboard.engine.states import apply_edits, captured, copy_input, source_states, states_at
 
@@ -39,7 +39,8 @@ def traced_forward(
     model: an nnsight TransformersModel, the batch on its (first) device. cache: of the sequences that the batch goes on
     from, by the name that the model's forward has for it; it grows by the batch. graded: the scores have a graph that
     leads back to operands which require gradients. Returns plain tensors: ``scores`` metric -> [read], ``states`` one
-    list of [group, d_model] by layer a capture, ``moved`` one [edit] an edit group, in the order of the visits.
+    list of [group, d_model] by layer a capture, ``moved`` one [edit] an edit group, in the order of the visits; ``top``
+    as ``top_tokens`` gives it, where the batch asks for it.
 
     What is assigned to a module is sent to it at that moment where the model runs in another process than this
     code (NDIF's sandbox), so it is edited before; what is read may be edited in place until the next access.
@@ -125,10 +126,10 @@ def traced_forward(
             states = final[read_rows.to(final.device), read_cols.to(final.device)].to(wiring.dtype)
             if streamed:
                 read_out = lambda some: logits_behind(head(some), wiring.tail)  # noqa: E731
-                result["scores"] = score_states(states, read_out, wiring.vocab, batch, scorers)
+                result.update(read_states(states, read_out, wiring.vocab, batch, scorers))
             else:
                 head.input = states[None]
-                result["scores"] = score_reads(model.output.logits[0], batch, scorers)
+                result.update(read_logits(model.output.logits[0], batch, scorers))
     return result
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,12 @@ from patchboard.engine.ndif.structures import answers_of, of_own_task
 from patchboard.execution.decodings import votes_file, write_votes
 from patchboard.execution.model_run import ModelRun
 from patchboard.execution.vectors import write_vectors
+from patchboard.measure.kept_tokens import with_top_tokens
 from patchboard.measure.notes import not_finite
 from patchboard.measure.outcomes import answer_table, scored_metrics
 from patchboard.ops import SubspaceTensors
 from patchboard.plan.model import Decoding, EngineKind, Pack
+from patchboard.plan.shown import kept_answers
 from patchboard.store.ledger import JobLedger
 from patchboard.store.vectors import load_vectors
 from patchboard.vectors.base import Operand
@@ -71,11 +73,14 @@ class JobResults:
         """Keep one answer. sent: facts on its way. Raises BadAnswer, ModelError where numbers are not finite."""
         packs = answers_of(job.packs)
         own = [of_own_task(group, copy) for (group, _), (_, copy) in zip(job.packs, packs, strict=True)]
-        answer = opened_answer(content, job, sum(map(len, own)), int(sum(mask.sum() for mask in own)))
+        kept = [kept_answers(group, *pairs) for (group, _), pairs in zip(job.packs, packs, strict=True)]
+        scored, kept_of_all = (int(sum(mask.sum() for mask in masks)) for masks in (own, kept))
+        answer = opened_answer(content, job, sum(map(len, own)), scored, kept_of_all, self.run.plan.facts.vocab)
         if not answer.finite:
             raise not_finite(f"states of '{self.run.plan.section.name}'")
         start, own_start, slots = 0, 0, slots_of(job)
-        for (group, pack), (query, copy), mask in zip(job.packs, packs, own, strict=True):
+        tops = _by_pack(answer.top, kept)
+        for (group, pack), (query, copy), mask, top in zip(job.packs, packs, own, tops, strict=True):
             stop, own_stop = start + len(query), own_start + int(mask.sum())
             values = {"accuracy": answer.scores["accuracy"][start:stop]}
             for name in scored_metrics(group.metrics)[1:]:
@@ -83,7 +88,8 @@ class JobResults:
                 values[name][mask] = answer.scores[name][own_start:own_stop]
             far = {c: float(answer.moved[slots[group.id, c]]) for c in pack.copies}
             moved = {c: value for c, value in far.items() if value >= 0}
-            self.folder.write_table(self._scores(job, pack), answer_table(query, copy, values, moved))
+            table = with_top_tokens(answer_table(query, copy, values, moved), group, top)
+            self.folder.write_table(self._scores(job, pack), table)
             start, own_start = stop, own_stop
         if job.decoding:
             self._write_votes_of_layers(job, answer)
@@ -131,6 +137,19 @@ class JobResults:
         for _, pack in survey.packs:
             tables.setdefault(pack.way, []).append(self.folder.read_table(self._scores(survey, pack)))
         return difference(_logprobs(tables["wavefront"]), _logprobs(tables["rows"]))
+
+
+def _by_pack(
+    top: Mapping[str, np.ndarray] | None, kept: Sequence[np.ndarray]
+) -> Iterator[Mapping[str, np.ndarray] | None]:
+    """What is kept of all packs' answers, pack by pack. kept: of each pack [answer] bool."""
+    total, start = sum(int(mask.sum()) for mask in kept), 0
+    for mask in kept:
+        some = slice(start, start := start + int(mask.sum()))
+        yield top and {
+            name: (values.reshape(total, -1) if name in ("ids", "logprobs") and total else values)[some]
+            for name, values in top.items()
+        }
 
 
 def _logprobs(pieces: Sequence[pl.DataFrame]) -> PackScores:

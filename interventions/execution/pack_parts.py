@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from patchboard.engine.local import PackScores
+from patchboard.measure.kept_tokens import with_top_tokens
 from patchboard.measure.outcomes import combine
 from patchboard.measure.scored_group import ScoreTables
 from patchboard.plan.model import Group, ModelPlan, Pack
@@ -55,12 +56,12 @@ class PackParts:
             if self.files_holding(pack) is None
         ]  # fmt: skip
 
-    def write(self, scores: PackScores, pack: Pack) -> None:
+    def write(self, scores: PackScores, group: Group, pack: Pack) -> None:
         table = combine(scores.prompt, scores.copy, scores.scores, scores.moved)
-        self.folder.write_table(self.file_of(pack), table)
+        self.folder.write_table(self.file_of(pack), with_top_tokens(table, group, scores.top))
 
     def scores(self, group: Group) -> ScoreTables:
-        """The group's tables ``query, copy, moved, <metric …>``, one row for each pair computed, read one at a time."""
+        """The group's tables, one row for each pair computed, read one at a time."""
         names: list[str] = []
         for pack in self.packs[group.id]:
             files = self.files_holding(pack)

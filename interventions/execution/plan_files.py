@@ -30,8 +30,10 @@ def costs_of(plans: Sequence[ModelPlan], engine: str, remote: bool) -> list[Cost
 
 def plan_json(plans: Sequence[ModelPlan], costs: Sequence[Cost]) -> dict[str, Any]:
     """plan.json: what will run and what it costs, for each model."""
+    shown = {group.every for plan in plans for group in plan.groups if group.top_tokens}
     return {
         "version": VERSION,
+        **({"shown_every": max(shown)} if shown else {}),
         "models": [
             {
                 "model": plan.section.name,

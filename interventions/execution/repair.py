@@ -46,6 +46,7 @@ def _asked_files(study: Study) -> list[str]:
         "probes": has_probes(study),
         "guardedness": spec.guardedness is not None,
         "texts": spec.generate is not None,
+        "top_tokens": spec.top_tokens > 0,
         "features": False,  # made again from the vectors
     }
     return [table.file for name, table in OPTIONAL_TABLES.items() if asked[name]]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -23,6 +24,7 @@ from patchboard.execution.progress import Progress
 from patchboard.execution.repair import repair_finished
 from patchboard.execution.results import bootstrap_of, write_results
 from patchboard.execution.texts import write_texts
+from patchboard.execution.top_tokens import top_tokens_into
 from patchboard.measure.notes import foreseen
 from patchboard.measure.outcomes import outcome_rows, outcome_schema
 from patchboard.measure.scored_group import ScoreTables, gather_scores
@@ -93,8 +95,8 @@ def _run(
     bootstrap = bootstrap_of(study)
     runs = _model_runs(plans, folder, options, progress, bootstrap)
     checks = Checks(bootstrap)
-    with _measured_into(folder, plans, checks, progress) as measure:
-        models = [_compute(run, measure) for run in runs]
+    with _measured_into(folder, runs, checks, progress) as measure:
+        models = [_compute(run, partial(measure, run)) for run in runs]
         notes = [*resumed, *foreseen(plans), *(note for model in models for note in model.notes), *checks.notes()]
     with progress.timed("decodability"):
         tables = [table for run in runs for table in decodability_tables(run, bootstrap)]
@@ -142,18 +144,19 @@ def _model_runs(
 
 @contextmanager
 def _measured_into(
-    folder: RunFolder, plans: Sequence[ModelPlan], checks: Checks, progress: Progress
-) -> Iterator[Measure]:
+    folder: RunFolder, runs: Sequence[ModelRun], checks: Checks, progress: Progress
+) -> Iterator[Callable[[ModelRun, Group, ScoreTables], None]]:
     """Gives what writes a group's outcomes from its scores, and takes them into the checks."""
-    schema = outcome_schema(group for plan in plans for group in plan.groups)
-    with folder.growing_table("outcomes.parquet", schema) as append:
+    schema = outcome_schema(group for run in runs for group in run.plan.groups)
+    with folder.growing_table("outcomes.parquet", schema) as append, top_tokens_into(folder, runs) as append_top:
 
-        def measure(group: Group, tables: ScoreTables) -> None:
+        def measure(run: ModelRun, group: Group, tables: ScoreTables) -> None:
             with progress.timed("measure"):
                 scored = gather_scores(group, tables)
                 checks.update(scored)
                 for rows in outcome_rows(scored, schema):
                     append(rows)
+                append_top(run, scored)
 
         yield measure
 

@@ -61,7 +61,7 @@ class PackRunner:
             if not is_out_of_memory(error):
                 raise
         else:
-            self.parts.write(scores, pack)
+            self.parts.write(scores, group, pack)
             return True
         gc.collect()  # only now, when the error no longer holds the frames and their tensors
         self.engine.release()

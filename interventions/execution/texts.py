@@ -135,7 +135,7 @@ def _table(
     def side(query: int, ids: Sequence[int], perplexity: float, name: str) -> dict[str, Any]:
         prompt = group.prompts[query].token_ids
         return {
-            f"{name}_text": _text(tokenizer, prompt, ids[: -1 if ids and ids[-1] in ends else None]),
+            f"{name}_text": added_text(tokenizer, prompt, ids[: -1 if ids and ids[-1] in ends else None]),
             f"{name}_perplexity": perplexity,
             f"{name}_repetition": repetition(ids),
             f"{name}_token_ids": ids,
@@ -154,7 +154,7 @@ def _table(
     return pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema, strict=False)
 
 
-def _text(tokenizer: PreTrainedTokenizerBase, before: Sequence[int], ids: Sequence[int]) -> str:
+def added_text(tokenizer: PreTrainedTokenizerBase, before: Sequence[int], ids: Sequence[int]) -> str:
     """What these tokens add to the prompt's text: alone, some tokenizers would drop a space in front."""
 
     def decoded(tokens: Sequence[int]) -> str:

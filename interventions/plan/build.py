@@ -24,6 +24,7 @@ from patchboard.plan.planned_edits import Answers, Context, FitSetting, is_paire
 from patchboard.plan.prompt_source import FamilyPrompts, PromptSource
 from patchboard.plan.queries import check_queries
 from patchboard.plan.screen import check_screen
+from patchboard.plan.shown import with_top_tokens
 from patchboard.plan.suffix import positions_of
 from patchboard.plan.texts import check_texts
 from patchboard.spec.axes import Point, Study, label
@@ -60,7 +61,7 @@ def build_plans(study: Study, open_model: Opener) -> list[ModelPlan]:
         if key not in plans:
             plans[key] = _Builder(point.spec.model, *open_model(point.spec.model))
         plans[key].add(point)
-    return [builder.finish() for builder in plans.values()]
+    return with_top_tokens([builder.finish() for builder in plans.values()], study.points[0].spec.top_tokens)
 
 
 def plan_from_prompts(study: Study, section: ModelSection, facts: ModelFacts, source: PromptSource) -> ModelPlan:
@@ -68,7 +69,8 @@ def plan_from_prompts(study: Study, section: ModelSection, facts: ModelFacts, so
     builder = _Builder(section, None, facts, source)
     for point in study.points:
         builder.add(point)
-    return builder.finish()
+    (plan,) = with_top_tokens([builder.finish()], study.points[0].spec.top_tokens)
+    return plan
 
 
 class _Builder:

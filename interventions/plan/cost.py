@@ -14,6 +14,7 @@ from patchboard.plan.packs import Budget, packs_of
 from patchboard.plan.probe_fits import probe_fits
 from patchboard.plan.screen import largest_plan, screened_cells
 from patchboard.plan.screen_passes import screen_passes
+from patchboard.plan.shown import most_kept, top_bytes
 from patchboard.plan.suffix import Shape, branch_tokens, clean_tokens, first_block, shape_of, suffix_of
 from patchboard.plan.texts import text_cost
 from patchboard.tasks.prompt import Prompt
@@ -69,6 +70,10 @@ class Cost:
     text_passes: int = 0
     text_tokens: int = 0
     text_token_layers: int = 0
+    top_tokens: int = 0
+    """Distributions of which the likeliest tokens are kept, at most."""
+    top_token_bytes: int = 0
+    """Of their numbers, before they are compressed."""
 
     def as_dict(self) -> dict[str, object]:
         saving = round(self.loop_token_layers / max(1, self.token_layers), 1)
@@ -77,6 +82,7 @@ class Cost:
         left_out |= set() if self.learned else set(_OF_LEARNING)
         left_out |= set() if self.screened else {"screened", "screen_passes", "screen_tokens"}
         left_out |= set() if self.texts else {"texts", "text_passes", "text_tokens", "text_token_layers"}
+        left_out |= set() if self.top_tokens else {"top_tokens", "top_token_bytes"}
         return {name: value for name, value in counts.items() if name not in left_out}
 
 
@@ -98,6 +104,8 @@ def cost_of(plan: ModelPlan, engine: str, budget: Budget) -> Cost:
         total.update(packs=len(packs), cells=len(group.uses), queries=len(group.prompts))
         total.update(packs_cost(group, packs, plan.facts))
         total.update(_bounds(group, layers))
+        everything = range(len(group.prompts)), range(len(group.copies))
+        total.update(top_tokens=most_kept(group, *everything), top_token_bytes=top_bytes(group, *everything))
     guarded = _guarded_cost(plan, engine, budget)
     for training in plan.trainings:
         total.update(learning_cost(training, plan.facts, engine, budget))
@@ -134,6 +142,8 @@ def cost_of(plan: ModelPlan, engine: str, budget: Budget) -> Cost:
         text_passes=text_passes,
         text_tokens=text_tokens,
         text_token_layers=text_tokens * layers,
+        top_tokens=total["top_tokens"],
+        top_token_bytes=total["top_token_bytes"],
     )
 
 

@@ -122,6 +122,17 @@ class Join:
     source: np.ndarray
 
 
+@dataclass(frozen=True)
+class TopReads:
+    """Reads, each an answer's first, of which the likeliest tokens are kept if their query's number is divided by
+    ``every``. reads, prompts [read]: index among the layout's reads, and of the prompt within the layout."""
+
+    count: int
+    every: int
+    reads: np.ndarray
+    prompts: np.ndarray
+
+
 @dataclass
 class Layout:
     """A batch as plain data: what to feed, what to edit, what to read.
@@ -141,6 +152,7 @@ class Layout:
     reads: Reads = NONE
     first: int = 0
     """Place of its first prompt among those of the group that it is of."""
+    top: TopReads | None = None
 
     def edit_tokens(self) -> Iterator[EditToken]:
         for span in self.edits:

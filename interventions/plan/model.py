@@ -86,6 +86,10 @@ class Group:
     """Whose prompts they are."""
     corrupted: bool = False
     """Whether its prompts are corrupted ones: the run without an edit is then 0 of a normalised metric, else 1."""
+    top_tokens: int = 0
+    """How many of the likeliest next tokens are kept of what the page shows; 0: none."""
+    every: int = 1
+    """The page shows the queries whose number this divides."""
 
 
 @dataclass(frozen=True)

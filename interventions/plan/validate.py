@@ -31,6 +31,9 @@ from patchboard.tasks.sets import BASE
 from patchboard.vectors.dictionaries.files import files_of, weights_named
 from patchboard.vectors.files.located import located
 
+_WHOLE_RUNS = ("statistics", "screen", "generate", "guardedness", "outcomes", "name", "version")
+"""Sections and fields that no point of a sweep has for itself."""
+
 
 def check_study(study: Study) -> dict[str, str]:
     """Raises SpecError or TaskError for the first thing that cannot be meant. Its plug-ins are active afterwards.
@@ -39,7 +42,7 @@ def check_study(study: Study) -> dict[str, str]:
     """
     activate(study.plugins)
     for path in study.axes:
-        if path.split(".")[0] in ("statistics", "screen", "generate", "guardedness", "name", "version"):
+        if path.split(".")[0] in _WHOLE_RUNS:
             raise SpecError(path, "cannot be swept: it is the whole run's", "run a spec for each value")
     checked: dict[str, Rows] = {}
     files: dict[str, str] = {}

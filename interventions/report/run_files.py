@@ -41,6 +41,8 @@ class Run:
     """store.schema.FEATURES; no rows where no edit is of a dictionary's features."""
     learned: pl.DataFrame
     """store.schema.LEARNED; no rows where no vector is learned."""
+    top_tokens: pl.DataFrame
+    """store.schema.TOP_TOKENS; no rows where the spec asked for none."""
 
     @cached_property
     def places(self) -> pl.DataFrame:

@@ -129,6 +129,9 @@ def plan_rows(plan: Mapping[str, Any]) -> dict[str, list[str]]:
         "activations at once (GB)": [f"{cost['activation_gb']}" for cost in costs],
     }
     rows |= _text_rows(costs)
+    if any("top_tokens" in cost for cost in costs):
+        rows["distributions whose top tokens are kept"] = [f"{cost.get('top_tokens', 0):,}" for cost in costs]
+        rows["bytes of top tokens"] = [f"{cost.get('top_token_bytes', 0):,}" for cost in costs]
     remote = [model.get("remote") for model in plan["models"]]
     if any(remote):
         rows |= {

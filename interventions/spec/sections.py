@@ -21,6 +21,7 @@ from patchboard.spec.controls import Control
 from patchboard.spec.edits import InterventionSection
 from patchboard.spec.generate import GenerateSection
 from patchboard.spec.guardedness import GuardednessSection
+from patchboard.spec.outcomes import OutcomesSection
 from patchboard.spec.packaged import PACKAGED, PackagedModel
 from patchboard.spec.prompts import PromptsSection
 from patchboard.spec.refusal import InvalidValue
@@ -140,6 +141,9 @@ class Spec(Section):
     interventions: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")], InterventionSection] = {}
     controls: list[Control] = []
     metrics: Annotated[list[str], Field(min_length=1)] = ["accuracy", "logprob", "kl"]
+    outcomes: OutcomesSection | None = Field(
+        default=None, description="what is kept of single queries beside each metric's value; null: nothing"
+    )
     screen: ScreenSection | None = Field(
         default=None, description="estimates many cells by gradients first, see [screening](#screening); null: runs all"
     )
@@ -155,5 +159,11 @@ class Spec(Section):
     @model_serializer(mode="wrap")
     def _without_what_is_none(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Told only where they are asked for: specs of before they could be keep their digests, and their runs."""
-        later = [("screen", None), ("generate", None), ("guardedness", None)]
+        nothing = OutcomesSection().model_dump()
+        later = (("screen", None), ("generate", None), ("guardedness", None), ("outcomes", None), ("outcomes", nothing))
         return {name: value for name, value in dump(self).items() if (name, value) not in later}
+
+    @property
+    def top_tokens(self) -> int:
+        """How many of a distribution's likeliest tokens are kept."""
+        return (self.outcomes and self.outcomes.top_tokens) or 0

@@ -98,6 +98,20 @@ TEXTS = {
 }
 """One row per query, cell and sample; swept fields follow."""
 TEXTS_FILE = "texts.parquet"
+TOP_TOKENS = {
+    "task": pl.String(),
+    "query": pl.Int32(),  # as in OUTCOMES
+    **CELL,  # null in rows of the clean run, but for shots and seed: it is the same for all cells of a prompt
+    "run": pl.String(),  # clean, patched
+    "tokens": pl.List(pl.String()),  # texts of the likeliest next tokens, the likeliest first; of equal ones lower ids
+    "token_ids": pl.List(pl.Int32()),
+    "logprobs": pl.List(pl.Float32()),  # nats
+    "answer_logprob": pl.Float32(),  # of the answer's first token
+    "answer_rank": pl.Int32(),  # 1 + number of tokens that are likelier than it
+}
+"""One row per query that the page shows and cell of an intervention itself, and one per prompt for the clean run; of
+the next token after the prompt. Swept fields follow."""
+TOP_TOKENS_FILE = "top_tokens.parquet"
 FEATURES = {
     "model": pl.String(),
     "intervention": pl.String(),  # its part of the vectors' keys, which tells an edit's number and swept values
@@ -244,5 +258,6 @@ OPTIONAL_TABLES = {
     "guardedness": OptionalTable(GUARDED_FILE, GUARDED),
     "texts": OptionalTable(TEXTS_FILE, TEXTS),
     "features": OptionalTable(FEATURES_FILE, FEATURES, in_summary=False),
+    "top_tokens": OptionalTable(TOP_TOKENS_FILE, TOP_TOKENS, in_summary=False),
 }
 """By the name that a run's own attribute of it has. What lists them (files of a run, reading, repair) goes by this."""

@@ -46,7 +46,9 @@ def cases(tmp_path_factory):
 
 def tree_of(folder: Path, cases: Path, **changes: Any) -> dict[str, Any]:
     metrics = ["accuracy", "logit_difference", "logprob"]
-    return tiny_tree(folder, **case_tree(cases, interventions=SECTIONS, metrics=metrics, **changes))
+    return tiny_tree(
+        folder, **case_tree(cases, interventions=SECTIONS, metrics=metrics, outcomes={"top_tokens": 3}, **changes)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +73,19 @@ def test_a_screen_that_keeps_all_changes_no_table(llama_folder, cases, whole, tm
     missed = json.loads((out / "summary.json").read_text())["screen"]["points"][0]["missed"]
     assert missed is None, "nothing was left to miss"
     assert "screen" not in json.loads((whole / "summary.json").read_text()) and pb.open(whole).screen.is_empty()
+
+
+def test_tokens_are_kept_of_the_cells_that_run(screened, whole):
+    """With the plan counting as many cells as are left, whichever these are."""
+    some, everything = (pb.open(folder).top_tokens for folder in (screened, whole))
+    names = [name for name in some.columns if name not in ("logprobs", "answer_logprob")]
+    keys = names[: names.index("tokens")]
+    both = some.join(everything, on=keys, how="left", nulls_equal=True, suffix="_whole", maintain_order="left")
+    assert both["token_ids"].to_list() == both["token_ids_whole"].to_list()
+    cells = 11 + 4 + 1  # chosen ones, and those that are not screened
+    assert len(some) == 6 + 6 * cells and len(everything) == 6 + 6 * (SCREENED + 4 + 1)
+    plan = json.loads((screened / "plan.json").read_text())["models"][0]
+    assert plan["cost"]["top_tokens"] == len(some)
 
 
 def test_what_runs_follows_from_the_table_of_estimates(screened, whole):

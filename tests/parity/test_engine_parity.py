@@ -17,6 +17,7 @@ from patchboard.engine.local import LocalEngine
 from patchboard.ops import OPS, FeatureTensors, SubspaceTensors
 from patchboard.ops.feature_tensors import WholeEncoder
 from patchboard.plan.cells import OWN_STATE, STATE, Edit, StateRead
+from patchboard.plan.layout import TopReads, answer_starts
 from patchboard.plan.model import Counterfactual
 from patchboard.plan.packing import lay_out
 from patchboard.plan.suffix import positions_of
@@ -30,6 +31,8 @@ TOLERANCE = 1e-5
 STREAMS = tuple(site for site in SITES if site not in (*HEADED, *NEURAL))
 WAYS = ("wavefront", "dense", "rows")
 """dense: a wavefront whose attention goes over all pairs of tokens, as on a host."""
+TOP = 5
+"""Likeliest tokens that are kept."""
 DONOR = STATE + "B"
 LAST = json.dumps("last")
 POSITIONS = ("last", "query", "demo_outputs", "before_answers", "demo_inputs", "all", ["last", "answer"], 1, -2)
@@ -154,10 +157,12 @@ def computed(request):
         engine.sparse = architecture.sparse and way != "dense"
         packed = "rows" if way == "rows" else "wavefront"
         layout = lay_out(prompts, [-1] * len(prompts), wanted, packed, donors={"B": donors})
+        starts = answer_starts(layout.reads.prompt, layout.reads.copy)
+        layout.top = TopReads(TOP, 2, starts, layout.reads.prompt[starts])
         with counted() as calls:
             _, result = engine.forward(layout, engine.place(made), {"logits": logits_of})
         assert calls[0] == (model.config.num_hidden_layers if engine.sparse and way == "wavefront" else 0)
-        found[way] = (layout, result["scores"]["logits"])
+        found[way] = (layout, result["scores"]["logits"], result["top"])
     return model, prompts, donors, wanted, found, Oracle(model, prompts, wanted, made, donors)
 
 
@@ -210,16 +215,49 @@ def test_equals_hooks(computed, way):
     model, *_, found, oracle = computed
     if way not in found:
         pytest.skip("a family that does not pack, or always with a dense mask")
-    layout, logits = found[way]
+    layout, logits, _ = found[way]
     # Mamba-2's scan multiplies exponentials of cumulative sums: 1.8e-5 was seen with two threads
     tolerance = TOLERANCE if model.config.model_type != "mamba2" else 10 * TOLERANCE
     assert oracle.hold(layout.reads, logits, tolerance) > 200
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_top_tokens_are_those_of_hooks(computed, way):
+    """Of every second prompt, of each answer's first token; the same ones where logits are further apart than
+    rounding."""
+    model, *_, found, oracle = computed
+    if way not in found:
+        pytest.skip("a family that does not pack")
+    layout, logits, top = found[way]
+    kept = [i for i, read in enumerate(layout.reads) if read.token == 0 and read.prompt % 2 == 0]
+    assert len(top["ids"]) == len(kept) > 100
+    tolerance = 10 * (TOLERANCE if model.config.model_type != "mamba2" else 10 * TOLERANCE)
+    apart = 0
+    for read, own, ids, values, answer, rank in zip(
+        [list(layout.reads)[i] for i in kept], logits[kept], *(top[n] for n in ("ids", "logprobs", "answer", "rank")),
+        strict=True,
+    ):  # fmt: skip
+        # of the engine's own logits to the bit, ties included
+        numbers = own.tolist()
+        expected = sorted(range(len(numbers)), key=lambda token: (-numbers[token], token))
+        assert ids.tolist() == expected[:TOP]
+        assert rank == 1 + sum(number > numbers[read.target] for number in numbers)
+        # of the hooks' within rounding
+        by_hooks = oracle.of(read.prompt, read.copy)[0].log_softmax(-1)
+        torch.testing.assert_close(values, by_hooks.sort(descending=True).values[:TOP], atol=tolerance, rtol=tolerance)
+        torch.testing.assert_close(values, by_hooks[ids], atol=tolerance, rtol=tolerance)
+        torch.testing.assert_close(answer, by_hooks[read.target], atol=tolerance, rtol=tolerance)
+        ranked = by_hooks.sort(descending=True)
+        if (ranked.values[: TOP + 1].diff().abs() > 2 * tolerance).all():
+            apart += 1
+            assert ids.tolist() == ranked.indices[:TOP].tolist()
+    assert apart > len(kept) / 2
+
+
 def test_donors_of_another_shape_are_left_out(computed):
     """A resample edit is computed exactly where the donor has as many tokens of the position; not all do here."""
     _, prompts, donors, wanted, found, _ = computed
-    for layout, _ in found.values():
+    for layout, *_ in found.values():
         read = {(r.prompt, r.copy) for r in layout.reads}
         seen = {True: 0, False: 0}
         for c, copy in enumerate(wanted):
@@ -258,7 +296,7 @@ def test_packed_sequences_are_shorter_than_rows(computed):
 def test_edits_move_logits_and_self_does_not(computed):
     """Both sides: a vector written to `last` changes its prompt's logits, a state patched with itself does not."""
     *_, wanted, found, _ = computed
-    layout, logits = found["wavefront" if "wavefront" in found else "rows"]
+    layout, logits, _ = found["wavefront" if "wavefront" in found else "rows"]
     clean = {(r.prompt, r.target): x for r, x in zip(layout.reads, logits, strict=True) if r.copy == 0 and r.token == 0}
     for read, got in zip(layout.reads, logits, strict=True):
         edits = wanted[read.copy].edits

@@ -23,12 +23,20 @@ from tests.conftest import ROOT
 from tests.contract.tiny import tiny_tree, write
 from tests.remote.conftest import LoopbackServer, Snapshot, environment_for
 
-TABLES = ("outcomes.parquet", "effects.parquet", "curves.parquet", "decodability.parquet", "summary.json")
+TABLES = (
+    "outcomes.parquet",
+    "effects.parquet",
+    "curves.parquet",
+    "decodability.parquet",
+    "top_tokens.parquet",
+    "summary.json",
+)
 SCRIPT = ROOT / "experiments" / "patch_sweep.py"
 
 
 def tree_of(snapshot: Snapshot, **changes: Any) -> dict[str, Any]:
-    """Every kind of operand, ops on single heads and neurons, one with other prompts' states, over the served model."""
+    """Every kind of operand, ops on single heads and neurons, one with other prompts' states, over the served model;
+    top tokens kept."""
     vector = {"mean": "same_task", "shots": 1, "prompts": 3}
     subspace = {"subspace": "tasks", "rank": 2, "shots": 1, "prompts": 3}
     erased = {**subspace, "method": "leace"}
@@ -50,7 +58,8 @@ def tree_of(snapshot: Snapshot, **changes: Any) -> dict[str, Any]:
         "m": {"op": "scale", "site": "mlp_pre", "strength": 2, "layers": [1]},
         "r": {"op": "resample", "source": "other_task", "layers": [2], "position": "query"},
     }
-    return {**tiny_tree(Path("unused")), "model": {"name": snapshot.repo}, "interventions": sections, **changes}
+    own = {"model": {"name": snapshot.repo}, "interventions": sections, "outcomes": {"top_tokens": 3}}
+    return {**tiny_tree(Path("unused")), **own, **changes}
 
 
 def command(spec: str, out: Path, *arguments: str) -> list[str]:

@@ -25,18 +25,20 @@ from patchboard.engine import (
     noise,
     pattern,
     projection,
+    read_out,
     record,
     scores,
     sites,
     states,
     steps,
+    top_tokens,
     trace,
     wiring,
 )
 from patchboard.engine.batch import make_batch
 from patchboard.engine.job_body import answer_job, byte_planes
 from patchboard.engine.local import LocalEngine, pack_layout
-from patchboard.engine.ndif.answers import BadAnswer, floats_of, opened_answer
+from patchboard.engine.ndif.answers import BadAnswer, floats_of, opened_answer, values_of
 from patchboard.engine.ndif.jobs import (
     OF_EACH_PACK,
     Sizes,
@@ -57,6 +59,7 @@ from patchboard.metrics import METRICS
 from patchboard.ops import feature_tensors
 from patchboard.plan.build import build_plans
 from patchboard.plan.packs import Budget, packs_of
+from patchboard.plan.shown import most_kept
 from patchboard.spec.load import load_study
 from patchboard.vectors import function, make, statistics, subspace
 from patchboard.vectors.dictionaries import named
@@ -76,6 +79,8 @@ TRAVELLING = (
     masks,
     states,
     scores,
+    read_out,
+    top_tokens,
     joining,
     cutting,
     later,
@@ -192,13 +197,20 @@ def test_remote_local_equals_the_local_engine(plan, jobs, local_model, llama_sna
         answer = answer_job(traced, data, tools)
         answer.save()
     floats = floats_of(answer["scores"]["logprob"])
-    expected = []
+    expected: list[np.ndarray] = []
+    kept: dict[str, list[np.ndarray]] = {}
     for group, pack in job.packs:
         found = engine.score_pack(group, pack, operands, scorers)
         starts = np.flatnonzero(found.token == 0)
         own = [not group.copies[c].target for c in found.copy[starts].tolist()]
         expected.append(combined(METRICS.get("logprob", "").combine, found.scores["logprob"], starts)[own])
+        for name, values in (found.top or {}).items():
+            kept.setdefault(name, []).append(values.ravel())
     np.testing.assert_array_equal(floats, np.concatenate(expected))
+    assert answer["top"].keys() == kept.keys() == {"ids", "logprobs", "answer", "rank"}
+    for name, values in kept.items():
+        kind = torch.int32 if name in ("ids", "rank") else torch.float32
+        np.testing.assert_array_equal(values_of(answer["top"][name], kind), np.concatenate(values))
 
 
 def test_a_structure_and_its_tokens_are_the_batch(plan, jobs):
@@ -273,7 +285,9 @@ def test_no_answer_is_larger_than_planned(plan, jobs):
             answer |= {"votes": drawn(2 * job.answers).view(torch.int16), "hits": drawn(points), "finite": True}
         else:
             recipes = recipes_of(plan, job.packs)
-            width = plan.facts.width
+            width, kept = plan.facts.width, sum(most_kept(g, pack.prompts, pack.copies) for g, pack in job.packs)
+            answer |= {"top": {"ids": drawn(4, 3 * kept), "logprobs": drawn(4, 3 * kept), "answer": drawn(4, kept),
+                               "rank": drawn(4, kept)}}  # fmt: skip
             answer |= {"scores": {name: drawn(4, job.own_answers) for name in ("logprob", "kl")},
                        "hits_of_packs": drawn(job.answers), "moved": drawn(4 * len(slots_of(job))).view(torch.float32),
                        "vectors": {key: {"left": drawn(4, width, recipe.rank), "right": drawn(4, width, recipe.rank),
@@ -283,7 +297,7 @@ def test_no_answer_is_larger_than_planned(plan, jobs):
         torch.save({"answer": answer}, buffer)
         size = len(zstandard.ZstdCompressor().compress(buffer.getvalue()))
         most = largest_answer(plan, job, 2, vectors=True)
-        containers = 2500 + 900 * len(recipes_of(plan, job.packs))  # a subspace is three tensors
+        containers = 3700 + 900 * len(recipes_of(plan, job.packs))  # a subspace is three tensors
         assert size <= most < 1.05 * size + containers
 
 
@@ -305,3 +319,36 @@ def test_an_answer_runs_no_code(jobs, tmp_path):
     with pytest.raises(BadAnswer, match="cannot be read"):
         opened_answer(zstandard.ZstdCompressor().compress(buffer.getvalue()), jobs[0][0], 1, 1)
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({}, ""),
+        ({"ids": torch.full((6,), 83)}, "ids of tokens of 83 to 83, expected 0 to 82"),
+        ({"rank": torch.zeros(2)}, "rank of tokens of 0 to 0, expected 1 to 83"),
+        ({"logprobs": torch.zeros(5)}, "numbers of likeliest tokens, expected"),
+        (None, "numbers of likeliest tokens, expected"),
+    ],
+)
+def test_tokens_that_no_model_has_are_refused(jobs, change, what):
+    """And others than were asked for: three of each of two distributions."""
+    job = next(job for job in jobs[0] if job.packs)
+    top = {"ids": torch.arange(6), "rank": torch.ones(2), "logprobs": torch.zeros(6), "answer": torch.zeros(2)}
+    kinds = {"ids": torch.int32, "rank": torch.int32}
+    sent = {} if change is None else top | change
+    answer = {
+        "key": job.key, "fits_finite": True, "dtype": "", "device": "", "torch": "", "autocast": False, "lacking": [],
+        "scores": {"logprob": byte_planes(torch.zeros(1))}, "hits_of_packs": torch.zeros(1, dtype=torch.uint8),
+        "moved": torch.zeros(len(slots_of(job))),
+        "top": {name: byte_planes(values.to(kinds.get(name, torch.float32))) for name, values in sent.items()},
+    }  # fmt: skip
+    buffer = io.BytesIO()
+    torch.save({"answer": answer}, buffer)
+    content = zstandard.ZstdCompressor().compress(buffer.getvalue())
+    if not what:
+        found = opened_answer(content, job, 1, 1, 2, 83).top
+        assert found is not None and found["ids"].tolist() == [*range(6)] and found["rank"].tolist() == [1, 1]
+        return
+    with pytest.raises(BadAnswer, match=what):
+        opened_answer(content, job, 1, 1, 2, 83)

@@ -131,6 +131,7 @@ TABLES = {
     "outcomes.parquet": {k: v for k, v in (schema.OUTCOMES | schema.SCALE).items() if k not in schema.CELL},
     "effects.parquet, curves.parquet": schema.MEASURED,
     "texts.parquet": {k: v for k, v in schema.TEXTS.items() if k not in schema.CELL},
+    "top_tokens.parquet": {k: v for k, v in schema.TOP_TOKENS.items() if k not in schema.CELL},
     "decodability.parquet": schema.DECODABILITY | schema.FLOORS,
     "probes.parquet": schema.PROBED,
     "guardedness.parquet": schema.GUARDED,

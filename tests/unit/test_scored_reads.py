@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from patchboard.engine import scores
-from patchboard.engine.batch import make_batch
+from patchboard.engine import read_out
+from patchboard.engine.batch import Top, make_batch
 from patchboard.engine.scores import rows_of, score_reads, scored_together
 from patchboard.metrics import METRICS
 from patchboard.plan.cells import Edit
@@ -70,23 +70,27 @@ def test_a_place_is_gathered_once_whosever_answer_is_asked_for():
 @pytest.mark.parametrize("at_once", [1, 4, 7, 40, 100])
 def test_states_are_read_out_some_at_a_time(at_once, monkeypatch):
     """As all together, whatever is read at once, places read twice and clean places in other pieces included."""
-    monkeypatch.setattr(scores, "_SCORED_AT_ONCE", 11 * at_once)
+    monkeypatch.setattr(read_out, "_READ_AT_ONCE", 11 * at_once)
     generator = torch.Generator().manual_seed(0)
     states, head = torch.randn(40, 5, generator=generator), torch.randn(5, 11, generator=generator)
     reads = torch.tensor([*range(10), 3, 3, *range(10, 20), 0, *range(20, 40), 39, 25])
     clean = (reads >= 20).long() * 20
     targets, foils = torch.randint(11, (2, len(reads)), generator=generator)
+    top = Top(3, 2, torch.tensor([22, 0, 3, 12, 7, 44]), torch.tensor([0, 1, 2, 4, 3, 6]))
     whole = make_batch(lay_out((), (), [Counterfactual()], "rows"))
-    batch = replace(whole, reads=reads, targets=targets, foils=foils, clean=clean)
+    batch = replace(whole, reads=reads, targets=targets, foils=foils, clean=clean, top=top)
     scorers = {name: METRICS[name].score for name in ("accuracy", "logprob", "kl", "logit_difference", "rank")}
     asked: list[int] = []
 
-    def read_out(some: torch.Tensor) -> torch.Tensor:
+    def head_of(some: torch.Tensor) -> torch.Tensor:
         asked.append(len(some))
         return some @ head
 
-    found = scores.score_states(states, read_out, 11, batch, scorers)
-    expected = score_reads(states @ head, batch, scorers)
-    for name in scorers:
-        torch.testing.assert_close(found[name], expected[name])
+    found = read_out.read_states(states, head_of, 11, batch, scorers)
+    expected = read_out.read_logits(states @ head, batch, scorers)
+    for what in ("scores", "top"):
+        assert set(found[what]) == set(expected[what])
+        for name in expected[what]:
+            torch.testing.assert_close(found[what][name], expected[what][name])
+    assert len(found["top"]["rank"]) == 4  # of every second query
     assert max(asked) <= at_once + 2 and len(asked) == -(-40 // at_once)  # two clean places

@@ -98,9 +98,9 @@ def trace_bodies(tree: ast.AST) -> list[tuple[ast.FunctionDef, ast.With]]:
 
 
 ALLOWED_IN_TRACE = {
-    "captured", "apply_edits", "score_reads", "states_at", "narrowed", "grown_inputs", "source_states", "without_edges",
-    "changed", "states_of", "entered", "estimated", "is_input", "is_pattern", "mixed_values", "seen_at", "site_of",
-    "summed", "tensor_at", "copy_input",
+    "captured", "apply_edits", "score_reads", "read_logits", "read_states", "logits_behind", "states_at", "narrowed",
+    "grown_inputs", "source_states", "without_edges", "changed", "states_of", "entered", "estimated", "is_input",
+    "is_pattern", "mixed_values", "seen_at", "site_of", "summed", "tensor_at", "copy_input",
 }  # fmt: skip
 """Our own helpers that a body may call: they take and give tensors, and live in modules that travel by value."""
 

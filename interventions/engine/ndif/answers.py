@@ -11,6 +11,7 @@ import torch
 import zstandard
 
 from patchboard.engine.ndif.jobs import Job, slots_of
+from patchboard.plan.shown import shown_copies
 
 
 class BadAnswer(Exception):
@@ -22,11 +23,13 @@ class Answer:
     """What one job brought.
 
     scores: metric -> [answer] of all its packs, in their order; but for accuracy, of own tasks' answers only.
-    moved [slot]. votes [layer, shots, point] and hits [point, shots] of its decoding. facts: served dtype, device,
+    top: as ``engine.top_tokens`` gives it, flat, of all packs; None where none are kept. moved [slot]. votes [layer,
+    shots, point] and hits [point, shots] of its decoding. facts: served dtype, device,
     torch version, lacking tasks, and what noise was measured in, where there is some.
     """
 
     scores: dict[str, np.ndarray]
+    top: dict[str, np.ndarray] | None
     moved: torch.Tensor
     votes: np.ndarray | None
     hits: np.ndarray | None
@@ -35,8 +38,9 @@ class Answer:
     facts: dict[str, Any]
 
 
-def opened_answer(content: bytes, job: Job, answers: int, own: int) -> Answer:
-    """answers: scored ones of all its packs; own: those of the prompts' own tasks. Raises BadAnswer."""
+def opened_answer(content: bytes, job: Job, answers: int, own: int, kept: int = 0, vocab: int = 0) -> Answer:
+    """answers: scored ones of all its packs; own: those of the prompts' own tasks; kept: those of which the likeliest
+    tokens of so large a vocabulary are. Raises BadAnswer."""
     saved = _loaded(content)
     if saved.get("key") != job.key:
         raise BadAnswer(f"its key is {saved.get('key')}, expected {job.key}")
@@ -49,9 +53,24 @@ def opened_answer(content: bytes, job: Job, answers: int, own: int) -> Answer:
         right = sizes.pop("accuracy", -1) == answers and set(sizes.values()) == {own}
         if not right or len(answer.moved) != len(slots_of(job)):
             raise BadAnswer(f"has {sorted(set(sizes.values()))} scores a metric, expected {own}")
+    shown = [group.top_tokens for group, _ in job.packs if shown_copies(group)]
+    if shown:
+        _check_top(answer.top or {}, kept, shown[0], vocab)
     if job.decoding and answer.finite and (answer.votes is None or len(answer.votes) != len(job.layers)):
         raise BadAnswer(f"has no votes for its {len(job.layers)} layers")
     return answer
+
+
+def _check_top(top: dict[str, np.ndarray], kept: int, count: int, vocab: int) -> None:
+    """Raises BadAnswer. count: tokens of each distribution."""
+    sizes = {name: values.size for name, values in top.items()}
+    expected = {"ids": kept * count, "logprobs": kept * count, "answer": kept, "rank": kept}
+    if sizes != expected:
+        raise BadAnswer(f"has {sizes} numbers of likeliest tokens, expected {expected}")
+    for name, low, high in (("ids", 0, vocab - 1), ("rank", 1, vocab)):
+        if kept and (top[name].min() < low or top[name].max() > high):
+            what = f"{top[name].min()} to {top[name].max()}"
+            raise BadAnswer(f"has {name} of tokens of {what}, expected {low} to {high}")
 
 
 def _loaded(content: bytes) -> dict[str, Any]:
@@ -69,10 +88,12 @@ def _loaded(content: bytes) -> dict[str, Any]:
 
 def _answer(saved: dict[str, Any]) -> Answer:
     scores = {name: floats_of(planes) for name, planes in saved.get("scores", {}).items()}
+    top = {name: values_of(planes, _KINDS[name]) for name, planes in saved.get("top", {}).items()}
     if "hits_of_packs" in saved:
         scores["accuracy"] = saved["hits_of_packs"].numpy().astype(np.float32)
     return Answer(
         scores=scores,
+        top=top or None,
         moved=saved.get("moved", torch.zeros(0)).double(),
         votes=saved["votes"].numpy() if "votes" in saved else None,
         hits=saved["hits"].numpy().astype(bool) if "hits" in saved else None,
@@ -83,6 +104,14 @@ def _answer(saved: dict[str, Any]) -> Answer:
     )
 
 
+_KINDS = {"ids": torch.int32, "rank": torch.int32, "logprobs": torch.float32, "answer": torch.float32}
+
+
 def floats_of(planes: torch.Tensor) -> np.ndarray:
-    """``job_body.byte_planes`` undone: uint8 [4, n] -> float32 [n]."""
-    return planes.T.contiguous().view(torch.float32).reshape(-1).numpy()
+    """uint8 [4, n] -> float32 [n]."""
+    return values_of(planes, torch.float32)
+
+
+def values_of(planes: torch.Tensor, kind: torch.dtype) -> np.ndarray:
+    """``job_body.byte_planes`` undone: uint8 [4, n] -> [n] numbers of four bytes."""
+    return planes.T.contiguous().view(kind).reshape(-1).numpy()

@@ -21,6 +21,7 @@ from patchboard.plan.layout import answer_starts
 from patchboard.plan.model import Decoding, Fit, Group, ModelPlan, Pack
 from patchboard.plan.pack_cost import pack_sizes
 from patchboard.plan.packs import Budget, halved
+from patchboard.plan.shown import shown_copies, top_bytes
 from patchboard.vectors.base import Recipe
 from patchboard.vectors.dictionaries.weights import some_features
 
@@ -131,6 +132,8 @@ def largest_answer(plan: ModelPlan, job: Job, scores: int, vectors: bool) -> int
         tensors, numbers = 2, 2 * job.answers + job.answers // max(1, len(job.layers))
     else:
         tensors, numbers = 2 + scores, 4 * scores * job.own_answers + job.answers + 4 * len(slots_of(job))
+        tensors += 4 if any(shown_copies(group) for group, _ in job.packs) else 0
+        numbers += sum(top_bytes(group, pack.prompts, pack.copies) for group, pack in job.packs)
     for recipe in recipes_of(plan, job.packs).values() if vectors else ():
         width = len(recipe.neurons) or plan.facts.width_at(recipe.place.site if not recipe.heads else "resid_post")
         tensors += 3 if recipe.rank else 1
