@@ -192,3 +192,48 @@ def test_what_prompts_say_is_never_markup(llama_folder, tmp_path, open_page):
 
 
 WORDS = ("the baker", "the river", "the garden", "the letter", "the mountain", "the boat", "the child", "the teacher")
+
+
+@pytest.fixture(scope="module")
+def with_tokens(llama_folder, tmp_path_factory) -> Path:
+    """A finished run with forty tokens kept, some of whose texts are white space and markup."""
+    folder = tmp_path_factory.mktemp("tokens") / "run"
+    interventions = {"p": {"op": "patch", "vector": {"mean": "same_task", "shots": 1, "prompts": 4}, "layers": [1, 2]}}
+    tree = tiny_tree(llama_folder, interventions=interventions, metrics=["rank", "logprob"])
+    assert run({**tree, "outcomes": {"top_tokens": 40}}, folder) == 0
+    table = pl.read_parquet(folder / "top_tokens.parquet")
+    ids = sorted(set(table["token_ids"].explode().to_list()))
+    odd = [" a", "\n", "\t ", "", "\u200b", *MARKUP]
+    texts = {token: odd[k % len(odd)] for k, token in enumerate(ids)}
+    words = pl.col("token_ids").list.eval(pl.element().replace_strict(texts, return_dtype=pl.String))
+    table.with_columns(tokens=words).write_parquet(folder / "top_tokens.parquet", metadata={"patchboard": "1"})
+    pb.open(folder).write_report()
+    return folder
+
+
+def test_top_tokens_stand_below_each_query(with_tokens, open_page):
+    """Before and after, the answer marked where it is among them, its rank; white space is seen, markup is text."""
+    page = open_page(with_tokens / "report.html", "#i=p&l=2&t=AND&order=query")
+    done = pb.open(with_tokens)
+    answers = done.prompts.filter(pl.col("role") == "evaluate", pl.col("task") == "AND")["answer_ids"].list.first()
+    table = done.top_tokens.filter(pl.col("task") == "AND", (pl.col("layer") == 2) | (pl.col("run") == "clean"))
+    lines = page.locator("tr.tokens div div").all()
+    assert len(lines) == 2 * len(answers) == len(table)
+    marked = 0
+    for number, line in enumerate(lines):
+        query, name = number // 2, ("clean", "patched")[number % 2]
+        own = table.filter(pl.col("query") == query, pl.col("run") == name).row(0, named=True)
+        label = "before" if name == "clean" else "after"
+        assert line.locator(".soft").inner_text().startswith(f"{label}: answer ranks {own['answer_rank']} (")
+        assert line.locator("b").count() == (own["answer_rank"] <= 5)
+        line.locator("button").click()
+        marked += line.locator("b").count()
+        shown = [" ".join(text.split(" ")[:-1]) for text in line.locator(".token").all_inner_texts()]
+        seen = {" a": "␣a", "\n": "⏎", "\t ": "⇥␣", "": "(no text)", "\u200b": "\\u{200b}"}
+        assert shown == [seen.get(text, text.replace(" ", "␣")) for text in own["tokens"]]
+        chances = [small.inner_text() for small in line.locator("small").all()]
+        expected = [2.718281828459045**value for value in own["logprobs"]]
+        assert [float(text.strip("<>")) for text in chances] == pytest.approx(expected, abs=1.1e-3)
+        assert line.locator("b").count() == (own["answer_rank"] <= 40) and line.locator("button").count() == 0
+    assert 0 < marked < len(lines)
+    assert not page.locator("tr.tokens img, tr.tokens script").count()

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import patchboard as pb
+from patchboard.plan import shown
 from patchboard.plan.suffix import positions_of
-from patchboard.report.explorer import data, explorer_block
+from patchboard.report.explorer import explorer_block
 from patchboard.report.explorer.packed import Packed
 from patchboard.report.explorer.prompts import edited_tokens, marked_characters
 from patchboard.report.run_files import read_run
@@ -113,7 +114,7 @@ def test_queries_are_the_outcomes(folder):
 
 
 def test_of_many_values_fewer_queries_are_shown(folder, monkeypatch):
-    monkeypatch.setattr(data, "MOST_VALUES", 100)  # of 240
+    monkeypatch.setattr(shown, "MOST_VALUES", 100)  # of 240
     queries = unpacked(explorer_block(read_run(folder)).data[0])["queries"]
     assert queries["step"] == 3 and all(chosen["query"] == [0, 3] and chosen["of"] == 5 for chosen in queries["sets"])
     assert len(queries["patched"]) == 2 * len(queries["at"])

@@ -9,14 +9,14 @@ import numpy as np
 import polars as pl
 
 from patchboard.metrics import METRICS
+from patchboard.plan.shown import every_nth
 from patchboard.report.explorer.packed import Packed
 from patchboard.report.explorer.prompts import marked_characters, prompts_at
-from patchboard.report.run_files import Run, read_table, scan_table, setting_label
+from patchboard.report.explorer.tokens import Tokens
+from patchboard.report.run_files import Run, read_json, read_table, scan_table, setting_label
 from patchboard.report.style import in_order, line_of
 from patchboard.store.schema import CELL, DECODABILITY, FLOORS
 
-MOST_VALUES = 250_000
-"""Values of single queries that a page holds, about 1 MB; of more, fewer queries are shown."""
 _KEY = [name for name in CELL if name != "vector_task"]
 _WORDS = ("task", "intervention", "control", "op", "site", "layers", "position", "metric", "setting")
 _NUMBERS = ("layer", "head", "strength", "shots", "clean", "patched", "effect", "ci_low", "ci_high", "n")
@@ -80,14 +80,19 @@ def _cd(run: Run, packed: Packed) -> dict[str, Any] | None:
 def _queries(run: Run, cells: pl.DataFrame, packed: Packed) -> dict[str, Any]:
     """Each task's own cells query by query: a ``set`` of prompts for each task and setting, and the values of each cell
     of ``cells`` that has some: ``at``, the cells' rows, ``of``, their sets, ``patched`` [cell, query of its set], and
-    ``before``, where in ``clean`` those of the unedited run begin, which many cells share."""
+    ``before``, where in ``clean`` those of the unedited run begin, which many cells share. ``tokens``: as
+    ``Tokens`` has them, where the run kept some."""
     own = scan_table(run.folder, "outcomes.parquet").filter(pl.col("control") == "")
-    step = max(1, -(-own.select(pl.len()).collect().item() // MOST_VALUES))
+    step = _every(run, own)
     outcomes = own.filter(pl.col("query") % step == 0).collect()
     prompts = read_table(run.folder, "prompts.parquet")
     keys = ["task", *_KEY, *run.swept, "metric"]
     numbered = cells.with_row_index("row").filter(pl.col("task") != "", pl.col("control") == "")
     kept = outcomes.join(numbered.select(*keys, "row"), on=keys, how="inner", nulls_equal=True).sort("row", "query")
+    swept = [name for name in run.swept if not name.startswith("interventions.")]
+    of_prompt, of_cell = ("task", "shots", "seed", *swept), keys[:-1]
+    tokens = Tokens(run.top_tokens, of_prompt, of_cell)
+    entries: dict[str, list[int]] = {"clean": [], "patched": []}
     sets: list[dict[str, Any]] = []
     known: dict[tuple[Any, ...], int] = {}
     at: list[int] = []
@@ -95,14 +100,14 @@ def _queries(run: Run, cells: pl.DataFrame, packed: Packed) -> dict[str, Any]:
     patched, clean = [], []
     before: list[int] = []
     begins: dict[bytes, int] = {}
-    swept = [name for name in run.swept if not name.startswith("interventions.")]
     for (row,), part in kept.group_by("row", maintain_order=True):
         cell = part.row(0, named=True)
-        key = tuple(cell[name] for name in ("task", "shots", "seed", *swept))
+        key = tuple(cell[name] for name in of_prompt)
         position = cell["position"]
         if key not in known:
             known[key] = len(sets)
             sets.append(_set(prompts, cell, swept, part["query"].to_list()))
+            entries["clean"].append(tokens.entry("clean", key, sets[-1]["query"]))
         chosen = sets[known[key]]
         if position not in chosen["marks"]:
             chosen["marks"][position] = [marked_characters(position, prompt) for prompt in chosen["rows"]]
@@ -114,6 +119,9 @@ def _queries(run: Run, cells: pl.DataFrame, packed: Packed) -> dict[str, Any]:
             clean.append(unedited)
         before.append(begins[unedited.tobytes()])
         patched.append(part["patched"].to_numpy())
+        entries["patched"].append(tokens.entry("patched", tuple(cell[name] for name in of_cell), chosen["query"]))
+    for each in sets if tokens.count else ():
+        each["first"] = [tokens.place(row["answer_ids"][0]) for row in each["rows"]]
     told = [{name: value for name, value in each.items() if name != "rows"} for each in sets]
     return {
         "step": step,
@@ -123,7 +131,15 @@ def _queries(run: Run, cells: pl.DataFrame, packed: Packed) -> dict[str, Any]:
         "before": packed.numbers(before),
         "clean": packed.numbers(np.concatenate(clean) if clean else []),
         "patched": packed.numbers(np.concatenate(patched) if patched else []),
+        "tokens": tokens.told(packed, **entries) if tokens.count else None,
     }
+
+
+def _every(run: Run, own: pl.LazyFrame) -> int:
+    """Of how many queries one is shown: those of which tokens are kept, where any are."""
+    if len(run.top_tokens):
+        return read_json(run.folder, "plan.json")["shown_every"]
+    return every_nth(own.select(pl.len()).collect().item())
 
 
 def _set(prompts: pl.DataFrame, cell: Mapping[str, Any], swept: list[str], queries: list[int]) -> dict[str, Any]:

@@ -5,7 +5,7 @@
   const runs = await Promise.all([...root.querySelectorAll("script.run")].map(read));
   const run = runs[0], cells = run.cells, count = cells.layer.length;
   const state = Object.assign({ view: "curve", order: "change" }, Object.fromEntries(new URLSearchParams(location.hash.slice(1))));
-  const MOST = 30, TAIL = 320;
+  const MOST = 30, TAIL = 320, TOP = 5;
   let chart = null, shown = MOST, columns = [];
 
   // ---- data ----
@@ -33,11 +33,12 @@
     return found;
   }
   const here = (more) => ({ intervention: state.i, setting: state.s, metric: state.m, task: state.t || "", ...more });
-  const queryRows = new Map(); // row of cells -> [its set, first of its patched values, of the unedited ones]
+  const queryRows = new Map(); // row of cells -> [its set, first of its patched values, of the unedited ones, of tokens after and before]
   let first = 0;
   run.queries.at.forEach((row, k) => {
     const set = run.queries.sets[run.queries.of[k]];
-    queryRows.set(row, [set, first, run.queries.before[k]]);
+    const tokens = run.queries.tokens;
+    queryRows.set(row, [set, first, run.queries.before[k], ...(tokens ? [tokens.patched[k], tokens.clean[run.queries.of[k]]] : [])]);
     first += set.query.length;
   });
 
@@ -231,7 +232,7 @@
     }
     const metrics = names(cells.metric, rowsOf(run, { intervention: state.i, setting: state.s, control: "" })).filter((m) => m !== state.m);
     const lines = rows.flatMap((row) => {
-      const [set, at, from] = queryRows.get(row), task = word(cells.task, row), marks = set.marks[word(cells.position, row)];
+      const [set, at, from, after_, before_] = queryRows.get(row), task = word(cells.task, row), marks = set.marks[word(cells.position, row)];
       const others = metrics.map((metric) => {
         const same = { intervention: state.i, setting: state.s, control: "", metric, task, layer: cells.layer[row], head: cells.head[row], position: word(cells.position, row) };
         const found = rowsOf(run, same).find((each) => queryRows.has(each));
@@ -240,6 +241,7 @@
       return set.query.map((query, k) => {
         const { clean, patched } = run.queries, before = clean[from + k], after = patched[at + k];
         return { task, query, text: set.text[k], marks: marks[k], answer: set.answer[k], before, after, change: after - before,
+          entries: [before_ + k, after_ + k], first: set.first && set.first[k],
           others: others.map((o) => (o === null ? "-" : `${plain(clean[o[2] + k])} → ${plain(patched[o[1] + k])}`)) };
       });
     }).filter((line) => !Number.isNaN(line.change));
@@ -250,7 +252,7 @@
     title.id = "pinned";
     box.append(title);
     const kept = lines.length, all = rows.reduce((sum, row) => sum + queryRows.get(row)[0].of, 0);
-    box.append(node("p", `${kept} quer${kept === 1 ? "y" : "ies"}${run.queries.step > 1 ? `, every ${run.queries.step}th of ${all}` : ""}; the edited tokens are marked.`, { class: "soft" }));
+    box.append(node("p", `${kept} quer${kept === 1 ? "y" : "ies"}${run.queries.step > 1 ? `, every ${run.queries.step}th of ${all}` : ""}; the edited tokens are marked.${run.queries.tokens ? " Below each the likeliest next tokens, the expected answer marked, and the rank of its first token." : ""}`, { class: "soft" }));
     box.append(select("sorted by", "order", ["change", "rise", "fall", "query"], ["largest change", "largest rise", "largest fall", "query"]));
     const table = node("table", null, { class: "prompts" }), head = node("tr");
     head.append(...["task", "prompt", "answer", `${state.m} before`, "after", "change", ...metrics].map((text) => node("th", text)));
@@ -260,6 +262,7 @@
       cell.append(promptNode(line.text, line.marks));
       tr.append(node("td", line.task), cell, node("td", line.answer, { class: "text" }), node("td", plain(line.before)), node("td", plain(line.after)), node("td", signed(line.change)), ...line.others.map((text) => node("td", text)));
       table.append(tr);
+      if (run.queries.tokens) table.append(topRow(line, 6 + metrics.length));
     }
     const scroll = node("div", null, { class: "scroll" });
     scroll.append(table);
@@ -270,6 +273,33 @@
       box.append(more);
     }
   }
+  function topRow(line, width) { // the answer's rank and probability and the likeliest tokens, in the unedited run and under the edit
+    const row = node("tr", null, { class: "tokens" }), cell = node("td", null, { colspan: width }), box = node("div");
+    box.append(topLine("before", line.entries[0], line.first), topLine("after", line.entries[1], line.first));
+    cell.append(box);
+    row.append(cell);
+    return row;
+  }
+  function topLine(label, entry, first) {
+    const { count, texts, ids, chance: chances, rank, answer } = run.queries.tokens, line = node("div");
+    line.append(node("span", rank[entry] ? `${label}: answer ranks ${rank[entry]} (${chance(answer[entry])})` : `${label}: not kept`, { class: "soft" }));
+    function add(from, to) {
+      for (let k = entry * count + from; k < entry * count + to; k++) {
+        const is = ids[k] === first, token = node(is ? "b" : "span", visible(texts[ids[k]]), { class: "token", ...(is ? { title: "the expected answer" } : {}) });
+        token.append(" ", node("small", chance(chances[k])));
+        line.append(token);
+      }
+    }
+    if (rank[entry]) add(0, Math.min(count, TOP));
+    if (rank[entry] && count > TOP) {
+      const more = node("button", `${count - TOP} more`, { type: "button" });
+      more.addEventListener("click", () => { more.remove(); add(TOP, count); });
+      line.append(more);
+    }
+    return line;
+  }
+  const chance = (thousandths) => (thousandths < 1 ? "<.001" : thousandths > 999 ? ">.999" : "." + String(thousandths).padStart(3, "0"));
+  const visible = (text) => text.replaceAll(" ", "␣").replaceAll("\n", "⏎").replaceAll("\t", "⇥").replace(/[\p{Cc}\p{Cf}\p{Z}]/gu, (c) => `\\u{${c.codePointAt(0).toString(16)}}`) || "(no text)";
   function promptNode(text, marks) {
     const box = node("span");
     const from = text.length > TAIL + 40 ? Math.min(text.length - TAIL, ...marks.map((m) => m[0])) : 0;
