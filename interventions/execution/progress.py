@@ -39,5 +39,15 @@ class Progress:
         return step
 
 
+def both(first: Tick, second: Tick) -> Tick:
+    """Tells two."""
+
+    def tick(phase: str, done: int, of: int) -> None:
+        first(phase, done, of)
+        second(phase, done, of)
+
+    return tick
+
+
 def _add(seconds: dict[str, float], phase: str, more: float) -> None:
     seconds[phase] = round(seconds.get(phase, 0.0) + more, 3)

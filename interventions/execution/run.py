@@ -20,7 +20,7 @@ from patchboard.execution.model_run import Measure, ModelResult, ModelRun
 from patchboard.execution.options import Options
 from patchboard.execution.plan_files import costs_of, excluded_prompts, write_plan
 from patchboard.execution.probe_parts import probe_tables
-from patchboard.execution.progress import Progress
+from patchboard.execution.progress import Progress, both
 from patchboard.execution.repair import repair_finished
 from patchboard.execution.results import bootstrap_of, write_results
 from patchboard.execution.texts import write_texts
@@ -35,6 +35,7 @@ from patchboard.plan.model import Group, ModelPlan
 from patchboard.plan.validate import check_study
 from patchboard.spec import Study
 from patchboard.store.folder import RunFolder, open_run
+from patchboard.store.progress import told_in
 from patchboard.store.schema import DECODABILITY, GUARDED_FILE, PROBES_FILE
 
 
@@ -64,12 +65,13 @@ def run_study(study: Study, options: Options) -> Path:
         if folder.finished:
             repair_finished(study, folder, options.engine)
         else:
-            progress = Progress(options.tick)
-            with progress.timed("total"):
-                _run(study, folder, options, progress, plans)
-            folder.update_manifest(
-                status="finished", seconds=progress.seconds, processor_seconds=progress.processor_seconds
-            )
+            with told_in(path) as told:
+                progress = Progress(both(options.tick, told))
+                with progress.timed("total"):
+                    _run(study, folder, options, progress, plans)
+                folder.update_manifest(
+                    status="finished", seconds=progress.seconds, processor_seconds=progress.processor_seconds
+                )
         if folder.unsound(["report.html"]):
             _report(folder)
         folder.drop_parts()

@@ -21,10 +21,11 @@ from patchboard.store.schema import OPTIONAL_TABLES, STAMP
 MANIFEST = "manifest.json"
 SPEC = "spec.yaml"
 LOCK = ".lock"
+PROGRESS = "progress.json"
 FILES = (
     SPEC, "plan.json", MANIFEST, "outcomes.parquet", "effects.parquet", "curves.parquet", "decodability.parquet",
     "prompts.parquet", *(table.file for table in OPTIONAL_TABLES.values()), "summary.json", "vectors.safetensors",
-    "report.html",
+    "report.html", PROGRESS,
 )  # fmt: skip
 FOLDERS = ("parts", "figures")
 MIRROR = "wandb"
