@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from patchboard.cli.arguments import Parser
 from patchboard.cli.run_flags import parse_flags
-from patchboard.commands import check, emit, init, ls, recommend, report, run, schema, sweep, track, validate, vectors
+from patchboard.commands import (
+    check,
+    emit,
+    init,
+    ls,
+    recommend,
+    report,
+    run,
+    schema,
+    sweep,
+    track,
+    validate,
+    vectors,
+    view,
+)
 from patchboard.errors import SpecError
 
-COMMANDS = (run, validate, check, ls, schema, report, recommend, vectors, track, sweep, init, emit)
+COMMANDS = (run, validate, check, ls, schema, report, view, recommend, vectors, track, sweep, init, emit)
 """Each has ``add_parser(commands)``, which sets ``act``: (arguments, overrides of the spec) -> exit status."""
 
 

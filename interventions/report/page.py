@@ -68,12 +68,17 @@ def write_comparison(folder: Path, others: Sequence[Path]) -> Path:
 
     Raises RunFolderError where a folder holds no finished run.
     """
-    runs = [read_run(each) for each in (folder, *others)]
+    text = comparison(folder, others)
     names = "+".join(each.resolve().name for each in (folder, *others))
     page = folder.resolve().parent / f"{names}.html"
-    text = render(runs[0], [], runs[1:])
     atomically(page, lambda path: path.write_text(text, encoding="utf-8"))
     return page
+
+
+def comparison(folder: Path, others: Sequence[Path]) -> str:
+    """That page as text. Raises as ``write_comparison`` does."""
+    run, *beside = [read_run(each) for each in (folder, *others)]
+    return render(run, [], beside)
 
 
 def drawings(run: Run) -> Iterator[Drawing]:

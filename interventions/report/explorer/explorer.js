@@ -35,7 +35,7 @@
   const here = (more) => ({ intervention: state.i, setting: state.s, metric: state.m, task: state.t || "", ...more });
   const queryRows = new Map(); // row of cells -> [its set, first of its patched values, of the unedited ones, of tokens after and before]
   let first = 0;
-  run.queries.at.forEach((row, k) => {
+  if (run.queries) run.queries.at.forEach((row, k) => {
     const set = run.queries.sets[run.queries.of[k]];
     const tokens = run.queries.tokens;
     queryRows.set(row, [set, first, run.queries.before[k], ...(tokens ? [tokens.patched[k], tokens.clean[run.queries.of[k]]] : [])]);
