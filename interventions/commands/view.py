@@ -40,16 +40,16 @@ def _serve(folder: Path, port: int, open_it: bool) -> int:
 
     from patchboard.view.server import ViewServer
 
-    with ViewServer(folder.resolve(), port) as server:
-        print(server.address, flush=True)
-        if open_it:
-            import webbrowser
+    try:
+        with ViewServer(folder.resolve(), port) as server:
+            print(server.address, flush=True)
+            if open_it:
+                import webbrowser
 
-            webbrowser.open(server.address)
-        try:
+                webbrowser.open(server.address)
             server.serve_forever()
-        except KeyboardInterrupt:
-            print("stopped", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
     return EXIT_INTERRUPTED
 
 

@@ -26,7 +26,7 @@ def index_page(root: Path, shown: Sequence[Shown], live: bool) -> tuple[str, str
     script = asset("index.js")
     ask = "; connect-src 'self'" if live else ""
     policy = policy_of([script]) + ask
-    told = {"live": live, "made": time.time(), "rows": [each.as_json() for each in shown]}
+    told = {"live": live, "made": int(time.time()), "rows": [each.as_json() for each in shown]}
     text = filled(
         "index.html.j2",
         policy=policy,

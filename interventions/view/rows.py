@@ -87,6 +87,8 @@ def _of_run(place: Place, folder: str) -> Row:
     if manifest.get("status") != "finished":
         return _unfinished(replace(own, **_of_spec(place)), place)
     summary = read_json(place.path / SUMMARY)
+    if not isinstance(summary, dict):
+        raise TypeError(f"{SUMMARY} is no mapping")
     lost = "" if REPORT in place.files else f"{REPORT} is missing: `patchboard report` draws it again"
     own = replace(
         own,

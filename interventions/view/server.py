@@ -150,7 +150,7 @@ class Handler(BaseHTTPRequestHandler):
             size = opened.seek(0, 2)
             opened.seek(0)
             self._head(HTTPStatus.OK, TYPES[file.suffix], size, _APART)
-            if self.command == "GET":
+            if self.command != "HEAD":
                 shutil.copyfileobj(opened, self.wfile)
 
     def _say(self, status: HTTPStatus, line: str) -> None:
@@ -158,7 +158,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send(self, body: bytes, kind: str, policy: str = _APART, status: HTTPStatus = HTTPStatus.OK) -> None:
         self._head(status, kind, len(body), policy)
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(body)
 
     def _head(self, status: HTTPStatus, kind: str, size: int, policy: str) -> None:

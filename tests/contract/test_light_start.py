@@ -18,6 +18,7 @@ COMMANDS = {
     "script help": f"import runpy; sys.argv = ['x', '--help']; runpy.run_path({SCRIPT!r}, None, '__main__')",
     "help": "from patchboard.commands.main import main; main(['--help'])",
     "run help": "from patchboard.commands.main import main; main(['run', '--help'])",
+    "view help": "from patchboard.commands.main import main; main(['view', '--help'])",
     "validate": f"from patchboard.commands.main import main; sys.exit(main(['validate', {SPEC!r}]))",
     "wrong spec": "from patchboard.commands.main import main; sys.exit(main(['run', 'no-such-file.yaml']))",
 }
