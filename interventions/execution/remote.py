@@ -78,7 +78,7 @@ class _RemoteModel:
 
     def survey(self) -> Job:
         """The first job, once it is home: what the host tells of itself, and the sample."""
-        (job,) = self._carry([self.maker.survey(self.run.options.engine)])
+        (job,) = self._carry([self.maker.survey(self.run.options.engine)], "first job")
         return job
 
     def choose_engine(self, survey: Job) -> EngineChoice:
@@ -90,12 +90,12 @@ class _RemoteModel:
         return choice_by_difference(plan.facts.family, requested, self.results.difference(survey), dtype)
 
     def carry_decodings(self) -> None:
-        self.results.merge_decodings(self._carry(self.maker.decodings()))
+        self.results.merge_decodings(self._carry(self.maker.decodings(), "jobs for CD"))
 
     def carry_cells(self, engine: str) -> PackParts:
         """The packs' parts, all of them home."""
         parts = PackParts(self.run.plan, self.run.folder, self.run.prefix, engine, Budget())
-        self._carry(self._cell_jobs(parts))
+        self._carry(self._cell_jobs(parts), "jobs")
         if self.remote.vectors:
             self.results.merge_vectors()
         return parts
@@ -119,8 +119,8 @@ class _RemoteModel:
         times = self.ledger.halved.get(job.key, 0)
         return in_halves(job, times) if times else job
 
-    def _carry(self, jobs: Sequence[Job]) -> list[Job]:
-        """The jobs as they came home, each halved as often as the host's memory asked for."""
+    def _carry(self, jobs: Sequence[Job], phase: str) -> list[Job]:
+        """The jobs as they came home, each halved as often as the host's memory asked for. phase: for progress."""
         while True:
             sent = [self._as_sent(job) for job in jobs]
             missing = [job for job in sent if not self.results.has(job)]
@@ -128,6 +128,7 @@ class _RemoteModel:
                 return sent
             client = self._connected()
             client.total = client.done + len(missing)
+            client.step = self.run.progress.counter(phase, len(missing))
             try:
                 client.run(missing)
             except OutOfMemory as error:

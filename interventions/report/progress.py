@@ -47,7 +47,7 @@ def _on_terminal() -> Iterator[Tick]:
         def tick(phase: str, done: int, of: int) -> None:
             if phase not in bars:
                 bars[phase] = display.add_task(phase, total=of)
-            display.update(bars[phase], completed=done)
+            display.update(bars[phase], completed=done, total=of)
 
         yield tick
 

@@ -107,7 +107,7 @@
       const search = node("input", null, { type: "search", name: "q", size: 22, placeholder: "run, task, intervention …" });
       search.addEventListener("input", () => { state.q = search.value; draw(); });
       const boxes = [label("find", search)];
-      for (const [key, names] of Object.entries(options)) if (names.length > 1 || state[key]) boxes.push(label(WORDS[key], select(key, [["", "all"], ...names.map((name) => [name, name])])));
+      for (const [key, names] of Object.entries(options)) if (names.length > (key === "in" ? 0 : 1) || state[key]) boxes.push(label(WORDS[key], select(key, [["", "all"], ...names.map((name) => [name, name])])));
       const sorting = label("sorted by", select("sort", Object.keys(KEYS).map((key) => [key, key])));
       const way = node("button", "", { type: "button", name: "dir" });
       way.addEventListener("click", () => sortBy(state.sort));

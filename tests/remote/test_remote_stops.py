@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from patchboard.store.progress import read_told
 from tests.contract.tiny import write
 from tests.remote.runs import assert_same_bytes, done, kill, run_remotely, start, tree_of, wait_for
 
@@ -36,6 +37,8 @@ def test_kill_and_rerun(server, llama_snapshot, undisturbed, tmp_path, kind, cou
     process = start(llama_snapshot, server, spec, tmp_path / "run", *SMALL)
     wait_for(server, kind, count, process)
     kill(process)
+    told, written = read_told(tmp_path / "run") or (None, 0)
+    assert told and told.phase in ("first job", "jobs for CD", "jobs") and not told.is_running(written)
     fetched = {entry["id"] for entry in server.log("result")}
     status, _, err = done(start(llama_snapshot, server, spec, tmp_path / "run", *SMALL))
     assert (status, err) == (0, "")

@@ -62,6 +62,7 @@ class JobClient:
 
     payload: a job's request body. take: given a job, its answer's bytes, and facts on its way; raises BadAnswer.
     model_key, environment: as nnsight's clients name them in a request's envelope.
+    step: told how many more jobs are done.
     """
 
     host: Host
@@ -71,6 +72,7 @@ class JobClient:
     payload: Callable[[Job], bytes]
     take: Callable[[Job, bytes, dict[str, Any]], None]
     tell: Tell
+    step: Callable[[int], None] = lambda count: None
     total: int = 0
     done: int = 0
     sent_bytes: dict[str, int] = field(default_factory=dict)
@@ -82,6 +84,7 @@ class JobClient:
         """
         waiting, under_way = deque(jobs), list[_SentJob]()
         pause = 0.05
+        self.step(0)
         while waiting or under_way:
             while waiting and len(under_way) < _WINDOW:
                 under_way.append(self._start(waiting.popleft()))
@@ -90,6 +93,7 @@ class JobClient:
                 if self._is_done(sent):
                     under_way.remove(sent)
                     self.done += 1
+                    self.step(1)
                     pause = 0.05
             if under_way:
                 time.sleep(pause)
