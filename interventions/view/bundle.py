@@ -22,6 +22,7 @@ from patchboard.view.site import Shown, Site
 _LEFT_OUT = ("outcomes.parquet", "prompts.parquet", ".safetensors", PROGRESS)
 """Of each run: what is large, and of which the page's numbers are made; and which machine computes it."""
 
+README = "README.md"
 _README = """---
 title: {title}
 sdk: static
@@ -29,7 +30,7 @@ app_file: index.html
 pinned: false
 ---
 
-{runs}, written by `patchboard view {folder} --bundle`. Open `index.html`: from disk, from any static host, or as a
+Runs as `patchboard view {folder} --bundle` wrote them. Open `index.html`: from disk, from any static host, or as a
 static Space on the Hub (`hf upload OWNER/NAME {out} --repo-type space`).
 """
 
@@ -37,8 +38,8 @@ static Space on the Hub (`hf upload OWNER/NAME {out} --repo-type space`).
 def write_bundle(root: Path, out: Path) -> str:
     """Write ``index.html``, ``compare.html`` and the runs' files into a folder; gives a line on it.
 
-    An earlier bundle there is replaced; what else lies in it, as a repository's own ``.git``, stays. Raises SpecError
-    for a folder that holds other things, or where no run is.
+    An earlier bundle there is replaced; its README stays, as does what else lies there, a repository's ``.git`` say.
+    Raises SpecError for a folder that holds other things, RunFolderError where no run is.
     """
     root = root.resolve()
     earlier = _check_free(out)
@@ -49,7 +50,7 @@ def write_bundle(root: Path, out: Path) -> str:
     shutil.rmtree(half, ignore_errors=True)
     try:
         half.mkdir(parents=True)
-        _write(root, shown, half, out)
+        _write(root, shown, half)
         files = sorted(file.relative_to(half).as_posix() for file in half.rglob("*") if file.is_file())
         size = sum((half / file).stat().st_size for file in files)
         _put(half / BUNDLE, json.dumps({"version": VERSION, "files": files}, indent=1))
@@ -57,6 +58,9 @@ def write_bundle(root: Path, out: Path) -> str:
         for file in [*files, BUNDLE]:
             (out / file).parent.mkdir(parents=True, exist_ok=True)
             (half / file).replace(out / file)
+        if not (out / README).exists():
+            title = json.dumps(f"Runs in {root.name}", ensure_ascii=False)
+            _put(out / README, _README.format(title=title, folder=root.name, out=out.absolute().name))
     except OSError as error:
         raise SpecError("--bundle", f"'{out}' cannot be written ({error.strerror})", "name another folder") from None
     finally:
@@ -72,18 +76,15 @@ def _check_free(out: Path) -> list[str]:
         return []
     try:
         files = json.loads((out / BUNDLE).read_text(encoding="utf-8"))["files"]
-        inside = [
-            file for file in files if not PurePosixPath(file).is_absolute() and ".." not in PurePosixPath(file).parts
-        ]
-        return [*inside, BUNDLE]
+        return [*(file for file in files if _is_inside(out, file)), BUNDLE]
     except (OSError, ValueError, KeyError, TypeError):
         what = f"'{out}' is there already and is no bundle"
         raise SpecError("--bundle", what, "name another folder") from None
 
 
-def _is_inside(file: PurePosixPath) -> bool:
+def _is_inside(out: Path, file: str) -> bool:
     """Whether a bundle may have written it: its list is a file that anyone may have edited."""
-    return not file.is_absolute() and ".." not in file.parts
+    return (out / file).parent.resolve().is_relative_to(out.resolve())
 
 
 def _for_bundle(shown: Shown) -> Shown:
@@ -91,7 +92,7 @@ def _for_bundle(shown: Shown) -> Shown:
     return replace(shown, files=kept)
 
 
-def _write(root: Path, shown: Sequence[Shown], into: Path, out: Path) -> None:
+def _write(root: Path, shown: Sequence[Shown], into: Path) -> None:
     for each in shown:
         for name in each.files:
             place = into / each.at / name
@@ -102,13 +103,6 @@ def _write(root: Path, shown: Sequence[Shown], into: Path, out: Path) -> None:
         _put(into / "compare.html", _comparison(runs))
     shown = [replace(each, comparable=each.at in runs) for each in shown]
     _put(into / "index.html", index_page(root, shown, live=False)[0])
-    readme = _README.format(
-        title=json.dumps(f"Runs in {root.name}", ensure_ascii=False),
-        runs=_counted(shown),
-        folder=root.name,
-        out=out.name,
-    )
-    _put(into / "README.md", readme)
 
 
 def _readable(shown: Sequence[Shown]) -> Iterator[tuple[str, Run]]:

@@ -74,7 +74,7 @@ def _under(folder: Path, relative: tuple[str, ...], left: list[int]) -> Iterator
             continue
         if entry.is_symlink() and entry.is_dir():
             below.append(Place(Path(entry.path), (*relative, entry.name), {}, "is a link, and links are not followed"))
-        elif entry.is_dir(follow_symlinks=False):
+        elif entry.is_dir():
             below += _under(Path(entry.path), (*relative, entry.name), left)
     if is_row:
         yield own

@@ -41,7 +41,7 @@ def test_all_that_it_links_to_is_there(root, tmp_path, capsys):
     assert main(["view", str(root), "--bundle", str(out)]) == 0
     told = capsys.readouterr().out
     files = contents(out)
-    size = sum(map(len, files.values())) - len(files["bundle.json"])
+    size = sum(map(len, files.values())) - len(files["bundle.json"]) - len(files["README.md"])
     assert told == f"{out / 'index.html'}: 2 finished runs, {size / 1e6:.1f} MB\n"
     linked = {f"{row['at']}/{file['name']}" for row in rows_of(out) for file in row["files"]}
     pages = {"index.html", "compare.html", "README.md", "bundle.json"}
@@ -66,7 +66,10 @@ def test_it_is_a_static_space(root, tmp_path):
     assert yaml.safe_load(front) == {
         "title": "Runs in runs", "sdk": "static", "app_file": "index.html", "pinned": False,
     }  # fmt: skip
-    assert text.startswith("\n2 finished runs, written by `patchboard view runs --bundle`.")
+    assert text.startswith("\nRuns as `patchboard view runs --bundle` wrote them.") and "OWNER/NAME site" in text
+    (tmp_path / "site" / "README.md").write_text("mine")
+    write_bundle(root, tmp_path / "site")
+    assert (tmp_path / "site" / "README.md").read_text() == "mine"
 
 
 def test_an_earlier_bundle_is_replaced(root, tmp_path):
@@ -107,9 +110,13 @@ def test_its_list_deletes_nothing_elsewhere(root, tmp_path):
     out = tmp_path / "site"
     write_bundle(root, out)
     (tmp_path / "mine").write_text("mine")
-    change_json(out / "bundle.json", files=["../mine", str(tmp_path / "mine"), "runs/../../mine", "index.html"])
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "mine").write_text("mine")
+    (out / "link").symlink_to(tmp_path / "elsewhere")
+    strange = ["../mine", str(tmp_path / "mine"), "runs/../../mine", "link/mine"]
+    change_json(out / "bundle.json", files=[*strange, "index.html"])
     write_bundle(root, out)
-    assert (tmp_path / "mine").read_text() == "mine" and rows_of(out)
+    assert (tmp_path / "mine").exists() and (tmp_path / "elsewhere" / "mine").exists() and rows_of(out)
 
 
 def test_a_bundle_among_the_runs_is_no_run(root):

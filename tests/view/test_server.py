@@ -111,6 +111,7 @@ def test_nothing_but_runs_is_given(served, finished, tmp_path):
     for path in paths:
         answer = served.ask(path)
         assert answer.status in (403, 404) and SECRET.encode() not in answer.body, path
+    assert not {"link.json", "inside.json"} & {file["name"] for file in served.rows()["a"]["files"]}
     assert "a link" in served.rows()["linked"]["told"] and served.rows()["b"]["told"] == "holds no run"
 
 
