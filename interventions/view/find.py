@@ -78,10 +78,15 @@ def _under(folder: Path, relative: tuple[str, ...], left: list[int]) -> Iterator
             below += _under(Path(entry.path), (*relative, entry.name), left)
     if is_row:
         yield own
-    elif relative and files and all(place.wrong for place in below):
+    elif relative and any(_is_content(name) for name in files) and all(place.wrong for place in below):
         yield Place(folder, relative, {}, "holds no run")
         return
     yield from below
+
+
+def _is_content(name: str) -> bool:
+    """Whether a file makes a folder one that people keep things in; a sweep that runs has logs and a lock so far."""
+    return not name.startswith(".") and not name.endswith(".log")
 
 
 def _told(files: Mapping[str, os.DirEntry[str]]) -> Iterator[tuple[str, Entry]]:

@@ -89,11 +89,10 @@ def _of_run(place: Place, folder: str) -> Row:
     summary = read_json(place.path / SUMMARY)
     if not isinstance(summary, dict):
         raise TypeError(f"{SUMMARY} is no mapping")
-    lost = "" if REPORT in place.files else f"{REPORT} is missing: `patchboard report` draws it again"
     own = replace(
         own,
         status="finished",
-        told=lost,
+        told=_on_report(place),
         when=place.files[MANIFEST].changed / 1e9,
         took=manifest.get("seconds", {}).get("total"),
         notes=tuple(departures(manifest)) if "fallbacks" in manifest else (),
@@ -112,6 +111,15 @@ def _of_run(place: Place, folder: str) -> Row:
         cd=cd["cd"],
         cd_value=cd["cd_value"],
     )
+
+
+def _on_report(place: Place) -> str:
+    """A line where there is none. It is made last, while the run still holds its folder."""
+    if REPORT in place.files:
+        return ""
+    if LOCK in place.files:
+        return "its report is being drawn"
+    return f"{REPORT} is missing: `patchboard report` draws it again"
 
 
 def _effects(summary: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -105,7 +105,7 @@ def test_filters_and_the_address(served, runs, view):
     assert folders(again) == ["big", "sweep/point", "small"]
     again.evaluate("location.hash = 'q=left'")
     again.wait_for_function("document.getElementById('count').textContent.startsWith('1 of')")
-    assert folders(again) == ["left"]
+    assert folders(again) == ["left"] and again.locator("input[name=q]").input_value() == "left"
 
 
 def test_an_open_row_has_all_effects_and_files(served, runs, view):

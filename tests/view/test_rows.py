@@ -133,6 +133,23 @@ def test_a_sweep_has_a_row_and_its_points_their_parameters(finished, unfinished,
     assert rows_in(tmp_path / "runs")["sweep-x"].told.startswith("sweep.json cannot be read")
 
 
+def test_a_sweep_that_runs_has_no_row_yet(unfinished, tmp_path):
+    sweep = tmp_path / "runs" / "sweep-x"
+    (sweep / "logs").mkdir(parents=True)
+    (sweep / ".lock").write_text("")
+    (sweep / "logs" / "one.log").write_text("")
+    assert rows_in(tmp_path / "runs") == {}
+    unfinished(sweep / "one")
+    assert rows_in(tmp_path / "runs").keys() == {"sweep-x/one"}
+
+
+def test_a_report_that_is_being_drawn_is_not_called_missing(finished, tmp_path):
+    folder = finished(tmp_path / "runs" / "a")
+    (folder / "report.html").unlink()
+    (folder / ".lock").write_text("")
+    assert rows_in(tmp_path / "runs")["a"].told == "its report is being drawn"
+
+
 def test_an_experiment_has_its_page_and_no_effects(finished, tmp_path):
     folder = finished(tmp_path / "runs" / "a")
     shutil.copytree(folder, folder / "experiment")
