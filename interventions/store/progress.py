@@ -52,7 +52,8 @@ class Told:
         if self.machine != platform.node():
             return time.time() - written < _SILENCE
         try:
-            return abs(psutil.Process(self.process).create_time() - self.born) < _BORN
+            process = psutil.Process(self.process)
+            return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - self.born) < _BORN
         except psutil.Error:
             return False
 

@@ -76,6 +76,11 @@ def test_what_runs_is_told_from_what_was_killed(tmp_path):
     assert read_told(tmp_path) is None
     gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
     assert not psutil.pid_exists(int(gone.stdout)) and not replace(own, process=int(gone.stdout)).is_running(written)
+    ended = subprocess.Popen([sys.executable, "-c", ""])  # and nobody has asked for its status yet
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    born = psutil.Process(ended.pid).create_time()
+    assert not replace(own, process=ended.pid, born=born).is_running(written)
+    ended.wait()
     assert not replace(own, born=own.born - 60).is_running(written)  # another process of the same number
     assert not replace(own, stopped="interrupted").is_running(written)
     elsewhere = replace(own, machine="elsewhere", process=0)
