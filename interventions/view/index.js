@@ -49,6 +49,7 @@
   function size(bytes) {
     return bytes < 1e4 ? `${bytes} B` : bytes < 1e6 ? `${Math.round(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
   }
+  const pieces = (texts) => texts.flatMap((text, k) => [k ? " " : "", node("span", text, { class: "nowrap" })]); // a line ends between them
   const linkTo = (row, name, text) => node("a", text, { href: `${row.at}/${encodeURIComponent(name)}` });
 
   // ---- state, in the address ----
@@ -194,7 +195,9 @@
     const best = row.effects[0];
     if (!best) return [];
     const where = `${row.metric}: ${best.intervention} at layer ${best.place}${best.setting ? ", " + best.setting : ""}`;
-    return [node(best.apart ? "b" : "span", best.text, { class: "nowrap" }), small(where), best.apart ? null : small("not apart from a random control")];
+    const text = node(best.apart ? "b" : "span");
+    text.append(...pieces(best.text.split(/ (?=\[)/)));
+    return [text, small(where), best.apart ? null : small("not apart from a random control")];
   }
   function statusOf(row) {
     const count = row.notes.length;
@@ -211,7 +214,9 @@
     return box;
   }
   function moment(row) {
-    return [row.when === null ? null : node("div", date(row.when), { class: "nowrap" }), row.took === null ? null : small(span(row.took))];
+    const box = node("div");
+    if (row.when !== null) box.append(...pieces(date(row.when).split(" ")));
+    return [box, row.took === null ? null : small(span(row.took))];
   }
   function details(row) {
     const line = node("tr", null, { class: "more" }), cell = node("td", null, { colspan: COLUMNS.length }), box = node("div");
@@ -220,13 +225,14 @@
       titles.append(...["intervention", "setting", "layer", `effect on ${row.metric}`, "n", "controls there", "CD"].map((text) => node("th", text)));
       all.append(titles);
       for (const each of row.effects) {
-        const line_ = node("tr");
+        const line_ = node("tr", null, { class: each.apart ? "apart" : "soft" });
         line_.append(...[each.intervention, each.setting || "-", each.place, each.text, each.n, each.controls, each.cd].map((text) => node("td", text)));
         all.append(line_);
       }
       const scroll = node("div", null, { class: "scroll" });
       scroll.append(all);
       box.append(scroll);
+      if (row.effects.some((each) => !each.apart)) box.append(small("Those in grey are not apart from their random controls, and stand last."));
       if (row.more) box.append(small(`${row.more} smaller ones are in the report.`));
     }
     if (!row.report && row.status !== "sweep") box.append(node("p", row.status === "running" ? "No report yet: it is written when the run is finished." : "There is no report."));
