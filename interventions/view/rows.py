@@ -14,14 +14,12 @@ from typing import Any
 from patchboard.errors import PatchboardError
 from patchboard.report.described_values import values_of
 from patchboard.report.findings import departures
-from patchboard.report.numbers import best_place, cd_there, fraction, with_interval
-from patchboard.report.run_files import setting_label
-from patchboard.report.tables import controls_there
 from patchboard.spec.yaml_text import read_yaml
 from patchboard.store.folder import read_manifest
 from patchboard.store.integrity import LOCK, MANIFEST, SPEC, read_json
 from patchboard.store.progress import INTERRUPTED, read_told
 from patchboard.store.schema import VERSION
+from patchboard.view.effects import effects_of, largest_cd
 from patchboard.view.find import Place
 
 SUMMARY = "summary.json"
@@ -38,7 +36,7 @@ class Row:
 
     status: finished, running, failed, interrupted, sweep, or wrong where it is no run, or a damaged one. told: a line
     on that. share: of the running phase that is done, in [0, 1]. when: finished, or begun where it is not, in seconds
-    since 1970. took: seconds. effects: as ``_effects`` gives them, ``more`` others left out. cd: at the first one's
+    since 1970. took: seconds. effects: as ``effects_of`` gives them, ``more`` others left out. cd: at the first one's
     layer, of a run without effects the largest. point: the sweep's parameters. notes: fallbacks and queries left out.
     """
 
@@ -99,8 +97,8 @@ def _of_run(place: Place, folder: str) -> Row:
     )
     if "interventions" not in summary or "models" not in manifest:  # an experiment's: its page says what it found
         return own
-    effects = _effects(summary)
-    cd = effects[0] if effects else _largest_cd(summary)
+    effects = effects_of(summary)
+    cd = effects[0] if effects else largest_cd(summary)
     return replace(
         own,
         models=tuple(_model(each) for each in manifest["models"]),
@@ -120,46 +118,6 @@ def _on_report(place: Place) -> str:
     if LOCK in place.files:
         return "its report is being drawn"
     return f"{REPORT} is missing: `patchboard report` draws it again"
-
-
-def _effects(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Each intervention's effect at each setting, at its best layer or head: the largest first, but those that a random
-    control has as well (``apart`` is false) behind all others."""
-    points = [(name, point) for name, entry in summary["interventions"].items() for point in entry["points"]]
-    effects = [
-        {
-            "intervention": name,
-            "setting": setting_label(point["at"]),
-            "place": best_place(point),
-            "effect": point["effect"],
-            "text": with_interval(point),
-            "apart": _apart(point),
-            "n": point["n"],
-            "controls": controls_there(point),
-            "cd": cd_there(point),
-            "cd_value": point["cd_at_best_layer"],
-        }
-        for name, point in points
-        if point["effect"] is not None
-    ]
-    return sorted(effects, key=lambda each: (not each["apart"], -abs(each["effect"])))
-
-
-def _apart(point: Mapping[str, Any]) -> bool:
-    """Whether the effect's interval is apart from that of each random control there."""
-    controls = (entry for name, entry in (point["controls"] or {}).items() if name.startswith("random"))
-    return all(
-        entry["ci_high"] < point["ci_low"] or point["ci_high"] < entry["ci_low"]
-        for entry in controls
-        if entry["effect"] is not None
-    )
-
-
-def _largest_cd(summary: Mapping[str, Any]) -> dict[str, Any]:
-    cd = summary.get("decodability")
-    if not cd:
-        return {"cd": "-", "cd_value": None}
-    return {"cd": f"{fraction(cd['cd'])} (layer {cd['layer']})", "cd_value": cd["cd"]}
 
 
 def _tasks(manifest: Mapping[str, Any], summary: Mapping[str, Any]) -> tuple[str, ...]:
