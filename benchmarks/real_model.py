@@ -42,7 +42,11 @@ HERE = Path(__file__).parent
 SPEC = HERE / "real_model.yaml"
 OURS = {"patchboard": "float32", "patchboard_bfloat16": "bfloat16"}
 """Our ways -> dtype."""
-PEERS = {name: name for name in ("nnsight", "pyvene", "transformer_lens")} | {"hooks": "torch", "spared_hooks": "torch"}
+PEERS = {name: name for name in ("nnsight", "pyvene", "transformer_lens")} | {
+    "hooks": "torch",
+    "spared_hooks": "torch",
+    "cached_hooks": "torch",
+}
 """Module in peers -> what must be installed for it."""
 ORACLE = "hooks"
 PAIRS = [HERE.parent / "tasks/data/pairs/verbs" / name for name in ("past.json", "third-person.json")]

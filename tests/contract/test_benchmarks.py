@@ -208,7 +208,7 @@ def run(llama_folder, tmp_path_factory) -> pb.Run:
     return pb.run(pb.load(tree), out=tmp_path_factory.mktemp("sweep") / "run")
 
 
-@pytest.mark.parametrize("peer", ["hooks", "spared_hooks", "nnsight"])
+@pytest.mark.parametrize("peer", ["hooks", "spared_hooks", "cached_hooks", "nnsight"])
 def test_peers_of_the_real_model_compute_a_runs_outcomes(modules, run, llama_folder, peer, tmp_path):
     """Prompts and vectors go to them through the run folder; answers come back in the order of the run's cells."""
     peers, module = modules.peers, importlib.import_module(f"peers.{peer}")
