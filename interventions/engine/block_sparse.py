@@ -22,9 +22,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from transformers.integrations.sdpa_attention import repeat_kv
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from patchboard.engine.batch import Batch
 from patchboard.engine.families import ROWS_FILE
@@ -93,6 +90,9 @@ class BlockSparse:
     @contextmanager
     def registered(self, model: Any) -> Iterator[None]:
         """Within it the model's attention is this, which makes no graph. model: of transformers, set to sdpa."""
+        from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+        from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
         before = model.config._attn_implementation
         ALL_ATTENTION_FUNCTIONS.register(_NAME, self.attention)
         ALL_MASK_ATTENTION_FUNCTIONS.register(_NAME, ALL_MASK_ATTENTION_FUNCTIONS[before])
@@ -116,7 +116,7 @@ class BlockSparse:
             raise ModelError("--engine", what, f"take sparse=True out of its family's row in {ROWS_FILE}")
         trunk, width = self.trunk, query.shape[2]
         shared = query.shape[1] // key.shape[1]
-        key, value = repeat_kv(key, shared), repeat_kv(value, shared)
+        key, value = (x.repeat_interleave(shared, 1) if shared > 1 else x for x in (key, value))
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         k, v = key[:, :, :trunk], value[:, :, :trunk]
         causal = self.causal and bool((attention_mask[range(len(query)), 0, self._last.tolist(), 0] == 0).all())
