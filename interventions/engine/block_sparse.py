@@ -116,7 +116,7 @@ class BlockSparse:
             raise ModelError("--engine", what, f"take sparse=True out of its family's row in {ROWS_FILE}")
         trunk, width = self.trunk, query.shape[2]
         shared = query.shape[1] // key.shape[1]
-        key, value = (x.repeat_interleave(shared, 1) if shared > 1 else x for x in (key, value))
+        key, value = (x[:, :, None].expand(-1, -1, shared, -1, -1).flatten(1, 2) for x in (key, value))
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         k, v = key[:, :, :trunk], value[:, :, :trunk]
         causal = self.causal and bool((attention_mask[range(len(query)), 0, self._last.tolist(), 0] == 0).all())
