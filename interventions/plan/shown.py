@@ -15,8 +15,8 @@ from patchboard.errors import SpecError
 from patchboard.plan.model import Group, ModelPlan
 from patchboard.plan.screen import largest_plan
 
-MOST_VALUES = 250_000
-"""Values of single queries that a page holds, about 1 MB; a kept token counts as one."""
+MOST_VALUES = 2_000_000
+"""Values of single queries that a page holds, at most 6 MB; a kept token counts as one."""
 
 
 def every_nth(values: int) -> int:

@@ -45,6 +45,7 @@ def told(page) -> list[float]:
 
 
 def rows_of(page) -> list[list[str]]:
+    page.wait_for_selector("#explorer .behind:not([aria-busy])")
     return [row.locator("td").all_inner_texts() for row in page.locator("table.prompts tr").all()[1:]]
 
 

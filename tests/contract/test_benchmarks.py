@@ -39,6 +39,8 @@ def modules():
     import decodability
     import ours
     import outcomes
+    import page
+    import page_folder
     import peers
     import real_sweep
     import rivals
@@ -49,7 +51,8 @@ def modules():
 
     yield SimpleNamespace(
         circuit_hooks=circuit_hooks, circuits=circuits, decodability=decodability, ours=ours, outcomes=outcomes,
-        peers=peers, real_sweep=real_sweep, rivals=rivals, scale=scale, sweep=sweep, workload=workload,
+        page=page, page_folder=page_folder, peers=peers, real_sweep=real_sweep, rivals=rivals, scale=scale, sweep=sweep,
+        workload=workload,
     )  # fmt: skip
     sys.path.remove(folder)
     torch.set_num_threads(threads)
@@ -197,6 +200,20 @@ def test_ways_of_reading_outcomes_give_the_same_effects(modules, tmp_path):
         outcomes.must_agree(table, tmp_path / "index.parquet")
     with pytest.raises(AssertionError):
         outcomes.must_agree(made["lists"].with_columns(pl.col("ci_low") + 1e-6), tmp_path / "index.parquet")
+
+
+def test_the_page_of_a_made_folder_is_a_runs(modules, tmp_path):
+    """What the benchmark of the page writes can be opened, and all bytes of its page are counted."""
+    sizes = {"layers": 4, "vectors": 2, "tasks": 3, "queries": 5}
+    modules.page_folder.write(tmp_path, **sizes)
+    run = pb.open(tmp_path)
+    controls = len(modules.page_folder.CONTROLS)
+    assert len(run.outcomes) == 4 * 2 * 3 * 5 * controls * len(modules.page_folder.METRICS)
+    assert run.effects["n"].unique().to_list() == [5]
+    assert run.summary["interventions"]["vector0"]["best_layer"] in (1, 2)  # planted at two fifths of the depth
+    text = run.write_report().read_text(encoding="utf-8")
+    parts = modules.page.parts_of(text)
+    assert sum(parts.values()) == len(text.encode()) and min(parts.values()) > 500  # figures are not rasterised
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -20,12 +21,10 @@ from patchboard.measure.kept_tokens import KEPT
 from patchboard.measure.scored_group import ScoredGroup
 from patchboard.measure.top_tokens import top_rows, top_schema
 from patchboard.plan import shown
-from patchboard.report.explorer import explorer_block
-from patchboard.report.run_files import read_run
 from patchboard.spec import study_of
 from patchboard.store.schema import TOP_TOKENS
 from tests.contract.tiny import VECTOR, one_error, run, tiny_tree, write
-from tests.unit.test_explorer_data import unpacked, words
+from tests.unit.test_explorer_data import block_of, words
 
 FILE = "top_tokens.parquet"
 KEYS = ("task", "query", "intervention", "layer", "strength", "shots")
@@ -160,23 +159,25 @@ def sampled(llama_folder, tmp_path_factory) -> Path:
 def test_of_many_values_tokens_are_kept_of_the_queries_that_the_page_shows(sampled, finished):
     table, whole = (pb.open(folder).top_tokens for folder in (sampled, finished))
     assert_frame_equal(table, whole.filter(pl.col("query") % 2 == 0))
-    queries = unpacked(explorer_block(read_run(sampled)).data[0])["queries"]  # pyright: ignore[reportOptionalMemberAccess]
+    data, *_, tokens = block_of(sampled)
+    queries = data["queries"]
     assert queries["step"] == 2 and all(each["query"] == [0, 2, 4] for each in queries["sets"])
-    assert min(queries["tokens"]["rank"]) >= 1
+    assert min(tokens["rank"]) >= 1
 
 
 @pytest.mark.parametrize("which", ["finished", "sampled"])
 def test_the_page_has_the_tables_tokens(request, which):
     folder = request.getfixturevalue(which)
     table = pb.open(folder).top_tokens
-    data = unpacked(explorer_block(read_run(folder)).data[0])  # pyright: ignore[reportOptionalMemberAccess]
-    cells, queries, tokens = data["cells"], data["queries"], data["queries"]["tokens"]
+    data, *parts, tokens = block_of(folder)
+    cells, queries = data["cells"], data["queries"]
+    assert queries["tokens"] and len(parts) == len(queries["parts"])
     rows = {}
     for row in table.iter_rows(named=True):
         rows[tuple(row[key] for key in KEYS)] = row
     count, seen = tokens["count"], set()
-    at_and_of = (queries[name].astype(int) for name in ("at", "of"))
-    for row, number, after in zip(*at_and_of, tokens["patched"], strict=True):
+    columns = (np.concatenate([part[name].astype(int) for part in parts]) for name in ("at", "of", "top"))
+    for row, number, after in zip(*columns, strict=True):
         chosen = queries["sets"][number]
         name, layer, strength = words(cells["intervention"])[row], int(cells["layer"][row]), cells["strength"][row]
         shots = int(cells["shots"][row])

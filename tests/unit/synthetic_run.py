@@ -103,17 +103,21 @@ def outcomes(queries: int = 60, layers: int = LAYERS, draws: int = 2, seed: int 
                     patcheds.append(np.where(undefined, np.nan, patched))
     told = ("task", "intervention", "control", "vector_task", "op", "layer", "layers", "shots", "metric")
     # whole columns at once: a table for each cell and metric took minutes at 80 layers
-    row = pl.DataFrame(keys, schema=told, orient="row").select(pl.all().gather(np.repeat(np.arange(len(keys)), queries)))
-    table = row.with_columns(
-        query=pl.Series(np.tile(np.arange(queries), len(keys))),
-        clean=pl.Series(np.concatenate(cleans)),
-        patched=pl.Series(np.concatenate(patcheds)),
-        site=pl.lit("resid_post"),
-        head=pl.lit(-1),
-        position=pl.lit("last"),
-        strength=pl.lit(1.0),
-        seed=pl.lit(0),
-    ).select(pl.col(name).cast(kind) for name, kind in OUTCOMES.items())
+    at = np.repeat(np.arange(len(keys)), queries)
+    table = (
+        pl.DataFrame(keys, schema=told, orient="row")[at]
+        .with_columns(
+            query=pl.Series(np.tile(np.arange(queries), len(keys))),
+            clean=pl.Series(np.concatenate(cleans)),
+            patched=pl.Series(np.concatenate(patcheds)),
+            site=pl.lit("resid_post"),
+            head=pl.lit(-1),
+            position=pl.lit("last"),
+            strength=pl.lit(1.0),
+            seed=pl.lit(0),
+        )
+        .select(pl.col(name).cast(kind) for name, kind in OUTCOMES.items())
+    )
     return table.with_columns(pl.col("shots").cast(pl.Int64).alias("prompts.shots"))
 
 

@@ -34,8 +34,8 @@ def explorer_block(run: Run, others: Sequence[Run] = ()) -> Explorer | None:
         return None
     data = []
     for each in (run, *others):
-        packed, tree = explorer_data(each, with_queries=each is run)
-        data.append(" ".join(packed.text(tree)))
+        pieces = explorer_data(each, with_queries=each is run)
+        data.append(" ".join(text for packed, tree in pieces for text in packed.text(tree)))
     scripts = (_NOTICE + _asset(_SCRIPTS[0]).split("\n", 1)[1], _asset(_SCRIPTS[1]))
     return Explorer("\n".join(map(_asset, _STYLES)), tuple(data), scripts, policy_of(scripts))
 

@@ -5,7 +5,7 @@
   const runs = await Promise.all([...root.querySelectorAll("script.run")].map(read));
   const run = runs[0], cells = run.cells, count = cells.layer.length;
   const state = Object.assign({ view: "curve", order: "change" }, Object.fromEntries(new URLSearchParams(location.hash.slice(1))));
-  const MOST = 30, TAIL = 320, TOP = 5;
+  const MOST = 30, TAIL = 320, TOP = 5, NOTHING = { rows: new Map() };
   let chart = null, shown = MOST, columns = [];
 
   // ---- data ----
@@ -14,13 +14,38 @@
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
     return new Uint8Array(await new Response(stream).arrayBuffer());
   }
-  async function read(script) {
-    const [json, planes] = await Promise.all(script.textContent.trim().split(/\s+/).map(inflated));
-    const size = planes.length / 4, bytes = new Uint8Array(planes.length);
-    for (let p = 0; p < 4; p++) for (let i = 0; i < size; i++) bytes[4 * i + p] = planes[p * size + i];
-    const block = new Float32Array(bytes.buffer);
-    return JSON.parse(new TextDecoder().decode(json), (_, value) =>
-      value && value.$ ? block.subarray(value.$[0], value.$[0] + value.$[1]) : value);
+  async function read(script) { // the run, and ``part(intervention)``: its single queries, opened when they are asked for
+    const texts = script.textContent.trim().split(/\s+/), opened = new Map();
+    const data = await piece(texts, 0);
+    const parts = data.queries ? data.queries.parts : [];
+    data.part = (name) => {
+      const tokens = 1 + parts.length; // the last piece, where there is one
+      if (!opened.has(tokens)) opened.set(tokens, data.queries && data.queries.tokens ? piece(texts, tokens) : null);
+      if (!opened.has(name)) opened.set(name, parts.includes(name) ? Promise.all([piece(texts, 1 + parts.indexOf(name)), opened.get(tokens)]).then((both) => placed(...both, data)) : NOTHING);
+      return opened.get(name);
+    };
+    return data;
+  }
+  async function piece(texts, k) {
+    const [json, planes] = await Promise.all([texts[2 * k], texts[2 * k + 1]].map(inflated));
+    const size = planes.length / 4, words = new Uint32Array(size);
+    for (let i = 0; i < size; i++) words[i] = planes[i] | (planes[size + i] << 8) | (planes[2 * size + i] << 16) | (planes[3 * size + i] << 24);
+    const block = new Float32Array(words.buffer);
+    return JSON.parse(new TextDecoder().decode(json), (_, value) => (value && value.$ ? column(block, ...value.$) : value));
+  }
+  function column(block, first, size, times) {
+    return times ? new Float32Array(times).fill(block[first]) : block.subarray(first, first + size);
+  }
+  function placed(part, tokens, data) { // rows: row of cells -> [its set, first of its patched values, of the unedited ones, of its tokens, of the unedited ones]
+    let first = 0;
+    part.rows = new Map();
+    part.at.forEach((row, k) => {
+      const set = data.queries.sets[part.of[k]];
+      part.rows.set(row, [set, first, part.before[k], part.top[k], tokens ? tokens.clean[part.of[k]] : 0]);
+      first += set.query.length;
+    });
+    part.tokens = tokens;
+    return part;
   }
   const word = (column, row) => column.names[column.codes[row]];
   const names = (column, rows) => [...new Set(rows.map((row) => word(column, row)))];
@@ -33,14 +58,6 @@
     return found;
   }
   const here = (more) => ({ intervention: state.i, setting: state.s, metric: state.m, task: state.t || "", ...more });
-  const queryRows = new Map(); // row of cells -> [its set, first of its patched values, of the unedited ones, of tokens after and before]
-  let first = 0;
-  if (run.queries) run.queries.at.forEach((row, k) => {
-    const set = run.queries.sets[run.queries.of[k]];
-    const tokens = run.queries.tokens;
-    queryRows.set(row, [set, first, run.queries.before[k], ...(tokens ? [tokens.patched[k], tokens.clean[run.queries.of[k]]] : [])]);
-    first += set.query.length;
-  });
 
   // ---- text ----
   const signed = (v) => (v === undefined || Number.isNaN(v) ? "-" : (v > 0 ? "+" : "") + plain(v));
@@ -218,28 +235,28 @@
     shown = MOST;
     draw("pin");
   }
-  function behind() { // own cells of single tasks at the pinned place
+  function behind(part) { // own cells of single tasks at the pinned place
     if (state.l === undefined) return [];
     const tasks = state.t ? [state.t] : run.tasks;
     const at = { control: "", layer: +state.l, ...(state.h !== undefined ? { head: +state.h } : {}), ...(state.p !== undefined ? { position: state.p } : {}) };
-    return tasks.flatMap((task) => rowsOf(run, { ...here(at), task })).filter((row) => queryRows.has(row));
+    return tasks.flatMap((task) => rowsOf(run, { ...here(at), task })).filter((row) => part.rows.has(row));
   }
-  function prompts(box) {
-    const rows = behind();
+  function prompts(box, part) {
+    const rows = behind(part);
     if (!rows.length) {
       box.append(node("p", state.l === undefined ? "Click a point, or focus the figure and use the arrow keys, to see its prompts." : "No single queries of this place are in the page.", { class: "soft" }));
       return;
     }
     const metrics = names(cells.metric, rowsOf(run, { intervention: state.i, setting: state.s, control: "" })).filter((m) => m !== state.m);
     const lines = rows.flatMap((row) => {
-      const [set, at, from, after_, before_] = queryRows.get(row), task = word(cells.task, row), marks = set.marks[word(cells.position, row)];
+      const [set, at, from, after_, before_] = part.rows.get(row), task = word(cells.task, row), marks = set.marks[word(cells.position, row)];
       const others = metrics.map((metric) => {
         const same = { intervention: state.i, setting: state.s, control: "", metric, task, layer: cells.layer[row], head: cells.head[row], position: word(cells.position, row) };
-        const found = rowsOf(run, same).find((each) => queryRows.has(each));
-        return found === undefined ? null : queryRows.get(found);
+        const found = rowsOf(run, same).find((each) => part.rows.has(each));
+        return found === undefined ? null : part.rows.get(found);
       });
       return set.query.map((query, k) => {
-        const { clean, patched } = run.queries, before = clean[from + k], after = patched[at + k];
+        const { clean } = run.queries, { patched } = part, before = clean[from + k], after = patched[at + k];
         return { task, query, text: set.text[k], marks: marks[k], answer: set.answer[k], before, after, change: after - before,
           entries: [before_ + k, after_ + k], first: set.first && set.first[k],
           others: others.map((o) => (o === null ? "-" : `${plain(clean[o[2] + k])} → ${plain(patched[o[1] + k])}`)) };
@@ -251,8 +268,8 @@
     const title = node("h3", `${state.i}, ${pooled === undefined ? "layer " + state.l : place(pooled)}${state.t ? ", " + state.t : ""}: ${pooled === undefined ? "" : interval(pooled)}`);
     title.id = "pinned";
     box.append(title);
-    const kept = lines.length, all = rows.reduce((sum, row) => sum + queryRows.get(row)[0].of, 0);
-    box.append(node("p", `${kept} quer${kept === 1 ? "y" : "ies"}${run.queries.step > 1 ? `, every ${run.queries.step}th of ${all}` : ""}; the edited tokens are marked.${run.queries.tokens ? " Below each the likeliest next tokens, the expected answer marked, and the rank of its first token." : ""}`, { class: "soft" }));
+    const kept = lines.length, all = rows.reduce((sum, row) => sum + part.rows.get(row)[0].of, 0);
+    box.append(node("p", `${kept} quer${kept === 1 ? "y" : "ies"}${run.queries.step > 1 ? `, every ${run.queries.step}th of ${all}` : ""}; the edited tokens are marked.${part.tokens ? " Below each the likeliest next tokens, the expected answer marked, and the rank of its first token." : ""}`, { class: "soft" }));
     box.append(select("sorted by", "order", ["change", "rise", "fall", "query"], ["largest change", "largest rise", "largest fall", "query"]));
     const table = node("table", null, { class: "prompts" }), head = node("tr");
     head.append(...["task", "prompt", "answer", `${state.m} before`, "after", "change", ...metrics].map((text) => node("th", text)));
@@ -262,7 +279,7 @@
       cell.append(promptNode(line.text, line.marks));
       tr.append(node("td", line.task), cell, node("td", line.answer, { class: "text" }), node("td", plain(line.before)), node("td", plain(line.after)), node("td", signed(line.change)), ...line.others.map((text) => node("td", text)));
       table.append(tr);
-      if (run.queries.tokens) table.append(topRow(line, 6 + metrics.length));
+      if (part.tokens) table.append(topRow(part.tokens, line, 6 + metrics.length));
     }
     const scroll = node("div", null, { class: "scroll" });
     scroll.append(table);
@@ -273,15 +290,15 @@
       box.append(more);
     }
   }
-  function topRow(line, width) { // the answer's rank and probability and the likeliest tokens, in the unedited run and under the edit
+  function topRow(tokens, line, width) { // the answer's rank and probability and the likeliest tokens, in the unedited run and under the edit
     const row = node("tr", null, { class: "tokens" }), cell = node("td", null, { colspan: width }), box = node("div");
-    box.append(topLine("before", line.entries[0], line.first), topLine("after", line.entries[1], line.first));
+    box.append(topLine(tokens, "before", line.entries[0], line.first), topLine(tokens, "after", line.entries[1], line.first));
     cell.append(box);
     row.append(cell);
     return row;
   }
-  function topLine(label, entry, first) {
-    const { count, texts, ids, chance: chances, rank, answer } = run.queries.tokens, line = node("div");
+  function topLine(tokens, label, entry, first) {
+    const { count, texts, ids, chance: chances, rank, answer } = tokens, line = node("div");
     line.append(node("span", rank[entry] ? `${label}: answer ranks ${rank[entry]} (${chance(answer[entry])})` : `${label}: not kept`, { class: "soft" }));
     function add(from, to) {
       for (let k = entry * count + from; k < entry * count + to; k++) {
@@ -345,10 +362,20 @@
       if (state.view === "curve") curve(figure);
       else map(figure, state.view);
     }
+    refocus(focused);
+    prompted().then(() => refocus(focused));
+  }
+  function refocus(name) { // on the choice that was drawn anew
+    const again = name && root.querySelector(`select[name="${name}"]`);
+    if (again && document.activeElement === document.body) again.focus();
+  }
+  async function prompted() { // what was there stays until the pinned point's queries are open
+    below.setAttribute("aria-busy", "true");
+    const of = state.i, part = state.l === undefined ? NOTHING : await run.part(of);
+    if (of !== state.i) return;
     below.replaceChildren();
-    prompts(below);
-    const again = focused && root.querySelector(`select[name="${focused}"]`);
-    if (again) again.focus();
+    prompts(below, part);
+    below.removeAttribute("aria-busy");
   }
   figure.addEventListener("keydown", (event) => {
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];

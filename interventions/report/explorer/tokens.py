@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from patchboard.report.explorer.packed import Packed
+from patchboard.report.explorer.packed import Packed, Piece
 
 _NONE = -1
 """In place of a token's place among the texts: nothing is kept of that query."""
@@ -48,9 +48,10 @@ class Tokens:
         """Where its text stands among those told, if it is one of the tokens that are kept."""
         return self._texts[token][0] if token in self._texts else _NONE
 
-    def told(self, packed: Packed, clean: Sequence[int], patched: Sequence[int]) -> dict[str, Any]:
-        """clean: first entry of each set of prompts; patched: of each row of single queries."""
-        return {
+    def told(self, clean: Sequence[int]) -> Piece:
+        """All entries. clean: the first one of each set of prompts."""
+        packed = Packed()
+        return packed, {
             "count": self.count,
             "texts": [text for _, text in self._texts.values()],
             "ids": packed.numbers(self._ids),
@@ -59,7 +60,6 @@ class Tokens:
             "answer": packed.numbers(np.round(1000 * np.array([chance for chance, _ in self._answers]))),
             "rank": packed.numbers([rank for _, rank in self._answers]),
             "clean": packed.numbers(clean),
-            "patched": packed.numbers(patched),
         }
 
     def _add(self, row: Mapping[str, Any] | None) -> None:
