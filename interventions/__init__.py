@@ -15,6 +15,7 @@ TYPE_CHECKING = False  # typing's own takes milliseconds to import
 if TYPE_CHECKING:
     from patchboard.api.compare import compare
     from patchboard.api.comparison import Comparison
+    from patchboard.api.explore import Explorer
     from patchboard.api.intervene import intervene
     from patchboard.api.plan import Plan
     from patchboard.api.result import Run, open
@@ -43,6 +44,7 @@ _HOMES = {
     "patchboard.api.run": ("run",),
     "patchboard.api.intervene": ("intervene",),
     "patchboard.api.result": ("Run", "open"),
+    "patchboard.api.explore": ("Explorer",),
     "patchboard.api.vectors": ("Vectors",),
     "patchboard.api.compare": ("compare",),
     "patchboard.api.comparison": ("Comparison",),
@@ -59,6 +61,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "Comparison",
     "EngineError",
+    "Explorer",
     "ModelError",
     "PatchboardError",
     "Plan",

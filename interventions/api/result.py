@@ -24,6 +24,7 @@ from patchboard.user_paths import expanded
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from patchboard.api.explore import Explorer
     from patchboard.plan.model import ModelPlan
 
 
@@ -170,6 +171,32 @@ class Run:
         from patchboard.api.figures import figure_of
 
         return figure_of(self.path, kind, by, metric, number)
+
+    def explore(
+        self,
+        *others: Run | str | Path,
+        intervention: str | None = None,
+        metric: str | None = None,
+        task: str | None = None,
+        layer: int | None = None,
+        queries: bool = True,
+    ) -> Explorer:
+        """The explorer of the report, for a notebook's cell: curves with intervals and controls, and the prompts behind
+        each point, at a click.
+
+        others: runs or their folders, whose curves are laid over this one's. intervention, metric, task, layer: what it
+        shows at first. queries: False leaves the prompts and their values out, which are most of its bytes.
+        Raises SpecError for what the run does not have, RunFolderError where a folder holds no finished run.
+
+        >>> run.explore("folder-of-another-run")
+        Traceback (most recent call last):
+        patchboard.errors.RunFolderError: folder-of-another-run: is not the folder of a finished run; ...
+        """
+        from patchboard.api.explore import explorer_of
+
+        folders = [(other if isinstance(other, Run) else open(other)).path for other in others]
+        start = {"intervention": intervention, "metric": metric, "task": task, "layer": layer}
+        return explorer_of(self.path, folders, start, queries)
 
     def examples(
         self,

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -24,6 +24,9 @@ from patchboard.report.style import styled
 from patchboard.report.task_counts import task_counts
 from patchboard.store.folder import atomically
 from patchboard.store.schema import FEATURES_FILE
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 MOST_ROWS = 4000
 """Rows of a table on the page (about 1 MB of HTML); the parquet file beside it has all of them."""
@@ -119,19 +122,8 @@ def drawings(run: Run) -> Iterator[Drawing]:
 
 def render(run: Run, figures: list[dict[str, str]], others: Sequence[Run] = ()) -> str:
     """The page as text. figures: as ``_shown`` makes them. others: runs whose curves the explorer shows as well."""
-    from jinja2 import Environment, StrictUndefined
-
-    source = files("patchboard.report").joinpath("page.html.j2").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {
-        "effect": with_interval,
-        "fraction": fraction,
-        "signed": signed,
-        "plain": plain,
-        "between": between,
-    }
     tasks = run.effects["task"].unique(maintain_order=True).to_list()
-    return environment.from_string(source).render(
+    return template("page.html.j2").render(
         run=run,
         manifest=run.manifest,
         sentences=describe(run.spec, run.manifest, tasks),
@@ -159,6 +151,22 @@ def render(run: Run, figures: list[dict[str, str]], others: Sequence[Run] = ()) 
         ],
         manifest_text=json.dumps(run.manifest, indent=1, ensure_ascii=False),
     )
+
+
+def template(name: str) -> Template:
+    """One beside this file. It escapes what is put in, and names a value that it lacks."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    loader = FunctionLoader(lambda each: files("patchboard.report").joinpath(each).read_text(encoding="utf-8"))
+    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.filters |= {
+        "effect": with_interval,
+        "fraction": fraction,
+        "signed": signed,
+        "plain": plain,
+        "between": between,
+    }
+    return made.get_template(name)
 
 
 def _shown(drawing: Drawing, png: bytes) -> dict[str, str]:

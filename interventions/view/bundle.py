@@ -114,11 +114,10 @@ def _readable(shown: Sequence[Shown]) -> Iterator[tuple[str, Run]]:
 
 
 def _comparison(runs: Mapping[str, Run]) -> str:
-    explorer = explorer_block(next(iter(runs.values())), list(runs.values()))
+    first, *others = runs.values()
+    explorer = explorer_block(first, others, queries=False)
     assert explorer is not None  # each has effects
-    # the first one's data are twice there: with its single queries, which this page leaves out, and among the others
-    beside = replace(explorer, data=explorer.data[1:])
-    return comparison_page(beside, list(runs))
+    return comparison_page(explorer, list(runs))
 
 
 def _remove(out: Path, files: Sequence[str]) -> None:

@@ -35,19 +35,19 @@ class Opened:
 
 
 @pytest.fixture
-def open_page(browser) -> Iterator[Any]:
-    """(file, address behind "#", width) -> the page, its explorer ready. At the end none has said or asked anything."""
+def open_any(browser) -> Iterator[Any]:
+    """(file, address behind "#", width, how=…) -> the page. At the end none has said anything or asked for anything
+    but itself. how: options of a browser's page, ``color_scheme="dark"``, say."""
     pages: list[Opened] = []
 
-    def opened(file: Path, address: str = "", width: int = 1200) -> Any:
-        one = Opened(browser.new_page(viewport={"width": width, "height": 900}))
+    def opened(file: Path, address: str = "", width: int = 1200, **how: Any) -> Any:
+        one = Opened(browser.new_page(viewport={"width": width, "height": 900}, **how))
         one.page.on("console", lambda message: one.said.append(message.text))
         one.page.on("pageerror", lambda error: one.said.append(str(error)))
         one.page.on("dialog", lambda dialog: one.said.append(dialog.message))
         one.page.on("request", lambda request: one.asked.append(request.url))
         pages.append(one)
         one.page.goto(file.as_uri() + address)
-        one.page.wait_for_selector("#explorer[data-ready=yes]")
         return one.page
 
     yield opened
@@ -55,3 +55,15 @@ def open_page(browser) -> Iterator[Any]:
         one.page.close()
         assert not one.said
         assert all(url.startswith("file:") and ".html" in url for url in one.asked), one.asked
+
+
+@pytest.fixture
+def open_page(open_any) -> Any:
+    """As ``open_any``, the page's explorer ready."""
+
+    def opened(file: Path, address: str = "", width: int = 1200) -> Any:
+        page = open_any(file, address, width)
+        page.wait_for_selector("#explorer[data-ready=yes]")
+        return page
+
+    return opened

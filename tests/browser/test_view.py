@@ -196,4 +196,5 @@ def test_a_bundle_opens_from_disk(runs, view, tmp_path):
     page.get_by_role("link", name="sweep/point").click()
     page.wait_for_selector("#explorer[data-ready=yes]")
     page.locator("#explorer .figure").press("ArrowRight")
+    page.wait_for_selector("#explorer .behind:not([aria-busy])")
     assert page.locator("table.prompts tr").count() > 1

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import asyncio
 import doctest
+import html
 import importlib
 import json
+import re
 import runpy
 import shutil
 import subprocess
@@ -293,6 +295,35 @@ def test_a_figure_that_there_is_not(run, arguments, line):
         run.plot(metric="kl")
     with pytest.raises(pb.SpecError, match="there is no figure 2 of 'effect', expected 1 to 1"):
         run.plot(number=2)
+
+
+def test_the_explorer_is_the_pages(run):
+    """The same numbers as on the page, and all of it in one attribute of a frame."""
+    explorer = run.explore()
+    data = re.compile(r'<script type="text/plain" class="run">.*?</script>', re.DOTALL)
+    page = (run.path / "report.html").read_text(encoding="utf-8")
+    assert data.findall(explorer.html) == data.findall(page) != []
+    shown = explorer._repr_html_()
+    assert shown.isascii() and html.unescape(re.findall(r'srcdoc="([^"]*)"', shown)[0]) == explorer.html
+    assert 'sandbox="allow-scripts"' in shown and shown != explorer._repr_html_()  # a name of its own each time
+    assert "Content-Security-Policy" in explorer.html and "allow-same-origin" not in shown
+    assert data.findall(run.explore(run).html)[0] == data.findall(page)[0]
+    assert data.findall(run.explore(run.path).html) == data.findall(run.explore(run).html)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ({"task": "XR"}, "explore: the run has no task 'XR'; did you mean 'XOR'?"),
+        ({"metric": "kl"}, "explore: the run has no metric 'kl'; choose one of accuracy, logprob"),
+        ({"intervention": "zero"}, "explore: the run has no intervention 'zero'; did you mean 'zeroed'?"),
+        ({"layer": 7}, "explore: the run has no layer 7; choose one of 1, 2"),
+    ],
+)
+def test_the_explorer_begins_where_the_run_has_something(run, arguments, line):
+    with pytest.raises(pb.SpecError) as caught:
+        run.explore(**arguments)
+    assert str(caught.value) == line
 
 
 def literal_interval(a: np.ndarray, b: np.ndarray, strata: tuple[str, str], bootstrap: Bootstrap) -> list[float]:

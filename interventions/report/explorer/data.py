@@ -25,7 +25,8 @@ def explorer_data(run: Run, with_queries: bool = True) -> list[Piece]:
     packed = Packed()
     cells = _cells(run)
     controls = in_order(cells["control"].unique())
-    units = {name: METRICS.get(name, "metrics").unit if name in METRICS else "" for name in cells["metric"].unique()}
+    metrics = cells["metric"].unique(maintain_order=True)  # a page made again is the same page
+    units = {name: METRICS.get(name, "metrics").unit if name in METRICS else "" for name in metrics}
     queries, parts = query_data(run, cells, packed) if with_queries else (None, [])
     tree = {
         "name": run.folder.name,

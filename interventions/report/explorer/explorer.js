@@ -4,7 +4,9 @@
   const root = document.getElementById("explorer");
   const runs = await Promise.all([...root.querySelectorAll("script.run")].map(read));
   const run = runs[0], cells = run.cells, count = cells.layer.length;
-  const state = Object.assign({ view: "curve", order: "change" }, Object.fromEntries(new URLSearchParams(location.hash.slice(1))));
+  const ADDRESS = location.protocol !== "about:"; // a notebook's frame has none to keep the state in
+  const address = () => Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+  const state = Object.assign({ view: "curve", order: "change" }, JSON.parse(root.dataset.start || "{}"), address());
   const MOST = 30, TAIL = 320, TOP = 5, NOTHING = { rows: new Map() };
   let chart = null, shown = MOST, columns = [];
 
@@ -101,6 +103,7 @@
     return { interventions, settings, metrics, tasks, views };
   }
   function remember() {
+    if (!ADDRESS) return;
     const kept = Object.entries(state).filter(([, value]) => value !== "" && value !== undefined);
     history.replaceState(null, "", "#" + new URLSearchParams(kept));
   }
@@ -386,7 +389,8 @@
   });
   new ResizeObserver(() => { if (chart && Math.abs(chart.width - figure.clientWidth) > 2) chart.setSize({ width: figure.clientWidth, height: 320 }); }).observe(figure);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw("colours"));
-  addEventListener("hashchange", () => { Object.keys(state).forEach((key) => delete state[key]); Object.assign(state, Object.fromEntries(new URLSearchParams(location.hash.slice(1)))); draw("address"); });
+  root.addEventListener("colours", () => draw("colours"));
+  addEventListener("hashchange", () => { Object.keys(state).forEach((key) => delete state[key]); Object.assign(state, address()); draw("address"); });
   draw("first");
   root.dataset.ready = "yes";
 })().catch((error) => {
