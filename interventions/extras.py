@@ -12,6 +12,7 @@ LIBRARIES = {
     "gemma3": "gguf",
     "gguf": "gguf",
     "quantization": "bitsandbytes",
+    "slurm": "submitit",
     "smollm2": "gguf",
     "treebanks": "conllu",
     "umap": "umap",

@@ -20,6 +20,7 @@ from patchboard.report.progress import Tick, in_notebook
 from patchboard.report.progress import progress as drawn_progress
 from patchboard.report.run_files import read_json, read_table
 from patchboard.sweeps.file import load_sweep
+from patchboard.sweeps.launch import Launch, launch_of
 from patchboard.sweeps.run import Options, run_sweep
 from patchboard.sweeps.show import print_sweep
 from patchboard.user_paths import expanded
@@ -27,7 +28,8 @@ from patchboard.user_paths import expanded
 
 @dataclass(frozen=True, repr=False)
 class Sweep:
-    """The points of a sweep, collected: ``path`` is its folder, ``status`` 0 or the first failed point's.
+    """The points of a sweep, collected: ``path`` is its folder, ``status`` 0 or the first failed point's, ``jobs`` are
+    under way on a cluster, and without their points there is no table yet.
 
     Shows itself as a table. ``sweep`` makes it; ``Sweep(folder)`` reads a collected one again.
 
@@ -38,6 +40,7 @@ class Sweep:
 
     path: Path
     status: int = 0
+    jobs: tuple[str, ...] = ()
 
     @cached_property
     def table(self) -> pl.DataFrame:
@@ -69,16 +72,23 @@ class Sweep:
 def sweep(
     file: str | Path,
     *,
-    jobs: int = 1,
+    jobs: int | None = None,
     count: int | None = None,
     out: str | Path | None = None,
     wandb: str = "off",
     progress: bool | None = None,
+    launcher: str | None = None,
+    launcher_options: str | Mapping[str, Any] | None = None,
+    points_per_job: int | None = None,
+    detach: bool = False,
 ) -> Sweep:
     """Run the points of a W&B sweep file that are not finished yet, each as a command of its own, and collect them.
 
-    jobs: points at a time. count: points at most; a random or Bayesian search needs one. out: the sweep's folder, by
-    default ``runs/sweep-NAME-DIGEST``. wandb: as of ``run``, of each point. progress: as of ``run``.
+    jobs: points at a time, 1 by default; with a launcher jobs, by default as many as the cluster gives. count: points
+    at most; a random or Bayesian search needs one. out: the sweep's folder, by default ``runs/sweep-NAME-DIGEST``.
+    wandb: as of ``run``, of each point. progress: as of ``run``.
+    launcher: ``submitit``, by which points are jobs of a SLURM cluster, ``points_per_job`` (1) in each.
+    launcher_options: its parameters, a mapping or a YAML file. detach: submit them, and do not wait.
     A point that fails is a warning, and a row with its status. Raises SpecError for what is no sweep file and
     RunFolderError where another process runs the sweep.
 
@@ -87,25 +97,37 @@ def sweep(
     patchboard.errors.SpecError: no-such-sweep.yaml: cannot be read (No such file or directory); ...
     """
     shown = progress is True or (progress is None and (sys.stderr.isatty() or in_notebook()))
+    launch = launch_of(launcher, launcher_options, points_per_job, detach)
     with drawn_progress(shown) as tick:
-        return run_points(Path(file), jobs, count, out, wandb, tick, lambda line: warnings.warn(line, stacklevel=2))
+        return run_points(
+            Path(file), jobs, count, out, wandb, tick, lambda line: warnings.warn(line, stacklevel=2), launch
+        )
 
 
 def run_points(
     file: Path,
-    jobs: int,
+    jobs: int | None,
     count: int | None,
     out: str | Path | None,
     wandb: str,
     tick: Tick,
-    failed: Callable[[str], None],
+    told: Callable[[str], None],
+    launch: Launch | None,
 ) -> Sweep:
-    """As ``sweep``. failed: told a line for each point that failed."""
+    """As ``sweep``. told: a line for each point that failed, and for jobs that an interrupt leaves."""
     for flag, value in (("--jobs", jobs), ("--count", count)):
         if value is not None and value < 1:
             raise SpecError(flag, f"found {value}, expected a whole number ≥ 1", "give how many")
     folder = None if out is None else expanded(out)
     options = Options(
-        jobs, count, folder, wandb, lambda done, of: tick("points", done, of), lambda line: failed(f"point {line}")
+        jobs=jobs,
+        count=count,
+        out=folder,
+        wandb=wandb,
+        tick=lambda done, of: tick("points", done, of),
+        failed=lambda line: told(f"point {line}"),
+        launch=launch,
+        note=told,
     )
-    return Sweep(*run_sweep(load_sweep(expanded(file)), options))
+    swept = run_sweep(load_sweep(expanded(file)), options)
+    return Sweep(swept.folder, swept.status, swept.jobs)

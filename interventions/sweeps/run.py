@@ -10,13 +10,15 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from patchboard.errors import RunFolderError
+from patchboard.errors import RunFolderError, SpecError
 from patchboard.store.folder import atomically
 from patchboard.store.integrity import remove_left
 from patchboard.store.schema import STAMP, VERSION
 from patchboard.sweeps.collect import Point, best_of, collected, table_of
 from patchboard.sweeps.file import SweepFile
-from patchboard.sweeps.runner import Runner, environment_for
+from patchboard.sweeps.launch import Launch
+from patchboard.sweeps.launched import Launched
+from patchboard.sweeps.runner import Runner, environment_for, wandb_mode
 from patchboard.sweeps.search import search_of
 from patchboard.track.signals import sigterm_raises
 
@@ -29,38 +31,56 @@ Tick = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Options:
-    """How to run a sweep. failed: told a line for each point that failed."""
+    """How to run a sweep. launch: as jobs of a cluster. failed: told a line for each point that failed. note: told
+    what is left to run by itself."""
 
-    jobs: int
+    jobs: int | None
     count: int | None
     out: Path | None
     wandb: str
     tick: Tick
     failed: Callable[[str], None]
+    launch: Launch | None = None
+    note: Callable[[str], None] = print
 
 
-def run_sweep(sweep: SweepFile, options: Options) -> tuple[Path, int]:
-    """Run all points that are not finished; returns the sweep's folder and the first failed point's status, or 0.
+@dataclass(frozen=True)
+class Swept:
+    """A sweep's folder, the first failed point's status or 0, and the jobs that are still under way."""
 
-    Writes ``sweep.parquet``, ``sweep.json`` and ``sweep.png``, over the points of this call. Raises SpecError for
-    a search that cannot be run and RunFolderError for a folder that another process works in.
+    folder: Path
+    status: int
+    jobs: tuple[str, ...] = ()
+
+
+def run_sweep(sweep: SweepFile, options: Options) -> Swept:
+    """Run all points that are not finished.
+
+    Writes ``sweep.parquet``, ``sweep.json`` and ``sweep.png``, over the points of this call, but where jobs are left to
+    run by themselves. Raises SpecError for a search that cannot be run and RunFolderError for a folder that another
+    process works in.
     """
+    if options.launch and options.launch.detach and sweep.method == "bayes":
+        what = "a Bayesian search asks for a point when it knows what others found"
+        raise SpecError("--detach", what, "leave it out, or use method: random")
     folder = options.out or Path("runs") / f"sweep-{sweep.name}-{sweep.digest[:8]}"
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0), sigterm_raises():
             remove_left(*(folder / name for name in FILES))
-            points = _run_points(sweep, options, folder)
+            points, jobs = _run_points(sweep, options, folder)
     except Timeout:
         what = "another process runs this sweep"
         raise RunFolderError(str(folder), what, "wait for it, or give another --out") from None
-    _write(sweep, points, folder)
-    return folder, next((point.ran.status for point in points if point.ran.status), 0)
+    if not jobs:
+        _write(sweep, points, folder)
+    return Swept(folder, next((point.ran.status for point in points if point.ran.status), 0), jobs)
 
 
-def _run_points(sweep: SweepFile, options: Options, folder: Path) -> list[Point]:
+def _run_points(sweep: SweepFile, options: Options, folder: Path) -> tuple[list[Point], tuple[str, ...]]:
+    """The points that are over, and the jobs of the others."""
     search = search_of(sweep, options.count, folder)
-    runner = Runner(sweep, folder, options.jobs, environment_for(options.jobs, options.wandb, sweep.name))
+    runner = _runner(sweep, options, folder)
     points: list[Point] = []
     options.tick(0, search.count)
     with closing(runner.results(search)) as results:  # closing it interrupts the points that still run
@@ -71,7 +91,15 @@ def _run_points(sweep: SweepFile, options: Options, folder: Path) -> list[Point]
             if point.ran.status:
                 options.failed(f"{ran.folder.name} failed with status {point.ran.status}: {point.ran.message}")
             options.tick(len(points), search.count)
-    return points
+    return points, tuple(runner.left)
+
+
+def _runner(sweep: SweepFile, options: Options, folder: Path) -> Runner | Launched:
+    if options.launch is None:
+        jobs = options.jobs or 1
+        return Runner(sweep, folder, jobs, environment_for(jobs, options.wandb, sweep.name))
+    environment = {"WANDB_RUN_GROUP": sweep.name, **wandb_mode(options.wandb)}
+    return Launched(sweep, folder, options.launch, options.jobs, environment, options.note)
 
 
 def _write(sweep: SweepFile, points: list[Point], folder: Path) -> None:

@@ -49,6 +49,9 @@ class Runner:
     _turns: defaultdict[str, Lock] = field(default_factory=lambda: defaultdict(Lock))
     _stopped: bool = False
 
+    left: tuple[str, ...] = ()
+    """Jobs that go on when ``results`` has ended: none, it waits for all."""
+
     def results(self, search: Search) -> Generator[Ran]:
         """Each point as it ends. The caller tells the search before it takes the next.
 
@@ -74,10 +77,10 @@ class Runner:
         with self._turns[folder.name]:  # a search may ask for a point twice
             if read_manifest(folder).get("status") == "finished":
                 return Ran(point, folder, 0)
-            log = self.folder / "logs" / f"{folder.name}.log"
+            log = log_of(self.folder, folder.name)
             log.parent.mkdir(parents=True, exist_ok=True)
             status = self._wait(command_of(self.sweep.command, self.sweep.program, point, folder), log)
-        return Ran(point, folder, status, "" if status == 0 else _last_line(log))
+        return Ran(point, folder, status, "" if status == 0 else last_line(log))
 
     def _wait(self, command: list[str], log: Path) -> int:
         with open(log, "wb") as out:
@@ -109,8 +112,12 @@ def environment_for(jobs: int, wandb: str, group: str) -> dict[str, str]:
     """
     threads = max(1, (os.cpu_count() or 1) // jobs)
     shared = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"} if jobs > 1 else {}
-    mode = {} if wandb == "auto" else {"WANDB_MODE": "disabled" if wandb == "off" else wandb}
-    return {**shared, "WANDB_RUN_GROUP": group, **os.environ, **mode}
+    return {**shared, "WANDB_RUN_GROUP": group, **os.environ, **wandb_mode(wandb)}
+
+
+def wandb_mode(wandb: str) -> dict[str, str]:
+    """The variable by which a command mirrors its run, or does not."""
+    return {} if wandb == "auto" else {"WANDB_MODE": "disabled" if wandb == "off" else wandb}
 
 
 def name_of(point: Point, sweep: SweepFile) -> str:
@@ -127,7 +134,13 @@ def short(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else label(value)
 
 
-def _last_line(log: Path) -> str:
+def log_of(folder: Path, name: str) -> Path:
+    """What the command of a point says. folder: the sweep's. name: of the point's folder."""
+    return folder / "logs" / f"{name}.log"
+
+
+def last_line(log: Path) -> str:
+    """The error that a command ended with, or the last that it said."""
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     errors: list[Any] = [line for line in lines if line.startswith("error: ")]
     return (errors or lines or ["it said nothing"])[-1].removeprefix("error: ")
