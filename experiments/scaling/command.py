@@ -33,11 +33,16 @@ class ScalingScript(StudyScript):
             if not any(each.is_dir() for each in places):
                 return super(ScalingScript, self).main(arguments)
             _check(parser, args, places, [each for each in rest if each.startswith("-")])
+            from patchboard.execution.options import Options
             from patchboard.experiments.scaling.experiment import Scaling
 
             experiment = self.experiment()
             assert isinstance(experiment, Scaling)
-            print_findings(experiment.compare(places, args.out, args.fresh), experiment.findings, args)
+            print_findings(
+                experiment.compare(places, Options(args.out, args.fresh, figures=args.figures)),
+                experiment.findings,
+                args,
+            )
             return 0
 
         return guarded(compare, "the runs are as they were")

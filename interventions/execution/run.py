@@ -72,16 +72,18 @@ def run_study(study: Study, options: Options) -> Path:
                 folder.update_manifest(
                     status="finished", seconds=progress.seconds, processor_seconds=progress.processor_seconds
                 )
-        if folder.unsound(["report.html"]):
-            _report(folder)
+        _report(folder, options.figures)
         folder.drop_parts()
     return path
 
 
-def _report(folder: RunFolder) -> None:
+def _report(folder: RunFolder, formats: Sequence[str]) -> None:
+    """Draw what is not there. formats: of figures, beside PNG."""
     from patchboard.report import write_report
+    from patchboard.report.formats import lacking
 
-    write_report(folder.path)
+    if folder.unsound(["report.html"]) or lacking(folder.path, formats):
+        write_report(folder.path, formats)
 
 
 def _run(

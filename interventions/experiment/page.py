@@ -84,19 +84,20 @@ class Page:
     drawings: Iterable[Drawing]
 
 
-def write_page(folder: Path, page: Page) -> Path:
-    """Write ``figures/*.png`` and ``report.html``, each put in place at once; returns the page."""
+def write_page(folder: Path, page: Page, formats: Sequence[str] = ()) -> Path:
+    """Write ``figures/*`` and ``report.html``, each put in place at once; returns the page.
+
+    formats: of figures beside PNG, of report.formats.VECTOR.
+    """
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    from patchboard.report.style import styled
+    from patchboard.report.figure_files import write_figures
 
-    shown = []
-    with styled():
-        for drawing in page.drawings:
-            png = drawing.png()
-            atomically(folder / "figures" / f"{drawing.name}.png", lambda path, png=png: path.write_bytes(png))
-            shown.append((drawing, "data:image/png;base64," + base64.b64encode(png).decode()))
+    shown = [
+        (drawing, "data:image/png;base64," + base64.b64encode(png).decode())
+        for drawing, png in write_figures(folder / "figures", page.drawings, formats)
+    ]
     # the look of a run's page, so that there is one
     other = files("patchboard.report").joinpath("page.html.j2").read_text(encoding="utf-8")
     (style,) = re.findall(r"<style>.*?</style>", other, re.DOTALL)

@@ -7,23 +7,25 @@ import json
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from patchboard.report import texts
 from patchboard.report.described import describe
 from patchboard.report.described_edits import describe_interventions
-from patchboard.report.drawing import Drawing
 from patchboard.report.explorer import explorer_block
 from patchboard.report.findings import best_what, caveats, findings
 from patchboard.report.heads import top_heads
 from patchboard.report.numbers import best_place, between, cd_there, fraction, place_label, plain, signed, with_interval
 from patchboard.report.run_files import Run, read_run, setting_label
-from patchboard.report.style import styled
 from patchboard.report.task_counts import task_counts
+from patchboard.report.undisturbed import undisturbed
 from patchboard.store.folder import atomically
 from patchboard.store.schema import FEATURES_FILE
+
+if TYPE_CHECKING:  # matplotlib takes most of a second to load
+    from patchboard.report.drawing import Drawing
 
 MOST_ROWS = 4000
 """Rows of a table on the page (about 1 MB of HTML); the parquet file beside it has all of them."""
@@ -43,22 +45,21 @@ _COLUMNS = (
 )
 
 
-def write_report(folder: Path) -> Path:
-    """Draw ``figures/*.png`` and write ``report.html`` from the run folder's own files; returns the page.
+def write_report(folder: Path, formats: Sequence[str] = ()) -> Path:
+    """Draw ``figures/*`` and write ``report.html`` from the run folder's own files; returns the page.
+
+    formats: of figures beside PNG, of formats.VECTOR.
 
     Raises RunFolderError where the folder holds no finished run. Every file is replaced at once, so a
     reader never meets half of one.
     """
     run = read_run(folder)
-    shown = []
-    with styled():
-        for drawing in drawings(run):
-            png = drawing.png()
-            atomically(folder / "figures" / f"{drawing.name}.png", lambda path, png=png: path.write_bytes(png))
-            shown.append(_shown(drawing, png))
-    _remove_stale(folder / "figures", keep={each["file"] for each in shown})
+    with undisturbed():
+        from patchboard.report.figure_files import write_figures
+
+        shown = write_figures(folder / "figures", drawings(run), formats)
+        text = render(run, [_shown(drawing, png) for drawing, png in shown])
     page = folder / "report.html"
-    text = render(run, shown)
     atomically(page, lambda path: path.write_text(text, encoding="utf-8"))
     return page
 
@@ -164,13 +165,6 @@ def render(run: Run, figures: list[dict[str, str]], others: Sequence[Run] = ()) 
 def _shown(drawing: Drawing, png: bytes) -> dict[str, str]:
     uri = "data:image/png;base64," + base64.b64encode(png).decode()
     return {"file": f"{drawing.name}.png", "title": drawing.title, "caption": drawing.caption, "uri": uri}
-
-
-def _remove_stale(folder: Path, keep: set[str]) -> None:
-    """Figures of an earlier report that this one has not: they would be taken for this run's."""
-    for path in folder.glob("[!.]*.png"):
-        if path.name not in keep:
-            path.unlink()
 
 
 def _features(run: Run) -> Iterator[dict[str, Any]]:

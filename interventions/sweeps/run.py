@@ -20,7 +20,7 @@ from patchboard.sweeps.runner import Runner, environment_for
 from patchboard.sweeps.search import search_of
 from patchboard.track.signals import sigterm_raises
 
-FILES = ("sweep.parquet", "sweep.json", "sweep.png")
+FILES = ("sweep.parquet", "sweep.json", "sweep.png", "sweep.csv")
 """At the top of a sweep's folder, beside one folder for each point."""
 
 Tick = Callable[[int, int], None]
@@ -42,8 +42,8 @@ class Options:
 def run_sweep(sweep: SweepFile, options: Options) -> tuple[Path, int]:
     """Run all points that are not finished; returns the sweep's folder and the first failed point's status, or 0.
 
-    Writes ``sweep.parquet``, ``sweep.json`` and ``sweep.png``, over the points of this call. Raises SpecError for
-    a search that cannot be run and RunFolderError for a folder that another process works in.
+    Writes ``sweep.parquet``, ``sweep.json``, ``sweep.png`` and ``sweep.csv``, over the points of this call. Raises
+    SpecError for a search that cannot be run and RunFolderError for a folder that another process works in.
     """
     folder = options.out or Path("runs") / f"sweep-{sweep.name}-{sweep.digest[:8]}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -101,5 +101,6 @@ def _write(sweep: SweepFile, points: list[Point], folder: Path) -> None:
     }
     text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
     atomically(folder / "sweep.json", lambda path: path.write_text(text, encoding="utf-8"))
-    if not draw_sweep(table, [parameter.name for parameter in sweep.varied], folder / "sweep.png"):
-        (folder / "sweep.png").unlink(missing_ok=True)
+    if not draw_sweep(table, [parameter.name for parameter in sweep.varied], folder):
+        for file in ("sweep.png", "sweep.csv"):
+            (folder / file).unlink(missing_ok=True)
