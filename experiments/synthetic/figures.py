@@ -21,7 +21,7 @@ from patchboard.report.marks import CD_LOOK, every_tick, grid_of, heat_map, line
 from patchboard.report.style import CD_COLOUR, CYCLE
 
 _LINES = {
-    "least_squares": ("#E69F00", ":"), "ridge": ("#D55E00", "--"), "lasso": ("#CC79A7", "-."),
+    "least_squares": ("#E69F00", ":"), "ridge": ("#CC5200", "--"), "lasso": ("#D285B1", "-."),
     "mixture": ("#009E73", "--"), "oracle": ("#000000", ":"),
 }  # fmt: skip
 _BLUE = CYCLE[0]

@@ -236,10 +236,6 @@ class Run:
         """Draw the figures and the page again; returns the page, ``report.html``.
 
         figures: formats beside PNG, ``"svg"``, ``"pdf"`` or both. Raises SpecError for another one.
-
-        >>> page = run.write_report(figures=["svg", "pdf"])
-        >>> sorted(file.suffix for file in (page.parent / "figures").glob("cd.*"))
-        ['.csv', '.pdf', '.png', '.svg']
         """
         from patchboard.report import write_report
 

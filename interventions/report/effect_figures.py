@@ -52,9 +52,14 @@ def effect_figures(run: Run, metric: str) -> Iterator[Drawing]:
     caption = (
         f"Mean {effect_label(metric)} of editing one layer at a time{_several(run)}, pooled over tasks; bands are"
         " bootstrap intervals over queries. Read the intervention (thick) against its controls: an effect that a"
-        " control shares is not the concept's. The dashed grey line is CD on the right-hand axis, the dotted one its"
-        " chance level. Where CD is high while the band covers zero, the task is decodable there but not causal."
-    ) + (" Thin on that axis: what CD is held against." if floors_in(run.decodability) else "")
+        " control shares is not the concept's."
+    )
+    if any(len(part.cd) for part in parts):
+        caption += (
+            " The dashed grey line is CD on the right-hand axis, the dotted one its chance level. Where CD is high"
+            " while the band covers zero, the task is decodable there but not causal."
+        )
+    caption += " Thin on that axis: what CD is held against." if floors_in(run.decodability) else ""
     caption += "" if run.screen.is_empty() else " A line stops where the screen left a layer out."
     look = {"metric": metric, "unit": unit_of(metric)}
     yield from _figures(run, f"effect-{metric}", f"Effect on {metric} by layer", caption, parts, look)

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+from markupsafe import Markup, escape
 
 from patchboard.report import texts
+from patchboard.report.answer import answers, question
 from patchboard.report.described import describe
 from patchboard.report.described_edits import describe_interventions
 from patchboard.report.explorer import explorer_block
@@ -118,7 +120,7 @@ def drawings(run: Run) -> Iterator[Drawing]:
             yield from head_figures(run, metric)
 
 
-def render(run: Run, figures: list[dict[str, str]], others: Sequence[Run] = ()) -> str:
+def render(run: Run, figures: list[dict[str, Any]], others: Sequence[Run] = ()) -> str:
     """The page as text. figures: as ``_shown`` makes them. others: runs whose curves the explorer shows as well."""
     from jinja2 import Environment, StrictUndefined
 
@@ -132,6 +134,7 @@ def render(run: Run, figures: list[dict[str, str]], others: Sequence[Run] = ()) 
         "between": between,
     }
     tasks = run.effects["task"].unique(maintain_order=True).to_list()
+    explorer = explorer_block(run, others)
     return environment.from_string(source).render(
         run=run,
         manifest=run.manifest,
@@ -148,23 +151,32 @@ def render(run: Run, figures: list[dict[str, str]], others: Sequence[Run] = ()) 
         texts_said=texts.said(run) if not run.texts.is_empty() else "",
         text_means=list(texts.mean_rows(run)),
         text_sections=texts.text_sections(run),
+        question=question(run, tasks),
+        answers=answers(run),
         findings=findings(run.summary),
         caveats=caveats(run),
-        figures=figures,
-        explorer=explorer_block(run, others),
+        lead=figures[0] if figures else None,
+        figures=[each for each in figures[1:] if explorer is None or not each["explored"]],
+        explored=[each["file"] for each in figures[1:] if explorer is not None and each["explored"]],
+        explorer=explorer,
         others=[other.folder.resolve().name for other in others],
         tables=[
-            _table(run, "Effects pooled over tasks", "curves.parquet", run.curves, []),
-            _table(run, "Effects by task", "effects.parquet", run.effects, ["task", "vector_task"]),
+            *([] if run.curves.is_empty() else _effects(run)),
             *_features(run),
         ],
         manifest_text=json.dumps(run.manifest, indent=1, ensure_ascii=False),
     )
 
 
-def _shown(drawing: Drawing, png: bytes) -> dict[str, str]:
+def _shown(drawing: Drawing, png: bytes) -> dict[str, Any]:
     uri = "data:image/png;base64," + base64.b64encode(png).decode()
-    return {"file": f"{drawing.name}.png", "title": drawing.title, "caption": drawing.caption, "uri": uri}
+    told = {"title": drawing.title, "caption": drawing.caption, "explored": drawing.explored}
+    return {"file": f"{drawing.name}.png", "uri": uri, **told}
+
+
+def _effects(run: Run) -> Iterator[dict[str, Any]]:
+    yield _table(run, "Effects pooled over tasks", "curves.parquet", run.curves, [])
+    yield _table(run, "Effects by task", "effects.parquet", run.effects, ["task", "vector_task"])
 
 
 def _features(run: Run) -> Iterator[dict[str, Any]]:
@@ -174,13 +186,7 @@ def _features(run: Run) -> Iterator[dict[str, Any]]:
     models = ["model"] if run.features["model"].n_unique() > 1 else []
     order = run.features.sort(pl.col("vector_task").str.contains("~"), maintain_order=True)
     order = order.select(*models, pl.exclude("model", "dictionary"))
-    numbers = {name for name, kind in order.schema.items() if kind == pl.Float64}
-    rows = [
-        [("" if value is None else plain(value)) if name in numbers else value for name, value in row.items()]
-        for row in order.head(MOST_ROWS).iter_rows(named=True)
-    ]
-    title = "Features of dictionaries, with their activations on the fit prompts"
-    yield {"title": title, "file": FEATURES_FILE, "columns": order.columns, "rows": rows, "of": len(order)}
+    yield _rows("Features of dictionaries, with their activations on the fit prompts", FEATURES_FILE, order)
 
 
 def _table(run: Run, title: str, file: str, table: pl.DataFrame, extra: list[str]) -> dict[str, Any]:
@@ -189,9 +195,22 @@ def _table(run: Run, title: str, file: str, table: pl.DataFrame, extra: list[str
     if (table["head"] >= 0).any():
         columns.insert(columns.index("layers") + 1, "head")
     order = table.select(columns).sort(pl.col("metric") != run.metric, pl.col("control") != "", maintain_order=True)
-    numbers = {name for name, kind in order.schema.items() if kind == pl.Float64 and name not in run.swept}
-    rows = [
-        [plain(value) if name in numbers else ("" if value is None else value) for name, value in row.items()]
-        for row in order.head(MOST_ROWS).iter_rows(named=True)
-    ]
-    return {"title": title, "file": file, "columns": columns, "rows": rows, "of": len(table)}
+    return _rows(title, file, order, as_they_are=run.swept)
+
+
+def _rows(title: str, file: str, table: pl.DataFrame, as_they_are: Sequence[str] = ()) -> dict[str, Any]:
+    """What the template shows of a table. as_they_are: columns of numbers that are settings, and not rounded.
+
+    Cells are written column by column: a template's loop over them took longer than the explorer's data.
+    """
+    cells = []
+    for column in table.head(MOST_ROWS):
+        written = plain if column.dtype == pl.Float64 and column.name not in as_they_are else str
+        values = column.to_list()
+        texts = {value: "" if value is None else str(escape(written(value))) for value in set(values)}
+        cells.append([texts[value] for value in values])
+    rows = "\n".join("<tr><td>" + "<td>".join(row) + "</tr>" for row in zip(*cells, strict=True))
+    shown = min(len(table), MOST_ROWS)
+    return {
+        "title": title, "file": file, "columns": table.columns, "rows": Markup(rows), "shown": shown, "of": len(table)
+    }  # fmt: skip

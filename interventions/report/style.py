@@ -21,8 +21,9 @@ POINTS = 8
 
 DPI = 150
 
-CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F")
-"""Okabe & Ito's palette, told apart with any colour vision (yellow left out: too pale for a line)."""
+CYCLE = ("#0069AA", "#CC5200", "#009E73", "#D285B1", "#E69F00", "#7CC4F2", "#000000", "#6B4E12")
+"""Okabe & Ito's palette (yellow left out: too pale for a line), some of it darker or lighter, so that any two differ in
+lightness as well: told apart with any colour vision, and in grey."""
 
 CD_COLOUR = "#6E6E6E"
 
@@ -37,7 +38,7 @@ class Line:
     width: float = 1.2
 
 
-_OWN = Line("#0072B2", "-", "o", 2.0)
+_OWN = Line("#0069AA", "-", "o", 2.0)
 
 
 def line_of(control: str) -> Line:

@@ -80,16 +80,20 @@ def test_only_the_pages_own_scripts_may_run(folder):
     assert own == set(re.findall(r"'sha256-[^']*'", policy)) and policy.startswith("default-src 'none'; ")
 
 
-def test_the_pages_figures_are_the_files(folder):
+def test_the_pages_figures_are_files(folder):
+    """The one of the first screen, and those that the explorer does not show; the others' names."""
     page = Page((folder / "report.html").read_text(encoding="utf-8"))
-    embedded = {base64.b64decode(address.split(",", 1)[1]) for address in page.addresses}
-    files = {path.name: path.read_bytes() for path in (folder / "figures").iterdir()}
-    assert embedded == set(files.values())
+    embedded = [base64.b64decode(address.split(",", 1)[1]) for address in page.addresses]
+    files = {path.name: path.read_bytes() for path in (folder / "figures").glob("*.png")}
+    shown = ("effect-accuracy.png", "cd.png", "accuracy-against-cd.png")
+    assert embedded == [files[name] for name in shown]
+    assert all((f"figures/{name}" in page.text) for name in files)
     by_metric = {f"effect-{metric}.png" for metric in synthetic_run.METRICS}
     assert set(files) == by_metric | {"tasks.png", "cd.png", "accuracy-against-cd.png", "conversion.png"}
     for content in files.values():
         width, height = struct.unpack(">II", content[16:24])
         assert 600 <= width <= 1200 and height >= 200
+    assert {path.stem for path in (folder / "figures").glob("*.csv")} == {Path(name).stem for name in files}
 
 
 def test_the_page_says_what_the_summary_holds(folder):
@@ -123,10 +127,10 @@ def test_curves_are_drawn_from_the_table(folder):
         (drawing,) = effect_figures(run, "accuracy")
     panels = [axes for axes in drawing.figure.axes if axes.get_title(loc="left")]
     assert [axes.get_title(loc="left") for axes in panels] == [
-        f"{name}, shots = {shots}" for name in ("positive", "added", "negative", "erased") for shots in (0, 4)
+        f"{name}, shots = {shots}" for shots in (0, 4) for name in ("positive", "added", "negative", "erased")
     ]
     expected = run.own.filter(intervention="negative", shots=4).sort("layer")["effect"].to_numpy()
-    drawn = [np.asarray(line.get_ydata(), dtype=float) for line in panels[5].lines]
+    drawn = [np.asarray(line.get_ydata(), dtype=float) for line in panels[6].lines]
     assert any(len(y) == len(expected) and np.allclose(y, expected) for y in drawn)
 
 
@@ -145,7 +149,7 @@ def test_without_cd_and_without_sweep_and_with_one_layer(tables, tmp_path):
     plain = outcomes.filter(layer=3, shots=4).drop("prompts.shots")
     made = synthetic_run.write_run_folder(tmp_path / "run", plain, None)
     source = write_report(made).read_text(encoding="utf-8")
-    assert {path.name for path in (made / "figures").iterdir()} == {
+    assert {path.name for path in (made / "figures").glob("*.png")} == {
         f"{name}.png" for name in ("effect-accuracy", "effect-logprob", "effect-kl", "tasks", "conversion")
     }
     assert "CD there" not in Page(source).text and "positive: the largest effect is at layer 3" in source
@@ -155,7 +159,7 @@ def test_without_interventions_there_is_cd_alone(tables, tmp_path):
     outcomes, cd = tables
     made = synthetic_run.write_run_folder(tmp_path / "run", outcomes.clear(), cd)
     write_report(made)
-    assert {path.name for path in (made / "figures").iterdir()} == {"cd.png", "accuracy-against-cd.png"}
+    assert {path.name for path in (made / "figures").glob("*.png")} == {"cd.png", "accuracy-against-cd.png"}
 
 
 def test_layers_that_differ_between_interventions_share_a_page(tables, tmp_path):
