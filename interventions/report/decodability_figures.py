@@ -134,10 +134,11 @@ def accuracy_figures(run: Run) -> Iterator[Drawing]:
 
     figure, axes = single(2.8, WIDTH * 0.7)
     drawn = [tidy(points, "accuracy", keep=["cd"], metric="accuracy", unit="fraction")]
-    for point in fit["points"]:
-        axes.plot(
-            point["cd"], point["accuracy"], marker[point["shots"]], color=colour[point["task"]],
-            markersize=7, markeredgecolor="white", markeredgewidth=0.6, clip_on=False, zorder=3,
+    for each in shots:
+        own = points.filter(pl.col("shots") == each)
+        axes.scatter(
+            own["cd"], own["accuracy"], s=49, c=[colour[task] for task in own["task"]], marker=marker[each],
+            edgecolors="white", linewidths=0.6, clip_on=False, zorder=3,
         )  # fmt: skip
     if fit["slope"] is not None:
         ends = np.array([points["cd"].min(), points["cd"].max()], dtype=float)

@@ -135,14 +135,16 @@ def colour_bar(figure: Figure, image: Any, label: str, chance: float | None = No
 
 def whole_layers(axes: Axes, layers: np.ndarray, room: float = 0.4) -> None:
     """Ticks of the layer axis, which all panels share, at whole numbers, with room at both ends."""
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
+    spec = axes.get_subplotspec()
+    beside = spec.get_gridspec().ncols if spec is not None else 1
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=max(3, 10 // beside), min_n_ticks=1))
     axes.set_xlim(layers.min() - room, layers.max() + room)
 
 
-def ink(image: AxesImage, value: float) -> str:
-    """Black or white, whichever stands out from the colour that the image has for a value."""
-    red, green, blue, _ = np.ravel(image.cmap(image.norm(np.array([value]))))
-    return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.5 else "black"
+def ink(image: AxesImage, values: Sequence[float] | np.ndarray) -> list[str]:
+    """Black or white for each value, whichever stands out from the colour that the image has for it."""
+    colours = image.cmap(image.norm(np.asarray(values, dtype=float)))[:, :3]
+    return ["white" if light < 0.5 else "black" for light in colours @ (0.299, 0.587, 0.114)]
 
 
 def dot(
@@ -151,4 +153,4 @@ def dot(
     """A dot of ``size`` points at each (x, y) of a heat map, to be seen on the colour of its value."""
     if places:
         x, y = zip(*places, strict=True)
-        axes.scatter(x, y, s=size**2, color=[ink(image, value) for value in values], linewidths=0)
+        axes.scatter(x, y, s=size**2, color=ink(image, values), linewidths=0)

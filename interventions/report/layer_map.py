@@ -74,9 +74,9 @@ def layer_map(axes: Axes, part: Panel, grid: Grid) -> AxesImage:
     # a number takes the middle of its square, and the dot moves below it
     outlined = [(grid.columns.index(layers), grid.places.index(place)) for layers, place in part.outlined]
     written = outlined if wide >= _WRITTEN[0] and high >= _WRITTEN[1] else []
-    for column, place in written:
+    inks = ink(image, [values[place, column] for column, place in written]) if written else []
+    for (column, place), colour in zip(written, inks, strict=True):
         text = _short(values[place, column])
-        colour = ink(image, values[place, column])
         axes.text(column, place + 0.03, text, ha="center", va="center", color=colour)
     below = [(column, place - (0.36 if (column, place) in written else 0)) for column, place in sure]
     dot(

@@ -113,9 +113,12 @@ def heat_map(
         grid, cmap=colours, vmin=low, vmax=high, aspect="auto", origin="lower" if upwards else "upper"
     )  # fmt: skip
     axes.spines[:].set_visible(False)
-    for (row, column), value in np.ndenumerate(grid):
-        if text_of is not None and np.isfinite(value):
-            axes.text(column, row, text_of(value), ha="center", va="center", fontsize=size, color=ink(image, value))
+    if text_of is not None:
+        for (row, column), value, colour in zip(
+            np.ndindex(grid.shape), grid.ravel(), ink(image, grid.ravel()), strict=True
+        ):
+            if np.isfinite(value):
+                axes.text(column, row, text_of(value), ha="center", va="center", fontsize=size, color=colour)
     return image
 
 

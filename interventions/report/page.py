@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,11 +133,12 @@ def render(run: Run, figures: list[dict[str, Any]], others: Sequence[Run] = ()) 
         "plain": plain,
         "between": between,
     }
+    manifest = _without_the_report(run.manifest)
     tasks = run.effects["task"].unique(maintain_order=True).to_list()
     explorer = explorer_block(run, others)
     return environment.from_string(source).render(
         run=run,
-        manifest=run.manifest,
+        manifest=manifest,
         sentences=describe(run.spec, run.manifest, tasks),
         interventions=describe_interventions(run.spec, tasks),
         counted=task_counts(run.manifest["tasks"]),
@@ -164,8 +165,15 @@ def render(run: Run, figures: list[dict[str, Any]], others: Sequence[Run] = ()) 
             *([] if run.curves.is_empty() else _effects(run)),
             *_features(run),
         ],
-        manifest_text=json.dumps(run.manifest, indent=1, ensure_ascii=False),
+        manifest_text=json.dumps(manifest, indent=1, ensure_ascii=False),
     )
+
+
+def _without_the_report(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest as it was before its run had drawn the page: drawn again, the page is the same."""
+    timed = {name: times for name, times in manifest.items() if name in ("seconds", "processor_seconds")}
+    before = {name: {phase: s for phase, s in times.items() if phase != "report"} for name, times in timed.items()}
+    return {**manifest, **before}
 
 
 def _shown(drawing: Drawing, png: bytes) -> dict[str, Any]:

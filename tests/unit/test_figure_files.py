@@ -133,9 +133,7 @@ def test_numbers_are_those_of_the_tables(folder, drawn):
 def test_formats_by_name():
     assert formats_of("svg,pdf", "--figures") == VECTOR == formats_of(["pdf", "SVG"], "figures")
     assert formats_of("png", "--figures") == formats_of("", "--figures") == ()
-    with pytest.raises(
-        SpecError, match=r"--figures: there is no format 'svgz', expected svg, pdf or png; did"
-    ):
+    with pytest.raises(SpecError, match=r"--figures: there is no format 'svgz', expected svg, pdf or png; did"):
         formats_of("svgz", "--figures")
 
 
