@@ -14,12 +14,13 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colorbar import Colorbar
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from patchboard.report.margins import BAR, LINE, Margins
+from patchboard.report.panel_axes import PanelAxes
 from patchboard.report.style import WIDTH
 
 MOST_PANELS = 24
@@ -70,7 +71,7 @@ MOST_LINES = 3
 def single(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
     """A figure of one panel. height, width: inches of all of it."""
     figure = Figure(figsize=(width, height), layout=Margins())
-    return figure, figure.subplots()
+    return figure, figure.add_subplot(axes_class=PanelAxes)
 
 
 def panels(
@@ -88,7 +89,7 @@ def panels(
     made: list[Axes] = []
     for place, title in enumerate(folded):  # Figure.subplots would look through all ticks for those that are shared
         shared = {"sharex": made[0] if made and share_x else None, "sharey": made[0] if made and share_y else None}
-        axes = figure.add_subplot(grid[divmod(place, columns)], **shared)
+        axes = figure.add_subplot(grid[divmod(place, columns)], axes_class=PanelAxes, **shared)
         axes.set_title(title)
         if not made or not share_y:
             axes.yaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 2.5, 5, 10]))
@@ -124,13 +125,25 @@ def arranged(parts: Sequence[tuple[str, Part]], settings: Sequence[object]) -> t
     return flat, columns_for(settings)
 
 
-def colour_bar(figure: Figure, image: Any, label: str, chance: float | None = None) -> Colorbar:
-    """The bar of a figure's colours, to the right of its panels, perhaps with a white line at chance."""
-    bar = figure.colorbar(image, cax=figure.add_axes((0.95, 0.1, 0.02, 0.8), label=BAR), label=label)
+def colour_bar(figure: Figure, colours: ScalarMappable, label: str, chance: float | None = None) -> Axes:
+    """The bar of a figure's colours, to the right of its panels, perhaps with a white line at chance.
+
+    A picture of the colours: matplotlib's own bar takes as long as two panels, and is a quad for each colour in SVG.
+    """
+    axes = figure.add_axes((0.95, 0.1, 0.02, 0.8), axes_class=PanelAxes, label=BAR)
+    low, high = colours.get_clim()
+    axes.imshow(
+        np.linspace(high, low, 256)[:, None], cmap=colours.cmap, norm=colours.norm, aspect="auto",
+        extent=(0, 1, low, high), interpolation="nearest",
+    )  # fmt: skip
     if chance is not None:
-        bar.ax.axhline(chance, color="white", linewidth=1.5)
-    bar.outline.set_visible(False)  # type: ignore[operator]
-    return bar
+        axes.plot([0, 1], [chance, chance], color="white", linewidth=1.5)
+    axes.spines[:].set_visible(False)
+    axes.xaxis.set_visible(False)
+    axes.yaxis.tick_right()
+    axes.yaxis.set_label_position("right")
+    axes.set_ylabel(label)
+    return axes
 
 
 def whole_layers(axes: Axes, layers: np.ndarray, room: float = 0.4) -> None:

@@ -43,7 +43,7 @@ def learned_figures(run: Run) -> Iterator[Drawing]:
         for axis in axes[-across:]:
             axis.set_xlabel("steps")
         figure.supylabel("held-out loss (nats)")
-        colour_bar(figure, colours, "layer").locator = MaxNLocator(integer=True)
+        colour_bar(figure, colours, "layer").yaxis.set_major_locator(MaxNLocator(integer=True))
         name = "learned" + (f"-{start // MOST_PANELS + 1}" if len(parts) > MOST_PANELS else "")
         said = {"metric": "held-out loss", "unit": "nats", "keep": ["vector", "chosen"]}
         numbers = joined([tidy(rows, "held_out_loss", **said) for _, rows in some])

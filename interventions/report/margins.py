@@ -39,9 +39,10 @@ def right_axis(axes: Axes, ticks: Mapping[str, float], name: str, colour: str) -
     height. A second set of matplotlib's axes would cost as much as the panel."""
     look: dict[str, Any] = {"color": colour, "transform": axes.transAxes, "clip_on": False}
     axes.plot([1, 1], [0, 1], linewidth=0.8, **look)
+    heights = list(ticks.values())
+    axes.plot([1] * len(heights), heights, linestyle="", marker=TICKRIGHT, markersize=3, markeredgewidth=0.8, **look)
+    offset = {"xytext": (_TICK * 72, 0), "textcoords": "offset points"}
     for label, height in ticks.items():
-        offset = {"xytext": (_TICK * 72, 0), "textcoords": "offset points"}
-        axes.plot([1], [height], linestyle="", marker=TICKRIGHT, markersize=3, markeredgewidth=0.8, **look)
         axes.annotate(label, (1, height), xycoords="axes fraction", color=colour, va="center", gid=_RIGHT, **offset)
     away = _TICK + 0.06 * max(map(len, ticks)) + 0.06
     axes.annotate(
