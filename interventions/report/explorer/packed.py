@@ -49,4 +49,4 @@ def _codes(values: Sequence[Any]) -> tuple[list[int], list[Any]]:
 
 
 def _deflated(content: bytes) -> str:
-    return base64.b64encode(zlib.compress(content, 9)).decode()
+    return base64.b64encode(zlib.compress(content)).decode()
