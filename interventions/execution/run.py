@@ -64,7 +64,7 @@ def run_study(study: Study, options: Options) -> Path:
     with open_run(path, study.digest, options.fresh, identity) as folder:
         if folder.finished:
             repair_finished(study, folder, options.engine)
-            _report(folder, options.figures)
+            _report(folder, *options.figures)
         else:
             with told_in(path) as told:
                 progress = Progress(both(options.tick, told))
@@ -72,13 +72,13 @@ def run_study(study: Study, options: Options) -> Path:
                     _run(study, folder, options, progress, plans)
                 folder.update_manifest(status="finished", **progress.times)
             with progress.timed("report"):
-                _report(folder, options.figures)
+                _report(folder, *options.figures)
             folder.update_manifest(**progress.times)
         folder.drop_parts()
     return path
 
 
-def _report(folder: RunFolder, formats: Sequence[str]) -> None:
+def _report(folder: RunFolder, *formats: str) -> None:
     """Draw what is not there. formats: of figures, beside PNG."""
     from patchboard.report import write_report
     from patchboard.report.formats import lacking

@@ -133,7 +133,7 @@ def colour_bar(figure: Figure, colours: ScalarMappable, label: str, chance: floa
     axes = figure.add_axes((0.95, 0.1, 0.02, 0.8), axes_class=PanelAxes, label=BAR)
     low, high = colours.get_clim()
     axes.imshow(
-        np.linspace(high, low, 256)[:, None], cmap=colours.cmap, norm=colours.norm, aspect="auto",
+        np.linspace(high, low, 256)[:, None], cmap=colours.cmap, vmin=low, vmax=high, aspect="auto",
         extent=(0, 1, low, high), interpolation="nearest",
     )  # fmt: skip
     if chance is not None:
@@ -156,7 +156,7 @@ def whole_layers(axes: Axes, layers: np.ndarray, room: float = 0.4) -> None:
 
 def ink(image: AxesImage, values: Sequence[float] | np.ndarray) -> list[str]:
     """Black or white for each value, whichever stands out from the colour that the image has for it."""
-    colours = image.cmap(image.norm(np.asarray(values, dtype=float)))[:, :3]
+    colours = np.asarray(image.cmap(image.norm(np.asarray(values, dtype=float))))[:, :3]
     return ["white" if light < 0.5 else "black" for light in colours @ (0.299, 0.587, 0.114)]
 
 

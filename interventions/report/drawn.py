@@ -31,7 +31,7 @@ def tidy(
     >>> tidy(rows, "cd", metric="CD").row(1, named=True)
     {'metric': 'CD', 'layer': 1, 'estimate': 0.75, 'low': 0.5, 'high': 1.0}
     """
-    columns = [pl.lit(value).alias(name) for name, value in said.items()]
+    columns: list[pl.Expr | pl.Series] = [pl.lit(value).alias(name) for name, value in said.items()]
     if swept:
         known: dict[tuple[Any, ...], str] = {}
         for row in table.select(swept).iter_rows():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -80,7 +80,7 @@ def conversion_figures(run: Run) -> Iterator[Drawing]:
 
 
 def _figures(
-    run: Run, name: str, title: str, caption: str, parts: list[Panel], look: dict[str, str | None]
+    run: Run, name: str, title: str, caption: str, parts: list[Panel], look: Mapping[str, Any]
 ) -> Iterator[Drawing]:
     """look: the metric and its unit."""
     parts, across = arranged([(part.intervention, part) for part in parts], settings_of(run.own, run.swept))
@@ -89,7 +89,7 @@ def _figures(
         some = parts[start : start + MOST_PANELS]
         figure, axes = panels([part.title for part in some], across, height=1.45 if across > 1 else 2.0, share_y=True)
         for place, (axis, part) in enumerate(zip(axes, some, strict=True), start=1):
-            _effect_panel(axis, part, name_cd=place % across == 0 or place == len(some))
+            _effect_panel(axis, part, name_cd=place % min(across, len(some)) == 0)
         whole_layers(axes[0], np.concatenate([each["layer"] for part in some for each in (part.curves, part.cd)]))
         for axis in axes[-across:]:
             axis.set_xlabel("layer")
@@ -99,7 +99,7 @@ def _figures(
         yield Drawing(numbered, title, caption, figure, _numbers(some, run.swept, look), explored=True)
 
 
-def _numbers(parts: Sequence[Panel], swept: list[str], look: dict[str, str | None]) -> pl.DataFrame:
+def _numbers(parts: Sequence[Panel], swept: list[str], look: Mapping[str, Any]) -> pl.DataFrame:
     """What panels show: the curves, and CD with what it is held against."""
     drawn = pl.concat([part.curves for part in parts]).filter(pl.col("n") > 0)
     tables = [tidy(drawn, "effect", swept=swept, **look)]

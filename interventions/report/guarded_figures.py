@@ -122,7 +122,7 @@ def _at_the_edited_layer(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
 
 def _panel(axis: Axes, lines: Mapping[str, pl.DataFrame], chance: float) -> None:
     level_line(axis, chance, color=CD_COLOUR, linestyle=":", linewidth=1)
-    for name, line in reversed(lines.items()):  # that of the edit itself on top
+    for name, line in reversed(list(lines.items())):  # that of the edit itself on top
         if name == _OWN:
             line_with_band(axis, line, ("layer", "accuracy"), markersize=3, **_LINES[name])
         else:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import Axis, YAxis
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import LayoutEngine
@@ -106,11 +106,12 @@ def _labels(axis: Axis, measured: RendererAgg) -> tuple[float, float]:
     if not (axis.get_visible() and axis.axes.axison):
         return 0.0, 0.0
     shown: Any = axis.get_tick_params("major")
-    first, second = ("left", "right") if axis.axis_name == "y" else ("bottom", "top")
+    name = "y" if isinstance(axis, YAxis) else "x"
+    first, second = ("left", "right") if name == "y" else ("bottom", "top")
     sides = [0.0, 0.0]
     for number, side in enumerate((first, second)):
         if shown.get(f"label{side}"):
-            sides[number] = _TICK + _largest(axis.get_majorticklabels(), axis.axis_name, measured)
+            sides[number] = _TICK + _largest(axis.get_majorticklabels(), name, measured)
     if axis.get_label_text():
         number = 0 if axis.get_label_position() == first else 1
         sides[number] += LINE * (axis.get_label_text().count("\n") + 1) + 0.03
