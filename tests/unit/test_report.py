@@ -15,8 +15,10 @@ import pytest
 
 from patchboard.errors import RunFolderError
 from patchboard.report import write_report
+from patchboard.report.answer import answers
 from patchboard.report.effect_figures import effect_figures
 from patchboard.report.findings import findings
+from patchboard.report.numbers import plain
 from patchboard.report.run_files import read_run
 from patchboard.report.style import styled
 from patchboard.report.tables import controls_there, print_run
@@ -108,6 +110,50 @@ def test_the_page_says_what_the_summary_holds(folder):
     assert "no fit prompt of XNOR was answered correctly" in text
     assert "Left out of XOR: 3 (the answer is no whole number of tokens)" in text
     assert (folder / "spec.yaml").read_text().strip() in text
+
+
+def test_the_page_goes_from_the_answer_to_the_spec(folder):
+    source = (folder / "report.html").read_text(encoding="utf-8")
+    body = source[source.index("<body>") :]
+    parts = ['id="answer"', 'id="explorer"', 'id="limits"', "Effect on accuracy at the best", "<h2>Further figures",
+             "<h2>Tables", 'id="provenance"', "Resolved spec"]  # fmt: skip
+    places = [body.index(part) for part in parts]
+    assert places == sorted(places)
+    first = body[: places[1]]
+    asked = "What do positive (patch), added (add), negative (patch) and erased (ablate) do to accuracy in "
+    assert asked in first
+    assert first.count("<img ") == 1 and "Effect on accuracy by layer" in first
+    assert len(source.encode()) < 2_000_000
+
+
+def test_the_answers_are_the_summarys(folder):
+    run = read_run(folder)
+    told = dict(answers(run))
+    assert list(told) == [*run.summary["interventions"], "CD"]
+    for name, entry in run.summary["interventions"].items():
+        assert told[name].count("at shots =") == len(entry["points"]) == 2
+        for point in entry["points"]:
+            assert f"{plain(abs(point['effect']))} [" in told[name]
+    raised = run.summary["interventions"]["positive"]["points"][0]
+    assert f"at shots = 0 it raises accuracy by {raised['effect']:.3f}" in told["positive"]
+    lowered = run.summary["interventions"]["negative"]["points"][1]
+    bounds = f"[{-lowered['ci_high']:.3f}, {-lowered['ci_low']:.3f}]"
+    assert f"at shots = 4 it lowers accuracy by {-lowered['effect']:.3f} {bounds} at layer 3" in told["negative"]
+    assert "where CD is " in told["negative"] and "(random " in told["negative"]
+
+
+def test_an_effect_that_a_control_has_too_is_said_to_be_shared(folder):
+    run = read_run(folder)
+    alike = {"effect": 0.5, "ci_low": 0.4, "ci_high": 0.6}
+    point = {**run.summary["interventions"]["positive"]["points"][0], **alike, "at": {}}
+    run.summary["interventions"]["positive"]["points"] = [{**point, "controls": {"random": alike, "self": alike}}]
+    assert dict(answers(run))["positive"].endswith(", which random does as well.")
+    zero = {"effect": 0.0, "ci_low": 0.0, "ci_high": 0.0}
+    run.summary["interventions"]["positive"]["points"] = [{**point, **zero}]
+    assert dict(answers(run))["positive"] == "it changes no accuracy."
+    unsure = {"effect": 0.1, "ci_low": -0.1, "ci_high": 0.3}
+    run.summary["interventions"]["positive"]["points"] = [{**point, **unsure}]
+    assert "no effect is told from zero" in dict(answers(run))["positive"]
 
 
 def test_text_of_the_run_is_no_markup(tables, tmp_path):
