@@ -18,7 +18,7 @@ from patchboard.report.figure_files import write_figures
 from patchboard.report.formats import VECTOR, formats_of, lacking
 from patchboard.report.page import drawings
 from patchboard.report.run_files import read_run
-from patchboard.report.style import POINTS, WIDTH, styled
+from patchboard.report.style import WIDTH, styled
 from tests.drawn_numbers import hold_against_its_numbers
 from tests.unit import synthetic_run
 
@@ -59,8 +59,8 @@ def texts_of(drawing: Drawing) -> list[Text]:
 def test_all_text_is_of_one_size_at_the_width_of_a_paper(drawn):
     with styled():
         for drawing in drawn:
-            assert drawing.figure.get_figwidth() <= WIDTH
-            assert {text.get_fontsize() for text in texts_of(drawing)} == {POINTS}, drawing.name
+            assert drawing.figure.get_figwidth() <= WIDTH == 6.75
+            assert {text.get_fontsize() for text in texts_of(drawing)} == {8}, drawing.name
 
 
 def test_no_label_leaves_its_figure_or_lies_on_another(drawn):
