@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.drawn_numbers import hold_against_its_numbers
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["WANDB_MODE"] = "disabled"  # tests/track opens W&B runs, each in an environment of its own
@@ -43,11 +45,18 @@ BLANK = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQV
 
 @pytest.fixture(scope="module", autouse=True)
 def figures_are_blank(request) -> Iterator[None]:
-    """Figures of a page are made but not rasterised, which took two thirds of a small run's time; in modules marked
-    ``rasterised`` they are."""
+    """Figures of a page are made but not rasterised; in modules marked ``rasterised`` they are. Everywhere each is held
+    against the numbers that lie beside it: a new figure is tested for that by being drawn once."""
+    from patchboard.report.drawing import Drawing
+
+    drawn = Drawing.png if request.node.get_closest_marker("rasterised") else lambda drawing: BLANK
+
+    def png(drawing: Drawing) -> bytes:
+        hold_against_its_numbers(drawing)
+        return drawn(drawing)
+
     with pytest.MonkeyPatch.context() as patch:
-        if request.node.get_closest_marker("rasterised") is None:
-            patch.setattr("patchboard.report.drawing.Drawing.png", lambda drawing: BLANK)
+        patch.setattr(Drawing, "png", png)
         yield
 
 

@@ -12,22 +12,23 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from patchboard.measure.decodability import ALL
-from patchboard.report.drawing import Drawing, panels
+from patchboard.report.drawing import Drawing, colour_bar, panels, single
+from patchboard.report.drawn import joined, tidy
 from patchboard.report.marks import (
     ACCURACY_LOOK,
     CD_LOOK,
     Look,
-    cd_bar,
     effect_look,
     every_tick,
     heat_map,
     line_with_band,
 )
 from patchboard.report.numbers import counted
-from patchboard.report.style import CD_COLOUR, CYCLE, WIDTH, effect_label
+from patchboard.report.style import CD_COLOUR, CYCLE, effect_label, unit_of
 from patchboard.tasks.base import NULL
 
 _ACCURACY = CYCLE[0]
+_NAMES = {"accuracy": "accuracy", "cd": "CD"}
 _LOOKS = {"accuracy": ACCURACY_LOOK, "cd": CD_LOOK}
 _MOST_WRITTEN = 16
 """Checkpoints up to which two digits fit a square of the heat map."""
@@ -47,24 +48,41 @@ def drawings(
             f" Below: effect of editing that layer in prompts of {summary['edited_shots']} shots, pooled over tasks,"
             " bands of a bootstrap over queries; thin: random vectors of the same norm."
         )
-    yield Drawing("training", "CD and accuracy over training", caption, _training(summary, effects))
+    spread = {what: _spread(summary, what) for what in ("accuracy", "cd")}
+    edits = _tidy_effects(effects.filter(pl.col("task") == ALL), summary)
+    means = [tidy(table, f"{what}_mean", "sd", metric=_NAMES[what], unit="fraction", series="mean and sd over tasks")
+             for what, table in spread.items()]  # fmt: skip
+    drawn = joined([*means, *edits])
+    yield Drawing("training", "CD and accuracy over training", caption, _training(summary, spread, effects), drawn)
     caption = f"Layer {layer}, bands of a bootstrap over prompts. Dotted: chance of CD."
-    yield Drawing("by-task", "Each task over training", caption, _by_task(summary, scores, effects))
+    if summary["metric"] != "accuracy":
+        effects = effects.clear()  # in a unit of its own
+    tasks = [task for task in scores["task"].unique(maintain_order=True) if task not in (ALL, NULL)]
+    shown = [table.filter(pl.col("task").is_in(tasks)) for table in (scores, effects)]
+    each = [tidy(shown[0], what, what, metric=name, unit="fraction") for what, name in _NAMES.items()]
+    drawn = joined([*each, *_tidy_effects(shown[1], summary)])
+    yield Drawing("by-task", "Each task over training", caption, _by_task(summary, tasks, scores, effects), drawn)
     caption = (
         f"CD of all labels at {shots} shots; chance is the white line on the bar. The frame is the layer followed."
     )
-    yield Drawing("layers", "CD by layer over training", caption, _layers(by_layer, layer))
+    drawn = joined([tidy(by_layer, "cd", metric="CD", unit="fraction", keep=["chance"])])
+    yield Drawing("layers", "CD by layer over training", caption, _layers(by_layer, layer), drawn)
 
 
-def _training(summary: Mapping[str, Any], effects: pl.DataFrame) -> Figure:
-    spread = pl.DataFrame(summary["over_tasks"])
+def _tidy_effects(rows: pl.DataFrame, summary: Mapping[str, Any]) -> list[pl.DataFrame]:
+    shown = rows.filter(pl.col("control").is_in(["", "random"]))
+    said = {"metric": f"effect on {summary['metric']}", "unit": unit_of(summary["metric"])}
+    return [tidy(shown, "effect", **said)] if len(shown) else []
+
+
+def _training(summary: Mapping[str, Any], spread: Mapping[str, pl.DataFrame], effects: pl.DataFrame) -> Figure:
     titles = [f"{summary['shots']} shots"]
     if len(effects):
         titles.append(f"edited, {counted(summary['edited_shots'], 'shot')}")
     figure, axes = panels(titles, 1, height=2.1, share_y=False)
-    handles = [_spread(axes[0], spread, "accuracy", "accuracy")]
+    handles = [_line(axes[0], spread["accuracy"], "accuracy", "accuracy")]
     right = axes[0].twinx()
-    handles.append(_spread(right, spread, "cd", "CD (right axis)"))
+    handles.append(_line(right, spread["cd"], "cd", "CD (right axis)"))
     right.axhline(summary["chance"], color=CD_COLOUR, linestyle=":", linewidth=0.8)
     right.spines["right"].set_visible(True)
     right.tick_params(axis="y", colors=CD_COLOUR)
@@ -81,10 +99,14 @@ def _training(summary: Mapping[str, Any], effects: pl.DataFrame) -> Figure:
     return figure
 
 
-def _spread(axis: Axes, spread: pl.DataFrame, what: str, label: str) -> Line2D:
-    """The tasks' mean, in a band of their standard deviation; of a single task there is none."""
+def _spread(summary: Mapping[str, Any], what: str) -> pl.DataFrame:
+    """The tasks' mean by step, in a band of their standard deviation; of a single task there is none."""
     mean, sd = pl.col(f"{what}_mean"), pl.col(f"{what}_sd").fill_null(0)
-    band = spread.with_columns(sd_low=(mean - sd).clip(0, 1), sd_high=(mean + sd).clip(0, 1))
+    spread = pl.DataFrame(summary["over_tasks"])
+    return spread.with_columns(sd_low=(mean - sd).clip(0, 1), sd_high=(mean + sd).clip(0, 1))
+
+
+def _line(axis: Axes, band: pl.DataFrame, what: str, label: str) -> Line2D:
     return line_with_band(axis, band, ("step", f"{what}_mean"), "sd", markersize=3.5, label=label, **_LOOKS[what])
 
 
@@ -103,11 +125,8 @@ def _effects(axis: Axes, rows: pl.DataFrame, names: Sequence[str]) -> list[Line2
     return handles
 
 
-def _by_task(summary: Mapping[str, Any], scores: pl.DataFrame, effects: pl.DataFrame) -> Figure:
-    tasks = [task for task in scores["task"].unique(maintain_order=True) if task not in (ALL, NULL)]
+def _by_task(summary: Mapping[str, Any], tasks: Sequence[str], scores: pl.DataFrame, effects: pl.DataFrame) -> Figure:
     figure, axes = panels(tasks, min(3, len(tasks)), height=1.8, share_y=True)
-    if summary["metric"] != "accuracy":
-        effects = effects.clear()  # in a unit of its own
     lowest = float(effects.filter(pl.col("control") == "").select(pl.col("ci_low").min()).item() or 0)
     handles: list[Line2D] = []
     for axis, task in zip(axes, tasks, strict=True):
@@ -122,7 +141,7 @@ def _by_task(summary: Mapping[str, Any], scores: pl.DataFrame, effects: pl.DataF
     _log_steps(axes[-1], summary["steps"])
     for axis in axes[-min(3, len(tasks)) :]:
         axis.set_xlabel("training step")
-    figure.supylabel("fraction", fontsize=9)
+    figure.supylabel("fraction")
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return figure
 
@@ -148,17 +167,16 @@ def _log_steps(axis: Axes, steps: Sequence[int]) -> None:
 def _layers(by_layer: pl.DataFrame, followed: int) -> Figure:
     steps, layers = by_layer["step"].unique().sort().to_list(), by_layer["layer"].unique().sort().to_list()
     values = by_layer["cd"].to_numpy().reshape(len(steps), len(layers)).T
-    figure = Figure(figsize=(WIDTH, 1.3 + 0.3 * min(len(layers), 16)), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = single(0.9 + 0.26 * min(len(layers), 16))
     text_of = _two_digits if len(steps) <= _MOST_WRITTEN and len(layers) <= 16 else None
-    image = heat_map(axes, values, (0, 1), upwards=True, text_of=text_of, size=7.5)
+    image = heat_map(axes, values, (0, 1), upwards=True, text_of=text_of)
     every_tick(axes.xaxis, [f"{step:,}" for step in steps], _MOST_WRITTEN)
     every_tick(axes.yaxis, layers, 16)
     axes.set_xlabel("training step")
     axes.set_ylabel("layer")
     place = layers.index(followed)
     axes.axhspan(place - 0.5, place + 0.5, fill=False, edgecolor="white", linewidth=1.2)
-    cd_bar(figure, axes, image, by_layer["chance"][0])
+    colour_bar(figure, image, "CD", by_layer["chance"][0])
     return figure
 
 

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from patchboard.experiment.projection import MIN_DIST, NEIGHBOURS
 from patchboard.measure.decodability import ALL
 from patchboard.measure.floors import floors_in
-from patchboard.report.decodability_figures import floor_panels, floors_caption
-from patchboard.report.drawing import Drawing, panels, whole_layers
+from patchboard.report.decodability_figures import floor_numbers, floor_panels, floors_caption
+from patchboard.report.drawing import Drawing, colour_bar, panels, single, whole_layers
+from patchboard.report.drawn import joined, tidy
 from patchboard.report.marks import grid_of, heat_map, key_of, line_with_band, look_of
 from patchboard.report.numbers import counted, fraction
 from patchboard.report.style import CD_COLOUR, WIDTH
@@ -38,7 +39,8 @@ def drawings(
         "A panel a task, a line a number of demonstrations. Dotted: chance. Bands: bootstrap over points."
         " Below chance is possible at 0 shots: the nearest prompts are then the same input under other tasks."
     )
-    yield Drawing("by-task", "CD by layer, shots and task", caption, _by_task(table))
+    numbers = joined([tidy(table, "cd", metric="CD", unit="fraction", keep=["chance"])])
+    yield Drawing("by-task", "CD by layer, shots and task", caption, _by_task(table), numbers)
     if floors_in(table):
         at_shots = table.filter(pl.col("shots") == shots)
         by_task = {
@@ -47,18 +49,20 @@ def drawings(
         }
         title = f"CD and its floors by layer and task, {counted(shots, 'shot')}"
         caption = f"A panel a task, {counted(shots, 'demonstration')}. {floors_caption(at_shots)}"
-        yield Drawing("floors", title, caption, floor_panels(by_task))
+        yield Drawing("floors", title, caption, floor_panels(by_task), floor_numbers(at_shots))
     caption = (
         f"Layer {layer}, {shots} shots. Neighbours are sought among the points of two tasks alone: 0.50 is chance,"
         " 1.00 a pair that is never confused."
     )
-    yield Drawing("pairs", "CD of each pair of tasks", caption, _pairs(pairs))
+    numbers = joined([tidy(pairs, "cd", keep=["other"], metric="CD of the pair", unit="fraction")])
+    yield Drawing("pairs", "CD of each pair of tasks", caption, _pairs(pairs), numbers)
     title, how = _PLACED[projection["method"][0]]
     caption = (
         f"States of layer {layer} at the token before the answer; a panel a number of demonstrations, each {how}."
         " CD is measured in all dimensions, not in these two."
     )
-    yield Drawing("projection", title, caption, _projection(projection))
+    drawn = projection.select("shots", "task", "x", "y")
+    yield Drawing("projection", title, caption, _projection(projection), drawn)
 
 
 def _by_task(table: pl.DataFrame) -> Figure:
@@ -74,7 +78,7 @@ def _by_task(table: pl.DataFrame) -> Figure:
         whole_layers(axis, cd["layer"].to_numpy())
     for axis in axes[-4:]:
         axis.set_xlabel("layer")
-    figure.supylabel("CD", fontsize=9)
+    figure.supylabel("CD")
     handles = key_of(counted(each, "shot") for each in shots)
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return figure
@@ -89,12 +93,11 @@ def square(pairs: pl.DataFrame, tasks: Sequence[str]) -> np.ndarray:
 def _pairs(pairs: pl.DataFrame) -> Figure:
     tasks = list(dict.fromkeys([*pairs["task"], *pairs["other"]]))
     grid = square(pairs, tasks)
-    figure = Figure(figsize=(WIDTH * 0.7, 0.9 + 0.45 * len(tasks)), layout="constrained")
-    axes = figure.subplots()
-    image = heat_map(axes, grid, (min(0.5, np.nanmin(grid)), 1), text_of=fraction, size=8)
+    figure, axes = single(0.6 + 0.4 * len(tasks), WIDTH * 0.7)
+    image = heat_map(axes, grid, (min(0.5, np.nanmin(grid)), 1), text_of=fraction)
     axes.set_xticks(range(len(tasks)), tasks)
     axes.set_yticks(range(len(tasks)), tasks)
-    figure.colorbar(image, ax=axes, label="CD of the pair", pad=0.02)
+    colour_bar(figure, image, "CD of the pair")
     return figure
 
 
@@ -109,19 +112,11 @@ def _projection(projection: pl.DataFrame) -> Figure:
     tasks = projection["task"].unique(maintain_order=True).to_list()
     parts = [projection.filter(pl.col("shots") == each) for each in shots]
     titles = [f"{counted(each, 'shot')}{_shares(part)}" for each, part in zip(shots, parts, strict=True)]
-    # not panels(): each has axes of its own
-    columns = min(3, len(shots))
-    rows = -(-len(shots) // columns)
-    figure = Figure(figsize=(WIDTH, 2.3 * rows + 0.5), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for spare in grid[len(shots) :]:
-        spare.remove()
-    for axis, title, part in zip(grid, titles, parts, strict=False):
-        axis.set_title(title)
+    figure, axes = panels(titles, min(3, len(shots)), height=2.1, share_y=False, share_x=False)
+    for axis, part in zip(axes, parts, strict=True):
         for number, task in enumerate(tasks):
             states = part.filter(pl.col("task") == task)
             axis.scatter(states["x"], states["y"], s=7, linewidths=0, **look_of(number))
-        axis.tick_params(labelsize=7)
     handles = key_of(tasks, linestyle="")
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return figure

@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 
 from patchboard.experiments.heads.findings import label_of
 from patchboard.experiments.heads.vectors import ADDED, ALL, PATCHED
-from patchboard.report.drawing import Drawing, panels
-from patchboard.report.layer_map import Grid, Panel, stacked
+from patchboard.report.drawing import Drawing, panels, single
+from patchboard.report.drawn import joined, tidy
+from patchboard.report.layer_map import Grid, Panel, map_numbers, stacked
 from patchboard.report.marks import bar_key, grouped_bars
-from patchboard.report.style import CD_COLOUR, CYCLE, WIDTH, effect_label, line_of
+from patchboard.report.style import CD_COLOUR, CYCLE, effect_label, line_of
 
 _COLOURS = {
     "no vector": CD_COLOUR,
@@ -24,6 +25,8 @@ _COLOURS = {
     ADDED: line_of("other_task").colour,
     PATCHED: CYCLE[3],
 }
+_CHANGE = "effect", "effect"
+"""Of a change of log-probability: the column of the value, and how those of its interval begin."""
 
 
 def drawings(summary: Mapping[str, Any], effects: pl.DataFrame) -> Iterator[Drawing]:
@@ -36,25 +39,38 @@ def drawings(summary: Mapping[str, Any], effects: pl.DataFrame) -> Iterator[Draw
             f" {max(summary['top'])} best heads by {summary['metric']} on even queries, from which function vectors are"
             " made. Random vector: one of the mean's norm instead."
         )
-        yield Drawing(
-            f"aie-{metric}", f"Average indirect effect on {metric}", caption, _maps(summary, of_metric, metric)
-        )
+        drawn = _maps(summary, of_metric, metric)
+        yield Drawing(f"aie-{metric}", f"Average indirect effect on {metric}", caption, *drawn)
     caption = (
         "Accuracy on prompts without demonstrations. Dotted: without a vector. Lines: bootstrap over queries within"
         " tasks. The layer of each vector is chosen on even queries, accuracy is of odd ones."
     )
-    yield Drawing("vectors", "Function vectors beside the mean task vector, at 0 shots", caption, _bars(summary))
+    overall = [row for row in summary["vectors"] if row["task"] == ALL]
+    title = "Function vectors beside the mean task vector, at 0 shots"
+    yield Drawing("vectors", title, caption, _bars(overall), _numbers(overall, "accuracy", "ci"))
     if summary["logprobs"]:
         caption = (
             "Change of the answer's log-probability on prompts without demonstrations, in nats: it moves also where a"
             " model answers none of them. Layers are chosen by it on even queries, bars are of odd ones."
         )
-        yield Drawing("logprobs", "The same by log-probability", caption, _changes(summary))
+        rows = [row for row in summary["logprobs"] if row["task"] == ALL and row["condition"] != "no vector"]
+        yield Drawing("logprobs", "The same by log-probability", caption, _changes(rows), _numbers(rows, *_CHANGE))
     caption = "Accuracy as above, by task, with the function vector of the most heads."
-    yield Drawing("vectors-by-task", "The same by task", caption, _by_task(summary))
+    most = max(summary["top"])
+    rows = [row for row in summary["vectors"] if row["task"] != ALL and row["heads"] in (None, most)]
+    drawn = _numbers(rows, "accuracy", "ci")
+    yield Drawing("vectors-by-task", "The same by task", caption, _by_task(rows), drawn)
 
 
-def _maps(summary: Mapping[str, Any], effects: pl.DataFrame, metric: str) -> Figure:
+def _numbers(rows: Sequence[Mapping[str, Any]], value: str, bounds: str) -> pl.DataFrame:
+    """What the bars of these rows show."""
+    keys = ("task", value, f"{bounds}_low", f"{bounds}_high", "n")
+    told = [{key: row[key] for key in keys if key in row} | {"condition": label_of(row)} for row in rows]
+    return joined([tidy(pl.DataFrame(told), value, bounds, metric=value)])
+
+
+def _maps(summary: Mapping[str, Any], effects: pl.DataFrame, metric: str) -> tuple[Figure, pl.DataFrame]:
+    """The figure and its numbers."""
     rows = effects.with_columns(pl.col("layer").cast(pl.String).alias("layers"))
     best = rows.filter(pl.col("rank") <= max(summary["top"]))
     outlined = list(zip(best["layers"], best["head"], strict=True))
@@ -65,11 +81,11 @@ def _maps(summary: Mapping[str, Any], effects: pl.DataFrame, metric: str) -> Fig
     largest = pl.concat([part.rows["effect"] for part in parts]).fill_nan(None).abs().max()
     limit = float(largest) if isinstance(largest, float) and largest > 0 else 1.0
     columns = [str(layer) for layer in effects["layer"].unique().sort()]
-    return stacked(parts, Grid(columns, effects["head"].unique().sort().to_list(), 1, limit), effect_label(metric))
+    grid = Grid(columns, effects["head"].unique().sort().to_list(), 1, limit)
+    return stacked(parts, grid, effect_label(metric)), map_numbers(parts, metric)
 
 
-def _bars(summary: Mapping[str, Any]) -> Figure:
-    rows = [row for row in summary["vectors"] if row["task"] == ALL]
+def _bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
     none = next(row for row in rows if row["condition"] == "no vector")
     figure, axes = _conditions(rows, "accuracy", "ci", "accuracy at 0 shots (fraction)")
     axes.axvline(none["accuracy"], color="black", linestyle=":", linewidth=0.8)
@@ -77,17 +93,15 @@ def _bars(summary: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _changes(summary: Mapping[str, Any]) -> Figure:
-    rows = [row for row in summary["logprobs"] if row["task"] == ALL and row["condition"] != "no vector"]
-    figure, axes = _conditions(rows, "effect", "effect", "change of log-probability at 0 shots (nats)")
+def _changes(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    figure, axes = _conditions(rows, *_CHANGE, "change of log-probability at 0 shots (nats)")
     axes.axvline(0, color="black", linewidth=0.8)
     return figure
 
 
 def _conditions(rows: Sequence[Mapping[str, Any]], value: str, bounds: str, label: str) -> tuple[Figure, Axes]:
     """A bar each, from above to below, with the interval ``{bounds}_low`` to ``{bounds}_high``."""
-    figure = Figure(figsize=(WIDTH, 0.7 + 0.24 * len(rows)), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = single(0.5 + 0.2 * len(rows))
     for place, row in enumerate(rows):
         axes.barh(place, row[value], 0.7, color=_COLOURS[row["condition"]])
         axes.hlines(place, row[f"{bounds}_low"], row[f"{bounds}_high"], color="black", linewidth=0.9)
@@ -97,9 +111,7 @@ def _conditions(rows: Sequence[Mapping[str, Any]], value: str, bounds: str, labe
     return figure, axes
 
 
-def _by_task(summary: Mapping[str, Any]) -> Figure:
-    most = max(summary["top"])
-    shown = [row for row in summary["vectors"] if row["task"] != ALL and row["heads"] in (None, most)]
+def _by_task(shown: Sequence[Mapping[str, Any]]) -> Figure:
     rows = [{**row, "label": label_of(row)} for row in shown]
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     colours = {row["label"]: _COLOURS[row["condition"]] for row in rows}

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 
 from patchboard.experiments.hijack.settings import HijackSettings
 from patchboard.report.drawing import Drawing, panels
+from patchboard.report.drawn import joined, tidy
 from patchboard.report.marks import key_of, line_with_band, look_of
 from patchboard.report.style import CD_COLOUR
 
@@ -32,7 +33,7 @@ def drawings(settings: HijackSettings, margins: pl.DataFrame, places: pl.DataFra
         " A line for each trained model."
     )
     figure = _margins(settings, parts, "count", "times that the prompt shows a b", ideal=True, columns=3)
-    yield Drawing("count", "Margin by count and strength of the bigram", caption, figure)
+    yield Drawing("count", "Margin by count and strength of the bigram", caption, figure, _numbers(parts, "count"))
 
     kinds = {"near": f"pairs in the last {settings.near} tokens", "spread": "pairs anywhere"}
     parts = [(title, margins.filter(pl.col("kind") == kind, all_strengths)) for kind, title in kinds.items()]
@@ -42,14 +43,20 @@ def drawings(settings: HijackSettings, margins: pl.DataFrame, places: pl.DataFra
         " to its right, places that training never had. On the left the pairs stand near the end, on the right"
         " anywhere, so that few of them stand beyond the line."
     )
-    yield Drawing("length", "Margin by length of the prompt", caption, figure)
+    yield Drawing("length", "Margin by length of the prompt", caption, figure, _numbers(parts, "length"))
 
     parts = [("one pair", margins.filter(pl.col("kind") == "distance", all_strengths))]
     figure = _margins(settings, parts, "distance", "tokens from the pair to the end", ideal=True, columns=1)
     caption = f"Prompts of {trained} tokens with one pair a b, so far before the end."
-    yield Drawing("distance", "Margin by distance", caption, figure)
+    yield Drawing("distance", "Margin by distance", caption, figure, _numbers(parts, "distance"))
 
     yield _places(settings, places)
+
+
+def _numbers(parts: Sequence[Panel], x: str) -> pl.DataFrame:
+    """What ``_margins`` draws."""
+    said = {"keep": ["positions", x, "ideal"], "metric": _MARGIN.removesuffix(", nats"), "unit": "nats"}
+    return joined([tidy(table, "margin", panel=title, **said) for title, table in parts])
 
 
 def _margins(
@@ -76,7 +83,7 @@ def _margins(
     axes[0].set_ylim(bounds.min() - room, bounds.max() + room)
     for axis in axes[-columns:]:
         axis.set_xlabel(label)
-    figure.supylabel(_MARGIN, fontsize=9)
+    figure.supylabel(_MARGIN)
     _legend(settings, figure, ideal)
     return figure
 
@@ -99,7 +106,10 @@ def _places(settings: HijackSettings, places: pl.DataFrame) -> Drawing:
         " still look one token back there? On the right: is what the sequence showed before predicted? Bands: bootstrap"
         " over sequences."
     )
-    return Drawing("places", "The heads by place", caption, figure)
+    shown = places.filter(pl.col("quantity").is_in(list(titles)))
+    named = shown.with_columns(panel=pl.col("quantity").replace_strict(titles))
+    numbers = joined([tidy(named, "value", keep=["positions", "place"], metric="share", unit="fraction")])
+    return Drawing("places", "The heads by place", caption, figure, numbers)
 
 
 def _lines(settings: HijackSettings, axes: Axes, table: pl.DataFrame, x: str, y: str) -> None:

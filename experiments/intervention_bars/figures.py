@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 
 from patchboard.experiments.intervention_bars.findings import BY
 from patchboard.report.drawing import Drawing, panels
+from patchboard.report.drawn import joined, tidy
+from patchboard.report.margins import Margins
 from patchboard.report.marks import bar_key, grid_of, grouped_bars, heat_map
 from patchboard.report.numbers import counted
 from patchboard.report.style import CD_COLOUR, WIDTH, line_of
@@ -30,7 +32,8 @@ def drawings(bars: pl.DataFrame, matrix: pl.DataFrame) -> Iterator[Drawing]:
         " a random vector of the own mean's norm. Grey line: standard deviation over seeds, the paper's error bar."
         " Black line: bootstrap over queries within seeds."
     )
-    yield Drawing("bars", "Interventions by task", caption, _bars(bars))
+    numbers = joined([tidy(bars, "mean", keep=["chosen_by", "sd"], metric="accuracy", unit="fraction")])
+    yield Drawing("bars", "Interventions by task", caption, _bars(bars), numbers)
     for by in BY:
         own = matrix.filter(pl.col("chosen_by") == by)
         layer = own["layer"][0]
@@ -40,7 +43,9 @@ def drawings(bars: pl.DataFrame, matrix: pl.DataFrame) -> Iterator[Drawing]:
             " raises the diagonal on the left and all of its row on the right. Null has no answer to convert to."
         )
         title = f"Every task's mean on every task, layer {layer} ({BY[by]})"
-        yield Drawing(f"matrix-{by}", title, caption, _matrices(own))
+        numbers = own.with_columns(metric=pl.col("measure").replace_strict(_MATRICES, default=pl.col("measure")))
+        drawn = joined([tidy(numbers, "mean", keep=["source", "target", "metric"])])
+        yield Drawing(f"matrix-{by}", title, caption, _matrices(own), drawn)
 
 
 def _bars(bars: pl.DataFrame) -> Figure:
@@ -53,9 +58,9 @@ def _bars(bars: pl.DataFrame) -> Figure:
         # a colour at a time, as bars overlap at their edges
         rows = [row for name in _CONDITIONS for row in part.filter(pl.col("condition") == name).to_dicts()]
         grouped_bars(axis, rows, tasks, _CONDITIONS, ("task", "condition", "mean"))
-        axis.set_xticks(range(len(tasks)), tasks, rotation=30, ha="right", fontsize=7)
+        axis.set_xticks(range(len(tasks)), tasks, rotation=30, ha="right")
         axis.set_ylim(0, 1.02)
-    figure.supylabel("accuracy (fraction)", fontsize=9)
+    figure.supylabel("accuracy (fraction)")
     bar_key(figure, _CONDITIONS, "sd over seeds")
     return figure
 
@@ -65,15 +70,15 @@ def _matrices(matrix: pl.DataFrame) -> Figure:
     sources = matrix["source"].unique(maintain_order=True).to_list()
     targets = matrix["target"].unique(maintain_order=True).to_list()
     sources = [task for task in targets if task in sources] + [task for task in sources if task not in targets]
-    figure = Figure(figsize=(WIDTH, (0.9 + 0.32 * len(sources)) * len(shots)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, (0.9 + 0.32 * len(sources)) * len(shots)), layout=Margins())
     grid = figure.subplots(len(shots), len(_MATRICES), squeeze=False)
     for row, each in zip(grid, shots, strict=True):
         for axes, (measure, title) in zip(row, _MATRICES.items(), strict=True):
             part = matrix.filter(pl.col("shots") == each, pl.col("measure") == measure)
             _heat_map(axes, part, sources, targets)
-            axes.set_title(f"{title}, {counted(each, 'shot')}", fontsize=8)
-    figure.supxlabel("prompts of", fontsize=9)
-    figure.supylabel("mean of", fontsize=9)
+            axes.set_title(f"{title}, {counted(each, 'shot')}")
+    figure.supxlabel("prompts of")
+    figure.supylabel("mean of")
     return figure
 
 
@@ -83,5 +88,5 @@ def _heat_map(axes: Axes, part: pl.DataFrame, sources: list[str], targets: list[
         heat_map(axes, grid, (-1, 1), "RdBu", text_of="{:+.2f}".format)
     else:
         heat_map(axes, grid, (0, 1), text_of="{:.2f}".format)
-    axes.set_xticks(range(len(targets)), targets, fontsize=7, rotation=30, ha="right")
-    axes.set_yticks(range(len(sources)), sources, fontsize=7)
+    axes.set_xticks(range(len(targets)), targets, rotation=30, ha="right")
+    axes.set_yticks(range(len(sources)), sources)

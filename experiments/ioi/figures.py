@@ -12,11 +12,12 @@ from matplotlib.lines import Line2D
 
 from patchboard.experiments.ioi.measures import ALL
 from patchboard.measure.screen_summary import rank_correlation
-from patchboard.report.drawing import Drawing, panels
-from patchboard.report.layer_map import Grid, Panel, stacked
+from patchboard.report.drawing import Drawing, panels, single
+from patchboard.report.drawn import joined, tidy
+from patchboard.report.layer_map import Grid, Panel, map_numbers, stacked
 from patchboard.report.marks import line_with_band, look_of
 from patchboard.report.numbers import fraction, listed, place_label
-from patchboard.report.style import CD_COLOUR, CYCLE, WIDTH
+from patchboard.report.style import CD_COLOUR, CYCLE
 
 LABEL = "effect on logit difference (logits)"
 _DOTS = " A dot marks intervals that leave out zero; none is corrected for the number of squares."
@@ -30,12 +31,14 @@ def drawings(
 ) -> Iterator[Drawing]:
     """All figures of the story."""
     caption = "Mean logit difference of the sentences as they are, with its interval, by order and by template."
-    yield Drawing("task", "The task, by template", caption, _task(summary))
+    table = pl.DataFrame(summary["task"], infer_schema_length=None)
+    numbers = joined([tidy(table, "difference", keep=["group"], metric="logit difference", unit="logits")])
+    yield Drawing("task", "The task, by template", caption, _task(summary), numbers)
     caption = (
         "One place's state after one layer is that of the flipped sentence (below: the turned, the reordered one)."
         f" IO, S1 and S2 are the names in the text, last is the token at which the name is asked for.{_DOTS}"
     )
-    yield Drawing("places", "Where the names are", caption, _places(places))
+    yield Drawing("places", "Where the names are", caption, *_places(places))
     movers = [(str(layer), head) for layer, head in summary["movers"]]
     names = listed(f"{layer}.{head}" for layer, head in summary["movers"])
     caption = (
@@ -45,7 +48,7 @@ def drawings(
         "heads",
         "Heads at the last token",
         caption,
-        _heads(heads, {("output", "flip"): FLIPPED, ("output", "reordered"): REORDERED}, movers),
+        *_heads(heads, {("output", "flip"): FLIPPED, ("output", "reordered"): REORDERED}, movers),
     )
     caption = (
         "The same, but only the logits are given what comes of it: no head behind it answers to the change. Outlined:"
@@ -55,7 +58,7 @@ def drawings(
         "paths-logits",
         "Paths from heads to the logits",
         caption,
-        _heads(heads, {("logits", "flip"): FLIPPED, ("logits", "reordered"): REORDERED}, movers),
+        *_heads(heads, {("logits", "flip"): FLIPPED, ("logits", "reordered"): REORDERED}, movers),
     )
     others = listed(f"{layer}.{head}" for layer, head in summary["others"])
     caption = (
@@ -68,19 +71,23 @@ def drawings(
         ("others", "turned"): f"from the turned sentence to the queries of {others}",
         ("movers", "reordered"): f"from the reordered sentence to the queries of {names}",
     }
-    yield Drawing("paths-movers", "Paths from heads to the movers' queries", caption, _heads(heads, parts, movers))
+    yield Drawing("paths-movers", "Paths from heads to the movers' queries", caption, *_heads(heads, parts, movers))
     caption = (
         "Attention of the last token to one name is cut in a window of layers, drawn at its middle. Dashed: as many"
         " edges to random other tokens. Bands: bootstrap over queries."
     )
-    yield Drawing("knock-out", "Attention cut", caption, _cuts(cuts))
+    rows = _with_middles(cuts)
+    said = {"keep": ["origin", "middle"], "metric": "logit difference", "unit": "logits"}
+    yield Drawing("knock-out", "Attention cut", caption, _cuts(rows), joined([tidy(rows, "effect", **said)]))
 
     if not screen.is_empty():
         caption = (
             "Each point is a place or a head: its effect as gradients estimate it, in one pass for all of a sentence,"
             " and as it is. On the grey line the two are equal."
         )
-        yield Drawing("screen", "Screen against truth", caption, _screen(screen))
+        numbers = tidy(screen, "estimate", keep=["part", "effect"], metric="logit difference", unit="logits")
+        drawn = joined([numbers.rename({"effect": "exact effect"})])
+        yield Drawing("screen", "Screen against truth", caption, _screen(screen), drawn)
 
 
 def _screen(screen: pl.DataFrame) -> Figure:
@@ -98,19 +105,18 @@ def _screen(screen: pl.DataFrame) -> Figure:
 
 def _task(summary: Mapping[str, Any]) -> Figure:
     rows = summary["task"]
-    figure = Figure(figsize=(WIDTH, 0.7 + 0.24 * len(rows)), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = single(0.5 + 0.19 * len(rows))
     for place, row in enumerate(rows):
         axes.barh(place, row["difference"], 0.7, color=CD_COLOUR if row["group"] == ALL else CYCLE[0])
         axes.hlines(place, row["ci_low"], row["ci_high"], color="black", linewidth=0.9)
-    axes.set_yticks(range(len(rows)), [f"{row['group']} ({row['n']})" for row in rows], fontsize=7)
+    axes.set_yticks(range(len(rows)), [f"{row['group']} ({row['n']})" for row in rows])
     axes.invert_yaxis()
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_xlabel("logit difference (logits)")
     return figure
 
 
-def _places(places: pl.DataFrame) -> Figure:
+def _places(places: pl.DataFrame) -> tuple[Figure, pl.DataFrame]:
     """One panel: the places of the flipped sentence, below them those of the others, which are fewer."""
     of_flip = pl.col("source") == "flip"
     named = pl.when(of_flip).then(pl.col("position")).otherwise(pl.format("{}, {}", "position", "source"))
@@ -119,7 +125,9 @@ def _places(places: pl.DataFrame) -> Figure:
     return _maps([Panel("", rows, [])], names[::-1], "position")
 
 
-def _heads(heads: pl.DataFrame, titles: Mapping[tuple[str, str], str], outlined: Sequence[tuple[str, int]]) -> Figure:
+def _heads(
+    heads: pl.DataFrame, titles: Mapping[tuple[str, str], str], outlined: Sequence[tuple[str, int]]
+) -> tuple[Figure, pl.DataFrame]:
     rows = heads.with_columns(pl.col("layer").cast(pl.String).alias("layers"))
     parts = [
         Panel(title, rows.filter(pl.col("what") == what, pl.col("source") == source), list(outlined))
@@ -128,17 +136,25 @@ def _heads(heads: pl.DataFrame, titles: Mapping[tuple[str, str], str], outlined:
     return _maps(parts, heads["head"].unique().sort().to_list(), "head", heads["layer"].unique().sort().to_list())
 
 
-def _maps(parts: Sequence[Panel], places: list[Any], field: Any, layers: list[int] | None = None) -> Figure:
+def _maps(
+    parts: Sequence[Panel], places: list[Any], field: Any, layers: list[int] | None = None
+) -> tuple[Figure, pl.DataFrame]:
+    """The figure and its numbers."""
     every = pl.concat([part.rows.select("layer", "effect") for part in parts])
     largest = every["effect"].fill_nan(None).abs().max()
     limit = float(largest) if isinstance(largest, float) and largest > 0 else 1.0
     columns = [str(layer) for layer in layers or every["layer"].unique().sort().to_list()]
-    return stacked(parts, Grid(columns, places, 1, limit, field), LABEL)
+    figure = stacked(parts, Grid(columns, places, 1, limit, field), LABEL)
+    return figure, map_numbers(parts, "logit difference", "logits")
 
 
-def _cuts(cuts: pl.DataFrame) -> Figure:
+def _with_middles(cuts: pl.DataFrame) -> pl.DataFrame:
+    """With the middle of each window of layers, by which the rows are sorted."""
     blocks = pl.col("layers").str.split(",").cast(pl.List(pl.Int32))
-    rows = cuts.with_columns(middle=(blocks.list.first() + blocks.list.last()) / 2).sort("middle")
+    return cuts.with_columns(middle=(blocks.list.first() + blocks.list.last()) / 2).sort("middle")
+
+
+def _cuts(rows: pl.DataFrame) -> Figure:
     figure, (axes,) = panels([""], 1, height=2.6, share_y=True)
     axes.axhline(0, color="black", linewidth=0.8)
     origins = rows["origin"].unique(maintain_order=True).sort().to_list()
@@ -156,9 +172,9 @@ def _cuts(cuts: pl.DataFrame) -> Figure:
     labels = [place_label(layers) for layers in windows["layers"]]
     # the last window may overlap the one before it by more than others do, and its label would lie on that one's
     told = ["" if gap < max(gaps) else label for gap, label in zip(gaps, labels, strict=False)] + labels[-1:]
-    axes.set_xticks(middles, told, fontsize=7)
+    axes.set_xticks(middles, told)
     axes.set_xlabel("layers in which it is cut")
-    axes.set_ylabel(LABEL, fontsize=8)
+    axes.set_ylabel(LABEL)
     handles: list[Any] = [Line2D([], [], label=f"to {o}", markersize=4, **look_of(n)) for n, o in enumerate(origins)]
     handles.append(Line2D([], [], color="black", linestyle="--", linewidth=0.9, label="to as many random tokens"))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))

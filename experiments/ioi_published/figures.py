@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from patchboard.report.drawing import Drawing
-from patchboard.report.layer_map import Grid, Panel, stacked
+from patchboard.report.layer_map import Grid, Panel, map_numbers, stacked
 
 
 def drawings(summary: Mapping[str, Any], direct: pl.DataFrame) -> Iterator[Drawing]:
@@ -23,5 +23,8 @@ def drawings(summary: Mapping[str, Any], direct: pl.DataFrame) -> Iterator[Drawi
         "Change of the logit difference by a head's direct path to the logits, over the difference without an edit. A"
         " dot marks intervals that leave out zero." + " Outlined: heads with a published number." * bool(outlined)
     )
-    figure = stacked([Panel("paths to the logits", rows, outlined)], grid, "relative change of logit difference")
-    yield Drawing("direct", "Direct effects of heads", caption, figure)
+    parts = [Panel("paths to the logits", rows, outlined)]
+    label = "relative change of logit difference"
+    yield Drawing(
+        "direct", "Direct effects of heads", caption, stacked(parts, grid, label), map_numbers(parts, label, "fraction")
+    )

@@ -13,7 +13,7 @@ from patchboard.errors import SpecError
 from patchboard.experiment.command import StudyScript, first_line, print_findings
 from patchboard.user_paths import expanded
 
-_OF_FINISHED = ("places", "out", "fresh", "quiet", "json", "wandb")
+_OF_FINISHED = ("places", "out", "fresh", "quiet", "json", "wandb", "figures")
 """What may be said where nothing is run (W&B: nothing is mirrored, so nothing is to be left out)."""
 
 
@@ -33,11 +33,13 @@ class ScalingScript(StudyScript):
             if not any(each.is_dir() for each in places):
                 return super(ScalingScript, self).main(arguments)
             _check(parser, args, places, [each for each in rest if each.startswith("-")])
+            from patchboard.execution.options import Options
             from patchboard.experiments.scaling.experiment import Scaling
 
             experiment = self.experiment()
             assert isinstance(experiment, Scaling)
-            print_findings(experiment.compare(places, args.out, args.fresh), experiment.findings, args)
+            options = Options(args.out, args.fresh, figures=args.figures)
+            print_findings(experiment.compare(places, options), experiment.findings, args)
             return 0
 
         return guarded(compare, "the runs are as they were")

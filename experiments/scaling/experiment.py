@@ -55,7 +55,7 @@ class Scaling(StudyExperiment):
             raise SpecError("decodability", "is null, expected a section", "give k, prompts and shots")
         return study
 
-    def compare(self, folders: Sequence[Path], out: Path | None, fresh: bool) -> Path:
+    def compare(self, folders: Sequence[Path], options: Options) -> Path:
         """Write a folder of its own about finished runs; returns it. Raises RunFolderError."""
         runs = [read_comparable(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
         check_alike(runs)
@@ -64,9 +64,9 @@ class Scaling(StudyExperiment):
             for name in _SOURCES:
                 contents.update((each.run.folder / name).read_bytes())
         digest, (first, *others) = contents.hexdigest(), [each.run.folder for each in runs]
-        place = out or Path("runs") / f"scaling-{digest[:8]}"
+        place = options.out or Path("runs") / f"scaling-{digest[:8]}"
         run = FinishedRun(runs[0].study, RunFolder(first, runs[0].study.digest))
-        return replace(self, others=others).complete(place, digest, run, Options(fresh=fresh))
+        return replace(self, others=others).complete(place, digest, run, options)
 
     def _runs(self, run: FinishedRun) -> list[ComparableRun]:
         return [read_comparable(folder) for folder in (run.folder.path, *self.others)]

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from patchboard.experiment.sizes import ACCURACY, CD
 from patchboard.experiments.scaling.findings import COUNT_NAMES, label, short
 from patchboard.report.drawing import Drawing, panels
+from patchboard.report.drawn import joined, tidy
 from patchboard.report.marks import ACCURACY_LOOK, CD_LOOK, effect_look
 from patchboard.report.style import CD_COLOUR, CYCLE, effect_label
 
@@ -29,10 +30,12 @@ def drawings(summary: Mapping[str, Any], table: pl.DataFrame) -> Iterator[Drawin
         " the other half of the queries; thin: random vectors of the same norm. The same values on both sides, against"
         " all parameters and against those that do not embed. Bars: bootstrap over prompts or queries."
     )
-    yield Drawing("sizes", "CD, accuracy and effect against size", caption, _sizes(summary, table))
+    renamed = table.rename({"measure": "metric", "low": "ci_low", "high": "ci_high"})
+    numbers = joined([tidy(renamed, "value", keep=["metric", *COUNT_NAMES])])
+    yield Drawing("sizes", "CD, accuracy and effect against size", caption, _sizes(summary, table), numbers)
     if any(summary["exponents"].values()):
         caption = "Share of wrong answers on two log axes, and the least-squares line: error ~ N^-a."
-        yield Drawing("error", "Error rate against size", caption, _errors(summary, table))
+        yield Drawing("error", "Error rate against size", caption, *_errors(summary, table))
 
 
 def _sizes(summary: Mapping[str, Any], table: pl.DataFrame) -> Figure:
@@ -79,28 +82,37 @@ def _size_axis(axis: Axes, table: pl.DataFrame, count: str, named: bool, last: b
     if named and len(models) <= _MOST_NAMED:
         above = axis.secondary_xaxis("top")
         names = [short(model, revision) for model, revision in models.select("model", "revision").rows()]
-        above.set_xticks(models[count].to_list(), names, rotation=30, ha="left", fontsize=7)
+        above.set_xticks(models[count].to_list(), names, rotation=30, ha="left")
         above.set_xticks([], minor=True)
         above.spines["top"].set_visible(False)
 
 
-def _errors(summary: Mapping[str, Any], table: pl.DataFrame) -> Figure:
+def _errors(summary: Mapping[str, Any], table: pl.DataFrame) -> tuple[Figure, pl.DataFrame]:
+    """The figure and its numbers."""
     figure, axes = panels(["", ""], 2, height=2.8, share_y=True)
     rows = table.filter(pl.col("measure") == ACCURACY)
+    numbers = []
     for axis, count in zip(axes, COUNT_NAMES, strict=True):
         part = rows.sort(count).filter(pl.col("value") < 1)
         sizes = part[count].to_numpy()
         # an interval that reaches no error at all would have no end on a log axis
         lowest = np.maximum(1 - part["high"].to_numpy(), 0.5 / part["n"].to_numpy())
-        axis.vlines(sizes, lowest, 1 - part["low"].to_numpy(), color=CYCLE[0], alpha=0.7)
-        axis.plot(sizes, 1 - part["value"], "o", color=CYCLE[0], markersize=4)
+        wrong = part.with_columns(
+            wrong=1 - pl.col("value"), ci_low=pl.Series(lowest), ci_high=1 - pl.col("low"), against=pl.lit(count)
+        )
+        axis.vlines(sizes, lowest, wrong["ci_high"], color=CYCLE[0], alpha=0.7)
+        axis.plot(sizes, wrong["wrong"], "o", color=CYCLE[0], markersize=4)
+        said = {"metric": "wrong answers", "unit": "fraction", "keep": ["against", count]}
+        numbers.append(tidy(wrong, "wrong", **said))
         axis.set_yscale("log")
         _size_axis(axis, part, count, named=True, last=True)
         fit = summary["exponents"][count]
         if fit is not None:
             ends = np.array([sizes.min(), sizes.max()], dtype=float)
             text = f"a = {fit['exponent']:.2f}, n = {fit['n']}"
-            axis.plot(ends, np.exp(fit["intercept"]) * ends ** -fit["exponent"], color="black", label=text)
+            line = pl.DataFrame({count: ends, "wrong": np.exp(fit["intercept"]) * ends ** -fit["exponent"]})
+            axis.plot(ends, line["wrong"], color="black", label=text)
+            numbers.append(tidy(line.with_columns(against=pl.lit(count)), "wrong", series="power law", **said))
             axis.legend(loc="lower left")
     axes[0].set_ylabel("wrong answers (fraction)")
-    return figure
+    return figure, joined(numbers)

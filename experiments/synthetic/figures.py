@@ -15,15 +15,17 @@ from matplotlib.ticker import MaxNLocator
 from patchboard.experiments.synthetic.settings import SyntheticSettings
 from patchboard.experiments.synthetic.summary import Tables, mean_errors, most_shots
 from patchboard.measure.decodability import ALL
-from patchboard.report.drawing import Drawing, panels
-from patchboard.report.marks import CD_LOOK, cd_bar, every_tick, grid_of, heat_map, line_with_band, look_of
-from patchboard.report.style import CD_COLOUR, CYCLE, WIDTH
+from patchboard.report.drawing import Drawing, colour_bar, panels, single
+from patchboard.report.drawn import joined, tidy
+from patchboard.report.marks import CD_LOOK, every_tick, grid_of, heat_map, line_with_band, look_of
+from patchboard.report.style import CD_COLOUR, CYCLE
 
 _LINES = {
-    "least_squares": ("#E69F00", ":"), "ridge": ("#D55E00", "--"), "lasso": ("#CC79A7", "-."),
+    "least_squares": ("#E69F00", ":"), "ridge": ("#CC5200", "--"), "lasso": ("#D285B1", "-."),
     "mixture": ("#009E73", "--"), "oracle": ("#000000", ":"),
 }  # fmt: skip
 _BLUE = CYCLE[0]
+_ERROR = "squared error, mean over pairs"
 _MOST_TASKS = 12
 
 
@@ -41,29 +43,33 @@ def drawings(settings: SyntheticSettings, summary: Mapping[str, Any], tables: Ta
 def _emergence(names: Sequence[str], summary: Mapping[str, Any], tables: Tables) -> Drawing:
     figure, axes = panels(names, min(2, len(names)), 2.0, share_y=True)
     layer, cd = summary["layer"], most_shots(tables["decodability"])
+    numbers = []
     for name, axis in zip(names, axes, strict=True):
         errors = mean_errors(tables["errors"], name).sort("step")
         line_with_band(axis, errors, ("step", "error"), alpha=0.2, markersize=3, label="error", **look_of(0))
+        numbers.append(tidy(errors, "error", task=name, metric=_ERROR))
         for baseline in ("ridge", "mixture", "oracle"):
-            for row in (
-                mean_errors(tables["baselines"], name).filter(pl.col("baseline") == baseline).iter_rows(named=True)
-            ):
+            own = mean_errors(tables["baselines"], name).filter(pl.col("baseline") == baseline)
+            numbers.append(tidy(own, "error", task=name, series=baseline, metric=_ERROR))
+            for row in own.iter_rows(named=True):
                 colour, dashes = _LINES[baseline]
                 axis.axhline(row["error"], color=colour, linestyle=dashes, linewidth=1, label=baseline)
         axis.set_xscale("log")
         axis.set_ylim(bottom=0)
         if layer is not None:
-            _beside(axis, cd.filter(pl.col("task") == name, pl.col("layer") == layer).sort("step"))
+            own = cd.filter(pl.col("task") == name, pl.col("layer") == layer).sort("step")
+            _beside(axis, own)
+            numbers.append(tidy(own, "cd", metric="CD", keep=["chance"]))
     for axis in axes[-min(2, len(names)) :]:
         axis.set_xlabel("training step")
-    figure.supylabel("squared error, mean over pairs", fontsize=9)
+    figure.supylabel(_ERROR)
     _legend(figure, axes[0], f"CD at layer {layer}" if layer is not None else "")
     caption = (
         "Test error of each task and, on the right-hand axis, how well its sequences' states can be told from other"
         " tasks'. Lines across: ridge, which knows of no tasks; mixture, the posterior mean over tasks, the least error"
         " that is to be had; and the oracle, which is told the task. Bands: bootstrap over sequences."
     )
-    return Drawing("emergence", "Error and Concept Decodability over training", caption, figure)
+    return Drawing("emergence", "Error and Concept Decodability over training", caption, figure, joined(numbers))
 
 
 def _beside(axis: Axes, cd: pl.DataFrame) -> None:
@@ -86,9 +92,11 @@ def _legend(figure: Figure, axis: Axes, cd: str = "") -> None:
 def _curves(names: Sequence[str], summary: Mapping[str, Any], tables: Tables) -> Drawing:
     figure, axes = panels(names, min(2, len(names)), 2.0, share_y=True)
     shown = _shown_steps(summary)
+    numbers = []
     for name, axis in zip(names, axes, strict=True):
         for number, step in enumerate(shown):
             own = tables["errors"].filter(pl.col("task") == name, pl.col("step") == step, pl.col("pair").is_not_null())
+            numbers.append(tidy(own, "error", keep=["pair"], metric="squared error"))
             shade = 0.35 + 0.65 * (number + 1) / len(shown)
             axis.plot(
                 own["pair"] - 1, own["error"], color=_BLUE, alpha=shade, marker="o", markersize=3, label=f"step {step}"
@@ -97,6 +105,7 @@ def _curves(names: Sequence[str], summary: Mapping[str, Any], tables: Tables) ->
             of_it = pl.col("task") == name, pl.col("baseline") == baseline, pl.col("pair").is_not_null()
             own = tables["baselines"].filter(*of_it)
             if not own.is_empty():
+                numbers.append(tidy(own, "error", series=baseline, keep=["pair"], metric="squared error"))
                 axis.plot(
                     own["pair"] - 1, own["error"], color=colour, linestyle=dashes, label=baseline.replace("_", " ")
                 )
@@ -106,13 +115,14 @@ def _curves(names: Sequence[str], summary: Mapping[str, Any], tables: Tables) ->
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axis in axes[-min(2, len(names)) :]:
         axis.set_xlabel("pairs shown")
-    figure.supylabel("squared error", fontsize=9)
+    figure.supylabel("squared error")
     _legend(figure, axes[0])
     caption = (
         "Test error of the next y after so many pairs, at some checkpoints, against estimators that are given the same"
         " pairs. A model that infers the task leaves ridge and lasso for the mixture's curve."
     )
-    return Drawing("curves", "Error over demonstrations", caption, figure)
+    drawn = joined(numbers).with_columns(pl.col("pair") - 1).rename({"pair": "pairs shown"})
+    return Drawing("curves", "Error over demonstrations", caption, figure, drawn)
 
 
 def _shown_steps(summary: Mapping[str, Any]) -> list[int]:
@@ -128,19 +138,19 @@ def _shown_steps(summary: Mapping[str, Any]) -> list[int]:
 def _layers(settings: SyntheticSettings, decodability: pl.DataFrame) -> Drawing:
     own = most_shots(decodability).filter(pl.col("task") == ALL).sort("layer", "step")
     steps, layers = own["step"].unique().sort().to_list(), own["layer"].unique().sort().to_list()
-    figure = Figure(figsize=(WIDTH, 1.3 + 0.25 * len(layers)), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = single(0.9 + 0.25 * len(layers))
     image = heat_map(axes, own["cd"].to_numpy().reshape(len(layers), len(steps)), (0, 1), upwards=True)
     every_tick(axes.xaxis, steps, 12)
     every_tick(axes.yaxis, layers, len(layers))
     axes.set_xlabel("training step")
     axes.set_ylabel("layer")
-    cd_bar(figure, axes, image, own["chance"][0])
+    colour_bar(figure, image, "CD", own["chance"][0])
     caption = (
         f"Concept Decodability of all tasks by block, {own['shots'][0]} pairs shown, at each checkpoint. Chance is"
         f" {own['chance'][0]:.2f} (white line on the bar)."
     )
-    return Drawing("layers", "Where the task can be read, over training", caption, figure)
+    numbers = joined([tidy(own, "cd", metric="CD", unit="fraction", keep=["chance"])])
+    return Drawing("layers", "Where the task can be read, over training", caption, figure, numbers)
 
 
 def _matrix_figures(names: Sequence[str], summary: Mapping[str, Any], matrix: pl.DataFrame) -> Iterator[Drawing]:
@@ -156,15 +166,17 @@ def _matrix_figures(names: Sequence[str], summary: Mapping[str, Any], matrix: pl
             image = _signed(axis, grid_of(mine, names, targets, ("task", "vector_task", "effect")), limit)
             axis.set_xticks(range(len(targets)), targets, rotation=30)
             axis.set_yticks(range(len(names)), names)
-        figure.colorbar(image, ax=axes, label="change in squared error")
-        figure.supxlabel("vector of", fontsize=9)
-        figure.supylabel("sequences of", fontsize=9)
+        colour_bar(figure, image, "change in squared error")
+        figure.supxlabel("vector of")
+        figure.supylabel("sequences of")
         caption = (
             f"Change of the last y's squared error by '{intervention}' at layer {found['layers']}: sequences of one"
             " task (rows), the vector of another (columns). Below 0 the edit helps. The layer was chosen on the other"
             " half of the queries; all layers, random vectors and the state itself stand in effects.parquet."
         )
-        yield Drawing(f"matrix-{intervention}", f"Source by target: {intervention}", caption, figure)
+        drawn = of_it.filter(pl.col("step").is_in(shown), pl.col("task").is_in(names))
+        numbers = joined([tidy(drawn, "effect", keep=["vector_task"], metric="change in squared error")])
+        yield Drawing(f"matrix-{intervention}", f"Source by target: {intervention}", caption, figure, numbers)
 
 
 def _signed(axis: Axes, grid: np.ndarray, limit: float) -> AxesImage:
@@ -184,11 +196,13 @@ def _head_figures(names: Sequence[str], effects: pl.DataFrame) -> Iterator[Drawi
             image = _signed(axis, grid_of(mine, heads, layers, ("head", "layer", "effect")), limit)
             every_tick(axis.xaxis, layers, len(layers))
             every_tick(axis.yaxis, heads, len(heads))
-        figure.colorbar(image, ax=axes, label="change in squared error")
-        figure.supxlabel("layer", fontsize=9)
-        figure.supylabel("head", fontsize=9)
+        colour_bar(figure, image, "change in squared error")
+        figure.supxlabel("layer")
+        figure.supylabel("head")
         caption = (
             f"'{intervention}' of one head at a time at the last checkpoint. A head that one task alone needs is that"
             " task's."
         )
-        yield Drawing(f"heads-{intervention}", f"Heads: {intervention}", caption, figure)
+        drawn = own.filter(pl.col("task").is_in(names))
+        numbers = joined([tidy(drawn, "effect", metric="change in squared error")])
+        yield Drawing(f"heads-{intervention}", f"Heads: {intervention}", caption, figure, numbers)

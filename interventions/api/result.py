@@ -16,6 +16,7 @@ from patchboard.engine.in_memory import LoadedModel, at_hand
 from patchboard.errors import RunFolderError
 from patchboard.measure.recommend import Direction, Rule
 from patchboard.report.findings import findings
+from patchboard.report.formats import formats_of
 from patchboard.report.run_files import read_json, read_optional, read_table
 from patchboard.report.tables import SUMMARY_COLUMNS, print_run, summary_rows, summary_title
 from patchboard.store.folder import is_finished
@@ -258,11 +259,14 @@ class Run:
 
         return recommended(self.study, self.outcomes, intervention, metric, Rule(random, kl, direction))
 
-    def write_report(self) -> Path:
-        """Draw the figures and the page again; returns the page, ``report.html``."""
+    def write_report(self, figures: str | Sequence[str] = ()) -> Path:
+        """Draw the figures and the page again; returns the page, ``report.html``.
+
+        figures: formats beside PNG, ``"svg"``, ``"pdf"`` or both. Raises SpecError for another one.
+        """
         from patchboard.report import write_report
 
-        return write_report(self.path)
+        return write_report(self.path, formats_of(figures, "figures"))
 
     def __repr__(self) -> str:
         return as_text(lambda console: print_run(self.path, console))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from patchboard.execution.progress import Tick
 from patchboard.execution.run import folder_of, run_study
 from patchboard.plan.validate import check_study
 from patchboard.registry import suggest
+from patchboard.report.formats import formats_of
 from patchboard.report.progress import in_notebook
 from patchboard.report.progress import progress as drawn_progress
 from patchboard.spec import axes
@@ -44,6 +45,7 @@ def run(
     vectors: bool = False,
     trust_remote_code: bool = False,
     wandb: str = "off",
+    figures: str | Sequence[str] = (),
     progress: bool | Tick | None = None,
 ) -> Run:
     """Run a study, go on with it where it was stopped, or find it finished.
@@ -58,7 +60,8 @@ def run(
     device: ``auto``, ``cpu`` or ``cuda``. engine: ``auto``, ``wavefront`` or ``rows``.
     job_tokens, patience, vectors: of a remote run: tokens a job, seconds that a host may be silent, and whether
     fitted vectors come home. trust_remote_code: let Python code that the model brings along run in this process.
-    wandb: ``auto``, ``online``, ``offline`` or ``off``. progress: whether to show bars, by default on a terminal and in
+    wandb: ``auto``, ``online``, ``offline`` or ``off``. figures: formats of figures beside PNG, ``"svg"``, ``"pdf"`` or
+    both. progress: whether to show bars, by default on a terminal and in
     a notebook; or a function that is told (phase, done, of).
 
     Whatever is wrong raises a PatchboardError: SpecError, TaskError, ModelError, RunFolderError, EngineError, or
@@ -71,6 +74,7 @@ def run(
     _check_choice("device", device, DEVICES)
     check_engine(engine, "engine")
     _check_choice("wandb", wandb, CHOICES)
+    formats = formats_of(figures, "figures")
     shown = progress is True or (progress is None and (sys.stderr.isatty() or in_notebook()))
     tell = (lambda line: print(line, file=sys.stderr, flush=True)) if shown else (lambda line: None)
     host = remote_of(remote, job_tokens, patience, vectors, tell)
@@ -82,7 +86,7 @@ def run(
     ):
         mirror.open_for_agent()
         tick = progress if callable(progress) else bars
-        options = Options(expanded(out) if out is not None else None, fresh, engine, device, tick, host)
+        options = Options(expanded(out) if out is not None else None, fresh, engine, device, tick, host, formats)
         with study_in_memory(as_study(study), model, tokenizer, remote, device) as (chosen, loaded):
             return Run(run_mirrored(chosen, options, mirror), loaded.without_weights() if loaded else None)
 

@@ -62,6 +62,24 @@ def add_trust_flag(group: Any) -> None:
     )
 
 
+def add_figures_flag(group: Any) -> None:
+    """group: a parser, or a group of its arguments."""
+    group.add_argument(
+        "--figures",
+        type=_formats,
+        default=(),
+        metavar="FORMATS",
+        help="formats of figures beside PNG: svg, pdf or svg,pdf",
+    )
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    """Raises SpecError for a format that there is not."""
+    from patchboard.report.formats import formats_of  # loads polars, which few commands need
+
+    return formats_of(text, "--figures")
+
+
 def add_plugins_flag(group: Any) -> None:
     """group: a parser, or a group of its arguments."""
     group.add_argument(

@@ -6,7 +6,13 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from patchboard.cli.arguments import add_plugins_flag, add_trust_flag, overrides_apart, with_negative_values
+from patchboard.cli.arguments import (
+    add_figures_flag,
+    add_plugins_flag,
+    add_trust_flag,
+    overrides_apart,
+    with_negative_values,
+)
 from patchboard.execution.options import DEVICES, ENGINES, check_engine
 from patchboard.track.mode import CHOICES
 from patchboard.user_paths import expanded
@@ -67,6 +73,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--vectors", action="store_true", help="bring fitted vectors home from a remote run")
     how.add_argument("--device", default="auto", choices=DEVICES, help="default: auto")
+    add_figures_flag(how)
     how.add_argument(
         "--wandb",
         default="auto",

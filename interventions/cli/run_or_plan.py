@@ -68,7 +68,8 @@ def run_of_study(
         from patchboard.report.progress import progress
 
         with progress(shown=not args.quiet and sys.stderr.isatty()) as tick:
-            options = Options(args.out, args.fresh, args.engine, args.device, tick, remote_of_flags(args))
+            remote = remote_of_flags(args)
+            options = Options(args.out, args.fresh, args.engine, args.device, tick, remote, args.figures)
             yield study, run_mirrored(study, options, mirror), options
     say_what_layers_left(study, args)
 

@@ -39,7 +39,10 @@ class Remote:
 
 @dataclass(frozen=True)
 class Options:
-    """out: the run's folder, by default ``run.folder_of`` the study. fresh: start over instead of resuming."""
+    """out: the run's folder, by default ``run.folder_of`` the study. fresh: start over instead of resuming.
+
+    figures: formats of figures beside PNG, of ``report.formats.VECTOR``.
+    """
 
     out: Path | None = None
     fresh: bool = False
@@ -47,3 +50,4 @@ class Options:
     device: str = "auto"
     tick: Tick = lambda phase, done, of: None
     remote: Remote | None = None
+    figures: tuple[str, ...] = ()

@@ -20,6 +20,11 @@ class Progress:
         self.processor_seconds: dict[str, float] = {}
         """Phase -> seconds of the processors that this process took: what others take on the machine is not in them."""
 
+    @property
+    def times(self) -> dict[str, dict[str, float]]:
+        """What the manifest has of them."""
+        return {"seconds": self.seconds, "processor_seconds": self.processor_seconds}
+
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
         start, worked = time.perf_counter(), time.process_time()

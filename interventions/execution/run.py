@@ -64,24 +64,27 @@ def run_study(study: Study, options: Options) -> Path:
     with open_run(path, study.digest, options.fresh, identity) as folder:
         if folder.finished:
             repair_finished(study, folder, options.engine)
+            _report(folder, *options.figures)
         else:
             with told_in(path) as told:
                 progress = Progress(both(options.tick, told))
                 with progress.timed("total"):
                     _run(study, folder, options, progress, plans)
-                folder.update_manifest(
-                    status="finished", seconds=progress.seconds, processor_seconds=progress.processor_seconds
-                )
-        if folder.unsound(["report.html"]):
-            _report(folder)
+                folder.update_manifest(status="finished", **progress.times)
+            with progress.timed("report"):
+                _report(folder, *options.figures)
+            folder.update_manifest(**progress.times)
         folder.drop_parts()
     return path
 
 
-def _report(folder: RunFolder) -> None:
+def _report(folder: RunFolder, *formats: str) -> None:
+    """Draw what is not there. formats: of figures, beside PNG."""
     from patchboard.report import write_report
+    from patchboard.report.formats import lacking
 
-    write_report(folder.path)
+    if folder.unsound(["report.html"]) or lacking(folder.path, formats):
+        write_report(folder.path, formats)
 
 
 def _run(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchboard.cli.arguments import Parser, add_plugins_flag, add_trust_flag, prepare_libraries
+from patchboard.cli.arguments import Parser, add_figures_flag, add_plugins_flag, add_trust_flag, prepare_libraries
 from patchboard.cli.guard import given, guarded
 from patchboard.cli.run_flags import add_run_flags, parse_flags
 from patchboard.cli.run_or_plan import plan_of_flags, run_of_study
@@ -101,6 +101,7 @@ class TrainingScript:
         parser.add_argument("--plan", action="store_true", help="print what would run and exit")
         parser.add_argument("--fresh", action="store_true", help="start over instead of resuming")
         parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+        add_figures_flag(parser)
         add_plugins_flag(parser)
         add_trust_flag(parser)
         parser.add_argument("--quiet", action="store_true", help="no progress, no findings")
@@ -125,7 +126,8 @@ class TrainingScript:
 
         experiment = self.experiment()
         with progress(shown=not args.quiet and sys.stderr.isatty()) as tick:
-            folder = experiment.run(settings, Options(args.out, args.fresh, device=args.device, tick=tick))
+            options = Options(args.out, args.fresh, device=args.device, tick=tick, figures=args.figures)
+            folder = experiment.run(settings, options)
         print_findings(folder, experiment.findings, args)
         return 0
 

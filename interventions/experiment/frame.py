@@ -63,14 +63,17 @@ class Experiment(ABC, Generic[Subject]):
         """Folders of the library's runs that the numbers come from. folder: the experiment's own."""
         return ()
 
-    def is_whole(self, folder: RunFolder) -> bool:
-        """Whether nothing is left to do."""
-        return folder.finished and not folder.unsound([*self.tables, *self.files, "summary.json", "report.html"])
+    def is_whole(self, folder: RunFolder, formats: Sequence[str] = ()) -> bool:
+        """Whether nothing is left to do. formats: of figures, beside PNG."""
+        from patchboard.report.formats import lacking
+
+        whole = folder.finished and not folder.unsound([*self.tables, *self.files, "summary.json", "report.html"])
+        return whole and not lacking(folder.path, formats)
 
     def complete(self, place: Path, digest: str, subject: Subject, options: Options) -> Path:
         """Write the folder of that digest, or find it whole; returns it."""
         with open_run(place, digest, options.fresh) as folder:
-            if not self.is_whole(folder):
+            if not self.is_whole(folder, options.figures):
                 self.write(subject, folder, options)
         return place
 
@@ -89,7 +92,7 @@ class Experiment(ABC, Generic[Subject]):
         if departed:
             summary["departures"] = list(dict.fromkeys(departed))  # findings end with them
         folder.write_json("summary.json", summary)
-        write_page(folder.path, self.page(subject, tables, summary))
+        write_page(folder.path, self.page(subject, tables, summary), options.figures)
         folder.update_manifest(status="finished")
         folder.drop_parts()
 
@@ -208,7 +211,7 @@ class TrainingExperiment(Experiment[Subject], Generic[Subject, Settings]):
         subject = self.prepare(settings) if options.fresh or not is_finished(place) else None
         identity = self.identity(settings, place, options.fresh)
         with open_run(place, settings.digest, options.fresh, identity) as folder:
-            if not self.is_whole(folder):
+            if not self.is_whole(folder, options.figures):
                 subject = subject or self.prepare(settings)
                 folder.write_text("spec.yaml", settings.yaml)
                 start = time.monotonic()

@@ -24,17 +24,39 @@ _TEMPLATE = """<!doctype html>
 {{ style }}
 </head>
 <body>
+{% macro drawn(drawing, uri) %}
+<figure>
+<div class="scroll"><img src="{{ uri }}" alt="{{ drawing.title }}"></div>
+<figcaption><b>{{ drawing.title }}.</b> {{ drawing.caption }}
+<span class="soft">(figures/{{ drawing.name }}.png)</span></figcaption>
+</figure>
+{% endmacro %}
+<section class="lead" id="answer">
 <h1>{{ page.title }}</h1>
-<h2>What was run</h2>
-{% for sentence in page.introduction %}
-<p>{{ sentence }}</p>
+{% for sentence in page.introduction[:1] %}
+<p class="question">{{ sentence }}</p>
 {% endfor %}
-<h2>Findings</h2>
+<div class="{{ "answer" if figures }}">
+{% for drawing, uri in figures[:1] %}
+{{ drawn(drawing, uri) }}
+{% endfor %}
+<div>
+<h2 class="first">Findings</h2>
 <ul>
 {% for sentence in page.findings %}
 <li>{{ sentence }}</li>
 {% endfor %}
 </ul>
+{% if page.introduction | length > 1 %}
+<details><summary>What was run</summary>
+{% for sentence in page.introduction[1:] %}
+<p>{{ sentence }}</p>
+{% endfor %}
+</details>
+{% endif %}
+</div>
+</div>
+</section>
 {% for table in page.tables %}
 <h2>{{ table.title }}</h2>
 <div class="scroll">
@@ -48,15 +70,15 @@ _TEMPLATE = """<!doctype html>
 </table>
 </div>
 {% endfor %}
-<h2>Figures</h2>
-{% for drawing, uri in figures %}
-<figure>
-<img src="{{ uri }}" alt="{{ drawing.title }}">
-<figcaption><b>{{ drawing.title }}.</b> {{ drawing.caption }}
-<span class="soft">(figures/{{ drawing.name }}.png)</span></figcaption>
-</figure>
+{% if figures | length > 1 %}
+<h2>Further figures</h2>
+{% endif %}
+{% for drawing, uri in figures[1:] %}
+{{ drawn(drawing, uri) }}
 {% endfor %}
-<details><summary>Settings</summary><pre>{{ page.settings }}</pre></details>
+<p class="soft">Beside each figure lie the numbers that it shows, as CSV.</p>
+<h2>Settings</h2>
+<details><summary>The resolved YAML</summary><pre>{{ page.settings }}</pre></details>
 </body>
 </html>
 """
@@ -84,19 +106,20 @@ class Page:
     drawings: Iterable[Drawing]
 
 
-def write_page(folder: Path, page: Page) -> Path:
-    """Write ``figures/*.png`` and ``report.html``, each put in place at once; returns the page."""
+def write_page(folder: Path, page: Page, formats: Sequence[str] = ()) -> Path:
+    """Write ``figures/*`` and ``report.html``, each put in place at once; returns the page.
+
+    formats: of figures beside PNG, of report.formats.VECTOR.
+    """
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    from patchboard.report.style import styled
+    from patchboard.report.figure_files import write_figures
 
-    shown = []
-    with styled():
-        for drawing in page.drawings:
-            png = drawing.png()
-            atomically(folder / "figures" / f"{drawing.name}.png", lambda path, png=png: path.write_bytes(png))
-            shown.append((drawing, "data:image/png;base64," + base64.b64encode(png).decode()))
+    shown = [
+        (drawing, "data:image/png;base64," + base64.b64encode(png).decode())
+        for drawing, png in write_figures(folder / "figures", page.drawings, formats)
+    ]
     # the look of a run's page, so that there is one
     other = files("patchboard.report").joinpath("page.html.j2").read_text(encoding="utf-8")
     (style,) = re.findall(r"<style>.*?</style>", other, re.DOTALL)

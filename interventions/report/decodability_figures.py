@@ -12,14 +12,16 @@ from matplotlib.lines import Line2D
 
 from patchboard.measure.decodability import ALL
 from patchboard.measure.floors import floors_in
-from patchboard.report.drawing import Drawing, panels, whole_layers
+from patchboard.report.drawing import Drawing, colour_bar, panels, single, whole_layers
+from patchboard.report.drawn import joined, tidy
 from patchboard.report.marks import (
+    FLOOR_LOOKS,
     MARKERS,
-    cd_bar,
     every_tick,
     floor_key,
     floor_lines,
     heat_map,
+    level_line,
     line_with_band,
 )
 from patchboard.report.numbers import counted, fraction
@@ -48,25 +50,26 @@ def cd_figures(run: Run) -> Iterator[Drawing]:
         )
         name = "cd" + (f"-{number}" if len(tables) > 1 else "")
         title = "CD by layer and number of demonstrations" + (f", {setting}" if setting else "")
-        yield Drawing(name, title, caption, _heat_map(values, layers, shots, chance))
+        numbers = tidy(overall, "cd", setting=setting, metric="CD", unit="fraction", keep=["chance"])
+        yield Drawing(name, title, caption, _heat_map(values, layers, shots, chance), numbers)
         if floors_in(overall):
             title = "CD and its floors by layer" + (f", {setting}" if setting else "")
             at_shots = {counted(each, "shot"): overall.filter(pl.col("shots") == each) for each in shots}
             caption = f"CD of all labels, a panel a number of demonstrations. {floors_caption(overall)}"
-            yield Drawing(name.replace("cd", "cd-floors", 1), title, caption, floor_panels(at_shots))
+            drawn = floor_numbers(overall.with_columns(setting=pl.lit(setting)))
+            yield Drawing(name.replace("cd", "cd-floors", 1), title, caption, floor_panels(at_shots), drawn)
 
 
 def _heat_map(values: np.ndarray, layers: list[int], shots: list[int], chance: float) -> Figure:
-    figure = Figure(figsize=(WIDTH, 1.25 + 0.34 * len(shots)), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = single(0.8 + 0.24 * len(shots))
     digits = (lambda value: fraction(value).removeprefix("0")) if len(layers) > 12 else fraction
     text_of = digits if len(layers) <= _MOST_WRITTEN else None
-    image = heat_map(axes, values, (0, 1), upwards=True, text_of=text_of, size=8)
+    image = heat_map(axes, values, (0, 1), upwards=True, text_of=text_of)
     every_tick(axes.xaxis, layers, 20)
     axes.set_yticks(range(len(shots)), [str(each) for each in shots])
     axes.set_xlabel("layer")
     axes.set_ylabel("shots")
-    cd_bar(figure, axes, image, chance)
+    colour_bar(figure, image, "CD", chance)
     return figure
 
 
@@ -92,18 +95,25 @@ def floor_panels(tables: Mapping[str, pl.DataFrame]) -> Figure:
     figure, axes = panels(list(tables), columns, height=1.9, share_y=True)
     for axis, table in zip(axes, tables.values(), strict=True):
         cd = table.sort("layer")
-        axis.axhline(cd["chance"][0], color=CD_COLOUR, linestyle=":", linewidth=1)
+        level_line(axis, cd["chance"][0], color=CD_COLOUR, linestyle=":", linewidth=1)
         floor_lines(axis, cd)
         line_with_band(axis, cd, ("layer", "cd"), **_own_look(len(cd)))
         axis.set_ylim(-0.02, 1.02)
         whole_layers(axis, cd["layer"].to_numpy())
     for axis in axes[-columns:]:
         axis.set_xlabel("layer")
-    figure.supylabel("CD", fontsize=9)
+    figure.supylabel("CD")
     floors = floors_in(pl.concat(tables.values()))
     handles = [Line2D([], [], label="the model", **_own_look(1)), *floor_key(floors)]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return figure
+
+
+def floor_numbers(cd: pl.DataFrame) -> pl.DataFrame:
+    """What ``floor_panels`` shows."""
+    tables = [tidy(cd, "cd", metric="CD", unit="fraction"), tidy(cd, "chance", "", metric="chance", unit="fraction")]
+    tables += [tidy(cd, each, each, metric=f"CD, {FLOOR_LOOKS[each][0]}", unit="fraction") for each in floors_in(cd)]
+    return joined(tables)
 
 
 def _own_look(layers: int) -> dict[str, Any]:
@@ -122,16 +132,20 @@ def accuracy_figures(run: Run) -> Iterator[Drawing]:
     colour = {task: CYCLE[i % len(CYCLE)] for i, task in enumerate(tasks)}
     marker = {each: MARKERS[i % len(MARKERS)] for i, each in enumerate(shots)}
 
-    figure = Figure(figsize=(WIDTH * 0.8, 3.4), layout="constrained")
-    axes = figure.subplots()
-    for point in fit["points"]:
-        axes.plot(
-            point["cd"], point["accuracy"], marker[point["shots"]], color=colour[point["task"]],
-            markersize=7, markeredgecolor="white", markeredgewidth=0.6, clip_on=False, zorder=3,
+    figure, axes = single(2.8, WIDTH * 0.7)
+    drawn = [tidy(points, "accuracy", keep=["cd"], metric="accuracy", unit="fraction")]
+    for each in shots:
+        own = points.filter(pl.col("shots") == each)
+        axes.scatter(
+            own["cd"], own["accuracy"], s=49, c=[colour[task] for task in own["task"]], marker=marker[each],
+            edgecolors="white", linewidths=0.6, clip_on=False, zorder=3,
         )  # fmt: skip
     if fit["slope"] is not None:
         ends = np.array([points["cd"].min(), points["cd"].max()], dtype=float)
-        axes.plot(ends, fit["intercept"] + fit["slope"] * ends, color="black", linewidth=1.2)
+        fitted = fit["intercept"] + fit["slope"] * ends
+        axes.plot(ends, fitted, color="black", linewidth=1.2)
+        line = pl.DataFrame({"cd": ends, "accuracy": fitted})
+        drawn.append(tidy(line, "accuracy", keep=["cd"], metric="least-squares line", unit="fraction"))
         axes.set_title(f"R² = {fraction(fit['r2'])}, n = {fit['n']}")
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)
@@ -149,4 +163,4 @@ def accuracy_figures(run: Run) -> Iterator[Drawing]:
         " how often the model answers right. The line is a least-squares fit; R² is the share of the variance of"
         " accuracy that goes with CD. Points of one task are not independent, so the fit carries no p value."
     )
-    yield Drawing("accuracy-against-cd", "Accuracy against CD", caption, figure)
+    yield Drawing("accuracy-against-cd", "Accuracy against CD", caption, figure, joined(drawn))

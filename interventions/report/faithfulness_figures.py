@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from patchboard.report.circuits import title_of
 from patchboard.report.drawing import Drawing, columns_for, panels
+from patchboard.report.drawn import joined, tidy
+from patchboard.report.marks import level_line
 from patchboard.report.run_files import Run
 from patchboard.report.style import in_order, line_of
 
@@ -32,7 +35,7 @@ def faithfulness_figures(run: Run) -> Iterator[Drawing]:
     )
     for number, start in enumerate(range(0, len(titles), _AT_ONCE), start=1):
         some = titles[start : start + _AT_ONCE]
-        across = columns_for(some) if len(some) > 1 else 1
+        across = columns_for(some)
         figure, axes = panels(some, across, height=2.3, share_y=True)
         for axis, title in zip(axes, some, strict=True):
             _panel(axis, parts[title])
@@ -48,12 +51,19 @@ def faithfulness_figures(run: Run) -> Iterator[Drawing]:
         ]  # fmt: skip
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
         name = "faithfulness" + (f"-{number}" if len(titles) > _AT_ONCE else "")
-        yield Drawing(name, "Faithfulness by number of heads kept", caption, figure)
+        numbers = joined(
+            [
+                tidy(pl.DataFrame(entry["curve"]), "faithfulness", panel=title, control=entry["control"], keep=["kept"],
+                     metric=f"faithfulness on {run.metric}", unit="fraction")
+                for title in some for entry in parts[title]
+            ]
+        )  # fmt: skip
+        yield Drawing(name, "Faithfulness by number of heads kept", caption, figure, numbers)
 
 
 def _panel(axes: Axes, entries: Sequence[Mapping[str, Any]]) -> None:
     for level in (0, 1):
-        axes.axhline(level, color="black", linewidth=0.8, linestyle="-" if level == 0 else ":")
+        level_line(axes, level, color="black", linewidth=0.8, linestyle="-" if level == 0 else ":")
     for entry in reversed(entries):  # the ranking itself on top
         style, curve = line_of(entry["control"]), entry["curve"]
         x, y, low, high = ([point[name] for point in curve] for name in ("kept", "faithfulness", "ci_low", "ci_high"))

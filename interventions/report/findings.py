@@ -145,13 +145,20 @@ def _controls(point: Mapping[str, Any]) -> Iterator[str]:
         return
     each = (f"{name} {with_interval(entry)}" for name, entry in controls.items())
     yield f"Controls there: {listed(each)}."
-    alike = [
-        name
-        for name, entry in controls.items()
-        if not covers_zero(point) and entry["ci_low"] <= point["ci_high"] and point["ci_low"] <= entry["ci_high"]
-    ]
-    for meaning, names in _by_meaning(alike).items():
+    for meaning, names in _by_meaning(controls_alike(point)).items():
         yield f"The interval overlaps that of {listed(names)}: {meaning}."
+
+
+def controls_alike(point: Mapping[str, Any]) -> list[str]:
+    """Controls whose interval overlaps that of an effect which is told from zero."""
+    return [
+        name
+        for name, entry in point["controls"].items()
+        if entry["effect"] is not None
+        and not covers_zero(point)
+        and entry["ci_low"] <= point["ci_high"]
+        and point["ci_low"] <= entry["ci_high"]
+    ]
 
 
 def _by_meaning(controls: Sequence[str]) -> dict[str, list[str]]:
@@ -187,10 +194,12 @@ def caveats(run: Run) -> list[str]:
     smallest = run.own["n"].min()
     if isinstance(smallest, int) and smallest < 50:
         sentences.append(f"Some means rest on {smallest} queries only; bootstrap intervals of so few are too narrow.")
-    sentences.append(
-        f"{len(run.own)} intervals of {run.metric} are drawn, and none is corrected for their number: some leave out"
-        " the truth. The best layer's effect is safe from that, being measured on queries that did not choose it."
-    )
+    if len(run.own):
+        sentences.append(
+            f"{len(run.own)} intervals of {run.metric} are drawn, and none is corrected for their number: some leave"
+            " out the truth. The best layer's effect is safe from that, being measured on queries that did not choose"
+            " it."
+        )
     if "twin" in floors_in(run.decodability):
         sentences.append(
             "The untrained twin is one draw of random weights, and intervals do not hold that draw: repeat over"

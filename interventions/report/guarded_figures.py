@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from patchboard.measure.decodability import ALL
-from patchboard.report.drawing import MOST_PANELS, Drawing, columns_for, panels, whole_layers
-from patchboard.report.marks import Look, every_tick, grid_of, heat_map, line_with_band
+from patchboard.report.drawing import MOST_PANELS, Drawing, colour_bar, columns_for, panels, whole_layers
+from patchboard.report.drawn import joined, tidy
+from patchboard.report.marks import Look, every_tick, grid_of, heat_map, level_line, line_with_band
 from patchboard.report.numbers import fraction
 from patchboard.report.run_files import Run, at_setting, setting_label, settings_of
 from patchboard.report.style import CD_COLOUR, CYCLE
@@ -23,8 +24,10 @@ _AFTER: Look = {"color": CYCLE[0], "marker": "o"}
 _RANDOM: Look = {"color": CYCLE[5], "marker": "D", "linestyle": "-."}
 _BEFORE: Look = {"color": CYCLE[6], "linestyle": "--", "linewidth": 1}
 _SAMPLE: Look = {"color": CYCLE[1], "marker": "^", "linestyle": "-."}
+_SAID = {"metric": "accuracy of a fresh probe", "unit": "fraction"}
+_OWN = "held-out prompts"
 _LINES = {
-    "held-out prompts": _AFTER, "held-out, random subspace": _RANDOM, "held-out, unedited": _BEFORE,
+    _OWN: _AFTER, "held-out, random subspace": _RANDOM, "held-out, unedited": _BEFORE,
     "prompts of the fit, in-sample": _SAMPLE,
 }  # fmt: skip
 
@@ -70,25 +73,28 @@ def _maps(parts: list[tuple[str, pl.DataFrame]], ending: str) -> Drawing:
         axis.set_ylabel("edited layer")
     for axis in axes[-across:]:
         axis.set_xlabel("layer that the probe reads")
-    bar = figure.colorbar(image, ax=axes, label="accuracy of a fresh probe", pad=0.01)
-    bar.ax.axhline(parts[0][1]["chance"][0], color="white", linewidth=1.5)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    colour_bar(figure, image, "accuracy of a fresh probe", parts[0][1]["chance"][0])
     caption = (
         "Probes that are fitted anew on states of the edited run (held-out prompts, tested on other queries), by the"
         " layer that is edited and the one whose output they read. Leftmost of a row is the edited layer itself; to the"
         " right, what later blocks bring back. White line on the bar: chance."
     )
-    return Drawing(f"guardedness{ending}", "What fresh probes find after the edit", caption, figure)
+    numbers = joined([tidy(_held_out(rows), "accuracy", panel=title, **_SAID) for title, rows in parts])
+    return Drawing(f"guardedness{ending}", "What fresh probes find after the edit", caption, figure, numbers)
 
 
 def _lines(parts: list[tuple[str, pl.DataFrame]], ending: str) -> Drawing:
     across = columns_for(parts)
     figure, axes = panels([title for title, _ in parts], across, height=2.0, share_y=True)
-    for axis, (_, rows) in zip(axes, parts, strict=True):
-        _panel(axis, rows.filter(pl.col("probed_layer") == pl.col("layer")).sort("layer"))
+    numbers = []
+    for axis, (title, rows) in zip(axes, parts, strict=True):
+        lines = _at_the_edited_layer(rows)
+        _panel(axis, lines, rows["chance"][0])
+        numbers += [tidy(line, "accuracy", panel=title, series=name, **_SAID) for name, line in lines.items()]
+        numbers.append(tidy(lines[_OWN], "chance", "", panel=title, series="chance", **_SAID))
     for axis in axes[-across:]:
         axis.set_xlabel("edited layer, at which the probe reads")
-    figure.supylabel("accuracy of a fresh probe", fontsize=9)
+    figure.supylabel("accuracy of a fresh probe")
     handles = [Line2D([], [], label=name, markersize=4, **look) for name, look in _LINES.items()]
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
     caption = (
@@ -97,19 +103,29 @@ def _lines(parts: list[tuple[str, pl.DataFrame]], ending: str) -> Drawing:
         " held-out prompts are tested by probes of other queries. After a random subspace of the same rank (mean of the"
         " draws) and without an edit the same is asked."
     )
-    return Drawing(f"guardedness-edited{ending}", "Fresh probes at the edited layer", caption, figure)
+    return Drawing(f"guardedness-edited{ending}", "Fresh probes at the edited layer", caption, figure, joined(numbers))
 
 
-def _panel(axis: Axes, rows: pl.DataFrame) -> None:
-    axis.axhline(rows["chance"][0], color=CD_COLOUR, linestyle=":", linewidth=1)
-    own, sample = _held_out(rows), rows.filter(pl.col("control") == "", pl.col("tested") == "in_sample")
+def _at_the_edited_layer(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """Name of a line -> its rows, by layer; lines that have no row left out, but for the first."""
+    rows = rows.filter(pl.col("probed_layer") == pl.col("layer")).sort("layer")
+    own = _held_out(rows)
     random = rows.filter(pl.col("control") != "", pl.col("half") == "held_out")
-    axis.plot(own["layer"], own["unablated"], **_BEFORE)
-    if len(random):
-        mean = random.group_by("layer").agg(pl.col("accuracy").mean()).sort("layer")
-        axis.plot(mean["layer"], mean["accuracy"], markersize=3, **_RANDOM)
-    if len(sample):
-        axis.plot(sample["layer"], sample["accuracy"], markersize=3, **_SAMPLE)
-    line_with_band(axis, own, ("layer", "accuracy"), markersize=3, **_AFTER)
+    lines = {
+        _OWN: own,
+        "held-out, random subspace": random.group_by("layer").agg(pl.col("accuracy").mean()).sort("layer"),
+        "held-out, unedited": own.select("layer", accuracy="unablated"),
+        "prompts of the fit, in-sample": rows.filter(pl.col("control") == "", pl.col("tested") == "in_sample"),
+    }
+    return {name: line for name, line in lines.items() if len(line) or name == _OWN}
+
+
+def _panel(axis: Axes, lines: Mapping[str, pl.DataFrame], chance: float) -> None:
+    level_line(axis, chance, color=CD_COLOUR, linestyle=":", linewidth=1)
+    for name, line in reversed(list(lines.items())):  # that of the edit itself on top
+        if name == _OWN:
+            line_with_band(axis, line, ("layer", "accuracy"), markersize=3, **_LINES[name])
+        else:
+            axis.plot(line["layer"], line["accuracy"], markersize=3, **_LINES[name])
     axis.set_ylim(-0.02, 1.02)
-    whole_layers(axis, own["layer"].to_numpy())
+    whole_layers(axis, lines[_OWN]["layer"].to_numpy())

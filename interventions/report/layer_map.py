@@ -14,15 +14,16 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
-from patchboard.report.drawing import dot, ink, panels
+from patchboard.report.drawing import colour_bar, dot, ink, panels
+from patchboard.report.drawn import joined, tidy
 from patchboard.report.numbers import place_label
-from patchboard.report.style import WIDTH
+from patchboard.report.style import WIDTH, unit_of
 
 MARGIN = 0.75
 """Inches of a panel's width that its labels take."""
 
-_WRITTEN = (0.42, 0.2)
-"""Inches a square must be wide and high for a number at 7 points."""
+_WRITTEN = (0.42, 0.22)
+"""Inches a square must be wide and high for a number."""
 _LOWEST, _HIGHEST = 0.05, 0.26
 """Inches: the least and greatest height of a square."""
 _LOW, _TALL = 1.3, 3.2
@@ -73,10 +74,10 @@ def layer_map(axes: Axes, part: Panel, grid: Grid) -> AxesImage:
     # a number takes the middle of its square, and the dot moves below it
     outlined = [(grid.columns.index(layers), grid.places.index(place)) for layers, place in part.outlined]
     written = outlined if wide >= _WRITTEN[0] and high >= _WRITTEN[1] else []
-    for column, place in written:
+    inks = ink(image, [values[place, column] for column, place in written]) if written else []
+    for (column, place), colour in zip(written, inks, strict=True):
         text = _short(values[place, column])
-        colour = ink(image, values[place, column])
-        axes.text(column, place + 0.03, text, ha="center", va="center", fontsize=7, color=colour)
+        axes.text(column, place + 0.03, text, ha="center", va="center", color=colour)
     below = [(column, place - (0.36 if (column, place) in written else 0)) for column, place in sure]
     dot(
         axes,
@@ -98,8 +99,14 @@ def stacked(parts: Sequence[Panel], grid: Grid, label: str) -> Figure:
     for axis in axes:
         axis.set_ylabel(grid.field)
     axes[-1].set_xlabel("layer")
-    figure.colorbar(images[0], ax=axes, pad=0.01, aspect=25, label=label)
+    colour_bar(figure, images[0], label)
     return figure
+
+
+def map_numbers(parts: Sequence[Panel], metric: str, unit: str | None = None) -> pl.DataFrame:
+    """What the panels show. unit: that of the metric, where it is not one of the library's."""
+    said = {"metric": metric, "unit": unit or unit_of(metric)}
+    return joined([tidy(part.rows, "effect", panel=part.title, **said) for part in parts])
 
 
 def _short(value: float) -> str:
@@ -113,6 +120,8 @@ def _ticks(axes: Axes, grid: Grid) -> None:
     wide, high = grid.square
     names = [place_label(layers) for layers in grid.columns]
     step = -(-max(len(name) * 0.08 + 0.08 for name in names) // wide)
-    axes.set_xticks(range(0, len(names), int(step)), names[:: int(step)])
+    if axes.xaxis.get_visible():
+        axes.set_xticks(range(0, len(names), int(step)), names[:: int(step)])
     step = int(-(-0.14 // high))
-    axes.set_yticks(range(0, len(grid.places), step), [str(place) for place in grid.places[::step]])
+    if axes.yaxis.get_visible():
+        axes.set_yticks(range(0, len(grid.places), step), [str(place) for place in grid.places[::step]])

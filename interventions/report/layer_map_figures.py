@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import polars as pl
 
-from patchboard.report.drawing import Drawing, columns_for, panels
+from patchboard.report.drawing import Drawing, colour_bar, columns_for, panels
 from patchboard.report.heads import of_heads, without_heads
-from patchboard.report.layer_map import MARGIN, Grid, Panel, layer_map
+from patchboard.report.layer_map import MARGIN, Grid, Panel, layer_map, map_numbers
 from patchboard.report.run_files import Run, at_setting, setting_label, settings_of
 from patchboard.report.style import WIDTH, effect_label, in_order
 from patchboard.report.swept_layers import along_swept_layers
@@ -87,12 +87,12 @@ def _figures(
             axis.set_xlabel("layer")
         for axis in axes[:: grid.across]:
             axis.set_ylabel(field)
-        total = height * -(-len(some) // grid.across)
-        shrink = max(0.3, min(1.0, 2.4 / total))
-        figure.colorbar(images[0], ax=axes, pad=0.01, shrink=shrink, aspect=15, label=label)
+        colour_bar(figure, images[0], label)
         number = f"-{start // at_once + 1}" if len(settings) > at_once else ""
         caption = _caption(run, metric, some, grid)
-        yield Drawing(f"{field}s-{metric}-{name}{number}", f"{title} by layer and {field}, {name}", caption, figure)
+        named = f"{field}s-{metric}-{name}{number}", f"{title} by layer and {field}, {name}"
+        numbers = map_numbers(some, metric, "fraction" if metric == "conversion" else None)
+        yield Drawing(*named, caption, figure, numbers, explored=True)
 
 
 def _grid(settings: Sequence[list[Panel]], field: Literal["head", "position"]) -> Grid:

@@ -11,7 +11,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
-from patchboard.report.drawing import MOST_PANELS, Drawing, columns_for, panels
+from patchboard.report.drawing import MOST_PANELS, Drawing, colour_bar, columns_for, panels
+from patchboard.report.drawn import joined, tidy
 from patchboard.report.run_files import Run
 
 _CAPTION = (
@@ -41,11 +42,12 @@ def learned_figures(run: Run) -> Iterator[Drawing]:
             _panel(axis, rows, colours)
         for axis in axes[-across:]:
             axis.set_xlabel("steps")
-        figure.supylabel("held-out loss (nats)", fontsize=9)
-        bar = figure.colorbar(colours, ax=axes, label="layer", fraction=0.03)
-        bar.locator = MaxNLocator(integer=True)
+        figure.supylabel("held-out loss (nats)")
+        colour_bar(figure, colours, "layer").yaxis.set_major_locator(MaxNLocator(integer=True))
         name = "learned" + (f"-{start // MOST_PANELS + 1}" if len(parts) > MOST_PANELS else "")
-        yield Drawing(name, "Learning, on pairs held out of it", _CAPTION, figure)
+        said = {"metric": "held-out loss", "unit": "nats", "keep": ["vector", "chosen"]}
+        numbers = joined([tidy(rows, "held_out_loss", **said) for _, rows in some])
+        yield Drawing(name, "Learning, on pairs held out of it", _CAPTION, figure, numbers)
 
 
 def _panel(axes: Axes, rows: pl.DataFrame, colours: ScalarMappable) -> None:

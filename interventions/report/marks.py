@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 
 from patchboard.measure.floors import floors_in
 from patchboard.report.drawing import ink
-from patchboard.report.style import CD_COLOUR, CYCLE, line_of
+from patchboard.report.style import CD_COLOUR, CYCLE, POINTS, line_of
 
 MARKERS = "osD^vP*X"
 
@@ -68,6 +68,13 @@ def line_with_band(
     return drawn
 
 
+def level_line(axes: Axes, height: float, **line: Any) -> Line2D:
+    """A line across the panel at ``height`` of the data: matplotlib's ``axhline``, which works out the limits of all
+    panels that share an axis each time. line: of ``plot``."""
+    (drawn,) = axes.plot([0, 1], [height, height], transform=axes.get_yaxis_transform(), **line)
+    return drawn
+
+
 def floor_lines(axes: Axes, cd: pl.DataFrame, bands: bool = True) -> None:
     """Thin lines over ``layer`` of what CD is held against, in the bands of their intervals."""
     for name in floors_in(cd):
@@ -95,7 +102,7 @@ def grid_of(
 
 def heat_map(
     axes: Axes, grid: np.ndarray, limits: tuple[float, float], colours: str = "viridis", upwards: bool = False,
-    text_of: Callable[[float], str] | None = None, size: float = 7,
+    text_of: Callable[[float], str] | None = None, size: float = POINTS,
 ) -> AxesImage:  # fmt: skip
     """Draw ``grid`` [row, column], its first row on top unless ``upwards``, with ``text_of`` every finite value on it.
 
@@ -106,9 +113,12 @@ def heat_map(
         grid, cmap=colours, vmin=low, vmax=high, aspect="auto", origin="lower" if upwards else "upper"
     )  # fmt: skip
     axes.spines[:].set_visible(False)
-    for (row, column), value in np.ndenumerate(grid):
-        if text_of is not None and np.isfinite(value):
-            axes.text(column, row, text_of(value), ha="center", va="center", fontsize=size, color=ink(image, value))
+    if text_of is not None:
+        for (row, column), value, colour in zip(
+            np.ndindex(grid.shape), grid.ravel(), ink(image, grid.ravel()), strict=True
+        ):
+            if np.isfinite(value):
+                axes.text(column, row, text_of(value), ha="center", va="center", fontsize=size, color=colour)
     return image
 
 
@@ -116,13 +126,6 @@ def every_tick(axis: Any, labels: Sequence[object], most: int, **text: Any) -> N
     """Ticks of a heat map's axis (``axes.xaxis``), at most so many of them. text: of matplotlib's ``set_ticks``."""
     step = -(-len(labels) // most)
     axis.set_ticks(range(0, len(labels), step), [str(label) for label in labels[::step]], **text)
-
-
-def cd_bar(figure: Figure, axes: Axes, image: AxesImage, chance: float) -> None:
-    """The colours' bar of a heat map of CD, with a white line at chance."""
-    bar = figure.colorbar(image, ax=axes, pad=0.01, label="CD")
-    bar.ax.axhline(chance, color="white", linewidth=1.5)
-    bar.outline.set_visible(False)  # type: ignore[operator]
 
 
 def grouped_bars(

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+from markupsafe import Markup, escape
 
 from patchboard.report import texts
+from patchboard.report.answer import answers, question
 from patchboard.report.described import describe
 from patchboard.report.described_edits import describe_interventions
-from patchboard.report.drawing import Drawing
 from patchboard.report.explorer import explorer_block
 from patchboard.report.findings import best_what, caveats, findings
 from patchboard.report.heads import top_heads
 from patchboard.report.numbers import best_place, between, cd_there, fraction, place_label, plain, signed, with_interval
 from patchboard.report.run_files import Run, read_run, setting_label
-from patchboard.report.style import styled
 from patchboard.report.task_counts import task_counts
+from patchboard.report.undisturbed import undisturbed
 from patchboard.store.folder import atomically
 from patchboard.store.schema import FEATURES_FILE
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # matplotlib takes most of a second to load
     from jinja2 import Template
+
+    from patchboard.report.drawing import Drawing
 
 MOST_ROWS = 4000
 """Rows of a table on the page (about 1 MB of HTML); the parquet file beside it has all of them."""
@@ -46,22 +49,21 @@ _COLUMNS = (
 )
 
 
-def write_report(folder: Path) -> Path:
-    """Draw ``figures/*.png`` and write ``report.html`` from the run folder's own files; returns the page.
+def write_report(folder: Path, formats: Sequence[str] = ()) -> Path:
+    """Draw ``figures/*`` and write ``report.html`` from the run folder's own files; returns the page.
+
+    formats: of figures beside PNG, of formats.VECTOR.
 
     Raises RunFolderError where the folder holds no finished run. Every file is replaced at once, so a
     reader never meets half of one.
     """
     run = read_run(folder)
-    shown = []
-    with styled():
-        for drawing in drawings(run):
-            png = drawing.png()
-            atomically(folder / "figures" / f"{drawing.name}.png", lambda path, png=png: path.write_bytes(png))
-            shown.append(_shown(drawing, png))
-    _remove_stale(folder / "figures", keep={each["file"] for each in shown})
+    with undisturbed():
+        from patchboard.report.figure_files import write_figures
+
+        shown = write_figures(folder / "figures", drawings(run), formats)
+        text = render(run, [_shown(drawing, png) for drawing, png in shown])
     page = folder / "report.html"
-    text = render(run, shown)
     atomically(page, lambda path: path.write_text(text, encoding="utf-8"))
     return page
 
@@ -120,12 +122,14 @@ def drawings(run: Run) -> Iterator[Drawing]:
             yield from head_figures(run, metric)
 
 
-def render(run: Run, figures: list[dict[str, str]], others: Sequence[Run] = ()) -> str:
+def render(run: Run, figures: list[dict[str, Any]], others: Sequence[Run] = ()) -> str:
     """The page as text. figures: as ``_shown`` makes them. others: runs whose curves the explorer shows as well."""
+    manifest = _without_the_report(run.manifest)
     tasks = run.effects["task"].unique(maintain_order=True).to_list()
+    explorer = explorer_block(run, others)
     return template("page.html.j2").render(
         run=run,
-        manifest=run.manifest,
+        manifest=manifest,
         sentences=describe(run.spec, run.manifest, tasks),
         interventions=describe_interventions(run.spec, tasks),
         counted=task_counts(run.manifest["tasks"]),
@@ -139,17 +143,20 @@ def render(run: Run, figures: list[dict[str, str]], others: Sequence[Run] = ()) 
         texts_said=texts.said(run) if not run.texts.is_empty() else "",
         text_means=list(texts.mean_rows(run)),
         text_sections=texts.text_sections(run),
+        question=question(run, tasks),
+        answers=answers(run),
         findings=findings(run.summary),
         caveats=caveats(run),
-        figures=figures,
-        explorer=explorer_block(run, others),
+        lead=figures[0] if figures else None,
+        figures=[each for each in figures[1:] if explorer is None or not each["explored"]],
+        explored=[each["file"] for each in figures[1:] if explorer is not None and each["explored"]],
+        explorer=explorer,
         others=[other.folder.resolve().name for other in others],
         tables=[
-            _table(run, "Effects pooled over tasks", "curves.parquet", run.curves, []),
-            _table(run, "Effects by task", "effects.parquet", run.effects, ["task", "vector_task"]),
+            *([] if run.curves.is_empty() else _effects(run)),
             *_features(run),
         ],
-        manifest_text=json.dumps(run.manifest, indent=1, ensure_ascii=False),
+        manifest_text=json.dumps(manifest, indent=1, ensure_ascii=False),
     )
 
 
@@ -169,16 +176,22 @@ def template(name: str) -> Template:
     return made.get_template(name)
 
 
-def _shown(drawing: Drawing, png: bytes) -> dict[str, str]:
+def _without_the_report(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest as it was before its run had drawn the page: drawn again, the page is the same."""
+    timed = {name: times for name, times in manifest.items() if name in ("seconds", "processor_seconds")}
+    before = {name: {phase: s for phase, s in times.items() if phase != "report"} for name, times in timed.items()}
+    return {**manifest, **before}
+
+
+def _shown(drawing: Drawing, png: bytes) -> dict[str, Any]:
     uri = "data:image/png;base64," + base64.b64encode(png).decode()
-    return {"file": f"{drawing.name}.png", "title": drawing.title, "caption": drawing.caption, "uri": uri}
+    told = {"title": drawing.title, "caption": drawing.caption, "explored": drawing.explored}
+    return {"file": f"{drawing.name}.png", "uri": uri, **told}
 
 
-def _remove_stale(folder: Path, keep: set[str]) -> None:
-    """Figures of an earlier report that this one has not: they would be taken for this run's."""
-    for path in folder.glob("[!.]*.png"):
-        if path.name not in keep:
-            path.unlink()
+def _effects(run: Run) -> Iterator[dict[str, Any]]:
+    yield _table(run, "Effects pooled over tasks", "curves.parquet", run.curves, [])
+    yield _table(run, "Effects by task", "effects.parquet", run.effects, ["task", "vector_task"])
 
 
 def _features(run: Run) -> Iterator[dict[str, Any]]:
@@ -188,13 +201,7 @@ def _features(run: Run) -> Iterator[dict[str, Any]]:
     models = ["model"] if run.features["model"].n_unique() > 1 else []
     order = run.features.sort(pl.col("vector_task").str.contains("~"), maintain_order=True)
     order = order.select(*models, pl.exclude("model", "dictionary"))
-    numbers = {name for name, kind in order.schema.items() if kind == pl.Float64}
-    rows = [
-        [("" if value is None else plain(value)) if name in numbers else value for name, value in row.items()]
-        for row in order.head(MOST_ROWS).iter_rows(named=True)
-    ]
-    title = "Features of dictionaries, with their activations on the fit prompts"
-    yield {"title": title, "file": FEATURES_FILE, "columns": order.columns, "rows": rows, "of": len(order)}
+    yield _rows("Features of dictionaries, with their activations on the fit prompts", FEATURES_FILE, order)
 
 
 def _table(run: Run, title: str, file: str, table: pl.DataFrame, extra: list[str]) -> dict[str, Any]:
@@ -203,9 +210,22 @@ def _table(run: Run, title: str, file: str, table: pl.DataFrame, extra: list[str
     if (table["head"] >= 0).any():
         columns.insert(columns.index("layers") + 1, "head")
     order = table.select(columns).sort(pl.col("metric") != run.metric, pl.col("control") != "", maintain_order=True)
-    numbers = {name for name, kind in order.schema.items() if kind == pl.Float64 and name not in run.swept}
-    rows = [
-        [plain(value) if name in numbers else ("" if value is None else value) for name, value in row.items()]
-        for row in order.head(MOST_ROWS).iter_rows(named=True)
-    ]
-    return {"title": title, "file": file, "columns": columns, "rows": rows, "of": len(table)}
+    return _rows(title, file, order, as_they_are=run.swept)
+
+
+def _rows(title: str, file: str, table: pl.DataFrame, as_they_are: Sequence[str] = ()) -> dict[str, Any]:
+    """What the template shows of a table. as_they_are: columns of numbers that are settings, and not rounded.
+
+    Cells are written column by column: a template's loop over them took longer than the explorer's data.
+    """
+    cells = []
+    for column in table.head(MOST_ROWS):
+        written = plain if column.dtype == pl.Float64 and column.name not in as_they_are else str
+        values = column.to_list()
+        texts = {value: "" if value is None else str(escape(written(value))) for value in set(values)}
+        cells.append([texts[value] for value in values])
+    rows = "\n".join("<tr><td>" + "<td>".join(row) + "</tr>" for row in zip(*cells, strict=True))
+    shown = min(len(table), MOST_ROWS)
+    return {
+        "title": title, "file": file, "columns": table.columns, "rows": Markup(rows), "shown": shown, "of": len(table)
+    }  # fmt: skip

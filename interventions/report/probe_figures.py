@@ -10,8 +10,9 @@ from matplotlib.lines import Line2D
 
 from patchboard.measure.decodability import ALL
 from patchboard.measure.probe_summary import agreement, beside_cd
-from patchboard.report.drawing import Drawing, columns_for, panels, whole_layers
-from patchboard.report.marks import CD_LOOK, SHUFFLED_LOOK, TWIN_LOOK, Look, line_with_band, look_of
+from patchboard.report.drawing import Drawing, colour_bar, columns_for, panels, whole_layers
+from patchboard.report.drawn import joined, tidy
+from patchboard.report.marks import CD_LOOK, SHUFFLED_LOOK, TWIN_LOOK, Look, level_line, line_with_band, look_of
 from patchboard.report.numbers import counted, fraction
 from patchboard.report.run_files import Run, probed
 from patchboard.report.style import CD_COLOUR
@@ -47,7 +48,7 @@ def _by_layer(table: pl.DataFrame, ending: str, behind: str) -> Drawing:
         _panel(axis, overall.filter(pl.col("shots") == each), probes, floors)
     for axis in axes[-columns:]:
         axis.set_xlabel("layer")
-    figure.supylabel("accuracy of probes, CD", fontsize=9)
+    figure.supylabel("accuracy of probes, CD")
     handles = [Line2D([], [], label=name, markersize=3, **look_of(n)) for n, name in enumerate(probes)]
     handles += [Line2D([], [], label="CD", markersize=3, **CD_LOOK)]
     handles += [Line2D([], [], label=_FLOORS[name][0], **_FLOORS[name][1]) for name in floors]
@@ -60,12 +61,29 @@ def _by_layer(table: pl.DataFrame, ending: str, behind: str) -> Drawing:
     )
     if "twin" in floors:
         caption += " The untrained twin has random weights: what lies above it was learned."
-    return Drawing(f"probes{ending}", f"CD and probes by layer{behind}", caption, figure)
+    numbers = joined(_numbers(overall, probes, floors))
+    return Drawing(f"probes{ending}", f"CD and probes by layer{behind}", caption, figure, numbers)
+
+
+def _numbers(overall: pl.DataFrame, probes: list[str], floors: list[str]) -> list[pl.DataFrame]:
+    """Accuracy of the probes, what it is held against, and CD."""
+    once = overall.filter(pl.col("probe") == probes[0]).drop("probe")
+    tables = [tidy(overall, "accuracy", metric="accuracy of the probe", unit="fraction")]
+    for name in floors:
+        best = _best(overall, floors, "shots")
+        tables.append(tidy(best, name, "", metric=_FLOORS[name][0], unit="fraction"))
+    tables.append(tidy(once, "cd", "", metric="CD", unit="fraction"))
+    return [*tables, tidy(once, "chance", "", metric="chance", unit="fraction")]
+
+
+def _best(rows: pl.DataFrame, floors: list[str], *keys: str) -> pl.DataFrame:
+    """What accuracy is held against by layer (and ``keys``): of the probe that finds most of it."""
+    return rows.group_by(*keys, "layer").agg(pl.col(floors).max()).sort(*keys, "layer")
 
 
 def _panel(axis: Axes, rows: pl.DataFrame, probes: list[str], floors: list[str]) -> None:
-    axis.axhline(rows["chance"][0], color=CD_COLOUR, linestyle=":", linewidth=1)
-    best = rows.group_by("layer").agg(pl.col(floors).max()).sort("layer")
+    level_line(axis, rows["chance"][0], color=CD_COLOUR, linestyle=":", linewidth=1)
+    best = _best(rows, floors)
     for name in floors:
         axis.plot(best["layer"], best[name], **_FLOORS[name][1])
     for number, probe in enumerate(probes):
@@ -100,12 +118,13 @@ def _against_cd(table: pl.DataFrame, ending: str, behind: str) -> Drawing:
         axis.set_ylim(-0.02, 1.02)
     for axis in axes[-across:]:
         axis.set_xlabel("CD")
-    figure.supylabel("accuracy of the probe", fontsize=9)
-    figure.colorbar(dots, ax=axes, label="layer", pad=0.01).outline.set_visible(False)  # type: ignore[operator]
+    figure.supylabel("accuracy of the probe")
+    colour_bar(figure, dots, "layer")
     after = counted(single["shots"][0], "demonstration")
     caption = (
         f"Each point is one task at one layer, after {after}. On the grey line CD and probe agree; above it a probe"
         " finds more than the nearest neighbours do, by directions that distance does not see. The rank correlation is"
         " over these points, which are no independent sample."
     )
-    return Drawing(f"probes-cd{ending}", f"Probes against CD, by task and layer{behind}", caption, figure)
+    numbers = tidy(single, "accuracy", keep=["cd"], metric="accuracy of the probe", unit="fraction")
+    return Drawing(f"probes-cd{ending}", f"Probes against CD, by task and layer{behind}", caption, figure, numbers)

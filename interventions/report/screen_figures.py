@@ -12,10 +12,11 @@ from matplotlib.lines import Line2D
 from patchboard.measure.screen import KEPT, SAMPLED, against_exact, interventions_of
 from patchboard.measure.screen_summary import rank_correlation
 from patchboard.report.drawing import MOST_PANELS, Drawing, columns_for, panels
+from patchboard.report.drawn import joined, tidy
 from patchboard.report.marks import Look
 from patchboard.report.numbers import fraction
 from patchboard.report.run_files import Run
-from patchboard.report.style import CYCLE, effect_label
+from patchboard.report.style import CYCLE, effect_label, unit_of
 
 _LOOKS: dict[str, Look] = {KEPT: {"color": CYCLE[0], "marker": "o"}, SAMPLED: {"color": CYCLE[1], "marker": "^"}}
 """What became of a cell -> how it is drawn; told apart in grey print by the marker."""
@@ -45,11 +46,14 @@ def screen_figures(run: Run) -> Iterator[Drawing]:
             _panel(axis, table)
         for axis in axes[-across:]:
             axis.set_xlabel(f"estimate: {effect_label(metric)}")
-        figure.supylabel(f"exact {effect_label(metric)}", fontsize=9)
+        figure.supylabel(f"exact {effect_label(metric)}")
         handles = [Line2D([], [], linestyle="", markersize=4, label=name, **look) for name, look in _LOOKS.items()]
         figure.legend(handles=handles, loc="outside lower center", ncols=2)
         name = "screen" + (f"-{start // MOST_PANELS + 1}" if len(parts) > MOST_PANELS else "")
-        yield Drawing(name, "Estimates of the screen against exact effects", caption, figure)
+        said = {"metric": metric, "unit": unit_of(metric)}
+        numbers = joined([tidy(table, "estimate", keep=["chosen", "effect"], **said) for _, table in some])
+        numbers = numbers.rename({"effect": "exact effect"})
+        yield Drawing(name, "Estimates of the screen against exact effects", caption, figure, numbers)
 
 
 def _ranked(table: pl.DataFrame) -> str:
@@ -72,4 +76,3 @@ def _panel(axes: Axes, table: pl.DataFrame) -> None:
         axes.plot(x, y, linestyle="", markersize=3.2, alpha=0.8, **look)
     axes.set_xlim(-limit, limit)
     axes.set_ylim(-limit, limit)
-    axes.tick_params(labelsize=7)

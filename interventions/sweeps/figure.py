@@ -10,15 +10,16 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from patchboard.report.drawing import panels
-from patchboard.report.style import CD_COLOUR, CYCLE, effect_label, styled
-from patchboard.store.folder import atomically
+from patchboard.report.drawing import Drawing, panels
+from patchboard.report.drawn import joined, tidy
+from patchboard.report.figure_files import write_figure
+from patchboard.report.style import CD_COLOUR, CYCLE, effect_label, styled, unit_of
 
 _MOST_LINES = len(CYCLE)
 
 
-def draw_sweep(table: pl.DataFrame, varied: list[str], path: Path) -> bool:
-    """Write the figure of a sweep's table; False, and no file, where no point has an effect.
+def draw_sweep(table: pl.DataFrame, varied: list[str], folder: Path) -> bool:
+    """Write ``sweep.png`` and ``sweep.csv`` of a sweep's table; False, and no file, where no point has an effect.
 
     The parameter with most values is the x axis; another one with few values makes lines, as in a grid of two.
     Where more vary, points of one x stand side by side for what else differs.
@@ -45,7 +46,11 @@ def draw_sweep(table: pl.DataFrame, varied: list[str], path: Path) -> bool:
             [], [], color=CD_COLOUR, linestyle="--", marker="x", markersize=4, label="CD at that layer (right axis)"
         )
         figure.legend(handles=[*handles, cd], loc="outside lower center", ncols=min(5, len(labels) + 1))
-        atomically(path, lambda half: figure.savefig(half, format="png"))
+        metric = known["metric"][0]
+        effects = tidy(known, "effect", keep=varied, metric=metric, unit=unit_of(metric))
+        decoded = tidy(known, "cd", "", keep=varied, metric="CD at that layer", unit="fraction")
+        caption = "Each intervention's effect at its best layer against a parameter, with CD there."
+        write_figure(folder, Drawing("sweep", "The sweep", caption, figure, joined([effects, decoded])))
     return True
 
 

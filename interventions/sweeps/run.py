@@ -22,7 +22,7 @@ from patchboard.sweeps.runner import Runner, environment_for, wandb_mode
 from patchboard.sweeps.search import search_of
 from patchboard.track.signals import sigterm_raises
 
-FILES = ("sweep.parquet", "sweep.json", "sweep.png")
+FILES = ("sweep.parquet", "sweep.json", "sweep.png", "sweep.csv")
 """At the top of a sweep's folder, beside one folder for each point."""
 
 Tick = Callable[[int, int], None]
@@ -56,9 +56,9 @@ class Swept:
 def run_sweep(sweep: SweepFile, options: Options) -> Swept:
     """Run all points that are not finished.
 
-    Writes ``sweep.parquet``, ``sweep.json`` and ``sweep.png``, over the points of this call, but where jobs are left to
-    run by themselves. Raises SpecError for a search that cannot be run and RunFolderError for a folder that another
-    process works in.
+    Writes ``sweep.parquet``, ``sweep.json``, ``sweep.png`` and ``sweep.csv``, over the points of this call, but where
+    jobs are left to run by themselves. Raises SpecError for a search that cannot be run and RunFolderError for a folder
+    that another process works in.
     """
     if options.launch and options.launch.detach and sweep.method == "bayes":
         what = "a Bayesian search asks for a point when it knows what others found"
@@ -129,5 +129,6 @@ def _write(sweep: SweepFile, points: list[Point], folder: Path) -> None:
     }
     text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
     atomically(folder / "sweep.json", lambda path: path.write_text(text, encoding="utf-8"))
-    if not draw_sweep(table, [parameter.name for parameter in sweep.varied], folder / "sweep.png"):
-        (folder / "sweep.png").unlink(missing_ok=True)
+    if not draw_sweep(table, [parameter.name for parameter in sweep.varied], folder):
+        for file in ("sweep.png", "sweep.csv"):
+            (folder / file).unlink(missing_ok=True)

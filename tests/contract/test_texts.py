@@ -297,7 +297,7 @@ def test_the_page_shows_texts_as_text(ran, tmp_path):
     page, own = write_report(folder).read_text(), (ran / "report.html").read_text()
     assert evil not in page and page.count("<script") == own.count("<script")
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt; &amp; &lt;b&gt;") > 3
-    shown = own[own.index("<h2>Texts</h2>") : own.index("<h2>Findings</h2>")]
+    shown = own[own.index("<h2>Texts</h2>") : own.index("<h2>Tables</h2>")]
     assert shown.count("<h3>") == 3 and "added: layer" in shown and "random" in shown
     first = texts_of(ran).filter(control="").row(0, named=True)
     assert first["clean_text"] in shown and "at each new one as it is fed in" in shown
@@ -438,4 +438,4 @@ def test_texts_of_several_models_stand_in_one_table(llama_folder, gpt2_folder, t
     table = texts_of(folder)
     assert len(table) == 2 * 3 and set(table["model.name"]) == {str(llama_folder), str(gpt2_folder)}
     page = write_report(folder).read_text()
-    assert page[page.index("<h2>Texts</h2>") : page.index("<h2>Findings</h2>")].count("<h3>") == 2
+    assert page[page.index("<h2>Texts</h2>") : page.index("<h2>Tables</h2>")].count("<h3>") == 2

@@ -15,8 +15,10 @@ import pytest
 
 from patchboard.errors import RunFolderError
 from patchboard.report import write_report
+from patchboard.report.answer import answers
 from patchboard.report.effect_figures import effect_figures
 from patchboard.report.findings import findings
+from patchboard.report.numbers import plain
 from patchboard.report.run_files import read_run
 from patchboard.report.style import styled
 from patchboard.report.tables import controls_there, print_run
@@ -80,16 +82,20 @@ def test_only_the_pages_own_scripts_may_run(folder):
     assert own == set(re.findall(r"'sha256-[^']*'", policy)) and policy.startswith("default-src 'none'; ")
 
 
-def test_the_pages_figures_are_the_files(folder):
+def test_the_pages_figures_are_files(folder):
+    """The one of the first screen, and those that the explorer does not show; the others' names."""
     page = Page((folder / "report.html").read_text(encoding="utf-8"))
-    embedded = {base64.b64decode(address.split(",", 1)[1]) for address in page.addresses}
-    files = {path.name: path.read_bytes() for path in (folder / "figures").iterdir()}
-    assert embedded == set(files.values())
+    embedded = [base64.b64decode(address.split(",", 1)[1]) for address in page.addresses]
+    files = {path.name: path.read_bytes() for path in (folder / "figures").glob("*.png")}
+    shown = ("effect-accuracy.png", "cd.png", "accuracy-against-cd.png")
+    assert embedded == [files[name] for name in shown]
+    assert all((f"figures/{name}" in page.text) for name in files)
     by_metric = {f"effect-{metric}.png" for metric in synthetic_run.METRICS}
     assert set(files) == by_metric | {"tasks.png", "cd.png", "accuracy-against-cd.png", "conversion.png"}
     for content in files.values():
         width, height = struct.unpack(">II", content[16:24])
         assert 600 <= width <= 1200 and height >= 200
+    assert {path.stem for path in (folder / "figures").glob("*.csv")} == {Path(name).stem for name in files}
 
 
 def test_the_page_says_what_the_summary_holds(folder):
@@ -104,6 +110,50 @@ def test_the_page_says_what_the_summary_holds(folder):
     assert "no fit prompt of XNOR was answered correctly" in text
     assert "Left out of XOR: 3 (the answer is no whole number of tokens)" in text
     assert (folder / "spec.yaml").read_text().strip() in text
+
+
+def test_the_page_goes_from_the_answer_to_the_spec(folder):
+    source = (folder / "report.html").read_text(encoding="utf-8")
+    body = source[source.index("<body>") :]
+    parts = ['id="answer"', 'id="explorer"', 'id="limits"', "Effect on accuracy at the best", "<h2>Further figures",
+             "<h2>Tables", 'id="provenance"', "Resolved spec"]  # fmt: skip
+    places = [body.index(part) for part in parts]
+    assert places == sorted(places)
+    first = body[: places[1]]
+    asked = "What do positive (patch), added (add), negative (patch) and erased (ablate) do to accuracy in "
+    assert asked in first
+    assert first.count("<img ") == 1 and "Effect on accuracy by layer" in first
+    assert len(source.encode()) < 2_000_000
+
+
+def test_the_answers_are_the_summarys(folder):
+    run = read_run(folder)
+    told = dict(answers(run))
+    assert list(told) == [*run.summary["interventions"], "CD"]
+    for name, entry in run.summary["interventions"].items():
+        assert told[name].count("at shots =") == len(entry["points"]) == 2
+        for point in entry["points"]:
+            assert f"{plain(abs(point['effect']))} [" in told[name]
+    raised = run.summary["interventions"]["positive"]["points"][0]
+    assert f"at shots = 0 it raises accuracy by {raised['effect']:.3f}" in told["positive"]
+    lowered = run.summary["interventions"]["negative"]["points"][1]
+    bounds = f"[{-lowered['ci_high']:.3f}, {-lowered['ci_low']:.3f}]"
+    assert f"at shots = 4 it lowers accuracy by {-lowered['effect']:.3f} {bounds} at layer 3" in told["negative"]
+    assert "where CD is " in told["negative"] and "(random " in told["negative"]
+
+
+def test_an_effect_that_a_control_has_too_is_said_to_be_shared(folder):
+    run = read_run(folder)
+    alike = {"effect": 0.5, "ci_low": 0.4, "ci_high": 0.6}
+    point = {**run.summary["interventions"]["positive"]["points"][0], **alike, "at": {}}
+    run.summary["interventions"]["positive"]["points"] = [{**point, "controls": {"random": alike, "self": alike}}]
+    assert dict(answers(run))["positive"].endswith(", which random does as well.")
+    zero = {"effect": 0.0, "ci_low": 0.0, "ci_high": 0.0}
+    run.summary["interventions"]["positive"]["points"] = [{**point, **zero}]
+    assert dict(answers(run))["positive"] == "it changes no accuracy."
+    unsure = {"effect": 0.1, "ci_low": -0.1, "ci_high": 0.3}
+    run.summary["interventions"]["positive"]["points"] = [{**point, **unsure}]
+    assert "no effect is told from zero" in dict(answers(run))["positive"]
 
 
 def test_text_of_the_run_is_no_markup(tables, tmp_path):
@@ -123,10 +173,10 @@ def test_curves_are_drawn_from_the_table(folder):
         (drawing,) = effect_figures(run, "accuracy")
     panels = [axes for axes in drawing.figure.axes if axes.get_title(loc="left")]
     assert [axes.get_title(loc="left") for axes in panels] == [
-        f"{name}, shots = {shots}" for name in ("positive", "added", "negative", "erased") for shots in (0, 4)
+        f"{name}, shots = {shots}" for shots in (0, 4) for name in ("positive", "added", "negative", "erased")
     ]
     expected = run.own.filter(intervention="negative", shots=4).sort("layer")["effect"].to_numpy()
-    drawn = [np.asarray(line.get_ydata(), dtype=float) for line in panels[5].lines]
+    drawn = [np.asarray(line.get_ydata(), dtype=float) for line in panels[6].lines]
     assert any(len(y) == len(expected) and np.allclose(y, expected) for y in drawn)
 
 
@@ -145,7 +195,7 @@ def test_without_cd_and_without_sweep_and_with_one_layer(tables, tmp_path):
     plain = outcomes.filter(layer=3, shots=4).drop("prompts.shots")
     made = synthetic_run.write_run_folder(tmp_path / "run", plain, None)
     source = write_report(made).read_text(encoding="utf-8")
-    assert {path.name for path in (made / "figures").iterdir()} == {
+    assert {path.name for path in (made / "figures").glob("*.png")} == {
         f"{name}.png" for name in ("effect-accuracy", "effect-logprob", "effect-kl", "tasks", "conversion")
     }
     assert "CD there" not in Page(source).text and "positive: the largest effect is at layer 3" in source
@@ -155,7 +205,7 @@ def test_without_interventions_there_is_cd_alone(tables, tmp_path):
     outcomes, cd = tables
     made = synthetic_run.write_run_folder(tmp_path / "run", outcomes.clear(), cd)
     write_report(made)
-    assert {path.name for path in (made / "figures").iterdir()} == {"cd.png", "accuracy-against-cd.png"}
+    assert {path.name for path in (made / "figures").glob("*.png")} == {"cd.png", "accuracy-against-cd.png"}
 
 
 def test_layers_that_differ_between_interventions_share_a_page(tables, tmp_path):

@@ -113,7 +113,7 @@ class Control:
     """What it puts in, in few words, for reports and `patchboard ls`: "random vectors of the same norm"."""
     overlap: ClassVar[str] = "the effect may not be the concept's own"
     """What it means where its effect cannot be told from the intervention's."""
-    line: ClassVar[LineStyle] = LineStyle("#8C6D1F", "--", "P")
+    line: ClassVar[LineStyle] = LineStyle("#6B4E12", "--", "P")
     answers: ClassVar[Answers] = "own"
     """Whose outputs the demonstrations of its fit prompts carry."""
     Options: ClassVar[type[Section]] = Section

@@ -18,7 +18,7 @@ class OtherTask(Control):
     Only for vectors and sources of `same_task`. It is also scored against the other task's answers (conversion)."""
 
     phrase = "another task's vector or state"
-    line = LineStyle("#D55E00", "-", "^")
+    line = LineStyle("#CC5200", "-", "^")
 
     @classmethod
     def check(cls, variants: Sequence[Variant], tasks: Sequence[str], where: str) -> None:

@@ -49,7 +49,7 @@ class RandomSubspace(Random):
     """as `random`, for interventions on subspaces only. Give one of the two."""
 
     phrase = "random subspaces of the same rank"
-    line = LineStyle("#56B4E9", "-.", "D")
+    line = LineStyle("#7CC4F2", "-.", "D")
 
     @classmethod
     def cells(cls, placed: PlacedIntervention, options: Section) -> Iterator[ControlCell]:

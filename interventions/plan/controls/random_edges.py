@@ -21,7 +21,7 @@ class RandomEdges(Control):
 
     phrase = "as many edges from random other tokens cut"
     overlap = "it may be of cutting any tokens off"
-    line = LineStyle("#0072B2", "-.", "X")
+    line = LineStyle("#000000", "-.", "X")
     Options = Draws
 
     @classmethod

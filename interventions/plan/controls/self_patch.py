@@ -17,7 +17,7 @@ class SelfPatch(Control):
     noise floor. Not for `knock_out`, which edits no state."""
 
     phrase = "a prompt's own state in its place (nothing may change)"
-    line = LineStyle("#CC79A7", ":", "x")
+    line = LineStyle("#D285B1", ":", "x")
 
     @classmethod
     def cells(cls, placed: PlacedIntervention, options: Section) -> Iterator[ControlCell]:
