@@ -7,7 +7,7 @@ from typing import Any
 
 from patchboard.engine.load import open_model
 from patchboard.errors import SpecError
-from patchboard.execution.run import plan_study
+from patchboard.execution.planned import plan_study
 from patchboard.experiment.settings import told_of_study
 from patchboard.experiments.finetune.adapters import WHICH, Which, layers_of
 from patchboard.experiments.finetune.samples import Sample, samples_of

@@ -143,7 +143,7 @@ class Run:
         Raises RunFolderError where it gives other prompts than were run, and what planning raises.
         """
         from patchboard.api.examples import check_same_prompts
-        from patchboard.execution.run import plan_study
+        from patchboard.execution.planned import plan_study
 
         with at_hand(self._loaded):
             plans = plan_study(self.study)

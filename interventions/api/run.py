@@ -17,8 +17,9 @@ from patchboard.engine.trust import trusting
 from patchboard.errors import SpecError
 from patchboard.execution.identity import identity_of
 from patchboard.execution.options import DEVICES, Options, check_engine
+from patchboard.execution.planned import folder_of
 from patchboard.execution.progress import Tick
-from patchboard.execution.run import folder_of, run_study
+from patchboard.execution.run import run_study
 from patchboard.plan.validate import check_study
 from patchboard.registry import suggest
 from patchboard.report.formats import formats_of

@@ -56,7 +56,7 @@ class Study(axes.Study):
         from patchboard.api.quiet import quiet_transformers
         from patchboard.api.remote import remote_of
         from patchboard.engine.trust import trusting
-        from patchboard.execution.run import plan_study
+        from patchboard.execution.planned import plan_study
 
         host = remote_of(remote, job_tokens, patience)
         with trusting(trust_remote_code), quiet_transformers():

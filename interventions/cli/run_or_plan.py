@@ -81,7 +81,7 @@ def _check_key(study: Any, args: argparse.Namespace) -> None:
         return
     prepare_libraries()
     from patchboard.engine.ndif.preflight import host_of
-    from patchboard.execution.run import folder_of
+    from patchboard.execution.planned import folder_of
     from patchboard.store.folder import is_finished
 
     if args.fresh or not is_finished(folder_of(study, args.out)):

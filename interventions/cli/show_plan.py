@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def show_plan(study: Study, args: argparse.Namespace, following: Callable[[Study], Sequence[Study]]) -> None:
     from patchboard.api.plan import Plan
-    from patchboard.execution.run import plan_study
+    from patchboard.execution.planned import plan_study
     from patchboard.report.tables import print_plan
 
     remote = remote_of_flags(args)

@@ -69,7 +69,7 @@ def emitted(args: argparse.Namespace, overrides: Sequence[str]) -> str:
     from patchboard.emit.script import script_of
     from patchboard.emit.select import Selection, choose
     from patchboard.execution.identity import versions
-    from patchboard.execution.run import folder_of, plan_study
+    from patchboard.execution.planned import folder_of, plan_study
 
     fit_file = out.with_suffix(".fit.json")
     _check_free(out, fit_file)

@@ -39,7 +39,7 @@ class Remote:
 
 @dataclass(frozen=True)
 class Options:
-    """out: the run's folder, by default ``run.folder_of`` the study. fresh: start over instead of resuming.
+    """out: the run's folder, by default ``planned.folder_of`` the study. fresh: start over instead of resuming.
 
     figures: formats of figures beside PNG, of ``report.formats.VECTOR``.
     """

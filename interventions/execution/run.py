@@ -19,6 +19,7 @@ from patchboard.execution.identity import distinct_names, identity_of, note_proc
 from patchboard.execution.model_run import Measure, ModelResult, ModelRun
 from patchboard.execution.options import Options
 from patchboard.execution.plan_files import costs_of, excluded_prompts, write_plan
+from patchboard.execution.planned import folder_of
 from patchboard.execution.probe_parts import probe_tables
 from patchboard.execution.progress import Progress, both
 from patchboard.execution.repair import repair_finished
@@ -37,16 +38,6 @@ from patchboard.spec import Study
 from patchboard.store.folder import RunFolder, open_run
 from patchboard.store.progress import told_in
 from patchboard.store.schema import DECODABILITY, GUARDED_FILE, PROBES_FILE
-
-
-def plan_study(study: Study) -> list[ModelPlan]:
-    """Check and plan, without weights. Raises PatchboardError."""
-    check_study(study)
-    return build_plans(study, open_model)
-
-
-def folder_of(study: Study, out: Path | None) -> Path:
-    return out or Path("runs") / f"{study.name}-{study.digest[:8]}"
 
 
 def run_study(study: Study, options: Options) -> Path:

@@ -21,7 +21,8 @@ from patchboard.engine.load import load_weights, open_model
 from patchboard.engine.local import LocalEngine
 from patchboard.errors import SpecError
 from patchboard.execution import guardedness
-from patchboard.execution.run import Options, plan_study, run_study
+from patchboard.execution.planned import plan_study
+from patchboard.execution.run import Options, run_study
 from patchboard.measure.decodability import ALL
 from patchboard.measure.probing import folds_of
 from patchboard.ops import SubspaceTensors

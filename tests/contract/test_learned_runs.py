@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from patchboard.engine import teaching
 from patchboard.engine.teaching import Teacher
-from patchboard.execution.run import Options, plan_study, run_study
+from patchboard.execution.planned import plan_study
+from patchboard.execution.run import Options, run_study
 from patchboard.plan.cost import cost_of
 from patchboard.plan.packs import Budget
 from patchboard.spec import load_study, study_of

@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM
 import patchboard as pb
 from patchboard.engine.local import LocalEngine
 from patchboard.errors import SpecError
-from patchboard.execution.run import Options, plan_study, run_study
+from patchboard.execution.planned import plan_study
+from patchboard.execution.run import Options, run_study
 from patchboard.measure.probing import folds_of
 from patchboard.report.findings import findings
 from patchboard.report.run_files import read_run

@@ -22,7 +22,8 @@ from patchboard.engine.generation import generated
 from patchboard.engine.load import load_weights, open_model
 from patchboard.engine.local import LocalEngine, pack_layout
 from patchboard.execution import texts as stage
-from patchboard.execution.run import Options, plan_study, run_study
+from patchboard.execution.planned import plan_study
+from patchboard.execution.run import Options, run_study
 from patchboard.measure.texts import repetition, text_means
 from patchboard.plan.model import Pack
 from patchboard.report import write_report

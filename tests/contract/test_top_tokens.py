@@ -16,7 +16,8 @@ from patchboard.commands.main import main
 from patchboard.engine import memory
 from patchboard.engine.local import LocalEngine
 from patchboard.errors import SpecError
-from patchboard.execution.run import Options, plan_study, run_study
+from patchboard.execution.planned import plan_study
+from patchboard.execution.run import Options, run_study
 from patchboard.measure.kept_tokens import KEPT
 from patchboard.measure.scored_group import ScoredGroup
 from patchboard.measure.top_tokens import top_rows, top_schema

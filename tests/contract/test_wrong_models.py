@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from patchboard.engine.load import context_of
-from patchboard.execution.run import plan_study
+from patchboard.execution.planned import plan_study
 from patchboard.spec import study_of
 from tests.contract.tiny import VECTOR, one_error, run, tiny_tree
 

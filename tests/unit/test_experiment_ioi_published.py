@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from patchboard.execution.run import plan_study
+from patchboard.execution.planned import plan_study
 from patchboard.experiments.ioi_published.experiment import DIRECT, direct_effects, ratio_interval
 from patchboard.experiments.ioi_published.findings import CLEAN, PUBLISHED, findings, introduction, overview
 from patchboard.measure.statistics import Bootstrap

@@ -10,7 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from patchboard.errors import SpecError, TaskError
-from patchboard.execution.run import plan_study
+from patchboard.execution.planned import plan_study
 from patchboard.plan.validate import check_study
 from patchboard.spec import study_of
 from patchboard.spec.sections import TasksSection

@@ -17,8 +17,9 @@ from patchboard.engine.local import LocalEngine
 from patchboard.engine.twin import blueprint_of, untrained_twin
 from patchboard.errors import SpecError
 from patchboard.execution.options import Options
+from patchboard.execution.planned import plan_study
 from patchboard.execution.remote_checks import NO_FLOORS
-from patchboard.execution.run import plan_study, run_study
+from patchboard.execution.run import run_study
 from patchboard.measure.decodability import ALL
 from patchboard.plan.cost import cost_of
 from patchboard.plan.packs import Budget
