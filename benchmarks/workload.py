@@ -36,15 +36,20 @@ class Point:
 
 def random_llama(layers: int, width: int, vocab: int, device: torch.device, dtype: torch.dtype) -> Any:
     """A Llama with grouped queries (4 heads share a key) and the usual 8/3 of the width inside, random weights."""
+    heads = max(4, width // HEAD)
+    sizes = dict(
+        hidden_size=width, intermediate_size=-(-width * 8 // 3 // 64) * 64, num_hidden_layers=layers,
+        num_attention_heads=heads, num_key_value_heads=heads // 4, head_dim=width // heads, vocab_size=vocab,
+    )  # fmt: skip
+    return llama_of(sizes, device, dtype)
+
+
+def llama_of(sizes: dict[str, Any], device: torch.device, dtype: torch.dtype) -> Any:
+    """A Llama of these sizes, as its configuration names them, with random weights."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    heads = max(4, width // HEAD)
-    config = LlamaConfig(
-        hidden_size=width, intermediate_size=-(-width * 8 // 3 // 64) * 64, num_hidden_layers=layers,
-        num_attention_heads=heads, num_key_value_heads=heads // 4, head_dim=width // heads, vocab_size=vocab,
-        bos_token_id=1, eos_token_id=0, pad_token_id=0,
-    )  # fmt: skip
+    config = LlamaConfig(**sizes, bos_token_id=1, eos_token_id=0, pad_token_id=0)
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)  # 8B weights made in float32 first would need twice the memory
     try:

@@ -37,6 +37,7 @@ def modules():
     sys.path.insert(0, folder)
     import circuits
     import decodability
+    import gpu
     import ours
     import outcomes
     import page
@@ -50,9 +51,9 @@ def modules():
     from circuit_peers import hooks as circuit_hooks
 
     yield SimpleNamespace(
-        circuit_hooks=circuit_hooks, circuits=circuits, decodability=decodability, ours=ours, outcomes=outcomes,
-        page=page, page_folder=page_folder, peers=peers, real_sweep=real_sweep, rivals=rivals, scale=scale, sweep=sweep,
-        workload=workload,
+        circuit_hooks=circuit_hooks, circuits=circuits, decodability=decodability, gpu=gpu, ours=ours,
+        outcomes=outcomes, page=page, page_folder=page_folder, peers=peers, real_sweep=real_sweep, rivals=rivals,
+        scale=scale, sweep=sweep, workload=workload,
     )  # fmt: skip
     sys.path.remove(folder)
     torch.set_num_threads(threads)
@@ -135,6 +136,16 @@ def test_one_point_is_one_json_object(modules, monkeypatch, capsys):
     assert found["hooks_over_pyvene"] is None and found["seconds"]["hooks"] > 0
     seconds = found["seconds"]
     assert found["hooks_over_wavefront"] == pytest.approx(seconds["hooks"] / seconds["wavefront"], rel=0.2)
+
+
+def test_packs_of_each_budget_are_tried(modules):
+    """The one that the library picks among them, and what it costs beside the best one."""
+    bench = modules.gpu.Bench("tiny", [16, 512], torch.device("cpu"), torch.float32)
+    row = bench.measure(modules.workload.Point(4, 6, 2), repeats=1)
+    taken = {name: seconds for name, seconds in row["seconds"].items() if name.startswith("packs")}
+    assert set(taken) == {f"packs of {tokens}" for tokens in (16, 512, row["picked"])}
+    assert row["regret"] == pytest.approx(taken[f"packs of {row['picked']}"] / min(taken.values()), rel=1e-3)
+    assert row["bound_token_layers"] == 8 * (6 * 4 + 2 * (3 + 2 + 1 + 0)) and "regret" in modules.gpu.line(row)
 
 
 def test_decoding_by_hand_and_in_one_pass_agree(modules, model):

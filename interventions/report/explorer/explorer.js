@@ -395,6 +395,6 @@
   root.dataset.ready = "yes";
 })().catch((error) => {
   const root = document.getElementById("explorer");
-  root.querySelector(".behind").textContent = `The explorer needs a newer browser (${error}). The figures below show the same effects.`;
+  root.querySelector(".behind").textContent = `The explorer needs a newer browser (${error}). The folder figures/ has the same effects as files.`;
   root.dataset.ready = "no";
 });
