@@ -12,7 +12,7 @@ TOLERANCE = {"torch.float32": 1e-4, "torch.bfloat16": 0.5, "torch.float16": 0.1}
 """Nats of log-probability. float32: a hundred times what sums in another order make of it. The half
 formats round at each layer in ways that change with the shape of the batch."""
 
-_PROMPTS, _COPIES = 4, 12
+_PROMPTS, _COPIES = 3, 8
 
 
 def sample(group: Group, budget: Budget, way: EngineKind) -> Pack:
