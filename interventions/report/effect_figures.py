@@ -82,9 +82,7 @@ def conversion_figures(run: Run) -> Iterator[Drawing]:
 def _figures(
     run: Run, name: str, title: str, caption: str, parts: list[Panel], look: Mapping[str, Any]
 ) -> Iterator[Drawing]:
-    """look: the metric and its unit. A metric that has no value anywhere (ends that are not told apart) has no figure."""
-    if not any((part.curves["n"] > 0).any() for part in parts):
-        return
+    """look: the metric and its unit."""
     parts, across = arranged([(part.intervention, part) for part in parts], settings_of(run.own, run.swept))
     label = "conversion (fraction)" if look["metric"] == "conversion" else effect_label(str(look["metric"]))
     for number, start in enumerate(range(0, len(parts), MOST_PANELS), start=1):

@@ -16,11 +16,14 @@ def write_figures(
 ) -> list[tuple[Drawing, bytes]]:
     """Write each drawing's files into ``folder``, and take away those of drawings that there no longer are.
 
-    drawings: drawn while they are taken, in the report's style. formats: of formats.VECTOR. Returns each with its PNG.
+    drawings: drawn while they are taken, in the report's style; those without a number (of a metric that has no value
+    anywhere) are left out. formats: of formats.VECTOR. Returns each with its PNG.
     """
     shown = []
     with styled():
         for drawing in drawings:
+            if not len(drawing.data):
+                continue
             shown.append((drawing, write_figure(folder, drawing, formats)))
     names = {drawing.name for drawing, _ in shown}
     for ending in ("png", "csv", *VECTOR):
