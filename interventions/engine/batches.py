@@ -11,29 +11,10 @@ from patchboard.plan.layout import Read, Reads
 from patchboard.plan.model import Counterfactual, Decoding, Fit
 from patchboard.plan.packing import lay_out
 from patchboard.plan.queries import before_answer
-from patchboard.plan.suffix import branch_tokens, branches, positions_of
+from patchboard.plan.suffix import branches, positions_of
+from patchboard.plan.whole_prompts import chunks
 from patchboard.tasks.prompt import Prompt
 from patchboard.vectors.base import Place
-
-
-def chunks(prompts: Sequence[Prompt], tokens: int, shots: Sequence[int]) -> Iterator[Sequence[Prompt]]:
-    """Prompts in batches of at most ``tokens`` tokens, padding counted; excluded ones left out.
-
-    shots: at which it is asked whether they are answered rightly; further right answers can take sequences of their
-    own.
-    """
-    kept = [prompt for prompt in prompts if not prompt.excluded]
-    start, widest, rows = 0, 0, 0
-    for i, prompt in enumerate(kept):
-        own = branch_tokens(prompt, shots) if prompt.more or prompt.demo_right else []
-        longest = max([len(prompt.token_ids) + len(prompt.answer_ids), *own])
-        widest = max(widest, longest)
-        rows += 1 + len(own)
-        if i > start and widest * rows > tokens:
-            yield kept[start:i]
-            start, rows, widest = i, 1 + len(own), longest
-    if start < len(kept):
-        yield kept[start:]
 
 
 def fit_batches(fit: Fit, tokens: int) -> Iterator[tuple[str, int, Batch]]:

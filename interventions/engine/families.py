@@ -57,6 +57,8 @@ class Architecture:
     output may hold the other half behind its own."""
     mlp_down: str = "mlp.down_proj"
     """The projection behind the activation; its input is [batch, seq, neurons]. Empty, as ``mlp_up``, with experts."""
+    gated: bool = True
+    """The MLP has a third matrix, of the gate, beside the one in and the one out."""
     mask: MaskForm = "full"
     packs: bool = True
     """Takes a mask that shuts copies off from each other. Otherwise cells are run as whole rows."""
@@ -109,38 +111,41 @@ for _row in (
     Architecture("glm4", mlp_up="mlp.gate_up_proj"),
     Architecture("gpt_oss", mask="by_type", **_EXPERTS),
     Architecture("phimoe", mask="window", **_EXPERTS),
-    Architecture("starcoder2", mask="window", mlp_up="mlp.c_fc", mlp_down="mlp.c_proj"),
+    Architecture("starcoder2", mask="window", mlp_up="mlp.c_fc", mlp_down="mlp.c_proj", gated=False),
     Architecture("stablelm"),
     Architecture(
-        "phi", norm="final_layernorm", attention_out="self_attn.dense", mlp_up="mlp.fc1", mlp_down="mlp.fc2"
+        "phi",
+        norm="final_layernorm", attention_out="self_attn.dense", mlp_up="mlp.fc1", mlp_down="mlp.fc2", gated=False,
     ),
     Architecture(
         "opt",
         decoder="model.decoder", norm="final_layer_norm", attention_out="self_attn.out_proj",
-        mlp="fc2", mlp_up="fc1", mlp_down="fc2",
+        mlp="fc2", mlp_up="fc1", mlp_down="fc2", gated=False,
     ),
     Architecture(
         "falcon",
         decoder="transformer", blocks="h", norm="ln_f",
         attention="self_attention", attention_out="self_attention.dense",
         **_one_projection("self_attention.query_key_value", "groups"),
-        mlp_up="mlp.dense_h_to_4h", mlp_down="mlp.dense_4h_to_h",
+        mlp_up="mlp.dense_h_to_4h", mlp_down="mlp.dense_4h_to_h", gated=False,
     ),
     Architecture(
         "gptj",
         decoder="transformer", blocks="h", norm="ln_f", attention="attn", attention_out="attn.out_proj",
         q="attn.q_proj", k="attn.k_proj", v="attn.v_proj", mlp_up="mlp.fc_in", mlp_down="mlp.fc_out",
+        gated=False,
     ),
     Architecture(
         "gpt2",
         decoder="transformer", blocks="h", norm="ln_f", attention="attn", attention_out="attn.c_proj",
         **_one_projection("attn.c_attn", "parts"), mlp_up="mlp.c_fc", mlp_down="mlp.c_proj",
+        gated=False,
     ),
     Architecture(
         "gpt_neox",
         decoder="gpt_neox", norm="final_layer_norm", attention="attention", attention_out="attention.dense",
         **_one_projection("attention.query_key_value", "groups"),
-        mlp_up="mlp.dense_h_to_4h", mlp_down="mlp.dense_4h_to_h",
+        mlp_up="mlp.dense_h_to_4h", mlp_down="mlp.dense_4h_to_h", gated=False,
     ),
     Architecture(
         "mamba2",

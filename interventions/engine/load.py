@@ -10,7 +10,7 @@ from patchboard.engine import adapter, gguf
 from patchboard.engine.families import architecture_of, head_dim_of, mlp_width_of, sites_of
 from patchboard.engine.in_memory import loaded_model
 from patchboard.engine.load_errors import RETRY, explained, known
-from patchboard.engine.parts import kv_heads_of, neurons_of
+from patchboard.engine.parts import kv_heads_of, neurons_of, other_mlps_of, projections_of
 from patchboard.engine.quantization import check_quantization, quantization_of
 from patchboard.engine.source import source_of
 from patchboard.engine.trust import code_is_trusted
@@ -99,6 +99,9 @@ def facts_of(section: ModelSection, config: Any) -> ModelFacts:
         heads=getattr(config, "num_attention_heads", 0),
         head_dim=head_dim_of(config) if architecture.attention_out else 0,
         kv_heads=kv_heads_of(config) if architecture.attention_out else 0,
+        projections=projections_of(config, architecture),
+        mlps=(3 if architecture.gated else 2) if architecture.mlp else 0,
+        other_mlps=other_mlps_of(config),
         neurons=neurons_of(config) if architecture.mlp_down else 0,
         sites=sites_of(architecture, getattr(config, "clip_qkv", None) is not None),
         packs=architecture.packs,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from patchboard.engine.families import Architecture, mlp_width_of
+from patchboard.engine.families import Architecture, head_dim_of, mlp_width_of
 
 
 def kv_heads_of(config: Any) -> int:
@@ -19,6 +19,25 @@ def kv_heads_of(config: Any) -> int:
 def neurons_of(config: Any) -> int:
     """Inner width of a block's MLP, where it is one for all tokens."""
     return mlp_width_of(config) or 4 * config.hidden_size
+
+
+def projections_of(config: Any, architecture: Architecture) -> int:
+    """Numbers in the projections of a block's attention, or of its mixer where it has none (Mamba-2's: in, of its two
+    halves, what the scan takes and the steps; and out)."""
+    if not architecture.attention_out:
+        inner = int(config.expand * config.hidden_size)
+        taken = 2 * config.n_groups * config.state_size + config.num_heads
+        return config.hidden_size * (2 * inner + taken) + inner * config.hidden_size
+    return 2 * config.hidden_size * head_dim_of(config) * (config.num_attention_heads + kv_heads_of(config))
+
+
+def other_mlps_of(config: Any) -> tuple[tuple[int, int], ...]:
+    """(block, inner width) of the blocks without experts in a model that has some (Qwen 3's, by two settings)."""
+    step, dense = getattr(config, "decoder_sparse_step", 1), getattr(config, "mlp_only_layers", None) or ()
+    if not getattr(config, "num_experts_per_tok", None):
+        return ()
+    blocks = [block for block in range(config.num_hidden_layers) if block in dense or (block + 1) % step]
+    return tuple((block, config.intermediate_size) for block in blocks)
 
 
 def slots_of(architecture: Architecture, heads: int, kv_heads: int) -> dict[str, tuple[int, ...]]:

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from patchboard.plan.bounds import bounds
 from patchboard.plan.guardedness import group_of, usable
 from patchboard.plan.learning_cost import learning_cost
-from patchboard.plan.model import Counterfactual, Decoding, Fit, Group, ModelPlan
+from patchboard.plan.model import ModelPlan
 from patchboard.plan.pack_cost import activation_floats, packs_cost
 from patchboard.plan.packs import Budget, packs_of
 from patchboard.plan.probe_fits import probe_fits
 from patchboard.plan.screen import largest_plan, screened_cells
 from patchboard.plan.screen_passes import screen_passes
 from patchboard.plan.shown import most_kept, top_bytes
-from patchboard.plan.suffix import Shape, branch_tokens, clean_tokens, first_block, shape_of, suffix_of
 from patchboard.plan.texts import text_cost
-from patchboard.tasks.prompt import Prompt
+from patchboard.plan.whole_prompts import whole_prompts
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Exact counts of forwards and tokens, padding left out; fits and CD included.
+    """Exact counts of forwards and tokens, padding left out but in ``flops``; fits and CD included.
 
     token_layers: tokens times the blocks that each goes through. bound: the least that any exact method
     computes, the clean prompts once and each counterfactual token only in blocks after its edit (docs/architecture.md,
-    Packed execution). loop: one whole forward pass for each prompt and copy, as a hand-written sweep does it; fit
-    and CD prompts count alike in all of them.
+    Packed execution). flops: of all that these token-layers stand for, attention and read-outs too, as arrays are
+    (``pass_work``): with padding, and with pairs of tokens that a mask shuts. bound_flops: the least (``bounds``).
+    loop: one whole forward pass for each prompt and copy, as a hand-written sweep does it; fit and CD prompts count
+    alike in all of them.
     """
 
     cells: int = 0
@@ -37,6 +38,8 @@ class Cost:
     tokens: int = 0
     token_layers: int = 0
     bound: int = 0
+    flops: int = 0
+    bound_flops: int = 0
     loop_forwards: int = 0
     loop_token_layers: int = 0
     activation_gb: float = 0.0
@@ -102,17 +105,17 @@ def cost_of(plan: ModelPlan, engine: str, budget: Budget) -> Cost:
         packs = list(packs_of(group, plan.facts, engine, budget))
         ways.update(pack.way for pack in packs)
         total.update(packs=len(packs), cells=len(group.uses), queries=len(group.prompts))
-        total.update(packs_cost(group, packs, plan.facts))
-        total.update(_bounds(group, layers))
+        total.update(packs_cost(group, packs, plan.facts, budget))
+        total.update(bounds(group, plan.facts))
         everything = range(len(group.prompts)), range(len(group.copies))
         total.update(top_tokens=most_kept(group, *everything), top_token_bytes=top_bytes(group, *everything))
     guarded = _guarded_cost(plan, engine, budget)
     for training in plan.trainings:
         total.update(learning_cost(training, plan.facts, engine, budget))
     twins = [decoding for decoding in plan.decodings if decoding.section.twin]
-    tokens, passes = _whole_prompts((*plan.fits, *plan.decodings), budget)
-    twin_tokens, twin_passes = _whole_prompts(twins, budget)
-    tokens, passes = tokens + twin_tokens, passes + twin_passes
+    by_twin = whole_prompts(twins, plan.facts, budget)
+    whole = (whole_prompts((*plan.fits, *plan.decodings), plan.facts, budget), by_twin)
+    tokens, passes = (sum(getattr(each, name) for each in whole) for name in ("tokens", "passes"))
     texts, text_tokens, text_passes = text_cost(largest, budget)
     return Cost(
         cells=total["cells"],
@@ -127,10 +130,12 @@ def cost_of(plan: ModelPlan, engine: str, budget: Budget) -> Cost:
         tokens=total["tokens"] + tokens + guarded["tokens"],
         token_layers=total["token_layers"] + tokens * layers + guarded["token_layers"],
         bound=total["bound"] + tokens * layers + guarded["bound"],
+        flops=total["flops"] + sum(each.flops for each in whole) + guarded["flops"],
+        bound_flops=total["bound_flops"] + sum(each.bound_flops for each in whole) + guarded["bound_flops"],
         loop_forwards=total["loop_forwards"] + guarded["loop_forwards"],
         loop_token_layers=total["loop_token_layers"] + tokens * layers + guarded["loop_token_layers"],
         activation_gb=round(activation_floats(plan.facts, budget) * 4 / 2**30, 3),
-        twin_tokens=twin_tokens,
+        twin_tokens=by_twin.tokens,
         guarded_tokens=guarded["tokens"],
         probe_fits=probe_fits(plan),
         screened=total["screened"],
@@ -155,66 +160,11 @@ def _guarded_cost(plan: ModelPlan, engine: str, budget: Budget) -> Counter[str]:
             group = group_of(guarding, label, usable(prompts), guarding.cells)
             packs = list(packs_of(group, plan.facts, engine, budget))
             total.update(passes=len(packs))
-            total.update(packs_cost(group, packs, plan.facts))
-            total.update(_bounds(group, plan.facts.layers))
+            total.update(packs_cost(group, packs, plan.facts, budget))
+            total.update(bounds(group, plan.facts))
         if guarding.only == "correct":  # they are asked again which are answered rightly
-            tokens, passes = _whole_prompts([fit for fit in plan.fits if fit.id == guarding.fit], budget)
-            work = tokens * plan.facts.layers
-            total.update(tokens=tokens, passes=passes, token_layers=work, bound=work, loop_token_layers=work)
+            asked = whole_prompts([fit for fit in plan.fits if fit.id == guarding.fit], plan.facts, budget)
+            work = asked.tokens * plan.facts.layers
+            total.update(tokens=asked.tokens, passes=asked.passes, token_layers=work, bound=work)
+            total.update(loop_token_layers=work, flops=asked.flops, bound_flops=asked.bound_flops)
     return total
-
-
-def _whole_prompts(parts: Sequence[Fit | Decoding], budget: Budget) -> tuple[int, int]:
-    """(tokens, passes) of fits and decodings, which run whole prompts."""
-    extra = [(list(part.prompts.values()), shots_of(part)) for part in parts]
-    sets = [[p for p in rows if not p.excluded] for part, _ in extra for rows in part]
-    tokens = sum(len(clean_tokens(p)) for rows in sets for p in rows)
-    tokens += sum(
-        sum(branch_tokens(p, shots)) for part, shots in extra for rows in part for p in rows if not p.excluded
-    )
-    return tokens, sum(-(-len(rows) * max(map(_length, rows), default=0) // budget.tokens) for rows in sets)
-
-
-def shots_of(part: Fit | Decoding) -> Sequence[int]:
-    """Numbers of demonstrations at which it is asked whether the prompts are answered rightly."""
-    return part.section.shots if isinstance(part, Decoding) else [part.shots]
-
-
-def _bounds(group: Group, layers: int) -> Counter[str]:
-    """The least that the group's cells take, and what a loop of forward passes takes."""
-    known: dict[Shape, Counter[str]] = {}
-    total: Counter[str] = Counter()
-    for prompt in group.prompts:
-        shape = shape_of(prompt)
-        if not shape:
-            continue
-        if shape not in known:
-            known[shape] = _bounds_of(prompt, group.copies, layers)
-        total.update(known[shape])
-    donors = [p for prompts in group.donors.values() for p in prompts if not p.excluded]
-    total["bound"] += sum(len(clean_tokens(p)) for p in donors) * layers
-    if group.prefix:  # computed once for all
-        total["bound"] -= (sum(not p.excluded for p in group.prompts) - 1) * group.prefix * layers
-    return total
-
-
-def _bounds_of(prompt: Prompt, copies: Sequence[Counterfactual], layers: int) -> Counter[str]:
-    total = Counter(bound=len(clean_tokens(prompt)) * layers)
-    seen = set()
-    for copy in copies:
-        suffix = suffix_of(prompt, copy)
-        if suffix is None or (copy.edits, suffix.tokens) in seen:
-            continue
-        seen.add((copy.edits, suffix.tokens))
-        for run, own in ((copy, suffix), *suffix.lent):
-            if run is not copy and ("lent", run.edits, own.tokens) in seen:
-                continue
-            seen.add(("lent", run.edits, own.tokens))
-            total["bound"] += own.length * (layers - first_block(run))
-            total["loop_forwards"] += 1
-            total["loop_token_layers"] += len(own.tokens) * layers
-    return total
-
-
-def _length(prompt: Prompt) -> int:
-    return len(prompt.token_ids) + len(prompt.answer_ids)

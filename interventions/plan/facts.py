@@ -31,6 +31,13 @@ class ModelFacts:
     """Tokens of a sequence beyond which its rotary frequencies depend on what else is in the pass; 0: they never do."""
     kv_heads: int = 0
     """Heads of keys and values: fewer than ``heads`` where several of these share one."""
+    projections: int = 0
+    """Numbers in the projections of a block's attention, or of its mixer where it has none; 0: four times ``width``
+    squared."""
+    mlps: int = 3
+    """Matrices of ``width`` x ``mlp`` in an MLP: three of a gated one, else two, none where blocks have no MLP."""
+    other_mlps: tuple[tuple[int, int], ...] = ()
+    """(block, inner width) of the MLPs that are not of width ``mlp``."""
     neurons: int = 0
     """Inner width of its MLPs, where a token goes through one."""
     notes: tuple[str, ...] = ()

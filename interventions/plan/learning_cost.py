@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from patchboard.plan.facts import ModelFacts
 from patchboard.plan.learning import Training, part_of
-from patchboard.plan.pack_cost import activation_floats, packs_cost
+from patchboard.plan.pack_cost import Known, activation_floats, packs_cost
 from patchboard.plan.packs import Budget, best_sequence, packs_of, size_of
 from patchboard.plan.screen_passes import token_floats
 
@@ -26,12 +26,12 @@ def learning_cost(training: Training, facts: ModelFacts, engine: str, budget: Bu
     budget = learning_budget(training, facts, budget)
     copies = range(len(training.group.copies))
     total = {"learned": len(training.keys), "learning_passes": 0, "learning_tokens": 0, "learning_token_layers": 0}
-    known: dict[tuple, tuple[int, ...]] = {}
+    known: Known = {}
     times = [(batch, 1) for batch in training.batches()] + [(training.held_out, len(training.looks()))]
     for prompts, often in times:
         group = part_of(training.group, prompts, copies)
         packs = list(packs_of(group, facts, engine, budget))
-        taken = packs_cost(group, packs, facts, known)
+        taken = packs_cost(group, packs, facts, budget, known)
         total["learning_passes"] += often * (len(packs) + taken["before"])
         total["learning_tokens"] += often * taken["tokens"]
         total["learning_token_layers"] += often * taken["token_layers"]

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from patchboard.plan.facts import ModelFacts
+from patchboard.plan.flops import attention_width, block_numbers
 from patchboard.plan.model import Counterfactual, EngineKind, Group, Pack
 from patchboard.plan.suffix import clean_tokens, first_block, runs_of, shape_of, suffix_of
 from patchboard.tasks.prompt import Prompt
@@ -79,9 +80,9 @@ def suffix_lengths(prompt: Prompt, copies: Sequence[Counterfactual]) -> tuple[in
 
 
 def token_work(facts: ModelFacts, keys: float) -> float:
-    """Multiplications of one token in one block, attending to ``keys`` tokens: projections, MLP, attention."""
-    own = 4 * facts.width**2 + 3 * facts.width * (facts.mlp or 4 * facts.width)
-    return own + 2 * keys * facts.width
+    """Multiplications of one token in one block, the mean of all, attending to ``keys`` tokens: projections, MLP,
+    attention."""
+    return float(block_numbers(facts).mean()) + 2 * keys * attention_width(facts)
 
 
 def best_sequence(facts: ModelFacts, fixed: int) -> int:

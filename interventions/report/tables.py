@@ -125,6 +125,8 @@ def plan_rows(plan: Mapping[str, Any]) -> dict[str, list[str]]:
         **({"fits of probes": [f"{each:,}" for each in probes]} if any(probes) else {}),
         "token-layers": [f"{cost['token_layers']:,}" for cost in costs],
         "bound on token-layers": [f"{cost['bound']:,}" for cost in costs],
+        "FLOPs, padding and attention included": [f"{cost['flops']:.3g}" for cost in costs],
+        "bound on FLOPs": [f"{cost['bound_flops']:.3g}" for cost in costs],
         "saving over one pass a cell": [f"{cost['saving']}x" for cost in costs],
         "activations at once (GB)": [f"{cost['activation_gb']}" for cost in costs],
     }

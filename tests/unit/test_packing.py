@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patchboard.engine.batches import chunks
 from patchboard.engine.masks import packed_mask
 from patchboard.plan.cells import OWN_STATE, Edit
 from patchboard.plan.cost import cost_of
@@ -20,6 +19,7 @@ from patchboard.plan.model import Counterfactual, Group, ModelPlan
 from patchboard.plan.packing import lay_out
 from patchboard.plan.packs import Budget, best_sequence, halved, packs_of, token_work
 from patchboard.plan.suffix import positions_of, suffix_of
+from patchboard.plan.whole_prompts import chunks
 from patchboard.spec.sections import ModelSection
 from patchboard.tasks.prompt import Prompt
 from tests.models import unequal_prompts
@@ -286,6 +286,7 @@ def test_cost_counts_what_the_layouts_compute(group, engine):
         layout = lay_out(found[pack.prompts.start : pack.prompts.stop], [-1] * len(pack.prompts), chosen, pack.way)
         counted += layout.token_layers(LAYERS)
     assert cost.token_layers == counted
+    assert cost.bound_flops <= cost.flops
     if engine == "wavefront" and cost.packs == 1 and not any(copy.target for copy in wanted):
         assert cost.token_layers == cost.bound, "the wavefront computes nothing beyond the bound"
 
