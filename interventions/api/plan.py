@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -35,10 +35,14 @@ class Plan:
     remote: Remote | None = None
     loaded: LoadedModel | None = None
     """The model in memory that it is for, without its weights."""
+    predicted: Sequence[Mapping[str, Any]] = ()
+    """Of each model, where it was asked for, the seconds that the phases of a run will take."""
 
     @cached_property
     def _numbers(self) -> dict[str, Any]:
         numbers = plan_json(self.model_plans, costs_of(self.model_plans, self.engine, self.remote is not None))
+        for of_model, entry in zip(self.predicted, numbers["models"], strict=bool(self.predicted)):
+            entry |= of_model
         if self.remote:
             from patchboard.execution.remote_cost import remote_cost
 
@@ -47,7 +51,8 @@ class Plan:
         return numbers
 
     def as_dict(self) -> dict[str, Any]:
-        """The content of ``plan.json``, a copy. Counts of cells, packs, passes, tokens and token-layers; GB."""
+        """The content of ``plan.json``, a copy. Counts of cells, packs, passes, tokens, token-layers and FLOPs; GB;
+        predicted seconds where they were asked for."""
         return copy.deepcopy(self._numbers)
 
     @property
@@ -70,6 +75,13 @@ class Plan:
         counted = task_counts(facts for model in self._numbers["models"] for facts in model["tasks"])
         counts = "".join(html_text([each.sentence]) + html_table(each.heads, each.rows) for each in counted)
         return table + counts + html_text(f"note: {note}" for note in self.notes)
+
+
+def predictions(plans: Sequence[ModelPlan], engine: str, device: str) -> list[dict[str, Any]]:
+    """Of each model the seconds that its phases will take, by running some of it. Raises ModelError."""
+    from patchboard.execution.calibrate import predicted_seconds  # runs the model: a plan alone never does
+
+    return [predicted_seconds(plan, engine, device) for plan in plans]
 
 
 def token_lines(plans: Sequence[ModelPlan]) -> Iterator[str]:

@@ -40,28 +40,35 @@ class Study(axes.Study):
         job_tokens: int = 200_000,
         patience: float = 60.0,
         trust_remote_code: bool = False,
+        calibrate: bool = False,
+        device: str = "auto",
     ) -> Plan:
         """What would run and what it costs: cells, packs, passes, tokens. Needs a tokenizer, and no weights.
 
         model, tokenizer: a model in memory, as of ``run``.
         engine: ``auto``, ``wavefront`` or ``rows``, as of ``run``. remote: ``True`` or a host's URL to count its jobs
-        and bytes as well. Raises PatchboardError for a spec that does not fit its tasks or its model.
+        and bytes as well. calibrate: load the weights onto ``device``, run about a second of each phase, and predict
+        the seconds of fit, CD and packs. Raises PatchboardError for a spec that does not fit its tasks or its model.
 
         >>> plan = study.plan()
         >>> plan.as_dict()["models"][0]["cost"]["cells"]
         33
         """
         from patchboard.api.in_memory import study_in_memory
-        from patchboard.api.plan import Plan
+        from patchboard.api.plan import Plan, predictions
         from patchboard.api.quiet import quiet_transformers
         from patchboard.api.remote import remote_of
         from patchboard.engine.trust import trusting
+        from patchboard.execution.options import check_calibration
         from patchboard.execution.planned import plan_study
 
         host = remote_of(remote, job_tokens, patience)
+        check_calibration(calibrate, host, "calibrate")
         with trusting(trust_remote_code), quiet_transformers():
             with study_in_memory(self, model, tokenizer, remote) as (study, loaded):
-                return Plan(study, plan_study(study), engine, host, loaded.without_weights() if loaded else None)
+                plans = plan_study(study)
+                found = predictions(plans, engine, device) if calibrate else []
+                return Plan(study, plans, engine, host, loaded.without_weights() if loaded else None, found)
 
     def __repr__(self) -> str:
         return (

@@ -60,6 +60,11 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--out", type=expanded, metavar="DIR", help="run folder (default: runs/NAME-DIGEST)")
     how.add_argument("--plan", action="store_true", help="print what would run and exit; needs no weights")
     how.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="with --plan: load the weights, run seconds of the plan, and predict how long fit, CD and packs take",
+    )
+    how.add_argument(
         "--show-tokens", action="store_true", help="print one prompt a task with its named positions, and exit"
     )
     how.add_argument("--fresh", action="store_true", help="start over instead of resuming")

@@ -14,6 +14,7 @@ from patchboard.cli.arguments import Parser, prepare_libraries
 from patchboard.cli.flags_study import say_what_layers_left, study_of_flags
 from patchboard.cli.run_flags import add_run_flags, parse_flags, remote_of_flags
 from patchboard.cli.show_plan import show_plan
+from patchboard.errors import SpecError
 from patchboard.user_paths import expanded
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def plan_of_flags(
     runs that are made after it, as far as they are known before. Raises PatchboardError.
     """
     if not (args.plan or args.show_tokens):
+        if args.calibrate:
+            raise SpecError("--calibrate", "is part of a plan, and a run is asked for", "write --plan --calibrate")
         return False
     from patchboard.engine.trust import trust_code
 

@@ -1,4 +1,4 @@
-"""`--plan` and `--show-tokens`: what would run and cost. Needs no weights."""
+"""`--plan` and `--show-tokens`: what would run and cost. Needs weights only to predict seconds."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 
 
 def show_plan(study: Study, args: argparse.Namespace, following: Callable[[Study], Sequence[Study]]) -> None:
-    from patchboard.api.plan import Plan
+    from patchboard.api.plan import Plan, predictions
+    from patchboard.execution.options import check_calibration
     from patchboard.execution.planned import plan_study
     from patchboard.report.tables import print_plan
 
     remote = remote_of_flags(args)
-    plan = Plan(study, plan_study(study), args.engine, remote)
+    check_calibration(args.calibrate, remote, "--calibrate")
+    plans = plan_study(study)
+    predicted = predictions(plans, args.engine, args.device) if args.calibrate else []
+    plan = Plan(study, plans, args.engine, remote, predicted=predicted)
     say_what_layers_left(study, args)
     for note in () if args.quiet else plan.notes:
         print(f"note: {note}", file=sys.stderr)

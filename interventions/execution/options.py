@@ -51,3 +51,9 @@ class Options:
     tick: Tick = lambda phase, done, of: None
     remote: Remote | None = None
     figures: tuple[str, ...] = ()
+
+
+def check_calibration(asked: bool, remote: Remote | None, where: str) -> None:
+    """Raises SpecError at ``where`` for a plan of a host, on whose model nothing is timed."""
+    if asked and remote is not None:
+        raise SpecError(where, "times a model in this process, and the plan is of a host", "leave one of the two out")

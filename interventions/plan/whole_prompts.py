@@ -53,7 +53,7 @@ class WholePrompts:
 
 def whole_prompts(parts: Sequence[Fit | Decoding], facts: ModelFacts, budget: Budget) -> WholePrompts:
     """What fits and decodings compute, which run whole prompts."""
-    passes = [(part, chunk) for part in parts for chunk in passes_of(part, budget)]
+    passes = [(part, chunk) for part in parts for _, chunk in passes_of(part, budget)]
     shapes = [whole_shape(part, chunk) for part, chunk in passes]
     work = sum((work_of(shape, facts, budget) for shape in shapes), no_work(facts.layers))
     sizes = Counter(size for part, chunk in passes for size in _sizes(part, chunk))
@@ -65,9 +65,11 @@ def whole_prompts(parts: Sequence[Fit | Decoding], facts: ModelFacts, budget: Bu
     )  # fmt: skip
 
 
-def passes_of(part: Fit | Decoding, budget: Budget) -> Iterator[Sequence[Prompt]]:
-    for prompts in part.prompts.values():
-        yield from chunks(prompts, budget.tokens, shots_of(part))
+def passes_of(part: Fit | Decoding, budget: Budget) -> Iterator[tuple[str, Sequence[Prompt]]]:
+    """(label, prompts) of each."""
+    for label, prompts in part.prompts.items():
+        for chunk in chunks(prompts, budget.tokens, shots_of(part)):
+            yield label, chunk
 
 
 def whole_shape(part: Fit | Decoding, chunk: Sequence[Prompt]) -> PassShape:

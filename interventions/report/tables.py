@@ -134,6 +134,7 @@ def plan_rows(plan: Mapping[str, Any]) -> dict[str, list[str]]:
     if any("top_tokens" in cost for cost in costs):
         rows["distributions whose top tokens are kept"] = [f"{cost.get('top_tokens', 0):,}" for cost in costs]
         rows["bytes of top tokens"] = [f"{cost.get('top_token_bytes', 0):,}" for cost in costs]
+    rows |= _second_rows(plan["models"])
     remote = [model.get("remote") for model in plan["models"]]
     if any(remote):
         rows |= {
@@ -143,6 +144,23 @@ def plan_rows(plan: Mapping[str, Any]) -> dict[str, list[str]]:
             "bytes down, at most": [f"{one['bytes_down']:,}" for one in remote],
         }
     return rows
+
+
+_PHASES = {"fit": "fit", "decodability": "CD", "packs": "packs"}
+
+
+def _second_rows(models: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """What each phase is predicted to take, where that was asked for."""
+    kinds = {
+        "predicted_seconds": "predicted seconds of",
+        "predicted_processor_seconds": "predicted processor seconds of",
+    }
+    return {
+        f"{title} {called}": [f"{model[key][phase]:.1f}" if phase in model[key] else "-" for model in models]
+        for key, title in kinds.items()
+        for phase, called in _PHASES.items()
+        if any(phase in model.get(key, {}) for model in models)
+    }
 
 
 def _screen_rows(costs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
