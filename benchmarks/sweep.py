@@ -10,6 +10,8 @@ cells make a point. The model is a random Llama: speed doesn't depend on what we
 
 efficiency = (clean forward's seconds a token-layer) / (the wavefront's seconds a token-layer of the bound),
 where the bound counts each counterfactual token once a block that can differ (docs/performance.md).
+clean_of_product, wavefront_of_product = FLOP/s (as a plan counts them) over those of plain matrix products of the clean
+pass's shapes in the same round: what the machine can do.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import argparse
 import contextlib
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,9 +34,14 @@ from torch import Tensor
 from patchboard.engine.local import LocalEngine
 from patchboard.engine.memory import budget_for
 from patchboard.plan.cost import cost_of
+from patchboard.plan.facts import ModelFacts
+from patchboard.plan.flops import block_numbers, causal_work, flops_of
 
 RIVALS = ("wavefront", "rows", *PEERS)
-COLUMNS = ("hooks_over_bound", *(f"hooks_over_{name}" for name in RIVALS), "efficiency")
+COLUMNS = (
+    "hooks_over_bound", *(f"hooks_over_{name}" for name in RIVALS), "efficiency", "clean_of_product",
+    "wavefront_of_product",
+)  # fmt: skip
 GRID = {"layers": (16, 32), "tokens": (16, 128, 512), "vectors": (1, 7, 28)}
 
 CLEAN_PASSES = 3
@@ -61,6 +68,12 @@ class Bench:
         self.model = workload.random_llama(layers, settings.width, settings.vocab, device, dtype)
         self.facts = workload.facts_of(self.model.config)
         self.budget = budget_for(self.facts, device, dtype.itemsize)
+        self._matrices = [p.detach() for p in self.model.model.layers.parameters() if p.dim() == 2]
+        longest = workload.BATCH * max(GRID["tokens"])
+        self._states = {
+            width: torch.randn(longest, width, device=device, dtype=dtype)
+            for width in {matrix.shape[1] for matrix in self._matrices}
+        }
         self.engine = LocalEngine(self.model, workload.tokenizer(), self.budget)
 
     def measure(self, point: workload.Point) -> dict[str, Any]:
@@ -91,6 +104,7 @@ class Bench:
             differences.append(((found[where] if of is group else found) - expected).abs().max().item())
 
         rivals: dict[str, Any] = {
+            "product": lambda: self._products(workload.BATCH * point.tokens),
             "clean": lambda: [hooks.clean() for _ in range(CLEAN_PASSES)],
             "hooks": lambda: hooks(cells),
         }
@@ -102,20 +116,34 @@ class Bench:
 
         costs = [cost_of(workload.plan_of(g, self.facts), "rows", self.budget) for g in (group, subset)]
         seconds["clean"] /= CLEAN_PASSES
+        seconds["product"] /= CLEAN_PASSES
         scale = len(point.cells) / len(timed)
         for name in ("hooks", *peers):
             seconds[name] *= scale
         if "rows" in seconds:
             seconds["rows"] *= costs[0].token_layers / costs[1].token_layers
         bound = costs[0].bound
-        return asdict(point) | summary(point, seconds, bound) | {
+        flops = {
+            "product": 2 * workload.BATCH * point.tokens * int(block_numbers(self.facts).sum()),
+            "clean": clean_flops(point, self.facts),
+            "wavefront": cost_of(workload.plan_of(group, self.facts), "wavefront", self.budget).flops,
+        }
+        return asdict(point) | summary(point, seconds, bound) | achieved(flops, seconds) | {
             "largest_difference": max(differences),
             "hooks_cells_timed": len(timed),
             "cells": len(point.cells),
             "bound_token_layers": bound,
+            "flops": flops,
             "seconds": {name: round(value, 4) for name, value in seconds.items()},
             "peak_memory_gb": peaks if device.type == "cuda" else None,
         }  # fmt: skip
+
+    def _products(self, tokens: int) -> None:
+        """The matrix products of clean passes over so many tokens and nothing else: what the machine can do on these
+        shapes. The model's own matrices, so that they come from memory as they do there."""
+        for _ in range(CLEAN_PASSES):
+            for matrix in self._matrices:
+                torch.mm(self._states[matrix.shape[1]][:tokens], matrix.T)
 
     def _timed_cells(self, point: workload.Point, hooks: Hooks, operands: Any) -> list[tuple[int, int]]:
         """All cells, or as many evenly spaced ones as the budget of hooked forward passes holds."""
@@ -148,6 +176,21 @@ def summary(point: workload.Point, seconds: dict[str, float], bound: int) -> dic
     loop = workload.BATCH * len(point.cells) * point.tokens * point.layers
     ratios = {"hooks_over_bound": round(loop / bound, 3)} | ratios
     return ratios | {"efficiency": None if wavefront is None else round(clean / (wavefront / bound), 3)}
+
+
+def clean_flops(point: workload.Point, facts: ModelFacts) -> int:
+    """Of a clean pass over the batch, which reads the last token alone."""
+    work = causal_work(point.layers, 0, point.tokens).times(workload.BATCH)
+    return flops_of(replace(work, reads=workload.BATCH), facts)
+
+
+def achieved(flops: dict[str, int], seconds: dict[str, float]) -> dict[str, Any]:
+    """FLOP/s of each, and of the clean pass and the wavefront over those of the plain products; None for who wasn't
+    run."""
+    rates = {name: flops[name] / seconds[name] if seconds.get(name) else None for name in flops}
+    limit = rates["product"]
+    shares = {f"{name}_of_product": timing.ratio(rates[name], limit) for name in ("clean", "wavefront")}
+    return {"flops_per_second": rates} | shares
 
 
 def table_line(row: dict[str, Any]) -> str:

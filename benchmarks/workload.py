@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from patchboard.embedded.tokenizer import build
+from patchboard.engine.load import facts_of as read_facts
 from patchboard.plan.cells import Edit
 from patchboard.plan.facts import ModelFacts
 from patchboard.plan.model import Counterfactual, Group, ModelPlan
@@ -89,9 +90,7 @@ def group_of(prompts: tuple[Prompt, ...], cells: list[tuple[int, int]]) -> Group
 
 def facts_of(config: Any) -> ModelFacts:
     """What planning needs of the model."""
-    return ModelFacts(
-        "llama", config.num_hidden_layers, config.hidden_size, config.vocab_size, config.intermediate_size
-    )
+    return read_facts(ModelSection(name="random"), config)
 
 
 def plan_of(group: Group, facts: ModelFacts) -> ModelPlan:

@@ -125,6 +125,28 @@ def test_summary_of_planted_seconds(modules):
     assert found["efficiency"] == 0.5  # 1 ms a token-layer clean, 2 ms in the wavefront
 
 
+def test_achieved_rates_of_planted_seconds(modules):
+    flops = {"product": 100, "clean": 200, "wavefront": 300}
+    found = modules.sweep.achieved(flops, {"product": 1.0, "clean": 4.0, "wavefront": 4.0})
+    assert found["flops_per_second"] == {"product": 100, "clean": 50, "wavefront": 75}
+    assert (found["clean_of_product"], found["wavefront_of_product"]) == (0.5, 0.75)
+    assert modules.sweep.achieved(flops, {"product": 1.0, "clean": 4.0})["wavefront_of_product"] is None
+
+
+def test_a_clean_pass_and_plain_products_are_counted_as_torch_does(modules, model):
+    bench = object.__new__(modules.sweep.Bench)
+    bench._matrices = [p.detach() for p in model.model.layers.parameters() if p.dim() == 2]
+    bench._states = {width: torch.randn(16, width) for width in {matrix.shape[1] for matrix in bench._matrices}}
+    facts = modules.workload.facts_of(model.config)
+    with FlopCounterMode(display=False) as counter:
+        bench._products(16)
+    blocks = int(modules.sweep.block_numbers(facts).sum())
+    assert counter.get_total_flops() == modules.sweep.CLEAN_PASSES * 2 * 16 * blocks
+    point = modules.workload.Point(LAYERS, 1, 1)  # a token attends to itself alone
+    rest = 4 * LAYERS * facts.width + 2 * facts.width * VOCAB
+    assert modules.sweep.clean_flops(point, facts) == modules.workload.BATCH * (2 * blocks + rest)
+
+
 def test_one_point_is_one_json_object(modules, monkeypatch, capsys):
     asked = "--quick --json --layers 2 --tokens 5 --vectors 2 --width 64 --vocab 50".split()
     monkeypatch.setattr(sys, "argv", ["sweep.py", *asked])
@@ -134,6 +156,8 @@ def test_one_point_is_one_json_object(modules, monkeypatch, capsys):
     assert (found["layers"], found["tokens"], found["vectors"], found["cells"]) == (2, 5, 2, 4)
     assert found["largest_difference"] < TOLERANCE
     assert found["hooks_over_pyvene"] is None and found["seconds"]["hooks"] > 0
+    assert found["flops"]["wavefront"] > found["flops"]["clean"] > found["flops"]["product"] > 0
+    assert found["wavefront_of_product"] > 0 and found["clean_of_product"] > 0
     seconds = found["seconds"]
     assert found["hooks_over_wavefront"] == pytest.approx(seconds["hooks"] / seconds["wavefront"], rel=0.2)
 
