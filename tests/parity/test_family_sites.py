@@ -44,10 +44,12 @@ LAYOUTS = {
 }  # fmt: skip
 """Checkpoints of a family that are built in another way than its model in ``SIZES``."""
 
-QUICK = ("falcon with ALiBi", "falcon 7B", "opt 350M")
-CASES = [pytest.param(family, {}, id=family) for family in sorted(SIZES)] + [
+# in the default suite: each other way to hold heads, neurons or attention; the others are built as one of these
+QUICK = ("falcon with ALiBi", "falcon 7B", "opt 350M", "cohere2", "falcon", "gemma2", "glm4", "gpt2", "gpt_neox",
+         "gpt_oss", "gptj", "llama", "mamba2", "mixtral", "olmo2", "opt", "phi", "phi3", "phimoe", "qwen3")  # fmt: skip
+CASES = [
     pytest.param(family, settings, id=name, marks=() if name in QUICK else pytest.mark.slow)
-    for name, (family, settings) in LAYOUTS.items()
+    for name, (family, settings) in {**{family: (family, {}) for family in sorted(SIZES)}, **LAYOUTS}.items()
 ]
 
 
