@@ -23,6 +23,7 @@ def refused(snapshot, server, tmp_path, *arguments, status=2, **changes) -> str:
     return lines[0]
 
 
+@pytest.mark.slow
 def test_key_is_missing(server, llama_snapshot, client_env, tmp_path):
     import subprocess
 

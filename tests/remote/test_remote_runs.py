@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import socket
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.contract.tiny import manifest_of
-from tests.remote.runs import assert_close_tables, assert_same_tables, run_here, run_remotely, table
+from tests.remote.runs import assert_close_tables, assert_same_tables, run_here, run_remotely, table, tree_of
 
 LITERAL = "python experiments/patch_sweep.py --model meta-llama/Llama-3.1-70B --remote"
 
@@ -174,12 +175,20 @@ def test_plan_tells_the_bytes(server, llama_snapshot, client_env, tmp_path):
     assert down <= cost["bytes_down"] < 2 * down
 
 
-def test_a_second_start_asks_nobody(server, llama_snapshot, tmp_path):
-    assert run_remotely(llama_snapshot, server, tmp_path / "run", "--quiet")[0] == 0
-    server.stop()
-    status, out, err = run_remotely(llama_snapshot, server, tmp_path / "run", "--json")
-    server.start()
-    assert (status, err) == (0, "") and json.loads(out)["interventions"]
+def test_a_second_start_asks_nobody(server, llama_snapshot, tmp_path, monkeypatch):
+    p = {"p": tree_of(llama_snapshot)["interventions"]["p"]}
+    assert run_remotely(llama_snapshot, server, tmp_path / "run", "--quiet", interventions=p)[0] == 0
+    asked = []
+
+    def connect(self: socket.socket, address: object) -> None:
+        asked.append(address)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    status, out, err = run_remotely(llama_snapshot, server, tmp_path / "run", "--json", interventions=p)
+    assert (status, err, asked) == (0, "", []) and json.loads(out)["interventions"]
+    fresh = run_remotely(llama_snapshot, server, tmp_path / "run", "--fresh", "--patience", "1", interventions=p)
+    assert fresh[0] == 3 and asked, "or nobody could have been asked"
 
 
 @pytest.mark.slow

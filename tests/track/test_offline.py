@@ -52,6 +52,7 @@ def keyless(place) -> tuple[Path, str]:
     return run, shown
 
 
+@pytest.mark.slow  # test_mode has what decides it; here a process at a terminal
 def test_without_a_key_it_is_offline_without_a_word_or_a_question(keyless):
     run, shown = keyless
     assert shown == ""
@@ -59,6 +60,7 @@ def test_without_a_key_it_is_offline_without_a_word_or_a_question(keyless):
     assert json.loads((run / "manifest.json").read_text())["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_what_is_offline_can_be_synced_and_is_all_there(keyless, place):
     run, _ = keyless
     content = content_of(run)
