@@ -87,15 +87,14 @@ def patchboard(*arguments: str, **options) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, **options)
 
 
-def test_plan_needs_no_weights_and_prints_json(spec_file, llama_folder, tmp_path):
+def test_plan_needs_no_weights_and_prints_json(spec_file, llama_folder, tmp_path, capsys):
     bare = tmp_path / "bare"
     bare.mkdir()
     for file in llama_folder.iterdir():
         if file.suffix == ".json" and "index" not in file.name:
             (bare / file.name).write_bytes(file.read_bytes())
-    done = patchboard("plan", str(spec_file), "--model", str(bare), "--json")
-    assert done.returncode == 0, done.stderr
-    (plan,) = json.loads(done.stdout)["models"]
+    assert main(["plan", str(spec_file), "--model", str(bare), "--json"]) == 0
+    (plan,) = json.loads(capsys.readouterr().out)["models"]
     assert plan["layers"] == 4 and plan["cost"]["loop_forwards"] > 10 * plan["cost"]["forwards"]
     assert plan["cost"]["bound"] <= plan["cost"]["token_layers"] <= plan["cost"]["loop_token_layers"]
 

@@ -26,7 +26,7 @@ def test_weights_and_tokenizer_are_those_of_the_code():
     assert json.loads((WEIGHTS / "config.json").read_text())["vocab_size"] == len(made.get_vocab())
 
 
-@pytest.fixture(scope="module", params=["bitwise", "pos"])
+@pytest.fixture(scope="module", params=["bitwise", pytest.param("pos", marks=pytest.mark.slow)])
 def run(request, tmp_path_factory):
     """The default spec with fewer queries and layers of interest to this test only."""
     overrides = {

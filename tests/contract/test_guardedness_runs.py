@@ -42,12 +42,13 @@ from tests.unit.test_twin import DEFAULT_DIGEST
 LEACE = {"subspace": "tasks", "method": "leace", "shots": 1, "prompts": 12}
 PCA = {**LEACE, "method": "pca", "rank": 1}
 LAYERS = [1, 2]
+PROBES = ["logistic", "mass_mean", "knn"]
 
 
 def tree(model: Path, interventions: dict[str, Any] | None = None, **section: Any) -> dict[str, Any]:
     erased = {"op": "ablate", "layers": LAYERS}
     named = {"leace": {**erased, "vector": LEACE}, "pca": {**erased, "vector": PCA}}
-    asked = {"probes": ["logistic", "mass_mean", "knn"], "k": 3, "prompts": 12, **section}
+    asked = {"probes": PROBES, "k": 3, "prompts": 12, **section}
     return tiny_tree(
         model, interventions=interventions or named, controls=["self", "random"], decodability=None, guardedness=asked
     )
@@ -189,11 +190,22 @@ def test_the_points_of_the_fit_half_are_those_that_the_subspace_was_fitted_on(tm
     assert sampled["accuracy"] == sampled["constant"] < sampled["unablated"]
 
 
-def test_a_killed_run_goes_on_to_the_same_table_without_fitting_anew(
-    finished, table, llama_folder, tmp_path, monkeypatch
-):
+FEWER = {"pca": {"op": "ablate", "layers": [2], "vector": PCA}}
+
+
+@pytest.mark.parametrize(
+    ("named", "whole"),
+    [
+        (FEWER, 2 * (2 + 2 * 2)),  # halves: layers of the unedited run, and of a cell and its control
+        pytest.param(None, 2 * (3 + 2 * 2 * (3 + 2)), marks=pytest.mark.slow),  # and of two cells at two layers
+    ],
+    ids=["a cell", "four"],
+)
+def test_a_killed_run_goes_on_to_the_same_table_without_fitting_anew(named, whole, llama_folder, tmp_path, monkeypatch):
+    study, options = study_of(tree(llama_folder, named)), Options(tmp_path / "run")
+    undisturbed = run_study(study, Options(tmp_path / "undisturbed"))
     fitted, cross_validated = [], guardedness.cross_validated
-    left = 20
+    left = 20 if named is None else 8
 
     def counting(*asked: Any) -> Any:
         if len(fitted) == left:
@@ -202,16 +214,16 @@ def test_a_killed_run_goes_on_to_the_same_table_without_fitting_anew(
         return cross_validated(*asked)
 
     monkeypatch.setattr(guardedness, "cross_validated", counting)
-    study, options = study_of(tree(llama_folder)), Options(tmp_path / "run")
     with pytest.raises(KeyboardInterrupt):
         run_study(study, options)
     parts = list((tmp_path / "run" / "parts").glob("guard0-*.npz"))
     left = 10**6
     folder = run_study(study, options)
-    assert pl.read_parquet(folder / "guardedness.parquet").equals(table)
-    whole = 2 * (3 + 2 * 2 * (3 + 2))  # halves: layers of the unedited run, and of two cells with a control each
-    assert whole <= len(fitted) <= whole + 3 and len(parts) > 3, "at most one cell's layers twice"
-    assert (folder / "summary.json").read_bytes() == (finished / "summary.json").read_bytes()
+    assert pl.read_parquet(folder / "guardedness.parquet").equals(pl.read_parquet(undisturbed / "guardedness.parquet"))
+    assert whole <= len(fitted) <= whole + 3 and len(parts) > (3 if named is None else 1), (
+        "at most a cell's layers twice"
+    )
+    assert (folder / "summary.json").read_bytes() == (undisturbed / "summary.json").read_bytes()
 
 
 def test_states_too_many_to_hold_at_once_change_nothing(table, llama_folder, tmp_path, monkeypatch):
@@ -255,8 +267,8 @@ def test_the_plan_counts_the_fits(llama_folder, tmp_path, monkeypatch):
 
     fitted, fit = [], probing.fitted_probe
     monkeypatch.setattr(probing, "fitted_probe", lambda *asked: fitted.append(asked[0]) or fit(*asked))
-    spec = tree(llama_folder, probes=["mass_mean", "knn"])
-    spec["decodability"] = {"k": 2, "prompts": 6, "shots": [0, 1], "probes": ["knn"], "twin": True}
+    spec = tree(llama_folder, FEWER, probes=["mass_mean", "knn"])
+    spec["decodability"] = {"k": 2, "prompts": 6, "shots": [0], "probes": ["knn"], "twin": True}
     folder = run_study(study_of(spec), Options(tmp_path / "run"))
     cost = json.loads((folder / "plan.json").read_text())["models"][0]["cost"]
     assert cost["probe_fits"] == len(fitted) and {"knn", "mass_mean"} == set(fitted)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,7 @@ from patchboard.track.values import summary_values
 from tests.contract.tiny import one_error, run, tiny_tree
 
 PROBES = ["logistic", "mass_mean", "mlp", "knn"]
+QUICK = ["knn"]
 
 
 def tree(model: Path, twin: bool = True, probes: list[str] = PROBES, shots: tuple[int, ...] = (0, 2)) -> dict:
@@ -37,8 +40,21 @@ def tree(model: Path, twin: bool = True, probes: list[str] = PROBES, shots: tupl
 
 
 @pytest.fixture(scope="module")
-def finished(llama_folder, tmp_path_factory) -> Path:
-    return run_study(study_of(tree(llama_folder)), Options(tmp_path_factory.mktemp("probes") / "run"))
+def run_of(llama_folder, tmp_path_factory) -> Callable[..., Path]:
+    """run_of(*probes): the folder of an undisturbed run, made once."""
+
+    @cache
+    def made(*probes: str) -> Path:
+        return run_study(
+            study_of(tree(llama_folder, probes=[*probes])), Options(tmp_path_factory.mktemp("probes") / "run")
+        )
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def finished(run_of) -> Path:
+    return run_of(*PROBES)
 
 
 @pytest.fixture(scope="module")
@@ -90,13 +106,15 @@ def test_probes_change_no_number_of_cd(finished, llama_folder, tmp_path):
     assert "probes" not in json.loads((plain / "summary.json").read_text())
 
 
+@pytest.mark.parametrize("probes", [QUICK, pytest.param(PROBES, marks=pytest.mark.slow)], ids=["quick", "all"])
 @pytest.mark.parametrize("stopped_at", [2, 6], ids=["in the model", "in the twin"])
 def test_a_killed_run_goes_on_to_the_same_table_without_fitting_anew(
-    stopped_at, finished, table, llama_folder, tmp_path, monkeypatch
+    stopped_at, probes, run_of, llama_folder, tmp_path, monkeypatch
 ):
     from patchboard.execution import probe_parts
 
-    study, options, fitted = study_of(tree(llama_folder)), Options(tmp_path / "run"), []
+    undisturbed = run_of(*probes)
+    study, options, fitted = study_of(tree(llama_folder, probes=probes)), Options(tmp_path / "run"), []
     fit = probe_parts.cross_validated
     at_once = 2  # numbers of shots: calls a layer
 
@@ -116,8 +134,8 @@ def test_a_killed_run_goes_on_to_the_same_table_without_fitting_anew(
     monkeypatch.setattr(probe_parts, "cross_validated", counting)
     folder = run_study(study, options)
     assert len(fitted) == 8 * at_once, "four layers of the model and of the twin, each once"
-    assert pl.read_parquet(folder / "probes.parquet").equals(table)
-    assert (folder / "summary.json").read_bytes() == (finished / "summary.json").read_bytes()
+    assert pl.read_parquet(folder / "probes.parquet").equals(pl.read_parquet(undisturbed / "probes.parquet"))
+    assert (folder / "summary.json").read_bytes() == (undisturbed / "summary.json").read_bytes()
 
 
 def test_a_finished_run_whose_table_is_gone_is_refused(finished, llama_folder, tmp_path, capsys):

@@ -155,7 +155,7 @@ def stopping(monkeypatch: Any, owner: Any, name: str, after: int) -> dict[str, i
     [
         pytest.param(stage, "attributions", 1, marks=pytest.mark.slow),
         (stage, "attributions", 2),
-        (LocalEngine, "score_pack", 5),
+        pytest.param(LocalEngine, "score_pack", 5, marks=pytest.mark.slow),
     ],
 )
 def test_a_resumed_run_is_an_undisturbed_one(llama_folder, cases, screened, tmp_path, monkeypatch, owner, name, after):

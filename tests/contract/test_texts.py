@@ -365,6 +365,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow  # test_vector_files has files of other runs, in this process
 def test_a_vector_that_one_run_wrote_steers_texts_in_another_process(tmp_path):
     """Fitted and exported by one process; another adds it while the trained model goes on from a query without
     demonstrations, and the text turns to the vector's task."""
