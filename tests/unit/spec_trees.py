@@ -13,7 +13,7 @@ from patchboard.spec.positions import POSITIONS
 NASTY = "abNone1 .:-{}[]#&*!|>'\"%@`,?=<~/\\\n\t\r\x07\x7f\x85\xa0é\u2028\ufeff😀"
 """Signs with a meaning in YAML, and some that it escapes."""
 
-untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+untimed = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 """For every property here: how fast a busy machine is says nothing about the code."""
 
 words = st.text(NASTY, max_size=8) | st.sampled_from(["None", "null", "true", "1e-3", "010", "2024-01-01", "<<", "="])

@@ -35,7 +35,7 @@ def widths(batch: Batch) -> list[int]:
     return [batch.first_width, *(join.stop for _, join in sorted(batch.joins.items()))]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(batches, st.sampled_from([0, 2, 5]))
 def test_the_mask_holds_what_the_dense_one_does(batch, window):
     """Token by token: trunk columns as they are, the others counted from the beginning of the token's own segment."""
@@ -49,7 +49,7 @@ def test_the_mask_holds_what_the_dense_one_does(batch, window):
         assert not np.delete(whole[b, q], [*range(trunk), *own]).any()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(batches, st.sampled_from([0, 3]), st.sampled_from([1, 2]), st.sampled_from(["kernel", "formula"]))
 def test_the_attention_is_that_of_the_dense_mask(batch, window, shared, how):
     """At every width that the sequence has on its way through the blocks."""

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patchboard.measure.outcomes import combine
@@ -22,6 +22,7 @@ LITERAL = {
 
 
 @pytest.mark.parametrize("name", [name for name in METRICS.names() if name in LITERAL])
+@settings(max_examples=30)
 @given(answers=st.lists(st.lists(st.integers(0, 3).map(float), min_size=1, max_size=4), min_size=1, max_size=6))
 def test_each_answer_is_combined_by_itself(name, answers):
     """Neighbouring answers of one copy or of one prompt must not run into each other."""
@@ -34,6 +35,7 @@ def test_each_answer_is_combined_by_itself(name, answers):
 
 
 @pytest.mark.parametrize("name", METRICS.names())
+@settings(max_examples=30)
 @given(answers=st.lists(st.lists(st.integers(0, 3).map(float), min_size=1, max_size=4), min_size=1, max_size=4))
 def test_an_answers_value_is_its_own(name, answers):
     """Whatever the formula: of many answers at once a metric gives what it gives of each alone."""

@@ -99,14 +99,14 @@ def mask_of(layout: Layout, window: int = 0) -> np.ndarray:
     return (packed_mask(*tensors, torch.float32, window)[:, 0] == 0).numpy()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(layouts())
 def test_mask_is_the_literal_definition(made):
     layout, *_ = made
     assert np.array_equal(mask_of(layout), literal_mask(layout))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(layouts())
 def test_a_copy_sees_exactly_its_own_prompt(made):
     """What a token attends to is, by position, 0 … its own position, each once, and the tokens of its own prompt."""
@@ -130,7 +130,7 @@ def history(layout: Layout, mask: np.ndarray, row: int, col: int) -> tuple[int, 
     return tuple(layout.tokens[row, seen[np.argsort(layout.positions[row, seen])]].tolist())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(layouts(st.just("wavefront")))
 def test_what_joins_takes_the_state_of_the_same_tokens(made):
     """A column's source is there from the first block on, unedited, and has seen the same tokens."""
@@ -146,7 +146,7 @@ def test_what_joins_takes_the_state_of_the_same_tokens(made):
             assert layout.segments[row, join.start + col] > 0
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(layouts(st.just("wavefront")))
 def test_nothing_is_edited_before_it_joins(made):
     layout, *_ = made
@@ -155,7 +155,7 @@ def test_nothing_is_edited_before_it_joins(made):
         assert enters <= token.edit.layer + (token.edit.site == "resid_post")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(layouts())
 def test_every_computable_cell_is_read_once_a_token(made):
     layout, found, wanted = made
@@ -171,7 +171,7 @@ def test_every_computable_cell_is_read_once_a_token(made):
             assert reads.get((i, c), []) == ([] if suffix is None else list(suffix.answer))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(groups, ways)
 def test_edited_tokens_stand_where_the_spec_says(group, way):
     found, wanted = group
@@ -239,7 +239,7 @@ def group_of(found: list[Prompt], wanted: list[Counterfactual], prefix: int = 0)
     return Group("g", "A", 0, 0, tuple(found), (-1,) * len(found), tuple(wanted), 0, (), ("accuracy",), prefix=prefix)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(alike, st.lists(copies, min_size=1, max_size=6), ways)
 def test_what_was_laid_out_before_changes_nothing(found, wanted, way):
     """A template of another pack's first prompt, with other tokens of the same shape, gives the layout of one's own."""
@@ -256,7 +256,7 @@ def test_what_was_laid_out_before_changes_nothing(found, wanted, way):
 engines = st.sampled_from(["auto", "wavefront", "rows"])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(groups, engines, st.integers(1, 200), st.integers(1, 200), st.integers(0, 6))
 def test_packs_cover_every_pair_once(group, engine, vocab, tokens, halvings):
     """Whatever the engine, the budget and how often packs are halved."""
@@ -271,7 +271,7 @@ def test_packs_cover_every_pair_once(group, engine, vocab, tokens, halvings):
     assert len({pack.id for pack in packs}) == len(packs)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(groups, engines)
 def test_cost_counts_what_the_layouts_compute(group, engine):
     """The plan's count, with layouts of equal shape counted once, is that of the layouts themselves."""

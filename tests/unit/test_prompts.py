@@ -30,7 +30,7 @@ TEMPLATES = (
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(rows=items, template=st.sampled_from(TEMPLATES))
 def test_positions_decode_to_the_fields_they_name(byte_level, rows, template):
     """Whatever the text, the tokens of a position together hold its field, and no token of two fields."""
