@@ -18,10 +18,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["WANDB_MODE"] = "disabled"  # tests/track opens W&B runs, each in an environment of its own
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: idle threads sleep instead of spinning
-if (
-    int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1
-):  # workers fill the cores; threads would wait for each other
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers fill the cores; their threads would wait for each other
 
 ROOT = Path(__file__).parents[1]
 
@@ -58,10 +56,15 @@ BLANK = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQV
 @pytest.fixture(scope="module", autouse=True)
 def figures_are_blank(request) -> Iterator[None]:
     """Figures of a page are made but not rasterised; in modules marked ``rasterised`` they are. Everywhere each is held
-    against the numbers that lie beside it: a new figure is tested for that by being drawn once."""
+    against the numbers that lie beside it: a new figure is tested for that by being drawn once.
+
+    They take half of a small run's time. So in the default suite a module's first run has them, and further ones only
+    where the module is marked ``drawn`` or ``rasterised``."""
     from patchboard.report.drawing import Drawing
 
-    drawn = Drawing.png if request.node.get_closest_marker("rasterised") else lambda drawing: BLANK
+    rasterised, all_runs = (request.node.get_closest_marker(name) for name in ("rasterised", "drawn"))
+    drawn = Drawing.png if rasterised else lambda drawing: BLANK
+    quick = "not slow" in request.config.getoption("markexpr")
 
     def png(drawing: Drawing) -> bytes:
         hold_against_its_numbers(drawing)
@@ -69,7 +72,23 @@ def figures_are_blank(request) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Drawing, "png", png)
+        if quick and not (rasterised or all_runs):
+            patch.setattr("patchboard.report.page.drawings", _of_the_first_run())
         yield
+
+
+def _of_the_first_run() -> Callable[[Any], Iterator[Any]]:
+    """``page.drawings``, but of one run folder alone, however often it is drawn."""
+    from patchboard.report.page import drawings
+
+    first: list[Path] = []
+
+    def drawn(run: Any) -> Iterator[Any]:
+        folder = run.folder.resolve()
+        first[:] = first or [folder]
+        return drawings(run) if first == [folder] else iter(())
+
+    return drawn
 
 
 @pytest.fixture(scope="session")

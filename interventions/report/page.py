@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -160,8 +161,9 @@ def render(run: Run, figures: list[dict[str, Any]], others: Sequence[Run] = ()) 
     )
 
 
+@cache
 def template(name: str) -> Template:
-    """One beside this file. It escapes what is put in, and names a value that it lacks."""
+    """One beside this file, compiled once a process. It escapes what is put in, and names a value that it lacks."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     loader = FunctionLoader(lambda each: files("patchboard.report").joinpath(each).read_text(encoding="utf-8"))

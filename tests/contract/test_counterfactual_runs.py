@@ -20,6 +20,8 @@ from patchboard.spec import study_of
 from tests.contract.cases import case_tree, write_cases
 from tests.contract.tiny import manifest_of, one_error, run, tiny_tree
 
+pytestmark = pytest.mark.drawn
+
 
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory):

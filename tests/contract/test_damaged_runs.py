@@ -19,6 +19,8 @@ from patchboard.spec import study_of
 from tests.conftest import ROOT
 from tests.contract.tiny import manifest_of, one_error, run, tiny_tree, write
 
+pytestmark = pytest.mark.drawn
+
 # one of each kind in the default suite
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 

@@ -172,7 +172,7 @@ def test_states_after_edits_are_those_of_whole_passes(way, site, finished, llama
 
 def test_an_edit_of_no_strength_leaves_what_the_unedited_run_has(llama_folder, tmp_path):
     named = {"idle": {"op": "ablate", "vector": LEACE, "layers": [1], "strength": 0}}
-    folder = run_study(study_of(tree(llama_folder, named)), Options(tmp_path / "run"))
+    folder = run_study(study_of(tree(llama_folder, named, probes=["mass_mean", "knn"])), Options(tmp_path / "run"))
     table = pl.read_parquet(folder / "guardedness.parquet")
     apart = (table["accuracy"] - table["unablated"]).abs()  # a copy's states round otherwise than the clean run's
     assert (apart < 1e-9).sum() > 0.95 * len(apart) and apart.sum() < 0.005 * len(apart)

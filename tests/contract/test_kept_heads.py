@@ -20,6 +20,8 @@ from tests.contract.test_emit import values_of
 from tests.contract.tiny import manifest_of, one_error, run, tiny_tree
 from tests.hooks import hooked_logits
 
+pytestmark = pytest.mark.drawn
+
 RANKING = [[3, 1], [0, 2], [1, 0]]
 SIZES = [0, 1, 3, "all"]
 AXIS = "interventions.circuit.keep.first"

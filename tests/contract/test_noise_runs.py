@@ -16,6 +16,8 @@ from patchboard.spec.load import load_study
 from tests.contract.cases import case_tree, write_cases
 from tests.contract.tiny import manifest_of, one_error, run, tiny_tree, write
 
+pytestmark = pytest.mark.drawn
+
 NOISE = {"op": "noise", "site": "resid_pre", "layers": 0, "position": "S1", "strength": 3}
 
 

@@ -25,6 +25,8 @@ from patchboard.track.tables import tables
 from tests.contract.cases import case_tree, write_cases
 from tests.contract.tiny import manifest_of, one_error, run, tiny_tree, write
 
+pytestmark = pytest.mark.drawn
+
 SECTIONS = {
     "swept": {"op": "patch", "source": "flip", "position": {"sweep": ["S2", "IO", "last"]}, "layers": "all"},
     "heads": {"op": "resample", "source": "third", "site": "head", "position": "S2", "layers": "all"},
