@@ -173,7 +173,7 @@ def test_the_plan_counts_what_is_computed(llama_folder, cases, tmp_path, engine)
     assert "learned" not in cost_of(plan_study(study_of(tiny_tree(llama_folder)))[0], "auto", Budget()).as_dict()
 
 
-def test_less_memory_takes_more_passes_and_learns_the_same(llama_folder, cases, tmp_path, monkeypatch):
+def test_less_memory_takes_more_passes_and_learns_the_same(llama_folder, cases, whole, tmp_path, monkeypatch):
     original, seen = teaching.slopes, []
 
     def tight(engine: Any, group: Any, packs: Any, *rest: Any) -> Any:
@@ -182,10 +182,8 @@ def test_less_memory_takes_more_passes_and_learns_the_same(llama_folder, cases, 
             raise MemoryError
         return original(engine, group, packs, *rest)
 
-    fewer = {"swapped": {**SECTIONS["swapped"], "vector": {**SECTIONS["swapped"]["vector"], "steps": 5}}}
-    whole = ran(llama_folder, cases, tmp_path / "whole", interventions=fewer)
     monkeypatch.setattr(teaching, "slopes", tight)
-    out = ran(llama_folder, cases, tmp_path / "run", interventions=fewer)
+    out = ran(llama_folder, cases, tmp_path / "run", interventions={"swapped": SECTIONS["swapped"]})
     assert seen[0] == 1 < min(seen[-5:])
     for key in ("swapped/counterfactual/0", "swapped/counterfactual/2"):
         torch.testing.assert_close(vectors(out)[key], vectors(whole)[key], atol=1e-4, rtol=0)
