@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from patchboard.embedded.tokenizer import build
+from patchboard.execution.plan_files import costs_of
 from patchboard.execution.planned import plan_study
 from patchboard.experiment.frame import folder_of_variant
 from patchboard.experiments.heads.findings import findings
@@ -18,8 +19,6 @@ from patchboard.experiments.heads.vectors import conditions, vector_study
 from patchboard.measure.head_effects import DRAWS, best_heads, head_effects, random_heads
 from patchboard.measure.outcome_index import index_outcomes
 from patchboard.measure.statistics import Bootstrap, interval
-from patchboard.plan.cost import cost_of
-from patchboard.plan.packs import Budget
 from patchboard.spec import Study, load_study, parse_overrides
 from patchboard.store.folder import open_run
 from patchboard.store.schema import OUTCOMES
@@ -297,7 +296,7 @@ def test_the_plan_has_the_second_run_too_whichever_heads_are_the_best(tmp_path):
     for order in (sorted, lambda heads: sorted(heads, reverse=True)):
         heads = order((layer, head) for layer in (1, 3) for head in range(4))
         ranks = pl.DataFrame(heads, schema=["layer", "head"], orient="row").with_row_index("rank", offset=1)
-        costs.append(cost_of(plan_study(vector_study(study, ranks, (1, 3)))[0], "auto", Budget()).as_dict())
+        costs.append(costs_of(plan_study(vector_study(study, ranks, (1, 3))), "auto", remote=False)[0].as_dict())
     assert costs[0] == costs[1] == model["cost"]
     status, text, _ = script(*asked)
     assert status == 0 and "heads-vectors, after heads, which decides its cells" in text and "heads, digest" in text
