@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -106,16 +106,21 @@ def run_remotely(
     return status, told.getvalue(), complained.getvalue()
 
 
+@contextmanager
+def packed_as_there() -> Iterator[None]:
+    """Runs of this process in packs and with masks as a host has them, so that sums are in one order."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "local_budget", lambda facts: Budget())
+        yield
+
+
 def run_here(snapshot: Snapshot, out: Path, *arguments: str, as_there: bool = True, **changes: Any) -> Path:
-    """The same spec on the served weights, without a server. as_there: in packs and with masks as a host has them, so
-    that sums are in one order."""
+    """The same spec on the served weights, without a server. as_there: as ``packed_as_there`` says."""
     from patchboard.commands.main import main
 
     spec = write(tree_of(snapshot, **changes), out.parent / f"spec-of-{out.name}.yaml")
     given = ["run", spec, "--model", str(snapshot.folder), "--out", str(out), "--quiet", "--wandb", "off"]
-    with pytest.MonkeyPatch.context() as patch:
-        if as_there:
-            patch.setattr(memory, "local_budget", lambda facts: Budget())
+    with packed_as_there() if as_there else nullcontext():
         assert main([*given, *arguments]) == 0
     return out
 

@@ -12,7 +12,7 @@ from patchboard.experiment.command import StudyScript
 from patchboard.experiments.heads.experiment import Heads
 from tests.conftest import ROOT
 from tests.contract.tiny import manifest_of
-from tests.remote.runs import as_client, table
+from tests.remote.runs import as_client, packed_as_there, table
 
 SMALL = (
     "--tasks.bits=4", "--tasks.only=[AND, XOR]", "--statistics.bootstrap=100", "--prompts.shots=2",
@@ -36,7 +36,8 @@ def test_both_runs_go_to_the_host(server, llama_snapshot, tmp_path):
         server.stop()
         assert told(tmp_path / "there", "--model", llama_snapshot.repo, "--remote") == (0, "")
         server.start()
-    assert told(tmp_path / "here", "--model", str(llama_snapshot.folder)) == (0, "")
+    with packed_as_there():
+        assert told(tmp_path / "here", "--model", str(llama_snapshot.folder)) == (0, "")
     for folder in (tmp_path / "there", tmp_path / "there" / "experiment" / "experiment"):
         assert manifest_of(folder)["where"] == server.url
     assert sent >= 4, "a survey and cells of each run"

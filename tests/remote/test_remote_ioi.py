@@ -10,7 +10,7 @@ import pytest
 
 from tests.ioi_models import saved_ioi_model
 from tests.remote.conftest import LoopbackServer, Snapshot, snapshot_of
-from tests.remote.runs import as_client
+from tests.remote.runs import as_client, packed_as_there
 from tests.scripts import ran
 
 SMALL = ("--prompts.queries=4", "--statistics.bootstrap=100", "--wandb=off")
@@ -44,7 +44,8 @@ def test_a_hosted_model_has_the_tables_of_a_local_one(script, flags, names_serve
         assert status == 0, error
         return {name: pl.read_parquet(out / "experiment" / f"{name}.parquet") for name in TABLES[script]}
 
-    here = tables(str(names_snapshot.folder), tmp_path / "here")
+    with packed_as_there():
+        here = tables(str(names_snapshot.folder), tmp_path / "here")
     there = tables(names_snapshot.repo, tmp_path / "there", "--remote")
     assert names_server.log("request"), "the host was asked"
     assert all(here[name].equals(there[name]) and len(here[name]) for name in here)

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tests.remote.runs import as_client
+from tests.remote.runs import as_client, packed_as_there
 from tests.scripts import ran
 
 SMALL = (
@@ -27,10 +27,9 @@ def test_the_bars_of_a_hosted_model_are_those_of_a_local_one(server, llama_snaps
         assert str(out / "experiment" / "report.html") in told
         return {name: pl.read_parquet(out / "experiment" / name) for name in ("bars.parquet", "matrix.parquet")}
 
-    here, there = (
-        bars(str(llama_snapshot.folder), tmp_path / "here"),
-        bars(llama_snapshot.repo, tmp_path / "there", "--remote"),
-    )
+    with packed_as_there():
+        here = bars(str(llama_snapshot.folder), tmp_path / "here")
+    there = bars(llama_snapshot.repo, tmp_path / "there", "--remote")
     assert server.log("request"), "the host was asked"
     for name in here:
         assert here[name].equals(there[name]), name
