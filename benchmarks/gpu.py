@@ -58,7 +58,7 @@ class Bench:
     def __init__(self, size: str, budgets: list[int], device: torch.device, dtype: torch.dtype):
         self.size, self.device, self.dtype = size, device, dtype
         self.model = workload.llama_of(SIZES[size], device, dtype)
-        self.facts = replace(workload.facts_of(self.model.config), sparse=True)
+        self.facts = workload.facts_of(self.model.config)
         self.picked = budget_for(self.facts, device, dtype.itemsize)
         self.budgets = sorted({*budgets, self.picked.tokens})
 

@@ -21,7 +21,7 @@ def budget_of(run: ModelRun, model: PreTrainedModel, what: str = "packs") -> tup
     device, key = device_of(model), f"{run.prefix}{what}"
     budgets = run.folder.manifest.get("budgets", {})
     begun = budgets.get(key, {})
-    of_pass = {name: begun[name] for name in ("tokens", "read_floats", "sparse", "streamed") if name in begun}
+    of_pass = {name: begun[name] for name in begun if name != "device"}
     known = Budget(**of_pass) if begun.get("device") == device.type else None
     budget = budget_for(run.plan.facts, device, model.dtype.itemsize, known)
     entry = {"device": device.type, **asdict(budget)}
