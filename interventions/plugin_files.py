@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -98,9 +99,14 @@ def active_files() -> tuple[PluginFile, ...]:
     return tuple(_read[path] for path in _active)
 
 
+def any_in_use() -> bool:
+    """Whether code of users has a part in this process, of files or of installed distributions."""
+    return bool(_active or _entry_points_loaded)
+
+
 def load_entry_points() -> None:
     """Import the modules that installed distributions name, once a process. Raises PluginError."""
-    for point in entry_points(group=GROUP):
+    for point in _installed(tuple(sys.path)):
         if point.value in _entry_points_loaded:
             continue
         origin = distribution_origin(point)
@@ -108,6 +114,12 @@ def load_entry_points() -> None:
         with registering_from(origin):
             _guarded(where, None, lambda point=point: point.load())
         _entry_points_loaded.add(point.value)
+
+
+@lru_cache(maxsize=1)
+def _installed(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Of all distributions on the path, which takes reading a file of each."""
+    return tuple(entry_points(group=GROUP))
 
 
 def distribution_origin(point: EntryPoint) -> Origin:

@@ -34,6 +34,18 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class Added:
+    """What the tokenizer adds around every text (before, behind), and what is put in front of one that begins with
+    nothing of it: by whom, and which of the added ids are not."""
+
+    before: tuple[int, ...]
+    behind: tuple[int, ...]
+    front: tuple[int, ...]
+    who: str
+    spare: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Encoded:
     """ids and offsets [token] of the front and the text (the front's offsets are empty), or why there are none."""
 
@@ -63,7 +75,8 @@ class Encoder:
         self.tokenizer, self.bos = tokenizer, bos
         self._unknown = Unknown(tokenizer)
         self._special = set(tokenizer.all_special_ids)
-        self._added: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+        self._begin = tokenizer.bos_token_id
+        self._added: Added | None = None
         self._frames: dict[Frame, Frame] = {}
 
     def encode(self, texts: list[str]) -> list[Encoded]:
@@ -98,21 +111,20 @@ class Encoder:
             return Encoded([], (), fault=_not_known(piece) if piece else "the tokenizer makes no token of it")
         if self._added is None:
             self._added = self._added_to(text, own, offsets)
-        added, behind = self._added
-        front, who, spare = self._front(added)
-        self._check_begin(own, front, added)
+        added, front, spare = self._added, self._added.front, self._added.spare
+        self._check_begin(own, added)
         typed = next((k for k in range(len(front), 0, -1) if front[-k:] == tuple(own[:k])), 0)
         if typed:  # what the text begins with counts as what would stand in front of it
             front, spare = front[:-typed], (*spare, *front[-typed:])
-        begins = {self.tokenizer.bos_token_id, *front, *spare}
+        begins = {self._begin, *front, *spare}
         lead = next((k for k, i in enumerate(own) if i not in self._special and i not in begins), len(own))
         again = not begins.intersection((*front, *own[:lead])).isdisjoint(own[lead:])
-        frame = Frame((who,) * len(front) + (TEXT,) * lead, spare, behind, again)
+        frame = Frame((added.who,) * len(front) + (TEXT,) * lead, spare, added.behind, again)
         frame = self._frames.setdefault(frame, frame)
         return Encoded([*front, *own], [(0, 0)] * len(front) + list(offsets), frame)
 
-    def _added_to(self, text: str, own: list[int], offsets: Offsets) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Ids that the tokenizer adds before and behind; the same for every text, whatever its length."""
+    def _added_to(self, text: str, own: list[int], offsets: Offsets) -> Added:
+        """The same for every text, whatever its length."""
         if any(own == own[:n] * (len(own) // n) and offsets[n:] == offsets[:-n] for n in range(1, len(own))):
             raise ModelError(
                 "model.name",
@@ -122,27 +134,24 @@ class Encoder:
         coded = self.tokenizer(text, return_special_tokens_mask=True, padding=False, truncation=False)
         ids, mask = coded["input_ids"], coded["special_tokens_mask"]
         first, last = mask.index(0), len(mask) - mask[::-1].index(0)
-        return tuple(ids[:first]), tuple(ids[last:])
-
-    def _front(self, added: tuple[int, ...]) -> tuple[tuple[int, ...], str, tuple[int, ...]]:
-        """What is put in front of a text that begins with nothing of it, by whom, and what of ``given`` is not."""
+        before = tuple(ids[:first])
         if self.bos == "auto":
-            front = tuple(i for i, _ in groupby(added))
+            front = tuple(i for i, _ in groupby(before))
         else:
-            front = (self.tokenizer.bos_token_id,) if self.bos else ()
-        spare = tuple((Counter(added) - Counter(front)).elements())
-        return front, TOKENIZER if set(front) <= set(added) else SPEC, spare
+            front = (self._begin,) if self.bos else ()
+        who = TOKENIZER if set(front) <= set(before) else SPEC
+        return Added(before, tuple(ids[last:]), front, who, tuple((Counter(before) - Counter(front)).elements()))
 
-    def _check_begin(self, own: list[int], front: tuple[int, ...], added: tuple[int, ...]) -> None:
+    def _check_begin(self, own: list[int], added: Added) -> None:
         """Raises SpecError for a text that begins with a token that must not stand there, or not so often."""
-        bos = {self.tokenizer.bos_token_id, *added}
+        bos = {self._begin, *added.before}
         begin = own[: next((k for k, i in enumerate(own) if i not in bos), len(own))]
         if not begin:
             return
         shown = self.tokenizer.convert_ids_to_tokens(begin[0])
         if self.bos is False:
             what = f"is false, but a prompt's text begins with '{shown}'"
-        elif begin[0] in front and begin[1:2] == begin[:1]:
+        elif begin[0] in added.front and begin[1:2] == begin[:1]:
             what = f"puts '{shown}' in front once, but a prompt's text begins with it {begin.count(begin[0])} times"
         else:
             return

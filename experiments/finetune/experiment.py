@@ -14,7 +14,7 @@ from patchboard.api.run import run as run_study
 from patchboard.engine.trust import code_is_trusted
 from patchboard.execution.identity import identity_of
 from patchboard.execution.options import Options
-from patchboard.execution.plan_files import costs_of
+from patchboard.execution.plan_numbers import costs_of
 from patchboard.execution.results import bootstrap_of
 from patchboard.experiment.conditions import Condition, compare_conditions, summary_of_comparison
 from patchboard.experiment.conditions_findings import overview

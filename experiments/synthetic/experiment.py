@@ -15,7 +15,7 @@ from patchboard.engine.device import device_map_for
 from patchboard.errors import RunFolderError
 from patchboard.execution.identity import RESULTS_VERSION
 from patchboard.execution.options import Options
-from patchboard.execution.plan_files import costs_of
+from patchboard.execution.plan_numbers import costs_of
 from patchboard.execution.plugin_sources import plugin_sources
 from patchboard.execution.results import bootstrap_of
 from patchboard.experiment.frame import Summary, Tables, TrainingExperiment

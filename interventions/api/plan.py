@@ -11,10 +11,10 @@ from typing import Any
 from patchboard.api.display import as_text, html_table, html_text
 from patchboard.engine.in_memory import LoadedModel, at_hand
 from patchboard.execution.options import Remote
-from patchboard.execution.plan_files import costs_of, plan_json
+from patchboard.execution.plan_numbers import costs_of, plan_json
 from patchboard.measure.notes import foreseen
 from patchboard.plan.model import ModelPlan
-from patchboard.report.tables import plan_rows, plan_title, print_plan
+from patchboard.report.plan_tables import plan_rows, plan_title, print_plan
 from patchboard.report.task_counts import task_counts
 from patchboard.spec.axes import Study
 

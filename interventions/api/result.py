@@ -264,7 +264,7 @@ class Run:
 
         figures: formats beside PNG, ``"svg"``, ``"pdf"`` or both. Raises SpecError for another one.
         """
-        from patchboard.report import write_report
+        from patchboard.report.page import write_report
 
         return write_report(self.path, formats_of(figures, "figures"))
 

@@ -24,7 +24,12 @@ def script(default_spec: Path, description: str, arguments: Sequence[str] | None
 
 
 def given(arguments: Sequence[str] | None) -> list[str]:
-    return list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is not None:
+        return list(arguments)
+    from patchboard.cli.own_process import claim
+
+    claim()
+    return sys.argv[1:]
 
 
 def guarded(action: Callable[[], int], kept: str = "finished parts are kept") -> int:

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from patchboard.cli.arguments import Parser, prepare_libraries
 from patchboard.cli.flags_study import say_what_layers_left, study_of_flags
+from patchboard.cli.own_process import is_own
 from patchboard.cli.run_flags import add_run_flags, parse_flags, remote_of_flags
 from patchboard.cli.show_plan import show_plan
 from patchboard.errors import SpecError
+from patchboard.plugin_files import any_in_use
+from patchboard.undisturbed import undisturbed
 from patchboard.user_paths import expanded
 
 if TYPE_CHECKING:
@@ -25,13 +28,14 @@ if TYPE_CHECKING:
 def plan_of_flags(
     args: argparse.Namespace,
     overrides: Sequence[str],
-    prepare: Callable[[Study], Study] = lambda study: study,
+    prepare: Callable[[Study], Study] | None = None,
     following: Callable[[Study], Sequence[Study]] = lambda study: (),
 ) -> bool:
     """Print what --plan or --show-tokens asks for; whether one of them was given, so that nothing is to be run.
 
-    args, overrides: of ``parse_flags``. prepare: the user's study -> the one to run. following: study -> those of the
-    runs that are made after it, as far as they are known before. Raises PatchboardError.
+    args, overrides: of ``parse_flags``. prepare: the user's study -> the one to run, where they are not the same.
+    following: study -> those of the runs that are made after it, as far as they are known before. Raises
+    PatchboardError.
     """
     if not (args.plan or args.show_tokens):
         if args.calibrate:
@@ -40,10 +44,26 @@ def plan_of_flags(
     from patchboard.engine.trust import trust_code
 
     trust_code(args.trust_remote_code)
-    study = prepare(study_of_flags(args, overrides))
-    prepare_libraries()
-    show_plan(study, args, following)
+    with undisturbed():
+        study = study_of_flags(args, overrides)
+        if prepare is not None:
+            study = prepare(study)
+        elif _plans_alone(study, args):
+            from patchboard.engine.without_torch import import_transformers_alone
+
+            import_transformers_alone()
+        prepare_libraries()
+        show_plan(study, args, following)
     return True
+
+
+def _plans_alone(study: Study, args: argparse.Namespace) -> bool:
+    """Whether this process will end without having needed torch."""
+    from patchboard.engine.without_torch import needs_torch
+
+    if not is_own() or args.calibrate or args.remote is not None or any_in_use():
+        return False
+    return not any(needs_torch(point.spec.model) for point in study.points)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ def show_plan(study: Study, args: argparse.Namespace, following: Callable[[Study
     from patchboard.api.plan import Plan, predictions
     from patchboard.execution.options import check_calibration
     from patchboard.execution.planned import plan_study
-    from patchboard.report.tables import print_plan
+    from patchboard.report.plan_tables import print_plan
 
     remote = remote_of_flags(args)
     check_calibration(args.calibrate, remote, "--calibrate")

@@ -22,7 +22,7 @@ def act(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     from patchboard.api.result import open
 
     if args.others:
-        from patchboard.report import write_comparison
+        from patchboard.report.page import write_comparison
 
         print(write_comparison(args.folder, [open(other).path for other in args.others]))
         return 0

@@ -13,7 +13,7 @@ from patchboard.spec import Study
 from patchboard.spec.agreement import SHORTHANDS
 from patchboard.spec.fields import kinds_at
 from patchboard.spec.kinds import FileKind, kind_of
-from patchboard.spec.load import load_study, load_tree
+from patchboard.spec.load import load_study, load_tree, study_of_tree
 from patchboard.spec.paths import split_path
 from patchboard.spec.sections import Spec
 
@@ -23,9 +23,10 @@ _MOST_POINTS = 100
 
 def validated(path: Path) -> str:
     """What the file is, as a line says it. Raises PatchboardError for the first thing that is wrong in it."""
-    kind = kind_of(load_tree(path, str(path)), str(path))
+    tree = load_tree(path, str(path))
+    kind = kind_of(tree, str(path))
     if kind == "run":
-        study = load_study(path)
+        study = study_of_tree(tree, str(path), path.parent)
         _check(study)
         return f"valid, {_counted(len(study.points), 'point')}, digest {study.digest[:8]}"
     if kind == "sweep":

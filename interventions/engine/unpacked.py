@@ -17,8 +17,6 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from filelock import FileLock
-
 from patchboard.engine.package_fetch import check_at_hand, installed_parts, whole_file
 from patchboard.errors import ModelError
 from patchboard.spec.packaged import PackagedModel
@@ -69,6 +67,8 @@ def ensure_unpacked(row: PackagedModel, write: Callable[[Path, Path], None]) -> 
     folder = folder_of(row)
     if is_unpacked(row):
         return folder
+    from filelock import FileLock  # few runs unpack, and every command is told what a model's name is
+
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):

@@ -6,7 +6,8 @@ from patchboard.engine.load import open_model
 from patchboard.errors import RunFolderError, SpecError
 from patchboard.execution.features import has_features, write_features
 from patchboard.execution.identity import HERE
-from patchboard.execution.plan_files import costs_of, write_plan
+from patchboard.execution.plan_files import write_plan
+from patchboard.execution.plan_numbers import costs_of
 from patchboard.execution.results import RESULTS, has_probes, learns, write_results
 from patchboard.plan.build import build_plans
 from patchboard.spec import Study, load_study

@@ -18,7 +18,8 @@ from patchboard.execution.guarded_tables import guarded_tables
 from patchboard.execution.identity import distinct_names, identity_of, note_process
 from patchboard.execution.model_run import Measure, ModelResult, ModelRun
 from patchboard.execution.options import Options
-from patchboard.execution.plan_files import costs_of, excluded_prompts, write_plan
+from patchboard.execution.plan_files import excluded_prompts, write_plan
+from patchboard.execution.plan_numbers import costs_of
 from patchboard.execution.planned import folder_of
 from patchboard.execution.probe_parts import probe_tables
 from patchboard.execution.progress import Progress, both
@@ -71,8 +72,8 @@ def run_study(study: Study, options: Options) -> Path:
 
 def _report(folder: RunFolder, *formats: str) -> None:
     """Draw what is not there. formats: of figures, beside PNG."""
-    from patchboard.report import write_report
     from patchboard.report.formats import lacking
+    from patchboard.report.page import write_report
 
     if folder.unsound(["report.html"]) or lacking(folder.path, formats):
         write_report(folder.path, formats)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from patchboard.errors import ModelError
-from patchboard.measure.scored_group import ScoredGroup
 from patchboard.plan.cells import position_label
 from patchboard.plan.edges import too_few_others
 from patchboard.plan.model import ModelPlan
 from patchboard.plan.suffix import clean_tokens, positions_of
 from patchboard.tasks.frames import remarks
+
+if TYPE_CHECKING:
+    from patchboard.measure.scored_group import ScoredGroup  # loads polars, and plans have notes too
 
 
 def capped(plans: Iterable[ModelPlan]) -> list[str]:

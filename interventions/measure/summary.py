@@ -23,7 +23,8 @@ from patchboard.measure.floors import floors_in
 from patchboard.measure.outcome_index import Outcomes
 from patchboard.measure.relation import accuracy_against_cd, correlation
 from patchboard.measure.statistics import Bootstrap
-from patchboard.store.schema import SHUFFLED, TWIN, VERSION
+from patchboard.store.schema import SHUFFLED, TWIN
+from patchboard.store.version import VERSION
 
 _VALUES = ("clean", "patched", "effect", "ci_low", "ci_high", "n")
 _PLACE = ("layer", "layers", "head")

@@ -23,9 +23,9 @@ from patchboard.report.heads import top_heads
 from patchboard.report.numbers import best_place, between, cd_there, fraction, place_label, plain, signed, with_interval
 from patchboard.report.run_files import Run, read_run, setting_label
 from patchboard.report.task_counts import task_counts
-from patchboard.report.undisturbed import undisturbed
 from patchboard.store.folder import atomically
 from patchboard.store.schema import FEATURES_FILE
+from patchboard.undisturbed import undisturbed
 
 if TYPE_CHECKING:  # matplotlib takes most of a second to load
     from jinja2 import Template

@@ -34,6 +34,13 @@ def load_study(
         where = where or str(path_or_text)
         folder = Path(path_or_text).parent
         tree = load_tree(Path(path_or_text), where)
+    return study_of_tree(tree, where, folder, overrides)
+
+
+def study_of_tree(
+    tree: Mapping[str, Any], where: str, folder: Path, overrides: Mapping[str, Any] | None = None
+) -> Study:
+    """The study of a mapping that ``load_tree`` has read from a file in ``folder``; raises as ``load_study``."""
     refuse_other_kind(tree, "run", where)
     return study_of(plain_at(tree, where), overrides, folder)
 

@@ -29,8 +29,8 @@ from patchboard.store.integrity import (
     remove_unfinished,
     unfinished,
 )
-from patchboard.store.schema import STAMP, VERSION
 from patchboard.store.tables import growing_table
+from patchboard.store.version import STAMP, VERSION
 
 
 @contextmanager

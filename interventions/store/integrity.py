@@ -16,7 +16,8 @@ import psutil
 from safetensors import safe_open
 
 from patchboard.store import EXAMINED
-from patchboard.store.schema import OPTIONAL_TABLES, STAMP
+from patchboard.store.schema import OPTIONAL_TABLES
+from patchboard.store.version import STAMP
 
 MANIFEST = "manifest.json"
 SPEC = "spec.yaml"

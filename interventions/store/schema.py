@@ -1,4 +1,4 @@
-"""Columns, types and units of every table in a run folder, and the version stamped into each file."""
+"""Columns, types and units of every table in a run folder."""
 
 from __future__ import annotations
 
@@ -6,12 +6,6 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import polars as pl
-
-VERSION = 1
-"""Raised whenever a column changes its name, type, unit or meaning."""
-
-STAMP = "patchboard"
-"""Key in the metadata of every table; its value is the version."""
 
 CELL: dict[str, pl.DataType] = {
     "intervention": pl.String(),  # name in the spec

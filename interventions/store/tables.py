@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from patchboard.store.schema import STAMP, VERSION
+from patchboard.store.version import STAMP, VERSION
 
 _BYTES_AT_ONCE = 1 << 22
 """Size of a row group in memory; writing and reading one takes several times that. Small pieces wait for others:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from patchboard.errors import RunFolderError
 from patchboard.store.folder import atomically
-from patchboard.store.schema import VERSION
+from patchboard.store.version import VERSION
 from patchboard.vectors.base import Operand
 from patchboard.vectors.files.layout import operand_keys, operand_of, tensors_of
 

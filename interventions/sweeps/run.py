@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from patchboard.errors import RunFolderError, SpecError
 from patchboard.store.folder import atomically
 from patchboard.store.integrity import remove_left
-from patchboard.store.schema import STAMP, VERSION
+from patchboard.store.version import STAMP, VERSION
 from patchboard.sweeps.collect import Point, best_of, collected, table_of
 from patchboard.sweeps.file import SweepFile
 from patchboard.sweeps.launch import Launch

@@ -14,7 +14,7 @@ from patchboard.report.explorer import explorer_block
 from patchboard.report.numbers import counted
 from patchboard.report.run_files import Run, read_run
 from patchboard.store.integrity import PROGRESS
-from patchboard.store.schema import VERSION
+from patchboard.store.version import VERSION
 from patchboard.view.find import BUNDLE
 from patchboard.view.page import comparison_page, index_page
 from patchboard.view.site import Shown, Site

@@ -18,7 +18,7 @@ from patchboard.spec.yaml_text import read_yaml
 from patchboard.store.folder import read_manifest
 from patchboard.store.integrity import LOCK, MANIFEST, SPEC, read_json
 from patchboard.store.progress import INTERRUPTED, read_told
-from patchboard.store.schema import VERSION
+from patchboard.store.version import VERSION
 from patchboard.view.effects import effects_of, largest_cd
 from patchboard.view.find import Place
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from patchboard.report import write_report
+from patchboard.report.page import write_report
 from tests.unit import synthetic_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.rasterised]

@@ -26,7 +26,7 @@ from patchboard.execution.planned import plan_study
 from patchboard.execution.run import Options, run_study
 from patchboard.measure.texts import repetition, text_means
 from patchboard.plan.model import Pack
-from patchboard.report import write_report
+from patchboard.report.page import write_report
 from patchboard.report.run_files import read_run
 from patchboard.spec import study_of
 from patchboard.store.schema import TEXTS

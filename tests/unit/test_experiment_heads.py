@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from patchboard.embedded.tokenizer import build
-from patchboard.execution.plan_files import costs_of
+from patchboard.execution.plan_numbers import costs_of
 from patchboard.execution.planned import plan_study
 from patchboard.experiment.frame import folder_of_variant
 from patchboard.experiments.heads.findings import findings

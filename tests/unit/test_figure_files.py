@@ -12,11 +12,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from patchboard.errors import SpecError
-from patchboard.report import write_report
 from patchboard.report.drawing import Drawing, arranged, panels, single
 from patchboard.report.figure_files import write_figures
 from patchboard.report.formats import VECTOR, formats_of, lacking
-from patchboard.report.page import drawings
+from patchboard.report.page import drawings, write_report
 from patchboard.report.run_files import read_run
 from patchboard.report.style import WIDTH, styled
 from tests.drawn_numbers import hold_against_its_numbers

@@ -14,11 +14,11 @@ import polars as pl
 import pytest
 
 from patchboard.errors import RunFolderError
-from patchboard.report import write_report
 from patchboard.report.answer import answers
 from patchboard.report.effect_figures import effect_figures
 from patchboard.report.findings import findings
 from patchboard.report.numbers import plain
+from patchboard.report.page import write_report
 from patchboard.report.run_files import read_run
 from patchboard.report.style import styled
 from patchboard.report.tables import controls_there, print_run

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Rectangle
 
-from patchboard.report import write_report
 from patchboard.report.described import describe
 from patchboard.report.effect_figures import conversion_figures, effect_figures
 from patchboard.report.findings import caveats, findings
 from patchboard.report.heads import TOP, of_heads, top_heads, without_heads
 from patchboard.report.layer_map_figures import head_figures
 from patchboard.report.numbers import place_label
+from patchboard.report.page import write_report
 from patchboard.report.run_files import Run, read_run
 from patchboard.report.style import styled
 from patchboard.report.tables import print_run, summary_table

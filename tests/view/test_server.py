@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from patchboard.commands.main import main
-from patchboard.report import write_comparison
+from patchboard.report.page import write_comparison
 from tests.contract.tiny import one_error
 
 SECRET = "not for you"

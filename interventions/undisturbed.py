@@ -1,4 +1,4 @@
-"""Drawing without the garbage collector's looking through all that was there before."""
+"""Work that makes many objects, without the garbage collector's looking through all that was there before."""
 
 from __future__ import annotations
 

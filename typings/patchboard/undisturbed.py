@@ -1,0 +1,1 @@
+../../interventions/undisturbed.py
