@@ -71,19 +71,19 @@ class CellMatrices:
         chosen = of_task[cell] & (column >= columns.start) & (column < columns.stop)
         place = np.full(len(of_task), -1)
         place[cell[chosen]] = column[chosen] - columns.start
-        shape = len(self.queries[task]), columns.stop - columns.start
-        count, clean, patched = np.zeros(shape, dtype=np.int32), np.zeros(shape), np.zeros(shape)
-        scale = np.zeros(shape) if self.outcomes.normalised else None
+        width = columns.stop - columns.start
+        size = len(self.queries[task]) * width
+        count, sums = np.zeros(size), np.zeros((3 if self.outcomes.normalised else 2, size))
         for rows in self.outcomes.rows(cell[chosen]):
             used = ~(np.isnan(rows.clean) | np.isnan(rows.patched))
-            at = np.searchsorted(self.queries[task], rows.query[used]), place[rows.cell[used]]
-            np.add.at(count, at, 1)
-            np.add.at(clean, at, rows.clean[used])
-            np.add.at(patched, at, rows.patched[used])
-            if scale is not None and rows.scale is not None:
-                np.add.at(scale, at, rows.scale[used])
+            at = np.searchsorted(self.queries[task], rows.query[used]) * width + place[rows.cell[used]]
+            count += np.bincount(at, minlength=size)
+            for added, values in zip(sums, (rows.clean, rows.patched, rows.scale), strict=False):
+                if values is not None:
+                    added += np.bincount(at, values[used], size)
         with np.errstate(invalid="ignore"):
-            return clean / count, patched / count, None if scale is None else scale / count
+            clean, patched, *scale = (sums / count).reshape(len(sums), -1, width)
+        return clean, patched, scale[0] if scale else None
 
     def measured(self, bootstrap: Bootstrap) -> tuple[Means, Replicates]:
         """Means over queries of all cells, and the replicates of their effects, tasks resampled within themselves.

@@ -117,6 +117,7 @@ def index_outcomes(table: pl.DataFrame | pl.LazyFrame) -> Outcomes:
     runs: list[tuple[int, int, int]] = []
     queries: list[Ints] = []
     known: WeakValueDictionary[tuple, Ints] = WeakValueDictionary()
+    ids = np.zeros(0, dtype=np.int64)
     total = lazy.select(pl.len()).collect().item()
     for start in range(0, total, _ROWS_AT_ONCE):
         piece = lazy.select(*names, "query").slice(start, _ROWS_AT_ONCE).collect()
@@ -127,10 +128,12 @@ def index_outcomes(table: pl.DataFrame | pl.LazyFrame) -> Outcomes:
         stops = np.append(first[1:], len(piece))
         for key, a, b in zip(piece.select(names)[first].iter_rows(), first.tolist(), stops.tolist(), strict=True):
             code = codes.setdefault(key, len(codes))
-            ids = np.unique(of_query[a:b])
+            own = of_query[a:b]
+            if len(own) != len(ids) or not (own == ids).all():  # nearly always the queries of the cell before
+                ids = _shared(np.unique(own), known)
             if code == len(queries):
-                queries.append(_shared(ids, known))
-            else:
+                queries.append(ids)
+            elif queries[code] is not ids:
                 queries[code] = _shared(np.union1d(queries[code], ids), known)
             if runs and runs[-1][0] == code:  # goes on from the piece before
                 runs[-1] = (code, runs[-1][1], start + b)
