@@ -5,7 +5,7 @@ Nothing here depends on a model or a device, so a batch can be sent to where the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
@@ -175,37 +175,44 @@ def _edit_groups(spans: Sequence[EditSpan]) -> list[EditGroup]:
         read = place_of(edit.layer, "v") if edit.site == PATTERN else read  # what the weights are of
         units = edit.neurons or edit.heads
         grouped.setdefault((place, span.order, edit.op, shared, read, units), []).append(span)
+    ordered = sorted(grouped.items(), key=lambda entry: entry[0])
+    tokens = _tokens_of([span for _, members in ordered for span in members])
+    ends = np.cumsum([0, *(sum(len(span.rows) for span in members) for _, members in ordered)]).tolist()
     return [
-        _group(place, op, shared, read, members)
-        for (place, _, op, shared, read, _), members in sorted(grouped.items(), key=lambda entry: entry[0])
+        _group(place, op, shared, read, members, {name: each[start:stop] for name, each in tokens.items()})
+        for ((place, _, op, shared, read, _), members), start, stop in zip(ordered, ends, ends[1:], strict=False)
     ]
 
 
-def _group(place: Place, op: str, shared: str, read: Place, members: list[EditSpan]) -> EditGroup:
-    sizes = [len(span.rows) for span in members]
+def _tokens_of(spans: Sequence[EditSpan]) -> dict[str, Tensor]:
+    """Arrays [token] of all spans, one behind the other: made at once, as there may be thousands of groups."""
+    names = ("rows", "cols", "source_rows", "source_cols", "prompts") if spans else ()
+    arrays = {name: put(np.concatenate([getattr(span, name) for span in spans])) for name in names}
+    sizes = [len(span.rows) for span in spans]
+    strength = torch.as_tensor(np.repeat([span.edit.strength for span in spans], sizes)).float()[:, None]
+    return arrays | {"copies": put(np.repeat([span.copy for span in spans], sizes)), "strength": strength}
 
-    def joined(name: str) -> Tensor:
-        return put(np.concatenate([getattr(span, name) for span in members]))
+
+def _group(
+    place: Place, op: str, shared: str, read: Place, members: list[EditSpan], tokens: Mapping[str, Tensor]
+) -> EditGroup:
+    """tokens: as of ``_tokens_of``, of the members."""
+    group = EditGroup(op, place, tokens["rows"], tokens["cols"], tokens["strength"], tokens["copies"])
 
     def each(values: Sequence[float]) -> Tensor:
-        return torch.as_tensor(np.repeat(values, sizes))
+        return torch.as_tensor(np.repeat(values, [len(span.rows) for span in members]))
 
-    group = EditGroup(
-        op, place, joined("rows"), joined("cols"),
-        strength=each([span.edit.strength for span in members]).float()[:, None],
-        copies=put(np.repeat([span.copy for span in members], sizes)),
-    )  # fmt: skip
     edit = members[0].edit
     if edit.site in HEADED:
         group.heads = each([span.edit.head for span in members])
     if edit.neurons or edit.heads:
         group.units = put(edit.neurons or edit.heads)
     if edit.origin:
-        group.attended = joined("source_cols")
+        group.attended = tokens["source_cols"]
     if edit.seed >= 0:
-        group.seeds, group.queries = each([span.edit.seed for span in members]), joined("prompts")
+        group.seeds, group.queries = each([span.edit.seed for span in members]), tokens["prompts"]
     if shared.startswith(STATE):
-        group.sources = joined("source_rows"), joined("source_cols")
+        group.sources = tokens["source_rows"], tokens["source_cols"]
         group.read = read if read != place else None
         group.keys = (edit.subspace,) if edit.subspace else ()
     elif shared:

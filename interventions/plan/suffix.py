@@ -16,9 +16,11 @@ from patchboard.tasks.prompt import Prompt
 
 
 @lru_cache
-def _names(position: str) -> tuple[str | int, ...]:
+def _names(position: str) -> tuple[tuple[str | int, str | None], ...]:
+    """Each name or index, and which end of what it names is meant."""
     value = json.loads(position)
-    return tuple(value) if isinstance(value, list) else (value,)
+    names = value if isinstance(value, list) else [value]
+    return tuple((name, None) if isinstance(name, int) else name_and_end(name) for name in names)
 
 
 def positions_of(prompt: Prompt, position: str, length: int) -> tuple[int, ...]:
@@ -30,11 +32,10 @@ def positions_of(prompt: Prompt, position: str, length: int) -> tuple[int, ...]:
     """
     indices: set[int] = set()
     size = len(prompt.token_ids)
-    for name in _names(position):
+    for name, end in _names(position):
         if isinstance(name, int):
             indices.update([name + size if name < 0 else name] if -size <= name < size else [])
         else:
-            name, end = name_and_end(name)
             at = range(size, length) if name == "answer" else prompt.positions.get(name, ())
             indices.update(at if end is None else at[:1] if end == "first" else at[-1:])
     return tuple(sorted(indices))
@@ -73,9 +74,11 @@ def suffix_of(prompt: Prompt, copy: Counterfactual) -> Suffix | None:
     answer = right[copy.answer]
     tokens = prompt.token_ids + answer[:-1]
     orders = _orders(copy.edits)
-    edited = tuple(
-        (edit, order, _edited(prompt, edit, len(tokens))) for edit, order in zip(copy.edits, orders, strict=True)
-    )
+    places: dict[tuple, tuple[int, ...]] = {}  # edits of one copy are mostly the same at many layers
+    for edit in copy.edits:
+        if _place(edit) not in places:
+            places[_place(edit)] = _edited(prompt, edit, len(tokens))
+    edited = tuple((edit, order, places[_place(edit)]) for edit, order in zip(copy.edits, orders, strict=True))
     lending = runs_of(copy)[1:]
     lent = tuple((run, own) for run in lending if (own := suffix_of(prompt, run)) is not None)
     if any(not at for _, _, at in edited) or len(lent) < len(lending):
@@ -88,6 +91,11 @@ def edges_of(prompt: Prompt, edit: Edit, length: int) -> tuple[Edge, ...]:
     """The edges that an edit of the mask cuts in a sequence of ``length`` tokens; there may be none to cut."""
     origins, targets = (positions_of(prompt, position, length) for position in (edit.origin, edit.position))
     return edges_between(origins, targets, edit.draw)
+
+
+def _place(edit: Edit) -> tuple:
+    """What of an edit tells the tokens that it is made at."""
+    return edit.position, edit.origin, edit.draw
 
 
 def _edited(prompt: Prompt, edit: Edit, length: int) -> tuple[int, ...]:
@@ -124,6 +132,8 @@ def first_block(copy: Counterfactual) -> int:
 
 def _orders(edits: tuple[Edit, ...]) -> list[int]:
     """Of each edit, how many of those before it are made at the same place."""
+    if len(edits) < 2:
+        return [0] * len(edits)
     before: Counter[tuple[int, str]] = Counter()
     orders = []
     for edit in edits:

@@ -36,8 +36,8 @@ def read_positions(donor: Prompt, edit: Edit, wanted: int) -> tuple[int, ...]:
 def _span_of(
     edit: Edit, order: int, copy: int, tokens: list[tuple[int, int]], sources: list[tuple[int, int]], prompt: int
 ) -> EditSpan:
-    rows, cols, source_rows, source_cols = (*np.array(tokens, np.int64).T, *np.array(sources, np.int64).T)
-    return EditSpan(edit, order, copy, rows, cols, source_rows, source_cols, np.full(len(tokens), prompt))
+    places = np.array([tokens, sources], np.int64)
+    return EditSpan(edit, order, copy, *places[0].T, *places[1].T, np.full(len(tokens), prompt))
 
 
 class UnitBuilder:
