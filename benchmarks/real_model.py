@@ -49,6 +49,8 @@ PEERS = {name: name for name in ("nnsight", "pyvene", "transformer_lens")} | {
 }
 """Module in peers -> what must be installed for it."""
 ORACLE = "hooks"
+SHARING = "cached_hooks"
+"""Computes once what all layers share, so a part of the layers does not tell what all take."""
 PAIRS = [HERE.parent / "tasks/data/pairs/verbs" / name for name in ("past.json", "third-person.json")]
 
 
@@ -101,6 +103,7 @@ def measured(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     files = with_short_answers(args.pairs, tokenizer, folder)
     flags = ["--model", args.model, f"--tasks.files={json.dumps(files)}"]
     names = [*OURS, *(name for name, module in PEERS.items() if find_spec(module))]
+    names = [name for name in names if name != SHARING or args.every == 1]
     names = [name for name in names if name in (*args.only, "patchboard", ORACLE)] if args.only else names
     taken: dict[str, list[Taken]] = {name: [] for name in names}
     scale = 1.0
@@ -158,7 +161,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--model", default="smollm2-135m", help="a packaged model's name, or a folder; of the Llama family"
     )
     parser.add_argument("--pairs", type=Path, nargs=2, default=PAIRS, help="two files {input: output}, one output each")
-    parser.add_argument("--every", type=int, default=1, help="peers run every so many layers, and are scaled up")
+    parser.add_argument(
+        "--every", type=int, default=1, help=f"peers run every so many layers, and are scaled up; not {SHARING}"
+    )
     parser.add_argument("--repeats", type=int, default=1, help="rounds; the median counts")
     parser.add_argument("--only", nargs="*", choices=(*OURS, *PEERS), help="these, beside ours and plain hooks")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
