@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from patchboard.engine.load import open_model
-from patchboard.engine.ndif.jobs import Job, largest_answer
+from patchboard.engine.ndif.answer_bytes import largest_answer
+from patchboard.engine.ndif.jobs import Job
 from patchboard.engine.ndif.payload import Shell
 from patchboard.execution.job_maker import JobMaker
 from patchboard.execution.options import Remote

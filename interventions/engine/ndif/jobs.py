@@ -9,29 +9,13 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
-import numpy as np
-import torch
-
-from patchboard.engine.batch import make_batch, put
-from patchboard.engine.batches import decoding_batches, fit_batches, judge_of
-from patchboard.engine.local import wiring_of
-from patchboard.engine.ndif.structures import of_own_task, structures_of
-from patchboard.engine.record import Record, fields_of, sealed
-from patchboard.plan.layout import answer_starts
 from patchboard.plan.model import Decoding, Fit, Group, ModelPlan, Pack
 from patchboard.plan.pack_cost import pack_sizes
 from patchboard.plan.packs import Budget, halved
-from patchboard.plan.shown import shown_copies, top_bytes
 from patchboard.vectors.base import Recipe
-from patchboard.vectors.dictionaries.weights import some_features
 
 STATE_BYTES = 1 << 30
 """Of states that one decoding job holds on the server, float32; their layers are split over jobs beyond it."""
-
-
-ANSWER_BYTES, TENSOR_BYTES = 1600, 300
-"""Of an answer and of each of its tensors, beside the numbers themselves: torch's container, keys, served versions.
-Measured: 1,489 bytes around two tensors, 40 to 205 more for each further one."""
 
 
 @dataclass(frozen=True)
@@ -123,26 +107,6 @@ def decoding_jobs(plan: ModelPlan, sizes: Sizes, base: str) -> list[Job]:
     return jobs
 
 
-def largest_answer(plan: ModelPlan, job: Job, scores: int, vectors: bool) -> int:
-    """Bytes that a job's answer has at most: its numbers as they are, as if nothing of them could be compressed.
-
-    scores: of each answer, beside accuracy. vectors: whether it brings fitted vectors home.
-    """
-    if job.decoding:
-        tensors, numbers = 2, 2 * job.answers + job.answers // max(1, len(job.layers))
-    else:
-        tensors, numbers = 2 + scores, 4 * scores * job.own_answers + job.answers + 4 * len(slots_of(job))
-        tensors += 4 if any(shown_copies(group) for group, _ in job.packs) else 0
-        numbers += sum(top_bytes(group, pack.prompts, pack.copies) for group, pack in job.packs)
-    for recipe in recipes_of(plan, job.packs).values() if vectors else ():
-        width = len(recipe.neurons) or plan.facts.width_at(recipe.place.site if not recipe.heads else "resid_post")
-        tensors += 3 if recipe.rank else 1
-        numbers += 4 * width * (2 * recipe.rank + 1)
-    tasks = sum(len(task) for fit in plan.fits for task in fit.prompts)  # those of which no prompt was answered rightly
-    whole = ANSWER_BYTES + tasks + TENSOR_BYTES * tensors + numbers
-    return whole + (whole >> 8)  # what cannot be compressed grows by no more
-
-
 SURVEY = "survey"
 """Name of a run's first job."""
 
@@ -156,20 +120,18 @@ def survey_job(plan: ModelPlan, packs: Sequence[tuple[Group, Pack]], sizes: Size
     return replace(job, name=SURVEY)
 
 
-def _key(base: str, sizes: Sizes, of: list[Any]) -> str:
-    text = json.dumps([base, sizes.budget.tokens, sizes.budget.read_floats, of])
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
-def _fit_tokens(fit: Fit) -> int:
-    return sum(len(p.token_ids) + len(p.answer_ids) for rows in fit.prompts.values() for p in rows if not p.excluded)
-
-
 def recipes_of(plan: ModelPlan, packs: Sequence[tuple[Group, Pack]]) -> dict[str, Recipe]:
     """The recipes of the operands that the packs' copies name."""
     copies = {(group.id, c): group.copies[c] for group, pack in packs for c in pack.copies}
     names = {name: None for copy in copies.values() for edit in copy.edits for name in (edit.operand, edit.subspace)}
     return {name: plan.recipes[name] for name in names if name in plan.recipes}
+
+
+def fits_of(plan: ModelPlan, recipes: Mapping[str, Recipe]) -> list[Fit]:
+    """The fits that the recipes are made from, and those by whose right answers these go."""
+    named = {recipe.fit for recipe in recipes.values()}
+    judges = {fit.judged_by for fit in plan.fits if fit.id in named}
+    return [fit for fit in plan.fits if fit.id in named | judges]
 
 
 def slots_of(job: Job) -> dict[tuple[str, int], int]:
@@ -181,114 +143,10 @@ def slots_of(job: Job) -> dict[tuple[str, int], int]:
     return slots
 
 
-def job_data(
-    plan: ModelPlan, job: Job, config: Any, sizes: Sizes, bring_vectors: bool = False, embedding: str = ""
-) -> dict[str, Any]:
-    """What ``job_body.answer_job`` is given: plain data, small integers, a few strengths. config: the model's.
-    embedding: path of its input embeddings' module, by which noise is measured."""
-    wiring = wiring_of(config, torch.float32)  # the dtype is looked up over there
-    recipes = recipes_of(plan, job.packs)
-    slots = slots_of(job)
-    tokens = sizes.budget.halved(job.halvings).tokens
-    return {
-        "key": job.key,
-        "architecture": fields_of(wiring.architecture),
-        "window": wiring.window,
-        "head_slots": wiring.slots,
-        "head_dim": wiring.head_dim,
-        "neurons": wiring.neurons,
-        "fits": [_fit_data(fit, plan.fits, recipes, tokens) for fit in fits_of(plan, recipes)],
-        "recipes": {key: _recipe_data(recipe) for key, recipe in recipes.items()},
-        "only_correct": [(r.fit, _place_data(r)) for r in recipes.values() if r.only == "correct"],
-        **packs_data(job, slots),
-        "decoding": _decoding_data(job, tokens) if job.decoding else None,
-        "bring_vectors": bring_vectors,
-        "noise": (embedding, plan.facts.vocab) if _has_noise(job) else None,
-    }
+def _key(base: str, sizes: Sizes, of: list[Any]) -> str:
+    text = json.dumps([base, sizes.budget.tokens, sizes.budget.read_floats, of])
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def _has_noise(job: Job) -> bool:
-    copies = (group.copies[c] for group, pack in job.packs for c in pack.copies)
-    return any(edit.seed >= 0 for copy in copies for edit in copy.edits)
-
-
-OF_EACH_PACK = ("tokens", "targets", "foils", "first")
-"""What batches of packs that share a structure do not share."""
-
-
-def packs_data(job: Job, slots: dict[tuple[str, int], int]) -> dict[str, Any]:
-    """Each structure once, and of each pack, in their order, its structure's number and its own tokens."""
-    structures: list[tuple] = []
-    packs: list[Any] = [None] * len(job.packs)
-    for structure in structures_of(job.packs):
-        group, first = job.packs[structure.packs[0]]
-        batch = make_batch(structure.layout)
-        shared = {name: value for name, value in fields_of(batch).items() if name not in OF_EACH_PACK}
-        reads = structure.layout.reads
-        starts = answer_starts(reads.prompt, reads.copy)
-        own_answers = np.flatnonzero(of_own_task(group, np.array(first.copies)[reads.copy[starts]]))
-        own_slots = put([slots[group.id, c] for c in first.copies])
-        firsts = [[job.packs[place][1].prompts.start] for place in structure.packs]
-        per_pack = (structure.tokens, structure.targets, structure.foils, firsts)
-        for place, *own in zip(structure.packs, *per_pack, strict=True):
-            packs[place] = (len(structures), [sealed(put(values)) for values in own])
-        structures.append((sealed(Record(**shared)), sealed(put(starts)), sealed(put(own_answers)), sealed(own_slots)))
-    return {"structures": structures, "packs": packs, "slots": len(slots)}
-
-
-def fits_of(plan: ModelPlan, recipes: Mapping[str, Recipe]) -> list[Fit]:
-    """The fits that the recipes are made from, and those by whose right answers these go."""
-    named = {recipe.fit for recipe in recipes.values()}
-    judges = {fit.judged_by for fit in plan.fits if fit.id in named}
-    return [fit for fit in plan.fits if fit.id in named | judges]
-
-
-def _fit_data(fit: Fit, fits: Sequence[Fit], recipes: dict[str, Recipe], tokens: int) -> dict[str, Any]:
-    """The fit at the places and blocks that these recipes ask for."""
-    own = [recipe for recipe in recipes.values() if recipe.fit == fit.id]
-    layers = tuple(sorted({block for recipe in own for block in recipe.blocks}))
-    some = replace(fit, layers=layers, places=tuple(dict.fromkeys(recipe.place for recipe in own)))
-    return {
-        "id": fit.id,
-        "layers": layers,
-        "labels": fit.labels,
-        "keep_states": any(recipe.needs_states for recipe in own),
-        "judge": judge_of(fit, fits),
-        "places": [(place.site, place.position) for place in some.places],
-        "batches": [(task, count, sealed(batch)) for task, count, batch in fit_batches(some, tokens)],
-    }
-
-
-def _place_data(recipe: Recipe) -> tuple[str, str]:
-    return recipe.place.site, recipe.place.position
-
-
-def _recipe_data(recipe: Recipe) -> dict[str, Any]:
-    given = None if recipe.given is None else sealed(Record(tensors=recipe.given.tensors))
-    data = fields_of(recipe) | {"place": _place_data(recipe), "seed": recipe.seed, "given": given}
-    return data | (_features_data(recipe) if recipe.dictionary is not None else {})
-
-
-def _features_data(recipe: Recipe) -> dict[str, Any]:
-    """Of features that the spec names: their own part of the dictionary, in place of what they are chosen from."""
-    assert recipe.dictionary is not None
-    options = dict(recipe.options)
-    some = some_features(recipe.dictionary, options["features"], torch.zeros(len(options["features"])))
-    tensors = (some.encoder, some.bias, some.threshold, some.decoder, some.center, some.target, some.numbers)
-    options |= {"norm": some.norm, "centred": some.centred}
-    return {"given": sealed(Record(tensors=tensors)), "dictionary": None, "options": tuple(options.items())}
-
-
-def _decoding_data(job: Job, tokens: int) -> dict[str, Any]:
-    decoding = job.decoding
-    assert decoding is not None
-    present = [label for label, prompts in decoding.prompts.items() if any(not p.excluded for p in prompts)]
-    code = {label: i for i, label in enumerate(present)}
-    return {
-        "k": decoding.section.k,
-        "shots": len(decoding.section.shots),
-        "batches": [
-            (code[label], count, sealed(batch))
-            for label, count, batch in decoding_batches(decoding, job.layers, tokens)
-        ],
-    }
+def _fit_tokens(fit: Fit) -> int:
+    return sum(len(p.token_ids) + len(p.answer_ids) for rows in fit.prompts.values() for p in rows if not p.excluded)
