@@ -170,10 +170,10 @@ _NO_FLOORS = {
 def _check_ops(point: Point) -> None:
     """Raises SpecError for noise, which is measured in token embeddings."""
     for variant in point.variants:
-        for part in variant.section.parts:
+        for where, part in variant.located_edits:
             if OPS.get(part.op, "op").operand == "noise":
                 what = f"op {part.op} is measured in token embeddings, and this model's inputs are numbers"
-                raise SpecError(f"interventions.{variant.name}.op", what, "leave it out")
+                raise SpecError(f"{where}.op", what, "leave it out")
 
 
 def _check_shots(point: Point, most: int) -> None:
@@ -182,9 +182,9 @@ def _check_shots(point: Point, most: int) -> None:
     if point.spec.decodability is not None:
         shots_of["decodability.shots"] = max(point.spec.decodability.shots)
     for variant in point.variants:
-        for part in variant.section.parts:
+        for where, part in variant.located_edits:
             if part.vector is not None:
-                shots_of[f"interventions.{variant.name}.vector.shots"] = part.vector.shots
+                shots_of[f"{where}.vector.shots"] = part.vector.shots
     for where, shots in shots_of.items():
         if shots > most:
             what = f"found {shots} shots, a sequence of {most + 1} pairs has {most} before its last"

@@ -30,14 +30,11 @@ def check_on_model(study: Study) -> None:
 def _places(point: Point, facts: ModelFacts) -> Iterator[object]:
     """Everything that the point's interventions name in the model; to go through it is to check it."""
     for variant in point.variants:
-        where = f"interventions.{variant.name}"
-        yield from edit_sites_of(variant, facts, where)
-        several = variant.section.edits is not None
-        for i, edit in enumerate(variant.section.parts):
+        yield from edit_sites_of(variant, facts)
+        for i, (where, edit) in enumerate(variant.located_edits):
             if edit.vector is not None:
-                at = f"{where}.edits[{i}]" if several else where
-                yield summed_heads(edit.vector, facts, at)
+                yield summed_heads(edit.vector, facts, where)
                 if edit.vector.sae is not None:
-                    for sites in edit_sites_of(variant, facts, where):
+                    for sites in edit_sites_of(variant, facts):
                         for layer, _ in sites.of_edits[i]:
-                            yield feature_fields(edit, layer, point.spec.model, facts, at)
+                            yield feature_fields(edit, layer, point.spec.model, facts, where)

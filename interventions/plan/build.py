@@ -10,6 +10,7 @@ from typing import Any
 
 from patchboard.errors import SpecError
 from patchboard.plan.cells import position_label, source_of, with_lent
+from patchboard.plan.context import Answers, Context, FitSetting, is_paired, setting_of
 from patchboard.plan.controls import CONTROLS
 from patchboard.plan.controls.unrelated import UNRELATED
 from patchboard.plan.expansion import cells_of
@@ -20,7 +21,6 @@ from patchboard.plan.learning import OpenTrainings
 from patchboard.plan.model import Decoding, Fit, ModelPlan
 from patchboard.plan.model_limits import check_limits
 from patchboard.plan.open_group import OpenGroup, check_alignment, opened
-from patchboard.plan.planned_edits import Answers, Context, FitSetting, is_paired, setting_of
 from patchboard.plan.prompt_source import FamilyPrompts, PromptSource
 from patchboard.plan.queries import check_queries
 from patchboard.plan.screen import check_screen

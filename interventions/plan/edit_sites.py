@@ -29,17 +29,17 @@ class EditSites:
     """Where the cell stands on the axis of layers: the earliest block; of ``upto`` the last one."""
 
 
-def edit_sites_of(variant: Variant, facts: ModelFacts, where: str) -> Iterator[EditSites]:
+def edit_sites_of(variant: Variant, facts: ModelFacts) -> Iterator[EditSites]:
     """For each cell of the variant, the blocks and heads of each of its edits."""
-    section = variant.section
+    section, made = variant.section, [_made(edit, where) for where, edit in variant.located_edits]
     if section.edits is not None:
         of_edits = [
             [(layer, head) for layers in _sets_of(e, facts, at) for layer in layers for head in _heads_of(e, facts, at)]
-            for e, at in (_made(e, f"{where}.edits[{i}]") for i, e in enumerate(section.edits))
+            for e, at in made
         ]
         yield EditSites(of_edits, min(layer for sites in of_edits for layer, _ in sites))
         return
-    edit, where = _made(section.parts[0], where)
+    ((edit, where),) = made
     if section.keep is not None:
         heads = components_of(edit, facts, where)
         kept = kept_heads(section.keep, heads, (facts.layers, facts.heads), where)

@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from patchboard.plan.cells import Cell, Edit, source_of, with_lent
+from patchboard.plan.context import Context
 from patchboard.plan.controls import CONTROLS, ControlCell, PlacedIntervention, options_of
 from patchboard.plan.edit_sites import EditSites, components_of, edit_sites_of
 from patchboard.plan.path_patching import is_behind_receivers
-from patchboard.plan.planned_edits import Context, PlannedEdit
+from patchboard.plan.planned_edits import PlannedEdit
 from patchboard.spec.axes import Point, Variant
 from patchboard.spec.controls import ControlSection
 from patchboard.spec.keep import FIRST
@@ -22,9 +23,8 @@ def cells_of(
     """Every cell of one variant for one task, its controls behind it, with the edits that have recipes."""
     swept = tuple(_swept(point, variant, context))
     names = tuple(control.name for control in controls)
-    where = f"interventions.{variant.name}"
-    for sites in edit_sites_of(variant, context.facts, where):
-        if is_behind_receivers(variant.section, sites, context.facts, where):
+    for sites in edit_sites_of(variant, context.facts):
+        if is_behind_receivers(variant.section, sites, context.facts, variant.where):
             continue
         placed = PlacedIntervention(variant, sites, context, names)
         cells = [ControlCell("", placed.vector_task, placed.edits, scored_as=placed.vector_task)]
@@ -45,7 +45,7 @@ def cells_of(
 
 def _swept(point: Point, variant: Variant, context: Context) -> Iterator[tuple[str, Any]]:
     """The swept fields and their values; of kept heads their number, also where that is all of them."""
-    where = f"interventions.{variant.name}"
+    where = variant.where
     for path, value in (*point.swept.items(), *variant.swept.items()):
         every = path == f"{where}.{FIRST}" and value == "all"
         yield path, len(components_of(variant.section.parts[0], context.facts, where)) if every else value
@@ -53,7 +53,7 @@ def _swept(point: Point, variant: Variant, context: Context) -> Iterator[tuple[s
 
 def _of_all_heads(placed: PlacedIntervention) -> tuple[Edit, ...]:
     """The edits of an intervention that keeps no head."""
-    section, where = placed.variant.section.parts[0], f"interventions.{placed.variant.name}"
+    ((where, section),) = placed.variant.located_edits
     heads = list(components_of(section, placed.context.facts, where))
     return tuple(planned.edit for planned in replace(placed, sites=EditSites([heads], placed.sites.layer)).edits)
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from patchboard.errors import SpecError
 from patchboard.ops import OPS
+from patchboard.plan.context import Context
 from patchboard.plan.controls import CONTROLS
 from patchboard.plan.controls.random import Random
 from patchboard.plan.expansion import cells_of
 from patchboard.plan.model import Counterfactual, Fit, Group, GuardedCell, Guarding
-from patchboard.plan.planned_edits import Context
 from patchboard.plan.prompt_source import PromptSource
 from patchboard.plan.queries import check_folds
 from patchboard.plan.suffix import shape_of, suffix_of

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 from patchboard.errors import SpecError
 from patchboard.plan.cells import LENT_STATE, OWN_STATE, Edit, Lender
+from patchboard.plan.context import Context
 from patchboard.plan.edit_sites import EditSite, EditSites
 from patchboard.plan.facts import ModelFacts
-from patchboard.plan.planned_edits import Context, PlannedEdit, planned_edit
+from patchboard.plan.planned_edits import PlannedEdit, planned_edit
 from patchboard.spec.edits import EditSection, InterventionSection
 from patchboard.spec.head_pairs import parse_pairs
 from patchboard.spec.layers import parse_layers

@@ -60,8 +60,8 @@ def check_study(study: Study) -> dict[str, str]:
 
 def _rankings(point: Point) -> dict[str, str]:
     """The files of runs by whose effects heads are ranked."""
-    keeps = {variant.name: variant.section.keep for variant in point.variants}
-    ranked = (keep and ranking_file(keep, f"interventions.{name}") for name, keep in keeps.items())
+    keeps = {variant.where: variant.section.keep for variant in point.variants}
+    ranked = (keep and ranking_file(keep, where) for where, keep in keeps.items())
     return {str(file): sha256_of(file) for file in ranked if file}
 
 
@@ -84,10 +84,9 @@ def _text_files(point: Point) -> dict[str, str]:
 def _dictionaries(point: Point) -> Iterator[tuple[str, str]]:
     """(field path, file) of all weights and configs that the point's dictionaries may be in."""
     for variant in point.variants:
-        for i, edit in enumerate(variant.section.parts):
+        for at, edit in variant.located_edits:
             if edit.vector is not None and edit.vector.sae is not None:
-                several = f".edits[{i}]" if variant.section.edits is not None else ""
-                where = f"interventions.{variant.name}{several}.vector.sae"
+                where = f"{at}.vector.sae"
                 told = edit.vector.fitted_at and edit.vector.fitted_at.layer
                 for weights in weights_named(edit.vector.sae, edit.layers if told is None else told, where):
                     yield from ((where, file) for file in files_of(weights))
@@ -96,11 +95,10 @@ def _dictionaries(point: Point) -> Iterator[tuple[str, str]]:
 def files_named(point: Point, kind: Literal["file", "contrast"]) -> Iterator[tuple[str, str]]:
     """(field path, file as the spec has it) of each vector of that kind."""
     for variant in point.variants:
-        for i, edit in enumerate(variant.section.parts):
+        for where, edit in variant.located_edits:
             file = getattr(edit.vector, kind) if edit.vector is not None else None
             if file is not None:
-                several = f".edits[{i}]" if variant.section.edits is not None else ""
-                yield f"interventions.{variant.name}{several}.vector.{kind}", file
+                yield f"{where}.vector.{kind}", file
 
 
 def _rows_of(family: Any) -> Rows:
@@ -117,13 +115,10 @@ def check_point(point: Point, rows: Rows) -> None:
     _check_lists(point.spec, tasks)
     rows = _corrupted(rows, point.spec.prompts.corrupted)
     for variant in point.variants:
-        where = f"interventions.{variant.name}"
-        several = variant.section.edits is not None
-        for i, edit in enumerate(variant.section.parts):
-            at = f"{where}.edits[{i}]" if several else where
+        for where, edit in variant.located_edits:
             if edit.vector is not None:
-                check_uncorrupted(edit.vector, point.spec, at)
-            check_edit(edit, rows, at)
+                check_uncorrupted(edit.vector, point.spec, where)
+            check_edit(edit, rows, where)
     _check_metrics(point)
     check_generate(point)
     _check_guardedness(point)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from patchboard.spec.edits import InterventionSection
+from patchboard.spec.edits import EditSection, InterventionSection
 from patchboard.spec.paths import FieldPath
 from patchboard.spec.refusal import InvalidValue
 from patchboard.spec.sections import Spec
@@ -37,6 +37,18 @@ class Variant:
     section: InterventionSection
     swept: Mapping[str, Any]
     """Path of each of its axes -> value."""
+
+    @property
+    def where(self) -> str:
+        """Its path in the spec."""
+        return f"interventions.{self.name}"
+
+    @property
+    def located_edits(self) -> tuple[tuple[str, EditSection], ...]:
+        """Each of its edits behind that edit's path in the spec."""
+        several = self.section.edits is not None
+        paths = [f"{self.where}.edits[{i}]" if several else self.where for i in range(len(self.section.parts))]
+        return tuple(zip(paths, self.section.parts, strict=True))
 
 
 @dataclass(frozen=True)

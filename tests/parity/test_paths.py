@@ -15,10 +15,10 @@ from patchboard.engine.families import architecture_of
 from patchboard.engine.load import facts_of
 from patchboard.engine.local import LocalEngine
 from patchboard.plan.cells import Edit
+from patchboard.plan.context import Context
 from patchboard.plan.model import Counterfactual
 from patchboard.plan.packing import lay_out
 from patchboard.plan.path_patching import planned_edits
-from patchboard.plan.planned_edits import Context
 from patchboard.plan.suffix import clean_tokens, positions_of
 from patchboard.spec.edits import EditSection
 from patchboard.spec.sections import ModelSection

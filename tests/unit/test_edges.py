@@ -32,7 +32,7 @@ def refusal(controls=(), sites=("head",), packs=True, **section) -> str:
         found = study(controls, **section)
         check_study(found)
         (variant,) = found.points[0].variants
-        list(edit_sites_of(variant, facts, "interventions.a"))
+        list(edit_sites_of(variant, facts))
         cut_heads_of(variant.section.parts[0], facts, "interventions.a")
     return caught.value.one_line()
 

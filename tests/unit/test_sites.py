@@ -31,7 +31,7 @@ def refusal(**section) -> str:
         study = zeroed(**section)
         check_study(study)
         (variant,) = study.points[0].variants
-        list(edit_sites_of(variant, FACTS, "interventions.a"))
+        list(edit_sites_of(variant, FACTS))
     return caught.value.one_line()
 
 

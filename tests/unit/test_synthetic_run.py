@@ -307,6 +307,15 @@ def test_a_matrix_is_of_odd_queries_at_the_layer_that_even_ones_choose(finished)
             "--study.interventions.noisy={op: noise, layers: 0}",
             "study.interventions.noisy.op: op noise is measured in token embeddings",
         ),
+        (
+            "--study.interventions.both={edits: [{op: zero, layers: 0}, {op: noise, layers: 1}]}",
+            "study.interventions.both.edits[1].op: op noise is measured in token embeddings",
+        ),
+        (
+            "--study.interventions.both={edits: [{op: add, vector: {mean: a, shots: 4}, layers: 0},"
+            " {op: add, vector: {mean: a, shots: 1}, layers: 1}]}",
+            "study.interventions.both.edits[0].vector.shots: found 4 shots",
+        ),
         ("--study.prompts.demonstrations=shared", "study.prompts.demonstrations: is shared, but each sequence"),
     ],
 )

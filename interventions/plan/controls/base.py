@@ -10,9 +10,11 @@ from typing import ClassVar, Literal
 from pydantic import ValidationError
 
 from patchboard.plan.cells import OWN, SAME, STATE, with_lent
+from patchboard.plan.context import Answers, Context, vector_label, vector_task
 from patchboard.plan.edit_sites import EditSites
 from patchboard.plan.path_patching import planned_edits
-from patchboard.plan.planned_edits import Answers, Context, PlannedEdit, donor_of, vector_label, vector_task
+from patchboard.plan.planned_edits import PlannedEdit
+from patchboard.plan.state_reads import donor_of
 from patchboard.registry import Registry
 from patchboard.spec.axes import Variant
 from patchboard.spec.controls import ControlSection
@@ -47,18 +49,11 @@ class PlacedIntervention:
 
     def edits_in(self, context: Context) -> tuple[PlannedEdit, ...]:
         """The same edits with another context's vectors: another task's, or of other fit prompts."""
-        sections, where = self.variant.section.parts, f"interventions.{self.variant.name}"
-        label, several = vector_label(self.variant, context), self.variant.section.edits is not None
+        label, located = vector_label(self.variant, context), self.variant.located_edits
         return tuple(
             planned
-            for i, (section, own) in enumerate(zip(sections, self.sites.of_edits, strict=True))
-            for planned in planned_edits(
-                section,
-                own,
-                label + (f".{i}" if len(sections) > 1 else ""),
-                context,
-                f"{where}.edits[{i}]" if several else where,
-            )
+            for i, ((where, section), own) in enumerate(zip(located, self.sites.of_edits, strict=True))
+            for planned in planned_edits(section, own, label + (f".{i}" if len(located) > 1 else ""), context, where)
         )
 
     @property

@@ -35,8 +35,8 @@ class RandomHeads(Control):
         assert isinstance(options, Draws)
         if placed.variant.section.keep is None:
             return
-        where = f"interventions.{placed.variant.name}"
-        heads = components_of(placed.variant.section.parts[0], placed.context.facts, where)
+        ((where, section),) = placed.variant.located_edits
+        heads = components_of(section, placed.context.facts, where)
         (edited,) = placed.sites.of_edits
         for draw in range(options.draws):
             order = np.random.default_rng(draw).permutation(len(heads))[len(heads) - len(edited) :]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from patchboard.errors import SpecError
+from patchboard.plan.context import is_paired
 from patchboard.plan.controls.base import (
     CONTROLS,
     Control,
@@ -14,7 +15,6 @@ from patchboard.plan.controls.base import (
     PlacedIntervention,
     vectors_of,
 )
-from patchboard.plan.planned_edits import is_paired
 from patchboard.spec.axes import Variant
 from patchboard.spec.section import Section
 
@@ -38,9 +38,8 @@ class Shuffled(Control):
             what = "shuffled needs an intervention with a vector fitted on demonstrations of a task, there is none"
             raise SpecError(where, what, "leave it out")
         for variant in variants:
-            for i, section in enumerate(variant.section.parts):
+            for at, section in variant.located_edits:
                 if section.vector and is_paired(section.vector) and section.vector.shots < 2:
-                    at = f"interventions.{variant.name}" + (f".edits[{i}]" if variant.section.edits is not None else "")
                     what = f"control shuffled needs at least 2 demonstrations, shots is {section.vector.shots}"
                     raise SpecError(f"{at}.vector.shots", what, "use more shots, or leave shuffled out of controls")
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from patchboard.ops import OPS
+from patchboard.plan.context import Context, FitSetting
 from patchboard.plan.controls import ControlCell, PlacedIntervention
 from patchboard.plan.edit_sites import edit_sites_of
 from patchboard.plan.facts import ModelFacts
-from patchboard.plan.planned_edits import Context, FitSetting, PlannedEdit
+from patchboard.plan.planned_edits import PlannedEdit
 from patchboard.plugins.checks.promise import Promise
 from patchboard.spec.axes import Variant
 from patchboard.spec.edits import InterventionSection
@@ -38,7 +39,7 @@ def placed_interventions() -> Iterator[PlacedIntervention]:
     context = Context("A", "A", ("A", "B", NULL), facts, fits, "")
     for name, fields in _INTERVENTIONS.items():
         variant = Variant(name, InterventionSection.model_validate(fields), {})
-        for sites in edit_sites_of(variant, facts, name):
+        for sites in edit_sites_of(variant, facts):
             yield PlacedIntervention(variant, sites, context, ())
 
 
