@@ -44,8 +44,10 @@ class Plan:
         for of_model, entry in zip(self.predicted, numbers["models"], strict=bool(self.predicted)):
             entry |= of_model
         if self.remote:
+            from patchboard.execution.remote_checks import check_remote_study
             from patchboard.execution.remote_cost import remote_cost
 
+            check_remote_study(self.study, self.remote.vectors)
             for plan, entry in zip(self.model_plans, numbers["models"], strict=True):
                 entry["remote"] = remote_cost(plan, self.engine, self.study.digest, self.remote).as_dict()
         return numbers

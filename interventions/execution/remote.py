@@ -32,7 +32,7 @@ def compute_remotely(run: ModelRun, measure: Measure) -> ModelResult:
     Raises SpecError or ModelError before anything is sent, RemoteRunError where the host fails.
     """
     plan = run.plan
-    check_remote_plan(plan, run.options.device)
+    check_remote_plan(plan)
     with run.progress.timed("load"):
         host = _RemoteModel(run)
     with run.progress.timed("jobs"):

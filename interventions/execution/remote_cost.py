@@ -34,7 +34,7 @@ class RemoteCost:
 
 def remote_cost(plan: ModelPlan, engine: str, digest: str, remote: Remote) -> RemoteCost:
     """Counted from the plan; requests are written, not sent. Raises what ``check_remote_plan`` raises."""
-    check_remote_plan(plan, "auto")
+    check_remote_plan(plan)
     maker = JobMaker(plan, "", digest, remote)
     kinds = jobs_planned(maker, engine)
     tokenizer, _ = open_model(plan.section)

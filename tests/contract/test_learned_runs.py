@@ -267,11 +267,13 @@ def test_corrupted_prompts_and_hosts_are_refused(llama_folder, cases, tmp_path, 
         " prompts.corrupted out"
     )
     tree = case_tree(cases, interventions={"x": {**SWAP, "vector": {"das": "flip"}}})
-    assert run(tiny_tree(llama_folder, **tree), tmp_path / "run", "--remote", "http://127.0.0.1:9") == 2
-    assert one_error(capsys) == (
-        "error: interventions.x.vector.das: cannot be learned on a host, which may give a job copies of states, without"
-        " gradients; learn it here, and use its file with --remote"
-    )
+    for flags in ([], ["--plan"]):
+        asked = ["--remote", "http://127.0.0.1:9", *flags]
+        assert run(tiny_tree(llama_folder, **tree), tmp_path / "run", *asked) == 2
+        assert one_error(capsys) == (
+            "error: interventions.x.vector.das: cannot be learned on a host, which may give a job copies of states,"
+            " without gradients; learn it here, and use its file with --remote"
+        )
 
 
 def test_the_report_tells_how_it_was_learned(whole):

@@ -246,7 +246,7 @@ def test_a_folder_of_the_name_does_not_win_silently(row, tmp_path, monkeypatch):
 
 def test_what_a_packaged_model_cannot_do(row):
     with pytest.raises(ModelError, match="a packaged model is on no server"):
-        check_section(SECTION, "auto")
+        check_section(SECTION)
     with pytest.raises((InvalidValue, ValueError), match=r"the packaged model's file \(Q8_0\) has its own"):
         ModelSection(name=NAME, quantization="8bit")
 
