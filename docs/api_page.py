@@ -56,11 +56,16 @@ def page() -> str:
 
 
 def _members(owner: type) -> Iterator[tuple[str, Any]]:
-    """Public methods and properties that the class itself documents."""
-    for name, value in vars(owner).items():
+    """Public methods and properties that the class documents, and before them those of its bases in its own room."""
+    own = [each for each in reversed(owner.__mro__) if _room(each) == _room(owner)]
+    for name, value in (member for each in own for member in vars(each).items()):
         if not name.startswith("_") and inspect.getdoc(_function_of(value)):
             if inspect.isfunction(value) or isinstance(value, property | cached_property):
                 yield name, value
+
+
+def _room(owner: type) -> str:
+    return owner.__module__.rpartition(".")[0]
 
 
 def _function_of(value: Any) -> Any:
