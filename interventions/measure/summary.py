@@ -12,18 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import polars as pl
 
+from patchboard.measure.cd_summary import WITHOUT_CD, beside_cd, overall_cd, peak, rows_at
 from patchboard.measure.cell_matrices import CellMatrices, cell_matrices
-from patchboard.measure.decodability import ALL
 from patchboard.measure.effects import curves, effects
 from patchboard.measure.faithfulness import faithfulness, own_and_random
-from patchboard.measure.floors import floors_in
 from patchboard.measure.outcome_index import Outcomes
-from patchboard.measure.relation import accuracy_against_cd, correlation
+from patchboard.measure.relation import accuracy_against_cd
 from patchboard.measure.statistics import Bootstrap
-from patchboard.store.schema import SHUFFLED, TWIN
 from patchboard.store.version import VERSION
 
 _VALUES = ("clean", "patched", "effect", "ci_low", "ci_high", "n")
@@ -47,7 +44,7 @@ def summarise(
     repeats the setting with the largest effect on the choosing half. ``causal`` are the layers
     at which the interval of an effect, over all queries, leaves out zero. ``cd_*``, ``chance`` and ``correlation`` take
     CD of all labels at the largest number of shots; they and ``decodable_but_not_causal`` are None without it. See
-    ``decodable`` for the latter. Where CD has an untrained twin's beside it, ``above_twin`` and
+    ``cd_summary.decodable`` for the latter. Where CD has an untrained twin's beside it, ``above_twin`` and
     ``correlation_above_twin`` say the same of CD less the twin's, ``decodability.above_twin`` where that is highest.
     """
     if decodability is not None and decodability.is_empty():
@@ -73,25 +70,12 @@ def summarise(
             name: _intervention(tables, name, bootstrap)
             for name in outcomes.cells["intervention"].unique(maintain_order=True)
         },
-        "decodability": None if decodability is None else _peak(decodability),
+        "decodability": None if decodability is None else peak(decodability),
         "accuracy_against_cd": {**fits[0], "settings": fits} if fits else None,
     }
     if circuits:
         made["faithfulness"] = faithfulness(own_and_random(outcomes, metric), circuits, bootstrap)
     return without_nan(made)
-
-
-def decodable(ci_low: pl.Expr, chance: pl.Expr) -> pl.Expr:
-    """Where CD counts as high: its interval lies above half the way from chance to 1.
-
-    (With 7 labels: above .57. Merely being above chance would call nearly every layer decodable.)
-    """
-    return ci_low > (1 + chance) / 2
-
-
-def decodable_above_twin(above_twin_low: pl.Expr, twin: pl.Expr) -> pl.Expr:
-    """Where CD is high beside an untrained twin's: the difference's interval lies above half the way from it to 1."""
-    return above_twin_low > (1 - twin) / 2
 
 
 def without_nan(value: Any) -> Any:
@@ -133,7 +117,7 @@ def _size(effect: float) -> float:
 
 
 def _point(tables: _Tables, name: str, setting: Mapping[str, Any], bootstrap: Bootstrap) -> dict[str, Any]:
-    here = _at({"intervention": name, **setting})
+    here = rows_at({"intervention": name, **setting})
     known_effects = tables.choosing.filter(here, pl.col("effect").is_not_nan())
     chosen = known_effects.sort(pl.col("effect").abs(), descending=True, maintain_order=True)
     known = ("shots", "seed")
@@ -158,7 +142,7 @@ def _point(tables: _Tables, name: str, setting: Mapping[str, Any], bootstrap: Bo
             "layers": place["layers"],
             "head": place["head"] if place["head"] >= 0 else None,
             "effect_on_choosing_half": place["effect"],
-            **_measured(tables, here & _at({field: place[field] for field in _PLACE})),
+            **_measured(tables, here & rows_at({field: place[field] for field in _PLACE})),
         }
     return point | _beside_cd(tables, name, setting, point["best_layer"], bootstrap)
 
@@ -189,79 +173,24 @@ def _values(rows: pl.DataFrame) -> list[dict[str, Any]]:
 def _beside_cd(
     tables: _Tables, name: str, setting: Mapping[str, Any], layer: int | None, bootstrap: Bootstrap
 ) -> dict[str, Any]:
-    """Layers of an effect; CD at the best layer, its correlation with the effect, and where the two part."""
-    nothing = ("cd_at_best_layer", "cd_shots", "chance", "correlation", "decodable_but_not_causal")
-    own = tables.whole.filter(_at({"intervention": name, **setting})).group_by("layer")  # a layer may have many heads
+    """Layers of an effect, and what CD says of them."""
+    own = tables.whole.filter(rows_at({"intervention": name, **setting})).group_by(
+        "layer"
+    )  # a layer may have many heads
     idle = own.agg(((pl.col("ci_low") <= 0) & (pl.col("ci_high") >= 0)).all().alias("idle"), pl.col("n").max())
     still, acting = idle.filter("idle"), idle.filter(~pl.col("idle"), pl.col("n") > 0)
     causal = {"causal": sorted(acting["layer"])}
     if tables.decodability is None:
-        return causal | dict.fromkeys(nothing)
-    cd = overall_cd(tables.decodability, setting)
-    at = dict(zip(cd["layer"], cd["cd"], strict=True))
-    high = cd.filter(decodable(pl.col("ci_low"), pl.col("chance")))
-    matrices = _matrices_of(tables.own_matrices, name, setting)
-    edited = matrices.cells["layer"]
-    of_cells = np.array([at.get(each, np.nan) for each in edited])
-    beside_twin: dict[str, Any] = {}
-    if "twin" in floors_in(cd):
-        high = high.filter(decodable_above_twin(pl.col("above_twin_low"), pl.col("twin")))
-        there = cd.filter(pl.col("layer") == layer).select(TWIN.keys()).to_dicts()
-        above = dict(zip(cd["layer"], cd["above_twin"], strict=True))
-        of_cells_above = np.array([above.get(each, np.nan) for each in edited])
-        beside_twin = {
-            "above_twin": there[0] if there else None,
-            "correlation_above_twin": correlation(of_cells_above, matrices, bootstrap),
-        }
-    return causal | {
-        "cd_at_best_layer": at.get(layer),
-        "cd_shots": cd["shots"].max(),
-        "chance": cd["chance"].max(),
-        "correlation": correlation(of_cells, matrices, bootstrap),
-        **beside_twin,
-        "decodable_but_not_causal": sorted(set(still["layer"]) & set(high["layer"])),
-    }
-
-
-def overall_cd(decodability: pl.DataFrame, setting: Mapping[str, Any]) -> pl.DataFrame:
-    """CD of all labels by layer, at the largest number of shots and the setting's swept fields."""
-    shared = {field: value for field, value in setting.items() if field not in ("shots", "seed")}
-    shared = {field: value for field, value in shared.items() if field in decodability.columns}
-    rows = decodability.filter(pl.col("task") == ALL, _at(shared))
-    return rows.filter(pl.col("shots") == pl.col("shots").max()).unique("layer").sort("layer")
+        return causal | dict.fromkeys(WITHOUT_CD)
+    cd, matrices = overall_cd(tables.decodability, setting), _matrices_of(tables.own_matrices, name, setting)
+    return causal | beside_cd(cd, layer, still["layer"].to_list(), matrices, bootstrap)
 
 
 def _matrices_of(own: Sequence[CellMatrices], name: str, setting: Mapping[str, Any]) -> CellMatrices:
     """The cells of one intervention at one setting."""
-    wanted = _at({"intervention": name, **setting})
+    wanted = rows_at({"intervention": name, **setting})
     for matrices in own:
         columns = matrices.cells.with_row_index("column").filter(wanted)["column"].to_numpy()
         if len(columns):
             return matrices.only(columns)
     raise AssertionError(f"no outcome of {name} at {setting}")
-
-
-def _peak(decodability: pl.DataFrame) -> dict[str, Any] | None:
-    """Where CD of all labels is highest, at the largest number of shots (of the first swept setting).
-
-    ``shuffled``: of shuffled labels there. ``above_twin``: where CD is highest above an untrained twin's.
-    """
-    cd = overall_cd(decodability, {})
-    if cd.is_empty():
-        return None
-    place = ("layer", "shots", "cd", "ci_low", "ci_high", "chance")
-    top = cd.sort("cd", descending=True, maintain_order=True).row(0, named=True)
-    peak: dict[str, Any] = {field: top[field] for field in place}
-    floors = floors_in(cd)
-    if "shuffled" in floors:
-        peak["shuffled"] = {field: top[field] for field in SHUFFLED}
-    if "twin" in floors:
-        highest = cd.sort("above_twin", descending=True, nulls_last=True, maintain_order=True).row(0, named=True)
-        peak["above_twin"] = {field: highest[field] for field in (*place, *TWIN)}
-    return peak
-
-
-def _at(fields: Mapping[str, Any]) -> pl.Expr:
-    """Rows with these values; a missing value is a value (a field swept for another intervention)."""
-    same = (pl.col(field).eq_missing(value) for field, value in fields.items())
-    return pl.all_horizontal(pl.lit(True), *same)

@@ -7,9 +7,9 @@ from typing import Any
 
 import polars as pl
 
+from patchboard.measure.cd_summary import overall_cd
 from patchboard.measure.decodability import ALL
 from patchboard.measure.floors import floors_in
-from patchboard.measure.summary import overall_cd
 from patchboard.report.run_files import Run, at_setting, decodabilities, settings_of
 from patchboard.spec.values import label
 
