@@ -94,25 +94,17 @@ def _of_the_first_run() -> Callable[[Any], Iterator[Any]]:
 @pytest.fixture(scope="session")
 def llama_folder(tmp_path_factory) -> Path:
     """A random Llama of four layers over the embedded vocabulary, saved with its tokenizer."""
-    from patchboard.embedded.tokenizer import build
-    from tests.models import random_model
+    from tests.models import random_model, save
 
-    folder = tmp_path_factory.mktemp("llama")
-    random_model("llama").save_pretrained(folder)
-    build().save_pretrained(folder)
-    return folder
+    return save(random_model("llama"), tmp_path_factory.mktemp("llama"))
 
 
 @pytest.fixture(scope="session")
 def gpt2_folder(tmp_path_factory) -> Path:
     """A random GPT-2 over the embedded vocabulary, saved with its tokenizer."""
-    from patchboard.embedded.tokenizer import build
-    from tests.models import random_model
+    from tests.models import random_model, save
 
-    folder = tmp_path_factory.mktemp("gpt2")
-    random_model("gpt2").save_pretrained(folder)
-    build().save_pretrained(folder)
-    return folder
+    return save(random_model("gpt2"), tmp_path_factory.mktemp("gpt2"))
 
 
 @pytest.fixture

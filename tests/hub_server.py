@@ -6,7 +6,8 @@ import base64
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,16 +17,19 @@ TOKEN = "hf_stand_in"
 
 
 class StandIn:
-    """folder: the files of the repository. commit: of its branch main. made: whether it was there, and how private."""
+    """folder: the files of the repository. commit: of its branch main. asked: paths, in their order. created: requests
+    for a repository."""
 
     def __init__(self, repo: str, folder: Path):
         self.repo, self.folder, self.commit = repo, folder, "0" * 39 + "1"
         self.url = ""
+        self.asked: list[str] = []
         self.created: list[dict[str, Any]] = []
 
 
 @contextmanager
-def stand_in(repo: str, folder: Path) -> Iterator[StandIn]:
+def stand_in(repo: str, folder: Path, silent_for: Callable[[str], bool] = lambda file: False) -> Iterator[StandIn]:
+    """silent_for: files that are asked for in vain, for half a minute."""
     hub = StandIn(repo, folder)
 
     class Handler(BaseHTTPRequestHandler):
@@ -78,20 +82,22 @@ def stand_in(repo: str, folder: Path) -> Iterator[StandIn]:
             self.wfile.write(body)
 
         def _file(self, with_body: bool) -> None:
+            hub.asked.append(self.path)
             repo, _, rest = self.path.lstrip("/").partition("/resolve/")
             revision, _, name = rest.partition("/")
             file = hub.folder / name
-            known = repo == hub.repo
-            there = known and revision in ("main", hub.commit) and bool(name) and file.is_file()
+            if silent_for(file.name):
+                time.sleep(30)
+            listed = self.path.startswith(f"/api/models/{hub.repo}/")  # what else the repository may hold: nothing
+            known, current = repo == hub.repo or listed, revision in ("main", hub.commit)
+            there = repo == hub.repo and current and bool(name) and file.is_file()
             body = file.read_bytes() if there else b""
             self.send_response(200 if there else 404)
             if known:
                 self.send_header("X-Repo-Commit", hub.commit)
             if not there:
-                code = "RepoNotFound" if not known else "EntryNotFound"
-                self.send_header(
-                    "X-Error-Code", code if revision in ("main", hub.commit) or not known else "RevisionNotFound"
-                )
+                of_known = "EntryNotFound" if current or listed else "RevisionNotFound"
+                self.send_header("X-Error-Code", of_known if known else "RepoNotFound")
             self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

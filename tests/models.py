@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from patchboard.embedded.tokenizer import build
 from patchboard.spec.prompts import TemplateSection
@@ -120,6 +127,27 @@ def random_model(family: str, seed: int = 0, **settings: Any):
             if parameter.dim() > 1:
                 parameter.mul_(4)
     return model.eval()
+
+
+def idle_model(vocabulary: int, width: int, layers: int) -> LlamaForCausalLM:
+    """A Llama of one head whose matrices are all zero, for a test to plant something in."""
+    config = LlamaConfig(
+        vocab_size=vocabulary, hidden_size=width, intermediate_size=8, num_hidden_layers=layers,
+        num_attention_heads=1, num_key_value_heads=1, tie_word_embeddings=False, bos_token_id=1, pad_token_id=0,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.zero_()
+    return model
+
+
+def save(model: Any, folder: Path) -> Path:
+    """The folder, which then holds the model and the embedded tokenizer in the Hub's format."""
+    model.save_pretrained(folder)
+    build().save_pretrained(folder)
+    return folder
 
 
 ROWS = [

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,36 +26,37 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
-@dataclass
-class Opened:
-    """A page, and what it said and asked for."""
+@pytest.fixture
+def open_watched(browser) -> Iterator[Any]:
+    """(address, which addresses it may ask for, width, how=…) -> the page. At the end none has said anything or asked
+    for any other. how: options of a browser's page, ``color_scheme="dark"``, say."""
+    said: list[str] = []
+    with ExitStack() as stack:
 
-    page: Any
-    said: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
+        def opened(address: str, may_ask: Callable[[str], bool], width: int, **how: Any) -> Any:
+            context = browser.new_context(viewport={"width": width, "height": 900}, **how)
+            stack.callback(context.close)
+            page = context.new_page()
+            page.on("console", lambda message: said.append(message.text))
+            page.on("pageerror", lambda error: said.append(str(error)))
+            page.on("dialog", lambda dialog: said.append(dialog.message))
+            page.on("request", lambda request: may_ask(request.url) or said.append(f"asked for {request.url}"))
+            page.goto(address)
+            return page
+
+        yield opened
+    assert not said
 
 
 @pytest.fixture
-def open_any(browser) -> Iterator[Any]:
-    """(file, address behind "#", width, how=…) -> the page. At the end none has said anything or asked for anything
-    but itself. how: options of a browser's page, ``color_scheme="dark"``, say."""
-    pages: list[Opened] = []
+def open_any(open_watched) -> Any:
+    """(file, address behind "#", width, how=…) -> the page, which asks for nothing but itself."""
 
     def opened(file: Path, address: str = "", width: int = 1200, **how: Any) -> Any:
-        one = Opened(browser.new_page(viewport={"width": width, "height": 900}, **how))
-        one.page.on("console", lambda message: one.said.append(message.text))
-        one.page.on("pageerror", lambda error: one.said.append(str(error)))
-        one.page.on("dialog", lambda dialog: one.said.append(dialog.message))
-        one.page.on("request", lambda request: one.asked.append(request.url))
-        pages.append(one)
-        one.page.goto(file.as_uri() + address)
-        return one.page
+        is_page = re.compile(r"file:.*\.html").match
+        return open_watched(file.as_uri() + address, lambda url: bool(is_page(url)), width, **how)
 
-    yield opened
-    for one in pages:
-        one.page.close()
-        assert not one.said
-        assert all(url.startswith("file:") and ".html" in url for url in one.asked), one.asked
+    return opened
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -42,26 +40,16 @@ def runs(finished, unfinished, tmp_path) -> Path:
 
 
 @pytest.fixture
-def view(browser) -> Iterator[Any]:
-    """(address, width, scheme) -> the page, ready. At the end none has said anything or asked anything elsewhere."""
-    said: list[str] = []
-    with ExitStack() as stack:
+def view(open_watched) -> Any:
+    """(address, width, scheme) -> the page, ready, which asks for nothing elsewhere."""
 
-        def opened(address: str, width: int = 1280, scheme: str = "light") -> Any:
-            context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-            stack.callback(context.close)
-            page = context.new_page()
-            home = address.split("#")[0].rsplit("/", 1)[0]
-            page.on("console", lambda message: said.append(message.text))
-            page.on("pageerror", lambda error: said.append(str(error)))
-            page.on("dialog", lambda dialog: said.append(dialog.message))
-            page.on("request", lambda request: request.url.startswith((home, "data:")) or said.append(request.url))
-            page.goto(address)
-            page.wait_for_selector("#runs[data-ready=yes]")
-            return page
+    def opened(address: str, width: int = 1280, scheme: str = "light") -> Any:
+        home = address.split("#")[0].rsplit("/", 1)[0]
+        page = open_watched(address, lambda url: url.startswith((home, "data:")), width, color_scheme=scheme)
+        page.wait_for_selector("#runs[data-ready=yes]")
+        return page
 
-        yield opened
-    assert not said
+    return opened
 
 
 def folders(page: Any) -> list[str]:

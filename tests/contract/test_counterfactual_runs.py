@@ -23,11 +23,6 @@ from tests.contract.tiny import manifest_of, one_error, run, tiny_tree
 pytestmark = pytest.mark.drawn
 
 
-@pytest.fixture(scope="module")
-def cases(tmp_path_factory):
-    return write_cases(tmp_path_factory.mktemp("cases") / "cases.jsonl")
-
-
 def outcomes(folder, out, cases, interventions, **changes) -> pl.DataFrame:
     tree = tiny_tree(folder, **case_tree(cases, interventions=interventions, **changes))
     assert run(tree, out) == 0

@@ -16,7 +16,6 @@ import polars as pl
 import pytest
 
 from patchboard.commands.main import main
-from patchboard.embedded.tokenizer import build
 from patchboard.engine.families import ARCHITECTURES
 from patchboard.metrics import METRICS
 from patchboard.metrics.base import against_source, is_normalised
@@ -24,7 +23,7 @@ from patchboard.ops import OPS
 from patchboard.plan.controls import CONTROLS
 from patchboard.spec.sites import PATTERN, SITES
 from tests.contract.tiny import one_error, write
-from tests.models import SIZES, random_model
+from tests.models import SIZES, random_model, save
 
 VECTOR = {"mean": "same_task", "shots": 2, "prompts": 4}
 SUBSPACE = {**VECTOR, "mean": None, "subspace": "tasks", "rank": 2}
@@ -312,8 +311,7 @@ def test_the_default_spec_in_a_process_of_its_own(tmp_path, monkeypatch):
 @pytest.mark.parametrize("family", sorted(set(SIZES) - {"llama", "gpt2", "qwen2"}))  # its tokenizer is its own
 def test_every_family_by_its_own_module_paths(family, tmp_path, monkeypatch):
     monkeypatch.setattr("patchboard.execution.run._report", lambda folder: None)
-    random_model(family).save_pretrained(tmp_path / "model")
-    build().save_pretrained(tmp_path / "model")
+    save(random_model(family), tmp_path / "model")
     known = [site for site in SITES if site != PATTERN and not ARCHITECTURES[family].lacks(site)]
     sites = {site: {"op": "patch", "vector": VECTOR, "site": site, "layers": [1, 3]} for site in known}
     tree = tree_of(tmp_path / "model") | {"interventions": sites, "controls": ["self"], "metrics": ["logprob"]}

@@ -15,7 +15,7 @@ from patchboard.engine.load import open_model
 from patchboard.measure.statistics import Bootstrap, drawn
 from patchboard.plan.build import build_plans
 from patchboard.spec.study import study_of
-from tests.contract.cases import case_tree, write_cases
+from tests.contract.cases import case_tree
 from tests.contract.test_emit import values_of
 from tests.contract.tiny import manifest_of, one_error, run, tiny_tree
 from tests.hooks import hooked_logits
@@ -33,11 +33,6 @@ def tree(folder, cases, ranking=RANKING, sizes=SIZES, **changes):
     section = {**CIRCUIT, **changes.pop("section", {}), "keep": {"ranking": ranking, "first": {"sweep": sizes}}}
     told = {"controls": ["self", RANDOM], "interventions": {"circuit": section}, "statistics": {"bootstrap": 200}}
     return tiny_tree(folder, **case_tree(cases, **told | changes))
-
-
-@pytest.fixture(scope="module")
-def cases(tmp_path_factory):
-    return write_cases(tmp_path_factory.mktemp("cases") / "cases.jsonl")
 
 
 @pytest.fixture(scope="module")

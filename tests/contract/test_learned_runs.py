@@ -18,7 +18,7 @@ from patchboard.execution.run import Options, run_study
 from patchboard.plan.cost import cost_of
 from patchboard.plan.packs import Budget
 from patchboard.spec import load_study, study_of
-from tests.contract.cases import case_tree, write_cases
+from tests.contract.cases import case_tree
 from tests.contract.tiny import manifest_of, one_error, run, tiny_tree
 
 FEW = {"prompts": 24, "steps": 20, "batch": 6}
@@ -28,11 +28,6 @@ SECTIONS = {
     "erased": {"op": "ablate", "vector": {"das": "flip", "rank": 2, **FEW}, "position": "last", "layers": [2]},
     "steered": {"op": "add", "vector": {"steer": "same_task", **FEW}, "site": "head", "heads": [1], "layers": [1]},
 }
-
-
-@pytest.fixture(scope="module")
-def cases(tmp_path_factory) -> Path:
-    return write_cases(tmp_path_factory.mktemp("cases") / "cases.jsonl")
 
 
 def ran(folder: Path, cases: Path, out: Path, engine: str = "auto", **changes: Any) -> Path:

@@ -13,7 +13,7 @@ from patchboard.execution.choose_engine import sample_packs
 from patchboard.plan.build import build_plans
 from patchboard.plan.packs import Budget
 from patchboard.spec.load import load_study
-from tests.contract.cases import case_tree, write_cases
+from tests.contract.cases import case_tree
 from tests.contract.tiny import manifest_of, one_error, run, tiny_tree, write
 
 pytestmark = pytest.mark.drawn
@@ -33,11 +33,6 @@ SECTIONS = {
     "whole": restored({"sweep": [1, 3]}, "all"),
     "weak": {**NOISE, "strength": 0.0},
 }
-
-
-@pytest.fixture(scope="module")
-def cases(tmp_path_factory):
-    return write_cases(tmp_path_factory.mktemp("cases") / "cases.jsonl")
 
 
 def outcomes(folder, out, cases, *arguments, **changes) -> pl.DataFrame:

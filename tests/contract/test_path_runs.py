@@ -7,7 +7,7 @@ import json
 import polars as pl
 import pytest
 
-from tests.contract.cases import case_tree, write_cases
+from tests.contract.cases import case_tree
 from tests.contract.tiny import one_error, run, tiny_tree
 
 SECTIONS = {
@@ -23,11 +23,6 @@ SECTIONS = {
     "queries": {"op": "path", "source": "flip", "sender": {"site": "head"},
                 "receivers": [{"site": "q", "heads": [[2, 1], [2, 3]]}]},
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def cases(tmp_path_factory):
-    return write_cases(tmp_path_factory.mktemp("cases") / "cases.jsonl")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import pytest
 
 import patchboard as pb
 from patchboard.commands.main import main
-from patchboard.embedded.tokenizer import build
 from patchboard.errors import SpecError
 from patchboard.execution.run import open_model
 from patchboard.plan.build import build_plans
@@ -16,7 +15,7 @@ from patchboard.plan.packs import Budget
 from patchboard.spec import study_of
 from tests.contract.cases import case_tree, write_cases
 from tests.contract.tiny import one_error, run, tiny_tree, write
-from tests.models import random_model
+from tests.models import random_model, save
 
 THIRD = {"op": "patch", "source": "third", "site": "pattern", "position": "S2.first", "layers": [1, 3], "heads": "all"}
 MOVED = {"op": "patch", "source": {"name": "flip", "align": "last"}, "layers": 0, "position": "S2"}
@@ -34,11 +33,6 @@ SECTIONS = {
     "moved": MOVED,
     "looking": {"edits": [MOVED, held({"together": "all"})]},
 }
-
-
-@pytest.fixture(scope="module")
-def cases(tmp_path_factory):
-    return write_cases(tmp_path_factory.mktemp("cases") / "cases.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -146,9 +140,7 @@ def test_a_script_leaves_them_out(llama_folder, cases, tmp_path, capsys):
 
 
 def test_where_values_are_clipped_there_is_no_such_site(cases, tmp_path, capsys):
-    folder = tmp_path / "olmo"
-    random_model("olmo").save_pretrained(folder)
-    build().save_pretrained(folder)
+    folder = save(random_model("olmo"), tmp_path / "olmo")
     assert run(tiny_tree(folder, **case_tree(cases, interventions={"third": THIRD})), tmp_path / "run") == 2
     assert "interventions.third.site: there is no site 'pattern' in family 'olmo'; choose one" in one_error(capsys)
 

@@ -7,9 +7,8 @@ import json
 import polars as pl
 import pytest
 
-from patchboard.embedded.tokenizer import build
 from tests.contract.tiny import VECTOR, one_error, run, tiny_tree
-from tests.models import random_model
+from tests.models import random_model, save
 
 
 def outcomes(tree, out, *arguments) -> pl.DataFrame:
@@ -124,9 +123,7 @@ def test_wrong_places_are_told(llama_folder, tmp_path, capsys, edit, says):
 
 
 def test_a_site_that_the_family_lacks(tmp_path, capsys):
-    folder = tmp_path / "mamba"
-    random_model("mamba2").save_pretrained(folder)
-    build().save_pretrained(folder)
+    folder = save(random_model("mamba2"), tmp_path / "mamba")
     tree = tiny_tree(folder, interventions={"z": {"op": "zero", "site": "mlp_out"}})
     assert run(tree, tmp_path / "out") == 2
     assert "interventions.z.site: there is no site 'mlp_out' in family 'mamba2'" in one_error(capsys)

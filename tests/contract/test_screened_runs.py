@@ -41,11 +41,6 @@ LITTLE = 8 << 20
 TABLES = ("outcomes.parquet", "effects.parquet", "curves.parquet")
 
 
-@pytest.fixture(scope="module")
-def cases(tmp_path_factory):
-    return write_cases(tmp_path_factory.mktemp("cases") / "cases.jsonl")
-
-
 def tree_of(folder: Path, cases: Path, **changes: Any) -> dict[str, Any]:
     metrics = ["accuracy", "logit_difference", "logprob"]
     return tiny_tree(

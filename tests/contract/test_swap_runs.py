@@ -12,16 +12,11 @@ import torch
 from safetensors.torch import save_file
 
 from patchboard.commands.main import main
-from tests.contract.cases import case_tree, write_cases
+from tests.contract.cases import case_tree
 from tests.contract.tiny import one_error, run, tiny_tree, write
 
 AT = {"source": {"name": "flip", "align": "last"}, "position": "S2", "layers": [1, 3]}
 PCA = {"pca": "same_task", "rank": 2, "shots": 0, "prompts": 6}
-
-
-@pytest.fixture(scope="module")
-def cases(tmp_path_factory) -> Path:
-    return write_cases(tmp_path_factory.mktemp("cases") / "cases.jsonl")
 
 
 @pytest.fixture(scope="module")

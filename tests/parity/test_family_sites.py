@@ -19,6 +19,7 @@ from patchboard.plan.packing import lay_out
 from patchboard.spec.sites import HEADED, NEURAL, PATTERN, SITES
 from tests.hooks import hooked_logits
 from tests.models import SIZES, random_model, unequal_prompts
+from tests.parity.logits import must_equal
 
 TOLERANCE = 1e-5
 
@@ -74,10 +75,7 @@ def assert_equals_hooks(model, ways, copies) -> None:
     expected = [[hooked_logits(model, prompt, copy, made) for copy in copies] for prompt in prompts]
     for way in ways:
         reads, logits = run(engine, way, prompts, copies)
-        assert len(reads) == sum(len(one) for each in expected for one in each)
-        for read, got in zip(reads, logits, strict=True):
-            wanted = expected[read.prompt][read.copy][read.token]
-            torch.testing.assert_close(got, wanted, atol=TOLERANCE, rtol=TOLERANCE)
+        must_equal(reads, logits, expected, TOLERANCE)
     for prompt, each in zip(prompts, expected, strict=True):
         for copy, logits in zip(copies[1:], each[1:], strict=True):
             moved = (logits[0] - each[0][0]).abs().max()

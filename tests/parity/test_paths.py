@@ -26,6 +26,7 @@ from patchboard.spec.sites import SITES
 from patchboard.tasks.prompt import Prompt
 from tests.hooks import _attach, _module, hooked_states, part_of
 from tests.models import SIZES, random_model, unequal_prompts
+from tests.parity.logits import must_equal
 
 TOLERANCE = 1e-5
 LAYERS = 4
@@ -176,9 +177,4 @@ def test_equals_the_runs_by_hand(family):
     for way in ("wavefront", "rows") if architecture.packs else ("rows",):
         layout = lay_out(prompts, [-1, -1], copies, way, donors={"B": donors})
         _, found = engine.forward(layout, engine.place({}), {"logits": lambda logits, *_: logits})
-        assert len(layout.reads) == sum(len(logits) for each in expected for logits in each)
-        for read, got in zip(layout.reads, found["scores"]["logits"], strict=True):
-            wanted = expected[read.prompt][read.copy][read.token]
-            torch.testing.assert_close(
-                got, wanted, atol=TOLERANCE, rtol=TOLERANCE, msg=lambda text, r=read: f"{[*paths][r.copy - 1]}: {text}"
-            )
+        must_equal(layout.reads, found["scores"]["logits"], expected, TOLERANCE)

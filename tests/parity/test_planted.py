@@ -7,11 +7,11 @@ import json
 import polars as pl
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from patchboard.embedded.tokenizer import build
 from patchboard.execution.run import Options, run_study
 from patchboard.spec import study_of
+from tests.models import idle_model
 
 LAYERS, WRITES, WIDTH = 5, 2, 64
 CONSTANT, MARK, CONCEPT = 0, 1, 2
@@ -27,17 +27,9 @@ def planted(tmp_path_factory):
     """
     tokenizer = build()
     vocabulary = tokenizer.get_vocab()
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(vocabulary), hidden_size=WIDTH, intermediate_size=8, num_hidden_layers=LAYERS,
-            num_attention_heads=1, num_key_value_heads=1, tie_word_embeddings=False, bos_token_id=1, pad_token_id=0,
-        )
-    )  # fmt: skip
+    model = idle_model(len(vocabulary), WIDTH, LAYERS)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.zero_()
         embedding = model.model.embed_tokens.weight
         embedding[:, 3:] = torch.randn(len(vocabulary), WIDTH - 3, generator=generator) * 0.3
         embedding[:, CONSTANT] = 2.0

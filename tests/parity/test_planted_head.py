@@ -8,12 +8,11 @@ import polars as pl
 import pytest
 import torch
 
-from patchboard.embedded.tokenizer import build
 from patchboard.execution.run import Options, run_study
 from patchboard.spec import study_of
 from tests.contract.cases import case_tree, write_cases
 from tests.contract.tiny import tiny_tree
-from tests.models import random_model
+from tests.models import random_model, save
 
 LAYER, HEAD, HEADS = 2, 1, 4
 
@@ -29,10 +28,7 @@ def folder(tmp_path_factory):
             size = out.shape[1] // HEADS
             for head in range(HEADS):
                 out[:, head * size : (head + 1) * size] *= 10 if (number, head) == (LAYER, HEAD) else 0
-    folder = tmp_path_factory.mktemp("planted")
-    model.save_pretrained(folder)
-    build().save_pretrained(folder)
-    return folder
+    return save(model, tmp_path_factory.mktemp("planted"))
 
 
 @pytest.mark.parametrize("method", ["attribution", "integrated_gradients"])

@@ -12,11 +12,11 @@ import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from patchboard.embedded.tokenizer import build
 from patchboard.execution.run import Options, run_study
 from patchboard.spec import study_of
+from tests.models import idle_model
 
 LAYERS, WIDTH, CONSTANT, NOISY = 2, 48, 0, 12
 ANSWERS = ("garden", "river", "boat", "letter")
@@ -35,12 +35,7 @@ def planted(tmp_path_factory) -> tuple[Path, torch.Tensor]:
     """
     tokenizer, generator = build(), torch.Generator().manual_seed(0)
     vocabulary = tokenizer.get_vocab()
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(vocabulary), hidden_size=WIDTH, intermediate_size=8, num_hidden_layers=LAYERS,
-            num_attention_heads=1, num_key_value_heads=1, tie_word_embeddings=False, bos_token_id=1, pad_token_id=0,
-        )
-    )  # fmt: skip
+    model = idle_model(len(vocabulary), WIDTH, LAYERS)
     free = torch.randn(WIDTH, WIDTH, generator=generator)
     free[CONSTANT] = 0
     basis, _ = torch.linalg.qr(torch.cat([torch.eye(WIDTH)[:, [CONSTANT]], free[:, 1:]], 1))
@@ -48,9 +43,6 @@ def planted(tmp_path_factory) -> tuple[Path, torch.Tensor]:
     words = [w for w in vocabulary if w.isalpha() and w not in (*ANSWERS, "the")]
     answer_of = {word: number % 4 for number, word in enumerate(words)}
     with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.zero_()
         embedding, head = model.model.embed_tokens.weight, model.lm_head.weight
         embedding[:, CONSTANT] = 4.0
         embedding += torch.randn(len(vocabulary), NOISY, generator=generator) @ outside[:, :NOISY].T * 0.3

@@ -17,6 +17,7 @@ from patchboard.plan.packing import lay_out
 from patchboard.plan.suffix import clean_tokens
 from tests.hooks import hooked_logits
 from tests.models import SIZES, random_model, unequal_prompts
+from tests.parity.logits import must_equal
 
 TOLERANCE = 1e-5
 SOURCE = "@flip"
@@ -71,10 +72,7 @@ def test_equal_hooks(family):
     for way in ("wavefront", "rows") if architecture.packs else ("rows",):
         layout = lay_out(prompts, [-1, -1], copies, way, donors={"flip": sources})
         _, found = engine.forward(layout, engine.place({}), {"logits": lambda logits, *_: logits})
-        assert len(layout.reads) == sum(len(logits) for each in expected for logits in each)
-        for read, got in zip(layout.reads, found["scores"]["logits"], strict=True):
-            wanted = expected[read.prompt][read.copy][read.token]
-            torch.testing.assert_close(got, wanted, atol=TOLERANCE, rtol=TOLERANCE)
+        must_equal(layout.reads, found["scores"]["logits"], expected, TOLERANCE)
 
 
 @pytest.mark.parametrize("way", ["wavefront", "rows"])

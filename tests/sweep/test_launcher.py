@@ -23,25 +23,12 @@ from patchboard.sweeps.job import PointsJob, PointTask
 from patchboard.sweeps.launch import launch_of
 from patchboard.sweeps.submitted import Ledger
 from tests.conftest import ROOT
-from tests.contract.tiny import tiny_tree, write
 from tests.sweep.slurm import write_commands
-from tests.sweep.test_local_sweep import STRENGTH, sweep_file
+from tests.sweep.sweeps import STOPPED, STRENGTH, interrupted, sweep_file, two_at_work
 
 LOCAL = ("--launcher", "submitit", "--launcher-options", "cluster=local")
 GRID = {STRENGTH: {"values": [0.5, 1, 2]}}
 TABLES = ("outcomes", "effects", "curves", "decodability", "prompts")
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory, llama_folder) -> Path:
-    folder = tmp_path_factory.mktemp("launched")
-    write(tiny_tree(llama_folder), folder / "tiny.yaml")
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def children_find_us(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
 
 @pytest.fixture(scope="module")
@@ -155,45 +142,19 @@ def test_failed_jobs_are_told_with_their_logs(place, slurm, tmp_path, capfd):
 def test_an_interrupt_ends_jobs_of_this_machine(place, tmp_path):
     """They keep what they have; the same command goes on."""
     out, file = tmp_path / "out", sweep_file(place, "stopped", {STRENGTH: {"values": [1, 2]}})
-    command = [sys.executable, "-m", "patchboard", "sweep", file, "--out", str(out), "--quiet", "--jobs", "2", *LOCAL]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while len(list(out.glob("logs/*.log"))) < 2:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-    time.sleep(0.3)  # so that the points are at work, not their interpreters
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130 and said == "interrupted: finished parts are kept, the same command resumes\n"
-    assert main(command[3:]) == 0
+    command = ["sweep", file, "--out", str(out), "--quiet", "--jobs", "2", *LOCAL]
+    assert interrupted(command, two_at_work(out)) == STOPPED
+    assert main(command) == 0
     assert [point["status"] for point in json.loads((out / "sweep.json").read_text())["points"]] == [0, 0]
 
 
 @pytest.mark.slow
 def test_an_interrupt_leaves_jobs_of_a_cluster(place, slurm, tmp_path):
     out, file = tmp_path / "out", sweep_file(place, "left", {STRENGTH: {"values": [1]}})
-    command = [
-        sys.executable,
-        "-m",
-        "patchboard",
-        "sweep",
-        file,
-        "--out",
-        str(out),
-        "--quiet",
-        "--launcher",
-        "submitit",
-    ]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not (out / "jobs.json").exists():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    command = ["sweep", file, "--out", str(out), "--quiet", "--launcher", "submitit"]
+    said = interrupted(command, (out / "jobs.json").exists)
     assert said.splitlines()[0] == "jobs 100 go on: the same command collects them, scancel 100 ends them"
-    assert process.returncode == 130
-    assert main(command[3:]) == 0 and len((slurm / "options").read_text().splitlines()) == 1
+    assert main(command) == 0 and len((slurm / "options").read_text().splitlines()) == 1
 
 
 @pytest.mark.slow

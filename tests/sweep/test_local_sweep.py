@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,44 +12,12 @@ import pytest
 
 from patchboard.commands.main import main
 from tests.conftest import ROOT
-from tests.contract.tiny import tiny_tree, write
+from tests.sweep.sweeps import SHOTS, STOPPED, STRENGTH, interrupted, sweep_file, two_at_work
 from tests.track.client import online, patchboard
 from tests.track.server import serving
 
 pytestmark = pytest.mark.slow
 """Whole runs, several at once."""
-
-STRENGTH, SHOTS = "interventions.p.strength", "prompts.shots"
-METRIC = {"name": "best/effect/p/accuracy", "goal": "maximize"}
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory, llama_folder) -> Path:
-    folder = tmp_path_factory.mktemp("sweep")
-    write(tiny_tree(llama_folder), folder / "tiny.yaml")
-    return folder
-
-
-def sweep_file(place: Path, name: str, parameters: dict[str, Any], **more: Any) -> str:
-    command = ["${env}", "${interpreter}", "${program}", str(place / "tiny.yaml"), "--wandb", "auto", "${args}"]
-    program = str(ROOT / "experiments" / "patch_sweep.py")
-    tree = {
-        "program": program,
-        "method": "grid",
-        "metric": METRIC,
-        "parameters": parameters,
-        "command": command,
-        **more,
-    }
-    path = place / f"{name}.yaml"
-    path.write_text(json.dumps(tree | more))
-    return str(path)
-
-
-@pytest.fixture(autouse=True)
-def children_find_us(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-
 
 GRID = {STRENGTH: {"values": [0.5, 1]}, SHOTS: {"values": [0, 1]}}
 
@@ -147,16 +111,8 @@ def test_a_bayesian_search_goes_on_where_it_was(place, tmp_path):
 def test_a_stopped_sweep_stops_its_points_and_resumes(place, tmp_path):
     out = tmp_path / "out"
     file = sweep_file(place, "stopped", {STRENGTH: {"values": [1, 2, 3]}})
-    command = [sys.executable, "-m", "patchboard", "sweep", file, "--jobs", "2", "--out", str(out), "--quiet"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while len(list(out.glob("logs/*.log"))) < 2:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-    time.sleep(0.3)  # so that the points are at work, not their interpreters
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130 and said == "interrupted: finished parts are kept, the same command resumes\n"
+    command = ["sweep", file, "--jobs", "2", "--out", str(out), "--quiet"]
+    assert interrupted(command, two_at_work(out)) == STOPPED
     assert not (out / "sweep.json").exists()
     assert main(["sweep", file, "--out", str(out), "--quiet"]) == 0
     assert [point["status"] for point in json.loads((out / "sweep.json").read_text())["points"]] == [0, 0, 0]

@@ -26,7 +26,7 @@ from patchboard.experiments.checkpoints.study import swept_over
 from patchboard.measure.statistics import Bootstrap
 from patchboard.spec import load_study
 from tests.conftest import ROOT
-from tests.scripts import ran
+from tests.scripts import SMALL_STUDY, ran
 
 
 @pytest.mark.parametrize(
@@ -95,14 +95,6 @@ def test_shares_of_several_tasks_are_resampled_within_each():
     assert all(np.isnan(share_interval(rows.clear(), Bootstrap(200, 0.95, 0))))
 
 
-SMALL = (
-    "--tasks.only=[AND, OR, XOR]", "--statistics.bootstrap=200", "--prompts.queries=6", "--prompts.shots=1",
-    "--decodability={k: 3, prompts: 8, shots: [0, 2]}", "--metrics=[logprob, accuracy]",
-    "--interventions.added.vector={difference: [same_task, all_tasks], shots: 1, prompts: 4, only: all}",
-    "--wandb", "off",
-)  # fmt: skip
-
-
 def script(*arguments: object) -> tuple[int, str, str]:
     return ran("checkpoints.py", *map(str, arguments))
 
@@ -110,13 +102,11 @@ def script(*arguments: object) -> tuple[int, str, str]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
     """Three random GPT-2s under the names of checkpoints, of which the last has another best layer than the others."""
-    from patchboard.embedded.tokenizer import build
-    from tests.models import random_model
+    from tests.models import random_model, save
 
     parent = tmp_path_factory.mktemp("training")
     for seed, step in zip((2, 1, 0), (2, 10, 100), strict=True):
-        random_model("gpt2", seed).save_pretrained(parent / f"step{step}")
-        build().save_pretrained(parent / f"step{step}")
+        save(random_model("gpt2", seed), parent / f"step{step}")
     return parent
 
 
@@ -127,7 +117,7 @@ def state_of(folder: Path) -> dict[Path, int]:
 @pytest.mark.slow
 def test_a_training_of_another_family_resumes_and_tells_the_runs_own_numbers(trained, tmp_path, monkeypatch):
     out = tmp_path / "run"
-    asked = ("--folders", f"{trained}/step*", *SMALL, "--out", out)
+    asked = ("--folders", f"{trained}/step*", *SMALL_STUDY, "--out", out)
     from patchboard.execution import local as local_run
 
     loaded: list[str] = []
@@ -156,7 +146,7 @@ def test_a_training_of_another_family_resumes_and_tells_the_runs_own_numbers(tra
 @pytest.mark.slow  # some 10 s: everything twice
 def test_fresh_starts_over(trained, tmp_path):
     out = tmp_path / "run"
-    asked = ("--folders", f"{trained}/step*", *SMALL, "--out", out)
+    asked = ("--folders", f"{trained}/step*", *SMALL_STUDY, "--out", out)
     _, told, _ = script(*asked)
     before = state_of(out)
     assert script(*asked, "--fresh")[1] == told
@@ -243,13 +233,11 @@ def test_the_embedded_model_stands_for_its_own_training(trained, monkeypatch):
 
 
 def test_models_of_another_depth_are_no_checkpoints_of_one(trained, tmp_path):
-    from patchboard.embedded.tokenizer import build
-    from tests.models import random_model
+    from tests.models import random_model, save
 
     for step in (2, 10):
         shutil.copytree(trained / f"step{step}", tmp_path / f"step{step}")
-    random_model("gpt2", n_layer=2).save_pretrained(tmp_path / "step20")
-    build().save_pretrained(tmp_path / "step20")
+    save(random_model("gpt2", n_layer=2), tmp_path / "step20")
     status, _, error = script("--folders", f"{tmp_path}/step*", "--out", tmp_path / "run")
     assert status == 2 and "model.name: holds models of 2 and 4 layers, expected checkpoints of one" in error
 
@@ -275,7 +263,7 @@ def cached(trained, tmp_path, monkeypatch) -> str:
 
 @pytest.mark.slow
 def test_revisions_of_the_cache_are_taken_where_the_hub_is_out_of_reach_and_it_is_told(cached, tmp_path):
-    asked = ("--model", cached, "--revisions", "step*-tokens*B", *SMALL, "--out", tmp_path / "run")
+    asked = ("--model", cached, "--revisions", "step*-tokens*B", *SMALL_STUDY, "--out", tmp_path / "run")
     status, told, error = script(*asked)
     assert (status, error) == (0, "")
     assert "Revisions of the local cache only; the Hub was not reached: HF_HUB_OFFLINE is set." in told

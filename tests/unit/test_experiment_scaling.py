@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from patchboard.experiments.scaling.experiment import Scaling, exponent
 from patchboard.spec import load_study
 from tests.conftest import ROOT
-from tests.scripts import ran
+from tests.scripts import SMALL_STUDY, ran
 
 
 def accuracies(sizes: list[int], values: list[float]) -> pl.DataFrame:
@@ -51,12 +51,6 @@ def test_a_line_through_two_sizes_is_no_power_law(sizes, values):
     assert exponent(accuracies(sizes, values), "parameters") is None
 
 
-SMALL = (
-    "--tasks.only=[AND, OR, XOR]", "--statistics.bootstrap=200", "--prompts.queries=6", "--prompts.shots=1",
-    "--decodability={k: 3, prompts: 8, shots: [0, 2]}", "--metrics=[logprob, accuracy]",
-    "--interventions.added.vector={difference: [same_task, all_tasks], shots: 1, prompts: 4, only: all}",
-    "--wandb", "off",
-)  # fmt: skip
 SHAPES = {"small": dict(n_embd=24, n_layer=2), "middle": dict(n_embd=32, n_layer=3), "large": dict(n_embd=48)}
 
 
@@ -67,15 +61,13 @@ def script(*arguments: object) -> tuple[int, str, str]:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> list[Path]:
     """Random models of three sizes, one of another family."""
-    from patchboard.embedded.tokenizer import build
-    from tests.models import random_model
+    from tests.models import random_model, save
 
     parent = tmp_path_factory.mktemp("models")
     made = {name: random_model("gpt2", **shape) for name, shape in SHAPES.items() if name != "middle"}
     made["middle"] = random_model("llama", hidden_size=32, num_hidden_layers=3)
     for name in SHAPES:
-        made[name].save_pretrained(parent / name)
-        build().save_pretrained(parent / name)
+        save(made[name], parent / name)
     return [parent / name for name in SHAPES]
 
 
@@ -87,7 +79,7 @@ def runs(models, tmp_path_factory) -> list[Path]:
     spec, parent = ROOT / "experiments" / "specs" / "scaling.yaml", tmp_path_factory.mktemp("runs")
     for model in models:
         out = str(parent / model.name)
-        assert main(["run", str(spec), "--model", str(model), *SMALL, "--out", out, "--quiet"]) == 0
+        assert main(["run", str(spec), "--model", str(model), *SMALL_STUDY, "--out", out, "--quiet"]) == 0
     return [parent / model.name for model in models]
 
 
@@ -132,7 +124,7 @@ def test_finished_runs_are_told_by_both_counts(runs, models, tmp_path):
 @pytest.mark.slow
 def test_a_run_of_several_models_says_what_runs_of_one_say(runs, models, tmp_path):
     swept = "--model.name={sweep: [" + ", ".join(str(model) for model in models) + "]}"
-    status, told, error = script(swept, *SMALL, "--out", tmp_path / "swept")
+    status, told, error = script(swept, *SMALL_STUDY, "--out", tmp_path / "swept")
     assert (status, error) == (0, "") and "the run's own" in told
     script(*runs, "--out", tmp_path / "compared")
     swept_ones, single_ones = sized(tmp_path / "swept" / "experiment"), sized(tmp_path / "compared")

@@ -19,7 +19,7 @@ from patchboard.spec import Spec, study_of
 from patchboard.spec.sections import ModelSection
 from patchboard.tasks.resolve import build_family
 from patchboard.tasks.sets import Halves
-from tests.models import random_model
+from tests.models import random_model, save
 
 ADAPTER = AdapterSection(rank=4, layers=1)
 TRAINING = TrainingSection(samples=12, shots=2, batch=4, epochs=2, learning_rate=0.01, warmup=2, checkpoint=2)
@@ -34,8 +34,7 @@ def spec_of(**tasks: object) -> Spec:
 def folder(request, tmp_path_factory):
     """A random model with another depth for each family, in the Hub's format."""
     place = tmp_path_factory.mktemp(request.param)
-    random_model(request.param).save_pretrained(place)
-    build().save_pretrained(place)
+    save(random_model(request.param), place)
     return place
 
 

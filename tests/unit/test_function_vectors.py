@@ -11,9 +11,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from patchboard.embedded.tokenizer import build
 from tests.contract.tiny import one_error, run, tiny_tree
-from tests.models import random_model
+from tests.models import random_model, save
 
 HEADS = [[3, 2], [0, 1], [3, 0], [-2, -1]]
 """Of two in one block, and one counted from the end."""
@@ -30,9 +29,7 @@ def saved(family: str, folder: Path) -> Path:
         for name, parameter in model.named_parameters():
             if name.endswith(("o_proj.bias", "c_proj.bias", "dense.bias", "out_proj.bias")):
                 parameter.normal_()
-    model.save_pretrained(folder)
-    build().save_pretrained(folder)
-    return folder
+    return save(model, folder)
 
 
 PARTS = {  # family -> blocks, output projection of a block
@@ -179,9 +176,7 @@ def test_where_it_stands_among_several_edits(llama_folder, tmp_path, capsys):
 
 
 def test_a_family_without_heads(tmp_path, capsys):
-    folder = tmp_path / "mamba"
-    random_model("mamba2").save_pretrained(folder)
-    build().save_pretrained(folder)
+    folder = save(random_model("mamba2"), tmp_path / "mamba")
     tree = tiny_tree(folder, interventions={"f": {"op": "add", "vector": function([[0, 0]])}})
     assert run(tree, tmp_path / "out") == 2
     told = one_error(capsys)

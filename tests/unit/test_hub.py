@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -21,10 +18,10 @@ from patchboard.engine.load import load_weights, open_model
 from patchboard.errors import ModelError, TaskError
 from patchboard.spec.sections import ModelSection
 from tests.conftest import ROOT
+from tests.hub_server import stand_in
 from tests.models import byte_level_tokenizer, random_model
 
 REPO = "someone/tiny"
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TINY = ModelSection(name=REPO)
 
 
@@ -35,48 +32,6 @@ def folder(tmp_path_factory) -> Path:
     random_model("llama", hidden_size=32, intermediate_size=64, vocab_size=len(tokenizer)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
-
-
-@contextmanager
-def serving(folder: Path, silent_for: Callable[[str], bool] = lambda file: False) -> Iterator[tuple[str, list[str]]]:
-    """A Hub that holds one repository: its address, and what it is asked for."""
-    asked: list[str] = []
-
-    class Hub(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self._answer(with_body=False)
-
-        def do_GET(self) -> None:
-            self._answer(with_body=True)
-
-        def _answer(self, with_body: bool) -> None:
-            asked.append(self.path)
-            repo, _, rest = self.path.lstrip("/").partition("/resolve/")
-            file = folder / rest.partition("/")[2]
-            if silent_for(file.name):
-                time.sleep(30)
-            known = repo == REPO or self.path.startswith(f"/api/models/{REPO}/")
-            there = repo == REPO and file.is_file()
-            body = file.read_bytes() if there else b""
-            self.send_response(200 if there else 404)
-            self.send_header("X-Repo-Commit", COMMIT)
-            if not there:
-                self.send_header("X-Error-Code", "EntryNotFound" if known else "RepoNotFound")
-            self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if with_body:
-                self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", asked
-    server.shutdown()
-    server.socket.close()
 
 
 @contextmanager
@@ -143,11 +98,11 @@ def test_silence_is_waited_for_once(at):
 
 def test_the_hub_has_it_then_its_cache_does(folder, at):
     """A silent Hub and a finished cache: the same facts and tokens, and the weights."""
-    with serving(folder) as (url, asked):
-        at(url)
+    with stand_in(REPO, folder) as there:
+        at(there.url)
         tokenizer, facts = open_model(TINY)
         load_weights(TINY, "cpu", "float32")
-        assert (facts.layers, facts.width) == (4, 32) and any("tokenizer.json" in path for path in asked)
+        assert (facts.layers, facts.width) == (4, 32) and any("tokenizer.json" in path for path in there.asked)
     with silent() as url:
         at(url)
         again, known = open_model(TINY)
@@ -160,22 +115,24 @@ def test_the_hub_has_it_then_its_cache_does(folder, at):
 def test_a_hub_that_falls_silent(folder, at, monkeypatch):
     """It answers for the configuration and holds the tokenizer back."""
     monkeypatch.setattr(hub, "STALL", 0.8)
-    with serving(folder, silent_for=lambda file: file.startswith("tokenizer")) as (url, _):
-        at(url)
-        with pytest.raises(ModelError, match=rf"no tokenizer could be loaded .*\({url} fell silent for 0.8 s; its cac"):
+    with stand_in(REPO, folder, silent_for=lambda file: file.startswith("tokenizer")) as there:
+        at(there.url)
+        with pytest.raises(
+            ModelError, match=rf"no tokenizer could be loaded .*\({there.url} fell silent for 0.8 s; its cac"
+        ):
             open_model(TINY)
 
 
 def test_what_the_hub_answers_is_told_as_ever(folder, at):
-    with serving(folder) as (url, _):
-        at(url)
+    with stand_in(REPO, folder) as there:
+        at(there.url)
         with pytest.raises(ModelError, match="someone/else is not a local folder and is not a valid model identifier"):
             open_model(ModelSection(name="someone/else"))
 
 
 def test_a_damaged_cache_is_not_called_a_missing_one(folder, at, tmp_path):
-    with serving(folder) as (url, _):
-        at(url)
+    with stand_in(REPO, folder) as there:
+        at(there.url)
         open_model(TINY)
     (config,) = (tmp_path / "cache").glob("models--*/snapshots/*/config.json")
     config.resolve().write_text("{")
@@ -218,12 +175,12 @@ def cached_ref(tmp_path: Path, commit: str) -> None:
 
 def test_a_branch_is_the_commit_that_the_hub_tells(at, folder, tmp_path):
     cached_ref(tmp_path, "f" * 40)
-    with serving(folder) as (url, asked):
-        at(url)
-        assert hub.commit_of(REPO, "main") == COMMIT, "not the cache's word, which is older"
-        assert hub.commit_of("someone/unknown", "main") in (None, COMMIT)
-        before = len(asked)
-        assert hub.commit_of(REPO, "e" * 40) == "e" * 40 and len(asked) == before, "a commit asks nobody"
+    with stand_in(REPO, folder) as there:
+        at(there.url)
+        assert hub.commit_of(REPO, "main") == there.commit, "not the cache's word, which is older"
+        assert hub.commit_of("someone/unknown", "main") is None
+        before = len(there.asked)
+        assert hub.commit_of(REPO, "e" * 40) == "e" * 40 and len(there.asked) == before, "a commit asks nobody"
 
 
 def test_where_the_hub_is_silent_the_cache_has_the_word(at, tmp_path):

@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from patchboard.embedded.tokenizer import build
 from patchboard.engine.load import load_weights, open_model
 from patchboard.engine.parameters import counted
 from patchboard.errors import ModelError
 from patchboard.spec.sections import ModelSection
 from tests.contract.tiny import manifest_of, one_error, run, tiny_tree
-from tests.models import random_model
+from tests.models import random_model, save
 
 TOKENS = torch.arange(3, 12)[None]
 
@@ -57,10 +56,7 @@ def test_not_on_a_server(field, llama_folder, tmp_path, capsys, monkeypatch):
 @pytest.fixture(scope="module")
 def wide_folder(tmp_path_factory) -> Path:
     """Rows of 128 numbers: blocks of 64 share a scale."""
-    folder = tmp_path_factory.mktemp("wide")
-    random_model("llama", hidden_size=128, intermediate_size=256).save_pretrained(folder)
-    build().save_pretrained(folder)
-    return folder
+    return save(random_model("llama", hidden_size=128, intermediate_size=256), tmp_path_factory.mktemp("wide"))
 
 
 @pytest.mark.slow

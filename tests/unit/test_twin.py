@@ -26,7 +26,7 @@ from patchboard.plan.packs import Budget
 from patchboard.plan.validate import refuse_floors
 from patchboard.spec.study import study_of
 from patchboard.store.schema import DECODABILITY, FLOORS
-from tests.models import random_model
+from tests.models import random_model, save
 
 SEED = 5
 DEFAULT_DIGEST = "214614902b13ba12ec8579af25c30f6cb84cd031b95f73611cee0f29b1decf49"
@@ -53,10 +53,7 @@ def no_report():
 @pytest.fixture(scope="module")
 def twin_folder(tmp_path_factory) -> Path:
     """The twin of a random Llama, of the seed that the specs here have, as a model of its own."""
-    folder = tmp_path_factory.mktemp("twin")
-    untrained_twin(blueprint_of(random_model("llama")), SEED).save_pretrained(folder)
-    build().save_pretrained(folder)
-    return folder
+    return save(untrained_twin(blueprint_of(random_model("llama")), SEED), tmp_path_factory.mktemp("twin"))
 
 
 @pytest.fixture(scope="module")
