@@ -7,7 +7,7 @@ import torch
 
 from patchboard.plan.facts import ModelFacts
 from patchboard.plan.pack_cost import activation_floats
-from patchboard.plan.packs import Budget, local_budget
+from patchboard.plan.packs import Budget, default_budget
 
 _SHARE = 0.5
 """Of the free memory: allocators fragment, other processes grow."""
@@ -34,7 +34,7 @@ def budget_for(facts: ModelFacts, device: torch.device, bytes_each: int, begun: 
 
     if begun is not None and needed(begun) <= free:
         return begun
-    budget = local_budget(facts)
+    budget = default_budget(facts)
     while budget.tokens > 64 and needed(budget) > free * _SHARE:
         budget = budget.halved()
     return budget

@@ -7,13 +7,13 @@ from typing import Any
 
 from patchboard.plan.cost import Cost, cost_of
 from patchboard.plan.model import ModelPlan
-from patchboard.plan.packs import Budget, local_budget
+from patchboard.plan.packs import Budget, default_budget
 from patchboard.store.version import VERSION
 
 
 def costs_of(plans: Sequence[ModelPlan], engine: str, remote: bool) -> list[Cost]:
     """engine: as ``--engine`` has it. remote: as a host runs them, whose attention goes over all pairs of tokens."""
-    return [cost_of(plan, engine, Budget() if remote else local_budget(plan.facts)) for plan in plans]
+    return [cost_of(plan, engine, Budget() if remote else default_budget(plan.facts)) for plan in plans]
 
 
 def plan_json(plans: Sequence[ModelPlan], costs: Sequence[Cost]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Budget:
         return self.tokens if self.streamed else self.read_floats // floats
 
 
-def local_budget(facts: ModelFacts) -> Budget:
+def default_budget(facts: ModelFacts) -> Budget:
     """Of a model in this process, before it is known how much memory is free."""
     return Budget(sparse=facts.sparse, streamed=True)
 

@@ -15,7 +15,7 @@ from patchboard.engine.local import LocalEngine
 from patchboard.engine.memory import budget_for
 from patchboard.execution.run import Options, run_study
 from patchboard.plan.facts import ModelFacts
-from patchboard.plan.packs import local_budget
+from patchboard.plan.packs import default_budget
 from patchboard.spec import Study, study_of
 from tests.contract.tiny import VECTOR, manifest_of, tiny_tree
 
@@ -88,7 +88,7 @@ def test_the_budget_that_a_run_began_with_is_kept_while_it_fits(free):
     facts = ModelFacts("llama", layers=4, width=64, vocab=83)
     cpu = torch.device("cpu")
     begun = budget_for(facts, cpu, 4)
-    assert begun == local_budget(facts)
+    assert begun == default_budget(facts)
     free(TIGHT)
     assert budget_for(facts, cpu, 4) == begun.halved() and budget_for(facts, cpu, 4, begun) == begun
     free(TIGHT // 8)

@@ -18,7 +18,7 @@ from patchboard.plan.cells import Edit
 from patchboard.plan.cost import cost_of
 from patchboard.plan.flops import block_numbers, causal_work, flops_of
 from patchboard.plan.model import Counterfactual, Decoding, Fit, Group, ModelPlan
-from patchboard.plan.packs import Budget, local_budget, packs_of
+from patchboard.plan.packs import Budget, default_budget, packs_of
 from patchboard.spec.sections import DecodabilitySection, ModelSection
 from patchboard.tasks.prompt import Prompt
 from patchboard.vectors.base import Place
@@ -119,7 +119,7 @@ def test_packed_passes_compute_what_was_planned(family):
     engine = LocalEngine(model, build())
     plan = plan_of(facts)
     operands = engine.place({"v": torch.zeros(facts.width)})
-    for way, budget in (("auto", local_budget(facts)), ("auto", Budget(tokens=60)), ("rows", Budget(tokens=200))):
+    for way, budget in (("auto", default_budget(facts)), ("auto", Budget(tokens=60)), ("rows", Budget(tokens=200))):
         engine.budget, engine.sparse = budget, budget.sparse and facts.sparse
         found: dict[str, int] = {}
         for pack in packs_of(plan.groups[0], facts, way, budget):
@@ -153,7 +153,7 @@ def test_a_sweep_at_the_last_token_is_at_the_bound():
         Prompt("A", "", "", tuple(range(2 + i, 2 + i + tokens)), (5,), {"last": (tokens - 1,)}) for i in range(rows)
     ]
     copies = (Counterfactual(), *(Counterfactual((_edit(layer, "last"),)) for layer in range(4)))
-    cost = cost_of(plan_of(facts, copies, prompts), "auto", local_budget(facts))
+    cost = cost_of(plan_of(facts, copies, prompts), "auto", default_budget(facts))
     there = sum(4 - layer - 1 for layer in range(4))
     masked = 4 * facts.heads * facts.head_dim * rows * there
     assert cost.flops - cost.bound_flops == masked + 2 * rows * facts.width * facts.vocab
@@ -170,7 +170,7 @@ def test_answers_of_other_tasks_are_read_once():
     prompt = Prompt("A", "", "", (2, 3, 4), (5,), {"last": (2,)}, alternatives={"B": (6,)})
     edited = (_edit(1, "last"),)
     alone, both = (
-        cost_of(plan_of(facts, copies, [prompt]), "auto", local_budget(facts))
+        cost_of(plan_of(facts, copies, [prompt]), "auto", default_budget(facts))
         for copies in (
             (Counterfactual(), Counterfactual(edited)),
             (Counterfactual(), Counterfactual(edited), Counterfactual(edited, "B")),
