@@ -25,7 +25,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from patchboard.engine.batch import Batch
 from patchboard.engine.families import ROWS_FILE
-from patchboard.engine.masks import attends
+from patchboard.engine.masks import additive, seen_columns
 from patchboard.errors import ModelError
 from patchboard.plan.layout import PAD, ROOT
 
@@ -71,21 +71,13 @@ class BlockSparse:
         self._known: dict[tuple[int, str], list[_Segments]] = {}
 
     def mask(self, dtype: torch.dtype, window: int = 0) -> Tensor:
-        """The additive mask, 0 where allowed; windows go by position, as in ``masks.packed_mask``."""
+        """The additive mask of the trunk's columns and the own segment's; windows as in ``masks.packed_mask``."""
         batch, trunk = self.batch, self.trunk
-        segments, positions = batch.segments, batch.positions
-        q_at, k_at = positions[:, :, None], positions[:, None, :trunk]
-        of_tokens = batch.homes[:, :, None], batch.starts[:, :, None]
-        allowed = attends(segments[:, :, None], segments[:, None, :trunk], q_at, k_at, *of_tokens)
-        if window:
-            allowed &= q_at - k_at < window
-        allowed |= torch.eye(segments.shape[1], trunk, dtype=torch.bool, device=segments.device)
-        behind = (torch.arange(segments.shape[1] - trunk) - self._begin)[..., None] - torch.arange(self.longest)
-        own = torch.zeros(*segments.shape, self.longest, dtype=torch.bool)
+        seen = seen_columns(batch.segments, batch.homes, batch.positions, batch.starts, trunk, window)
+        behind = (torch.arange(seen.shape[1] - trunk) - self._begin)[..., None] - torch.arange(self.longest)
+        own = torch.zeros(*batch.segments.shape, self.longest, dtype=torch.bool)
         own[:, trunk:] = (behind >= 0) & (behind < window) if window else behind >= 0
-        allowed = torch.cat([allowed, own.to(allowed.device)], 2)
-        mask = torch.zeros(allowed.shape, dtype=dtype, device=segments.device)
-        return mask.masked_fill_(~allowed, torch.finfo(dtype).min)[:, None]
+        return additive(torch.cat([seen, own.to(seen.device)], 2), dtype)
 
     @contextmanager
     def registered(self, model: Any) -> Iterator[None]:

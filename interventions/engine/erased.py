@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from patchboard.engine.batch import Capture, put
-from patchboard.engine.local import LocalEngine, pack_layout
+from patchboard.engine.local import LocalEngine
 from patchboard.engine.memory import is_out_of_memory
+from patchboard.engine.pack_scores import pack_layout
 from patchboard.errors import EngineError
 from patchboard.plan.facts import ModelFacts
 from patchboard.plan.layout import NONE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from patchboard.engine.local import PackScores
+from patchboard.engine.pack_scores import PackScores
 from patchboard.plan.model import EngineKind, Group, Pack
 from patchboard.plan.packs import Budget
 

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from patchboard.engine.local import LocalEngine, Scorer, pack_layout
+from patchboard.engine.local import LocalEngine, Scorer
+from patchboard.engine.pack_scores import pack_layout
 from patchboard.plan.model import Group, Pack
 from patchboard.vectors.learned import operand_of
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,23 +14,21 @@ from patchboard.engine.batch import Batch, Capture, make_batch, on_device
 from patchboard.engine.batches import decoding_batches, fit_batches, judge_of
 from patchboard.engine.block_sparse import BlockSparse, is_block_sparse
 from patchboard.engine.device import device_of
-from patchboard.engine.families import architecture_of, head_dim_of, tail_of
 from patchboard.engine.later import tokens_of, unedited_runs
+from patchboard.engine.nnsight_model import embedding_of, import_nnsight, wiring_of
 from patchboard.engine.noise import UNIT, embedding_sd
-from patchboard.engine.parts import kv_heads_of, neurons_of, slots_of
+from patchboard.engine.pack_scores import PackScores, pack_layout, pack_scores
 from patchboard.engine.pattern import tokens_probed
 from patchboard.engine.projection import projected
 from patchboard.engine.steps import fill_statistics, largest_moves, states_and_hits, taken_over
 from patchboard.engine.trace import traced_forward
-from patchboard.engine.wiring import Wiring
 from patchboard.errors import ModelError
 from patchboard.metrics.accuracy import Accuracy
 from patchboard.ops import OPS
-from patchboard.plan.layout import Layout, Reads, TopReads, answer_starts
+from patchboard.plan.layout import Layout
 from patchboard.plan.model import Decoding, Fit, Group, Pack
-from patchboard.plan.packing import Templates, lay_out
+from patchboard.plan.packing import Templates
 from patchboard.plan.packs import Budget
-from patchboard.plan.shown import shown_copies
 from patchboard.tasks.base import NULL
 from patchboard.vectors.base import Place
 from patchboard.vectors.statistics import PlaceStatistics
@@ -46,79 +43,16 @@ Keep = Callable[[Tensor], None]
 
 
 @dataclass(frozen=True)
-class PackScores:
-    """Raw scores of one pack: one entry a read, with the prompt (index in the group) and copy it is of."""
+class _LaidOut:
+    """Templates of packs, and what such packs share."""
 
-    prompt: np.ndarray
-    copy: np.ndarray
-    token: np.ndarray  # place of the read in its answer
-    scores: Mapping[str, np.ndarray]
-    moved: Mapping[int, float]
-    """Copy -> how far its edits moved any state (max abs over prompts)."""
-    top: Mapping[str, np.ndarray] | None = None
-    """As ``top_tokens`` gives it, of the answers that ``plan.shown.kept_answers`` names; None where none are kept."""
+    group: Group | None = None
+    copies: Sequence[int] = ()
+    way: str = ""
+    templates: Templates = field(default_factory=dict)
 
-
-def import_nnsight() -> Any:
-    """nnsight. It mounts ``save`` on object; anyio must come first, or not at all."""
-    with suppress(TypeError):
-        import anyio._backends._asyncio  # noqa: F401
-    import nnsight
-
-    return nnsight
-
-
-def wiring_of(config: Any, dtype: torch.dtype) -> Wiring:
-    """What the trace code must know of a model of this configuration. Raises ModelError."""
-    architecture, window = architecture_of(config), getattr(config, "sliding_window", None) or 0
-    read_out = config.vocab_size, tail_of(config)
-    if not architecture.attention_out:  # a state-space model has no heads
-        return Wiring(architecture, window, {}, 0, 0, dtype, *read_out)
-    slots = slots_of(architecture, config.num_attention_heads, kv_heads_of(config))
-    return Wiring(architecture, window, slots, head_dim_of(config), neurons_of(config), dtype, *read_out)
-
-
-def embedding_of(model: Any) -> str:
-    """Path of the input embeddings' module in a causal language model."""
-    embedding = model.get_input_embeddings()
-    return next(path for path, module in model.named_modules() if module is embedding)
-
-
-def pack_layout(group: Group, pack: Pack, known: Templates | None = None) -> Layout:
-    """known: as of ``lay_out``, of packs of the same copies in the same way."""
-    inside = slice(pack.prompts.start, pack.prompts.stop)
-    copies = [group.copies[c] for c in pack.copies]
-    donors = {source: prompts[inside] for source, prompts in group.donors.items()}
-    layout = lay_out(
-        group.prompts[inside], group.foils[inside], copies, pack.way, group.prefix, pack.together, donors, known
-    )
-    layout.first = pack.prompts.start
-    layout.top = _top_reads(group, pack, layout.reads)
-    return layout
-
-
-def _top_reads(group: Group, pack: Pack, reads: Reads) -> TopReads | None:
-    shown = shown_copies(group)
-    if not shown:
-        return None
-    starts = answer_starts(reads.prompt, reads.copy)
-    kept = starts[np.isin(np.array(pack.copies)[reads.copy[starts]], shown)]
-    return TopReads(group.top_tokens, group.every, kept, reads.prompt[kept])
-
-
-def pack_scores(
-    pack: Pack, layout: Layout, scores: Mapping[str, np.ndarray], far: Tensor, top: Mapping[str, Tensor] | None = None
-) -> PackScores:
-    """far [copy]: as ``largest_moves`` gives it for the pack's copies. top: as ``top_tokens`` does."""
-    reads = layout.reads
-    return PackScores(
-        prompt=reads.prompt + pack.prompts.start,
-        copy=np.array(pack.copies)[reads.copy],
-        token=reads.token,
-        scores=scores,
-        moved={pack.copies[c]: value for c, value in enumerate(far.tolist()) if value >= 0},
-        top=None if top is None else {name: values.cpu().numpy() for name, values in top.items()},
-    )
+    def is_of(self, group: Group, pack: Pack) -> bool:
+        return self.group is group and (self.copies, self.way) == (pack.copies, pack.way)
 
 
 class LocalEngine:
@@ -142,8 +76,8 @@ class LocalEngine:
         """Whether packs are spared the pairs of tokens of which none may see the other (``block_sparse``)."""
         self.traced = nnsight.TransformersModel(model, tokenizer=tokenizer, task="text-generation")
         self._noise_unit: Tensor | None = None
-        self._laid_out: tuple[Group | None, Sequence[int], str, Templates] = None, (), "", {}
-        """The templates of the last pack's group, copies and way: packs of the same follow each other."""
+        self._laid_out = _LaidOut()
+        """Of the last pack: packs of the same group, copies and way follow each other."""
 
     def forward(
         self,
@@ -210,9 +144,9 @@ class LocalEngine:
         self, group: Group, pack: Pack, operands: Mapping[str, Any], scorers: Mapping[str, Scorer]
     ) -> PackScores:
         """One pack's reads. operands: as ``place`` gives them."""
-        if self._laid_out[0] is not group or self._laid_out[1:3] != (pack.copies, pack.way):
-            self._laid_out = group, pack.copies, pack.way, {}
-        layout = pack_layout(group, pack, self._laid_out[-1])
+        if not self._laid_out.is_of(group, pack):
+            self._laid_out = _LaidOut(group, pack.copies, pack.way)
+        layout = pack_layout(group, pack, self._laid_out.templates)
         batch, result = self.forward(layout, operands, scorers)
         scores = {name: values.cpu().numpy() for name, values in result["scores"].items()}
         return pack_scores(pack, layout, scores, largest_moves(batch, result["moved"]), result.get("top"))

@@ -21,17 +21,29 @@ def packed_mask(
     """Additive attention mask [batch, 1, seq, seq] of packed sequences: 0 where allowed.
 
     A token sees its own segment up to itself, and, of its home (the clean run that a copy belongs to)
-    and of the row's root, the tokens before its own segment's first position. Windows go by position, not
-    by column. Padding sees itself, so that no row is empty. Additive and not boolean: eager attention adds it.
+    and of the row's root, the tokens before its own segment's first position. Additive and not boolean: eager attention
+    adds it.
     """
-    q_at, k_at = positions[:, :, None], positions[:, None, :]
+    return additive(seen_columns(segments, homes, positions, starts, segments.shape[1], window), dtype)
+
+
+def seen_columns(
+    segments: Tensor, homes: Tensor, positions: Tensor, starts: Tensor, columns: int, window: int
+) -> Tensor:
+    """Which of the first columns each token attends to [batch, seq, columns] bool. Windows go by position, not by
+    column. Padding sees itself, so that no row is empty."""
+    q_at, k_at = positions[:, :, None], positions[:, None, :columns]
     of_tokens = homes[:, :, None], starts[:, :, None]
-    allowed = attends(segments[:, :, None], segments[:, None, :], q_at, k_at, *of_tokens)
+    seen = attends(segments[:, :, None], segments[:, None, :columns], q_at, k_at, *of_tokens)
     if window:
-        allowed &= q_at - k_at < window
-    allowed |= torch.eye(segments.shape[1], dtype=torch.bool, device=segments.device)
-    mask = torch.zeros(allowed.shape, dtype=dtype, device=segments.device)
-    return mask.masked_fill_(~allowed, torch.finfo(dtype).min)[:, None]
+        seen &= q_at - k_at < window
+    return seen | torch.eye(segments.shape[1], columns, dtype=torch.bool, device=segments.device)
+
+
+def additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """[batch, 1, seq, columns]: 0 where a token attends, the least number elsewhere."""
+    mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+    return mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
 
 
 def attends(q: Tensor, k: Tensor, q_at: Tensor, k_at: Tensor, home: Tensor, start: Tensor) -> Tensor:

@@ -20,8 +20,9 @@ import torch
 
 from patchboard.engine.device import device_of
 from patchboard.engine.load import load_weights, open_model
-from patchboard.engine.local import LocalEngine, pack_layout
+from patchboard.engine.local import LocalEngine
 from patchboard.engine.memory import budget_for
+from patchboard.engine.pack_scores import pack_layout
 from patchboard.execution.choose_engine import choice_without_sample, sample_packs
 from patchboard.execution.run_packs import scorers_of
 from patchboard.execution.stand_ins import stand_ins

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from patchboard.engine.local import embedding_of
 from patchboard.engine.ndif.job_data import job_data
 from patchboard.engine.ndif.jobs import Job, Sizes, cell_jobs, decoding_jobs, recipes_of, survey_job
 from patchboard.engine.ndif.payload import Shell, tools_of
+from patchboard.engine.nnsight_model import embedding_of
 from patchboard.execution.choose_engine import sample_packs
 from patchboard.execution.identity import RESULTS_VERSION
 from patchboard.execution.options import Remote

@@ -9,10 +9,11 @@ import numpy as np
 import polars as pl
 
 from patchboard.engine.exactness import difference
-from patchboard.engine.local import PackScores, exact_match
+from patchboard.engine.local import exact_match
 from patchboard.engine.ndif.answers import Answer, opened_answer
 from patchboard.engine.ndif.jobs import SURVEY, Job, slots_of
 from patchboard.engine.ndif.structures import answers_of, of_own_task
+from patchboard.engine.pack_scores import PackScores
 from patchboard.execution.decodings import votes_file, write_votes
 from patchboard.execution.model_run import ModelRun
 from patchboard.execution.vectors import write_vectors

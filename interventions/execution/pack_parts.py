@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from patchboard.engine.local import PackScores
+from patchboard.engine.pack_scores import PackScores
 from patchboard.measure.kept_tokens import with_top_tokens
 from patchboard.measure.outcomes import combine
 from patchboard.measure.scored_group import ScoreTables

@@ -20,7 +20,8 @@ from patchboard.commands.main import main
 from patchboard.engine import memory
 from patchboard.engine.generation import generated
 from patchboard.engine.load import load_weights, open_model
-from patchboard.engine.local import LocalEngine, pack_layout
+from patchboard.engine.local import LocalEngine
+from patchboard.engine.pack_scores import pack_layout
 from patchboard.execution import texts as stage
 from patchboard.execution.planned import plan_study
 from patchboard.execution.run import Options, run_study

@@ -37,12 +37,13 @@ from patchboard.engine import (
 )
 from patchboard.engine.batch import make_batch
 from patchboard.engine.job_body import answer_job, byte_planes
-from patchboard.engine.local import LocalEngine, pack_layout
+from patchboard.engine.local import LocalEngine
 from patchboard.engine.ndif.answer_bytes import largest_answer
 from patchboard.engine.ndif.answers import BadAnswer, floats_of, opened_answer, values_of
 from patchboard.engine.ndif.job_data import OF_EACH_PACK, job_data
 from patchboard.engine.ndif.jobs import Sizes, cell_jobs, decoding_jobs, recipes_of, slots_of
 from patchboard.engine.ndif.payload import Shell, tools_of
+from patchboard.engine.pack_scores import pack_layout
 from patchboard.engine.record import Record, fields_of, opened, sealed
 from patchboard.execution.run import open_model
 from patchboard.measure import nearest

@@ -76,7 +76,7 @@ def layouts(draw, ways=ways):
     return lay_out(found, [-1] * len(found), wanted, draw(ways), prefix, together), found, wanted
 
 
-def literal_mask(layout: Layout) -> np.ndarray:
+def literal_mask(layout: Layout, window: int) -> np.ndarray:
     """[batch, query, key] allowed or not, token by token, straight from the definition."""
     batch, width = layout.tokens.shape
     out = np.zeros((batch, width, width), bool)
@@ -87,6 +87,8 @@ def literal_mask(layout: Layout) -> np.ndarray:
                 pq, pk = layout.positions[b, q], layout.positions[b, k]
                 if sq == PAD or sk == PAD:
                     out[b, q, k] = q == k
+                elif window and pq - pk >= window:
+                    out[b, q, k] = False
                 elif sq == sk:
                     out[b, q, k] = pk <= pq
                 elif sk in (0, layout.homes[b, q]):
@@ -100,10 +102,10 @@ def mask_of(layout: Layout, window: int = 0) -> np.ndarray:
 
 
 @settings(max_examples=60, deadline=None)
-@given(layouts())
-def test_mask_is_the_literal_definition(made):
+@given(layouts(), st.integers(0, 4))
+def test_mask_is_the_literal_definition(made, window):
     layout, *_ = made
-    assert np.array_equal(mask_of(layout), literal_mask(layout))
+    assert np.array_equal(mask_of(layout, window), literal_mask(layout, window))
 
 
 @settings(max_examples=60, deadline=None)

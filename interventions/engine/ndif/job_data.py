@@ -11,9 +11,9 @@ import torch
 
 from patchboard.engine.batch import make_batch, put
 from patchboard.engine.batches import decoding_batches, fit_batches, judge_of
-from patchboard.engine.local import wiring_of
 from patchboard.engine.ndif.jobs import Job, Sizes, fits_of, recipes_of, slots_of
 from patchboard.engine.ndif.structures import of_own_task, structures_of
+from patchboard.engine.nnsight_model import wiring_of
 from patchboard.engine.record import Record, fields_of, sealed
 from patchboard.plan.layout import answer_starts
 from patchboard.plan.model import Fit, ModelPlan

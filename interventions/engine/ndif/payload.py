@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from patchboard.engine.job_body import answer_job
-from patchboard.engine.local import import_nnsight
+from patchboard.engine.nnsight_model import import_nnsight
 from patchboard.engine.parameters import counted
 from patchboard.engine.trust import code_is_trusted
 from patchboard.errors import ModelError

@@ -37,7 +37,7 @@ def host_of(address: str, patience: float) -> Host:
 
     The key is NDIF_API_KEY, or what `nnsight login` has stored. One's own server may need none.
     """
-    from patchboard.engine.local import import_nnsight
+    from patchboard.engine.nnsight_model import import_nnsight
 
     import_nnsight()
     from nnsight.schema.config import CONFIG

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from patchboard.engine.local import pack_layout
+from patchboard.engine.pack_scores import pack_layout
 from patchboard.plan.layout import Layout, answer_starts
 from patchboard.plan.model import Group, Pack
 from patchboard.plan.packing import lay_out
