@@ -16,6 +16,7 @@ from patchboard.api.display import as_text
 from patchboard.api.result import Run
 from patchboard.api.result import open as open_run
 from patchboard.errors import SpecError
+from patchboard.report.formats import formats_of
 from patchboard.report.progress import Tick, in_notebook
 from patchboard.report.progress import progress as drawn_progress
 from patchboard.report.run_files import read_json, read_table
@@ -81,6 +82,7 @@ def sweep(
     launcher_options: str | Mapping[str, Any] | None = None,
     points_per_job: int | None = None,
     detach: bool = False,
+    figures: str | Sequence[str] = (),
 ) -> Sweep:
     """Run the points of a W&B sweep file that are not finished yet, each as a command of its own, and collect them.
 
@@ -89,6 +91,7 @@ def sweep(
     wandb: as of ``run``, of each point. progress: as of ``run``.
     launcher: ``submitit``, by which points are jobs of a SLURM cluster, ``points_per_job`` (1) in each.
     launcher_options: its parameters, a mapping or a YAML file. detach: submit them, and do not wait.
+    figures: as of ``run``, of each point and of the sweep itself.
     A point that fails is a warning, and a row with its status. Raises SpecError for what is no sweep file and
     RunFolderError where another process runs the sweep.
 
@@ -97,10 +100,10 @@ def sweep(
     patchboard.errors.SpecError: no-such-sweep.yaml: cannot be read (No such file or directory); ...
     """
     shown = progress is True or (progress is None and (sys.stderr.isatty() or in_notebook()))
-    launch = launch_of(launcher, launcher_options, points_per_job, detach)
+    launch, formats = launch_of(launcher, launcher_options, points_per_job, detach), formats_of(figures, "figures")
     with drawn_progress(shown) as tick:
         return run_points(
-            Path(file), jobs, count, out, wandb, tick, lambda line: warnings.warn(line, stacklevel=2), launch
+            Path(file), jobs, count, out, wandb, tick, lambda line: warnings.warn(line, stacklevel=2), launch, formats
         )
 
 
@@ -113,6 +116,7 @@ def run_points(
     tick: Tick,
     told: Callable[[str], None],
     launch: Launch | None,
+    figures: Sequence[str],
 ) -> Sweep:
     """As ``sweep``. told: a line for each point that failed, and for jobs that an interrupt leaves."""
     for flag, value in (("--jobs", jobs), ("--count", count)):
@@ -128,6 +132,7 @@ def run_points(
         failed=lambda line: told(f"point {line}"),
         launch=launch,
         note=told,
+        figures=figures,
     )
     swept = run_sweep(load_sweep(expanded(file)), options)
     return Sweep(swept.folder, swept.status, swept.jobs)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from patchboard.cli.arguments import add_figures_flag
 from patchboard.track.mode import CHOICES
 from patchboard.user_paths import expanded
 
@@ -27,6 +28,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--points-per-job", type=int, metavar="N", help="run one after the other (default: 1)")
     parser.add_argument("--detach", action="store_true", help="submit the jobs and end; the same command collects them")
+    add_figures_flag(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress, no table")
     parser.add_argument("--json", action="store_true", help="print sweep.json instead of a table")
     parser.set_defaults(act=act)
@@ -48,6 +50,7 @@ def act(args: argparse.Namespace, overrides: Sequence[str]) -> int:
             tick,
             lambda line: print(line, file=sys.stderr),
             launch,
+            args.figures,
         )
     if sweep.jobs:
         if args.json:

@@ -34,8 +34,10 @@ WRITERS: tuple[Callable[[Any], str], ...] = (str, lambda value: json.dumps(value
 """W&B's own way first: the text '1e-3' needs quotes, and a line break within a list another escape."""
 
 
-def command_of(command: Sequence[str], program: str, parameters: Mapping[str, Any], out: Path) -> list[str]:
-    """``command`` with its macros filled in, and the point's run folder behind it.
+def command_of(
+    command: Sequence[str], program: str, parameters: Mapping[str, Any], out: Path, figures: Sequence[str] = ()
+) -> list[str]:
+    """``command`` with its macros filled in, and behind it the point's run folder and the formats of its figures.
 
     ``${interpreter}`` is this Python where W&B takes ``python`` from PATH. Both macros of arguments write the same:
     files in which ``${args_no_boolean_flags}`` would write something else are not loaded.
@@ -48,7 +50,8 @@ def command_of(command: Sequence[str], program: str, parameters: Mapping[str, An
         "${args}": arguments,
         "${args_no_boolean_flags}": arguments,
     }
-    return [word for item in command for word in filled.get(item, [item])] + [f"--out={out}"]
+    told = [f"--out={out}", *([f"--figures={','.join(figures)}"] if figures else [])]
+    return [*(word for item in command for word in filled.get(item, [item])), *told]
 
 
 def argument(name: str, value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from patchboard.report.style import CD_COLOUR, CYCLE, effect_label, styled, unit
 _MOST_LINES = len(CYCLE)
 
 
-def draw_sweep(table: pl.DataFrame, varied: list[str], folder: Path) -> bool:
-    """Write ``sweep.png`` and ``sweep.csv`` of a sweep's table; False, and no file, where no point has an effect.
+def draw_sweep(table: pl.DataFrame, varied: list[str], folder: Path, formats: Sequence[str]) -> bool:
+    """Write ``sweep.png``, the same in other formats and ``sweep.csv``; False, and no file, where no point of the table
+    has an effect.
 
     The parameter with most values is the x axis; another one with few values makes lines, as in a grid of two.
     Where more vary, points of one x stand side by side for what else differs.
@@ -50,7 +51,7 @@ def draw_sweep(table: pl.DataFrame, varied: list[str], folder: Path) -> bool:
         effects = tidy(known, "effect", keep=varied, metric=metric, unit=unit_of(metric))
         decoded = tidy(known, "cd", "", keep=varied, metric="CD at that layer", unit="fraction")
         caption = "Each intervention's effect at its best layer against a parameter, with CD there."
-        write_figure(folder, Drawing("sweep", "The sweep", caption, figure, joined([effects, decoded])))
+        write_figure(folder, Drawing("sweep", "The sweep", caption, figure, joined([effects, decoded])), formats)
     return True
 
 

@@ -7,23 +7,13 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from patchboard.store.folder import read_manifest
+from patchboard.sweeps.task import PointTask
 
 INTERRUPTED = 130
 _STOPPED = (INTERRUPTED, 128 + signal.SIGTERM)
-
-
-@dataclass(frozen=True)
-class PointTask:
-    """folder: of the point's run. log: of its command."""
-
-    folder: Path
-    log: Path
-    command: Sequence[str]
 
 
 class PointsJob:
@@ -44,7 +34,7 @@ class PointsJob:
         return statuses
 
     def _run(self, task: PointTask) -> int:
-        if read_manifest(task.folder).get("status") == "finished":
+        if task.is_done:
             return 0
         task.log.parent.mkdir(parents=True, exist_ok=True)
         with open(task.log, "wb") as out:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from patchboard.errors import SpecError
 from patchboard.store.folder import read_manifest
-from patchboard.sweeps.command import command_of
 from patchboard.sweeps.file import SweepFile
-from patchboard.sweeps.job import PointsJob, PointTask
+from patchboard.sweeps.job import PointsJob
 from patchboard.sweeps.launch import OPTIONS, Launch, jobs_folder
 from patchboard.sweeps.parameter import Point
-from patchboard.sweeps.runner import Ran, last_line, log_of, name_of
+from patchboard.sweeps.runner import Ran, last_line, name_of
 from patchboard.sweeps.search import Search
 from patchboard.sweeps.submitted import Ledger, Submitted, found_again, interrupt, is_over, said_in, statuses_of
+from patchboard.sweeps.task import PointTask, log_of, task_of
 
 if TYPE_CHECKING:
     from submitit import Job
@@ -47,6 +47,7 @@ class Launched:
     jobs: int | None
     environment: Mapping[str, str]
     note: Callable[[str], None]
+    figures: Sequence[str] = ()
     waited: dict[str, _Waited] = field(default_factory=dict)
     """By id: what has been asked for and is not over."""
 
@@ -102,7 +103,7 @@ class Launched:
             name = name_of(point, self.sweep)
             if name in known:
                 self._wait_for(known[name]).points[name] = point
-            elif read_manifest(self.folder / name).get("status") == "finished":
+            elif self._task(name, point).is_done:
                 yield Ran(point, self.folder / name, 0)
             else:
                 queue[name] = point
@@ -150,12 +151,7 @@ class Launched:
             self._wait_for(each, job).points |= points
 
     def _task(self, name: str, point: Point) -> PointTask:
-        folder = self.folder / name
-        return PointTask(
-            folder.absolute(),
-            log_of(self.folder, name).absolute(),
-            command_of(self.sweep.command, self.sweep.program, point, folder),
-        )
+        return task_of(self.sweep, self.folder, name, point, self.figures)
 
     def _ended(self, waited: _Waited) -> list[Ran]:
         """The points of a job that is over, each with the line of its log, or with what became of the job."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from patchboard.errors import RunFolderError, SpecError
+from patchboard.report.formats import VECTOR
 from patchboard.store.folder import atomically
 from patchboard.store.integrity import remove_left
 from patchboard.store.version import STAMP, VERSION
@@ -22,7 +23,7 @@ from patchboard.sweeps.runner import Runner, environment_for, wandb_mode
 from patchboard.sweeps.search import search_of
 from patchboard.track.signals import sigterm_raises
 
-FILES = ("sweep.parquet", "sweep.json", "sweep.png", "sweep.csv")
+FILES = tuple(f"sweep.{ending}" for ending in ("parquet", "json", "png", "csv", *VECTOR))
 """At the top of a sweep's folder, beside one folder for each point."""
 
 Tick = Callable[[int, int], None]
@@ -32,7 +33,7 @@ Tick = Callable[[int, int], None]
 @dataclass(frozen=True)
 class Options:
     """How to run a sweep. launch: as jobs of a cluster. failed: told a line for each point that failed. note: told
-    what is left to run by itself."""
+    what is left to run by itself. figures: formats beside PNG, of each run and of the sweep's own."""
 
     jobs: int | None
     count: int | None
@@ -42,6 +43,7 @@ class Options:
     failed: Callable[[str], None]
     launch: Launch | None = None
     note: Callable[[str], None] = print
+    figures: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def run_sweep(sweep: SweepFile, options: Options) -> Swept:
         what = "another process runs this sweep"
         raise RunFolderError(str(folder), what, "wait for it, or give another --out") from None
     if not jobs:
-        _write(sweep, points, folder)
+        _write(sweep, points, folder, options.figures)
     return Swept(folder, next((point.ran.status for point in points if point.ran.status), 0), jobs)
 
 
@@ -97,12 +99,12 @@ def _run_points(sweep: SweepFile, options: Options, folder: Path) -> tuple[list[
 def _runner(sweep: SweepFile, options: Options, folder: Path) -> Runner | Launched:
     if options.launch is None:
         jobs = options.jobs or 1
-        return Runner(sweep, folder, jobs, environment_for(jobs, options.wandb, sweep.name))
+        return Runner(sweep, folder, jobs, environment_for(jobs, options.wandb, sweep.name), options.figures)
     environment = {"WANDB_RUN_GROUP": sweep.name, **wandb_mode(options.wandb)}
-    return Launched(sweep, folder, options.launch, options.jobs, environment, options.note)
+    return Launched(sweep, folder, options.launch, options.jobs, environment, options.note, options.figures)
 
 
-def _write(sweep: SweepFile, points: list[Point], folder: Path) -> None:
+def _write(sweep: SweepFile, points: list[Point], folder: Path, figures: Sequence[str]) -> None:
     from patchboard.sweeps.figure import draw_sweep
 
     table = table_of(points, sweep)
@@ -129,6 +131,7 @@ def _write(sweep: SweepFile, points: list[Point], folder: Path) -> None:
     }
     text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
     atomically(folder / "sweep.json", lambda path: path.write_text(text, encoding="utf-8"))
-    if not draw_sweep(table, [parameter.name for parameter in sweep.varied], folder):
-        for file in ("sweep.png", "sweep.csv"):
-            (folder / file).unlink(missing_ok=True)
+    drawn = draw_sweep(table, [parameter.name for parameter in sweep.varied], folder, figures)
+    for ending in ("png", "csv", *VECTOR):
+        if not drawn or ending in set(VECTOR) - set(figures):  # of an earlier call, with other points
+            (folder / f"sweep.{ending}").unlink(missing_ok=True)

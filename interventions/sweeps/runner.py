@@ -9,7 +9,7 @@ import re
 import signal
 import subprocess
 from collections import defaultdict
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +17,10 @@ from threading import Lock
 from typing import Any
 
 from patchboard.spec.values import label
-from patchboard.store.folder import read_manifest
-from patchboard.sweeps.command import command_of
 from patchboard.sweeps.file import SweepFile
 from patchboard.sweeps.parameter import Point
 from patchboard.sweeps.search import Search
+from patchboard.sweeps.task import task_of
 
 _LABEL = 80
 """Letters of a point's folder that say which it is; a hash behind them makes it unique."""
@@ -39,12 +38,14 @@ class Ran:
 
 @dataclass
 class Runner:
-    """sweep: what to run. folder: the sweep's. jobs: at a time. environment: of the commands."""
+    """sweep: what to run. folder: the sweep's. jobs: at a time. environment: of the commands. figures: formats that
+    each run is to have beside PNG."""
 
     sweep: SweepFile
     folder: Path
     jobs: int
     environment: Mapping[str, str]
+    figures: Sequence[str] = ()
     _running: set[subprocess.Popen[bytes]] = field(default_factory=set)
     _turns: defaultdict[str, Lock] = field(default_factory=lambda: defaultdict(Lock))
     _stopped: bool = False
@@ -75,14 +76,14 @@ class Runner:
     def _run(self, point: Point) -> Ran:
         folder = self.folder / name_of(point, self.sweep)
         with self._turns[folder.name]:  # a search may ask for a point twice
-            if read_manifest(folder).get("status") == "finished":
+            task = task_of(self.sweep, self.folder, folder.name, point, self.figures)
+            if task.is_done:
                 return Ran(point, folder, 0)
-            log = log_of(self.folder, folder.name)
-            log.parent.mkdir(parents=True, exist_ok=True)
-            status = self._wait(command_of(self.sweep.command, self.sweep.program, point, folder), log)
-        return Ran(point, folder, status, "" if status == 0 else last_line(log))
+            task.log.parent.mkdir(parents=True, exist_ok=True)
+            status = self._wait(task.command, task.log)
+        return Ran(point, folder, status, "" if status == 0 else last_line(task.log))
 
-    def _wait(self, command: list[str], log: Path) -> int:
+    def _wait(self, command: Sequence[str], log: Path) -> int:
         with open(log, "wb") as out:
             process = subprocess.Popen(
                 command,
@@ -132,11 +133,6 @@ def name_of(point: Point, sweep: SweepFile) -> str:
 def short(value: Any) -> str:
     """A parameter's value for people: as ``label``, but a number to six digits."""
     return f"{value:.6g}" if isinstance(value, float) else label(value)
-
-
-def log_of(folder: Path, name: str) -> Path:
-    """What the command of a point says. folder: the sweep's. name: of the point's folder."""
-    return folder / "logs" / f"{name}.log"
 
 
 def last_line(log: Path) -> str:

@@ -19,9 +19,10 @@ from submitit.helpers import DelayedSubmission
 
 import patchboard as pb
 from patchboard.commands.main import main
-from patchboard.sweeps.job import PointsJob, PointTask
+from patchboard.sweeps.job import PointsJob
 from patchboard.sweeps.launch import launch_of
 from patchboard.sweeps.submitted import Ledger
+from patchboard.sweeps.task import PointTask
 from tests.conftest import ROOT
 from tests.sweep.slurm import write_commands
 from tests.sweep.sweeps import STOPPED, STRENGTH, interrupted, sweep_file, two_at_work
@@ -183,6 +184,7 @@ def test_refused_submissions_are_one_line(place, slurm, tmp_path, capfd):
     ("arguments", "line"),
     [
         (["--detach"], "--detach: says how jobs are submitted, and no launcher is given; add --launcher submitit"),
+        (["--figures", "svg,gif"], "--figures: there is no format 'gif', expected svg, pdf or png; "),
         (["--launcher", "submit"], "--launcher: unknown launcher 'submit'; did you mean 'submitit'?"),
         ([*LOCAL, "--points-per-job", "0"], "--points-per-job: found 0, expected a whole number ≥ 1; give how many"),
         (

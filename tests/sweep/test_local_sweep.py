@@ -118,6 +118,23 @@ def test_a_stopped_sweep_stops_its_points_and_resumes(place, tmp_path):
     assert [point["status"] for point in json.loads((out / "sweep.json").read_text())["points"]] == [0, 0, 0]
 
 
+def test_figures_are_had_in_other_formats_without_a_run_anew(place, tmp_path):
+    """Those of each point and of the sweep, of finished points too; the sweep's own are of the last call alone."""
+    out = tmp_path / "out"
+    command = ["sweep", sweep_file(place, "drawn", {STRENGTH: {"values": [1]}}), "--out", str(out), "--quiet"]
+
+    def drawn(*figures: str) -> tuple[set[str], set[str]]:
+        assert main([*command, *figures]) == 0
+        (point,) = out.glob("strength=*")
+        return {path.suffix for path in (point / "figures").iterdir()}, {path.suffix for path in out.glob("sweep.*")}
+
+    assert drawn("--figures", "svg") == ({".png", ".csv", ".svg"}, {".parquet", ".json", ".png", ".csv", ".svg"})
+    (outcomes,) = out.glob("*/outcomes.parquet")
+    before = outcomes.stat().st_mtime_ns
+    assert drawn("--figures", "pdf,svg")[0] == {".png", ".csv", ".svg", ".pdf"}
+    assert drawn()[1] == {".parquet", ".json", ".png", ".csv"} and outcomes.stat().st_mtime_ns == before
+
+
 def test_a_second_process_is_refused(place, swept, capfd):
     from filelock import FileLock
 
