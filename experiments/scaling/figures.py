@@ -82,7 +82,8 @@ def _size_axis(axis: Axes, table: pl.DataFrame, count: str, named: bool, last: b
     if named and len(models) <= _MOST_NAMED:
         above = axis.secondary_xaxis("top")
         names = [short(model, revision) for model, revision in models.select("model", "revision").rows()]
-        above.set_xticks(models[count].to_list(), names, rotation=30, ha="left")
+        # names end at their points: to the right of the largest model there is no room
+        above.set_xticks(models[count].to_list(), names, rotation=-30, ha="right")
         above.set_xticks([], minor=True)
         above.spines["top"].set_visible(False)
 
