@@ -36,8 +36,8 @@ def read_positions(donor: Prompt, edit: Edit, wanted: int) -> tuple[int, ...]:
 def _span_of(
     edit: Edit, order: int, copy: int, tokens: list[tuple[int, int]], sources: list[tuple[int, int]], prompt: int
 ) -> EditSpan:
-    places = np.array([tokens, sources], np.int64)
-    return EditSpan(edit, order, copy, *places[0].T, *places[1].T, np.full(len(tokens), prompt))
+    (rows, cols), (source_rows, source_cols) = np.array([tokens, sources], np.int64).transpose(0, 2, 1)
+    return EditSpan(edit, order, copy, rows, cols, source_rows, source_cols, np.full(len(tokens), prompt))
 
 
 class UnitBuilder:
