@@ -1,8 +1,9 @@
 """Attention of a packed sequence without the pairs that no token may see.
 
-Of a pack's columns the first ``trunk`` are those that enter at the first block: the clean runs. All behind them are
-copies, which see trunk columns and their own segment, and nothing of each other. So attention is the trunk's own,
-copies x trunk and segments x themselves; a copy's two parts are put together by their log-sum-exps:
+Of a pack's columns the first ``trunk`` are those that enter at the first block: the unedited runs, a prompt's own in
+front, behind it those of its sources, which see themselves alone. All behind the trunk are copies, which see columns of
+the prompt's own run and their own segment, and nothing of each other. So attention is the trunk's runs x themselves,
+copies x the prompt's own run and segments x themselves; a copy's two parts are put together by their log-sum-exps:
 
     o = o_trunk + sigmoid(lse_own - lse_trunk) (o_own - o_trunk)
 
@@ -36,7 +37,7 @@ _NAME = "patchboard_block_sparse"
 
 @dataclass(frozen=True)
 class _Segments:
-    """Segments of copies whose lengths are alike: rows [segment]; columns [segment, m], the last one again where a
+    """Segments whose lengths are alike: rows [segment]; columns [segment, m], the last one again where a
     segment is shorter than m; real [segment, m]: whether it is a column of its own."""
 
     rows: Tensor
@@ -62,12 +63,12 @@ class BlockSparse:
         self._begin, self._length = _extents(segments)
         """[batch, copy column]: the first column of its segment, from the trunk's end on; that segment's length."""
         self.longest = int(self._length[segments != PAD].max())
-        trunk, at = batch.segments[:, : self.trunk].cpu(), batch.positions[:, : self.trunk].cpu()
-        alone = (trunk == ROOT) & (at == torch.arange(self.trunk))
-        self.causal = bool((alone | (trunk == PAD)).all())
-        """Whether each row's trunk is one clean run from its first token on, padded behind: a causal kernel computes it
-        where no window cuts off its first token."""
-        self._last = (trunk != PAD).sum(1) - 1
+        trunk = batch.segments[:, : self.trunk].cpu()
+        self.runs = _whole_runs(trunk, batch.starts[:, : self.trunk].cpu())
+        """The trunk's runs where none sees another: a causal kernel computes each from its first token on, where no
+        window cuts that off. None where several go on from a shared prefix."""
+        self.seen = self.trunk if self.runs is None else int((trunk == ROOT).sum(1).max())
+        """Columns of the trunk of which copies see any."""
         self._known: dict[tuple[int, str], list[_Segments]] = {}
 
     def mask(self, dtype: torch.dtype, window: int = 0) -> Tensor:
@@ -110,14 +111,12 @@ class BlockSparse:
         shared = query.shape[1] // key.shape[1]
         key, value = (x[:, :, None].expand(-1, -1, shared, -1, -1).flatten(1, 2) for x in (key, value))
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        k, v = key[:, :, :trunk], value[:, :, :trunk]
-        causal = self.causal and bool((attention_mask[range(len(query)), 0, self._last.tolist(), 0] == 0).all())
-        mask = None if causal else attention_mask[:, :, :trunk, :trunk]
-        first = scaled_dot_product_attention(query[:, :, :trunk], k, v, mask, scale=scale, is_causal=causal)
+        q, k, v = (x[:, :, :trunk] for x in (query, key, value))
+        first = self._trunk(q, k, v, attention_mask, scale)
         if width == trunk:
-            return first.transpose(1, 2).contiguous(), None
-        q = query[:, :, trunk:]
-        out, lse = _with_lse(q, k, v, attention_mask[:, :, trunk:, :trunk], scale)
+            return first.contiguous(), None
+        q, k, v = query[:, :, trunk:], key[:, :, : self.seen], value[:, :, : self.seen]
+        out, lse = _with_lse(q, k, v, attention_mask[:, :, trunk:, : self.seen], scale)
         out, lse = out.transpose(1, 2), lse.transpose(1, 2)  # [batch, copy column, head, …]
         q, k, v = (x[:, :, trunk:].transpose(1, 2) for x in (query, key, value))
         if self.longest == 1:
@@ -132,7 +131,22 @@ class BlockSparse:
                 o, lse_own = (x.transpose(1, 2) for x in _with_lse(qs, ks, vs, bias, scale))
                 where = (some.rows[:, None].expand_as(some.columns)[some.real], some.columns[some.real])
                 out[where] = _joined(out[where], lse[where], o[some.real], lse_own[some.real])
-        return torch.cat([first.transpose(1, 2), out], 1), None
+        return torch.cat([first, out], 1), None
+
+    def _trunk(self, q: Tensor, k: Tensor, v: Tensor, attention_mask: Tensor, scale: float) -> Tensor:
+        """The trunk's own attention [batch, trunk, head, head_dim]; zeros where it is padding."""
+        runs, trunk = self.runs, self.trunk
+        if runs is None or bool((attention_mask[runs.rows, 0, runs.columns[:, -1], runs.columns[:, 0]] != 0).any()):
+            mask = attention_mask[:, :, :trunk, :trunk]
+            return scaled_dot_product_attention(q, k, v, mask, scale=scale).transpose(1, 2)
+        if runs.columns.shape == (len(q), trunk):  # a run a row
+            return scaled_dot_product_attention(q, k, v, scale=scale, is_causal=True).transpose(1, 2)
+        rows, columns, real = (each.to(q.device) for each in (runs.rows, runs.columns, runs.real))
+        qs, ks, vs = (x.transpose(1, 2)[rows[:, None], columns].transpose(1, 2) for x in (q, k, v))
+        own = scaled_dot_product_attention(qs, ks, vs, scale=scale, is_causal=True).transpose(1, 2)
+        out = torch.zeros_like(q).transpose(1, 2)
+        out[rows[:, None].expand_as(columns)[real], columns[real]] = own[real]
+        return out
 
     def _there(self, copies: int, device: torch.device) -> list[_Segments]:
         """The segments in the first ``copies`` columns behind the trunk, by lengths between two powers of two."""
@@ -151,12 +165,25 @@ class BlockSparse:
         while bool((lengths > longest // 2).any()):
             some = (lengths > longest // 2) & (lengths <= longest)
             if bool(some.any()):
-                span = torch.arange(int(lengths[some].max()))
-                real = span < lengths[some, None]
-                at = begins[some, None] + torch.minimum(span, lengths[some, None] - 1)
-                found.append(_Segments(rows[some].to(device), at.to(device), real.to(device)))
+                found.append(_segments(rows[some], begins[some], lengths[some], device))
             longest *= 2
         return found
+
+
+def _segments(rows: Tensor, begins: Tensor, lengths: Tensor, device: torch.device) -> _Segments:
+    span = torch.arange(int(lengths.max()))
+    columns = begins[:, None] + torch.minimum(span, lengths[:, None] - 1)
+    return _Segments(rows.to(device), columns.to(device), (span < lengths[:, None]).to(device))
+
+
+def _whole_runs(segments: Tensor, starts: Tensor) -> _Segments | None:
+    """The runs [batch, column] that hold all that they see; None where some goes on from another's tokens."""
+    real = segments != PAD
+    if bool((starts[real] > 0).any()):
+        return None
+    begin, length = _extents(segments)
+    rows, begins = (real & (begin == torch.arange(segments.shape[1]))).nonzero(as_tuple=True)
+    return _segments(rows, begins, length[rows, begins], segments.device)
 
 
 def _extents(segments: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,17 +18,19 @@ from patchboard.plan.packs import Budget
 class PassShape:
     """What of a layout decides how much its pass computes; of prompts of one shape it is the same.
 
-    widths: (block, columns that enter there), from block 0 on. alone: whether each row's columns of block 0 are one
-    clean run from its first token on, padded behind. copies: (block, tokens, how many) of those that join. cut: whether
-    edges of attention are, which takes a dense mask. reads: places that are read. before: tokens, padding left out, of
-    runs that are computed once more before the others.
+    widths: (block, columns that enter there), from block 0 on. runs: how many unedited ones enter at block 0, 0 where
+    some go on from a shared prefix; longest: of their tokens; seen: columns of block 0 of which copies see any. copies:
+    (block, tokens, how many) of those that join. cut: whether edges of attention are, which takes a dense mask. reads:
+    places that are read. before: tokens, padding left out, of runs that are computed once more before the others.
     """
 
     rows: int
     widths: tuple[tuple[int, int], ...]
     padded: bool
     packed: bool
-    alone: bool
+    runs: int
+    longest: int
+    seen: int
     cut: bool
     copies: tuple[tuple[int, int, int], ...] = ()
     reads: int = 0
@@ -38,20 +40,22 @@ class PassShape:
 def pass_shape(layout: Layout, read: bool = True) -> PassShape:
     """read: whether anything is scored, so that the head is given what the layout reads."""
     trunk, segments = layout.first_width, layout.segments
-    first, at = segments[:, :trunk], layout.positions[:, :trunk]
+    first = segments[:, :trunk]
+    whole = not (layout.starts[:, :trunk] > 0)[first != PAD].any()
+    lengths = [length for row in first for length in np.unique(row[row != PAD], return_counts=True)[1].tolist()]
     joins = [(join.layer, join.stop - join.start) for join in layout.joins]
     copies: Counter[tuple[int, int]] = Counter()
     for join in layout.joins:
         inside = segments[:, join.start : join.stop]
         for row in inside:
-            numbers, lengths = np.unique(row[row != PAD], return_counts=True)
-            copies.update((join.layer, int(length)) for length in lengths)
+            copies.update((join.layer, length) for length in np.unique(row[row != PAD], return_counts=True)[1].tolist())
     reads = layout.reads if read else NONE
     rows, cols = np.r_[reads.row, reads.clean_row], np.r_[reads.col, reads.clean_col]
     return PassShape(
         rows=len(segments), widths=((0, trunk), *joins),
         padded=bool((first == PAD).any()), packed=layout.packed,
-        alone=bool((((first == ROOT) & (at == np.arange(trunk))) | (first == PAD)).all()),
+        runs=len(lengths) if whole else 0, longest=max(lengths, default=0),
+        seen=int((first == ROOT).sum(1).max(initial=0)) if whole else trunk,
         cut=any(span.edit.origin for span in layout.edits),
         copies=tuple((block, length, count) for (block, length), count in sorted(copies.items())),
         reads=len(np.unique(rows * segments.shape[1] + cols)),
@@ -73,7 +77,9 @@ def side_by_side(shapes: Mapping[PassShape, int]) -> PassShape:
         widths=tuple(sorted(widths.items())),
         padded=any(shape.padded or shape.widths[0][1] < widths[0] for shape in shapes),
         packed=any(shape.packed for shape in shapes),
-        alone=all(shape.alone for shape in shapes),
+        runs=sum(shape.runs * often for shape, often in shapes.items()) if all(s.runs for s in shapes) else 0,
+        longest=max((shape.longest for shape in shapes), default=0),
+        seen=max((shape.seen for shape in shapes), default=0) if all(s.runs for s in shapes) else widths[0],
         cut=any(shape.cut for shape in shapes),
         copies=tuple((block, length, count) for (block, length), count in sorted(copies.items())),
         reads=sum(shape.reads * often for shape, often in shapes.items()),
@@ -92,12 +98,13 @@ def work_of(shape: PassShape, facts: ModelFacts, budget: Budget) -> Work:
     width = np.sum([(blocks >= block) * columns for block, columns in shape.widths], 0)
     trunk = shape.widths[0][1]
     parted = budget.sparse and facts.sparse and len(shape.widths) > 1 and not shape.cut
-    causal = facts.sparse and (shape.alone if parted else not (shape.packed or shape.padded or shape.cut))
-    first = trunk * (trunk + 1) // 2 if causal else trunk**2
     if parted:
-        pairs = shape.rows * (first + (width - trunk) * trunk) + _among_themselves(shape, blocks)
+        of_runs = shape.runs * shape.longest * (shape.longest + 1) // 2 or shape.rows * trunk**2
+        pairs = of_runs + shape.rows * (width - trunk) * shape.seen + _among_themselves(shape, blocks)
+    elif facts.sparse and not (shape.packed or shape.padded or shape.cut):
+        pairs = shape.rows * trunk * (trunk + 1) // 2 + 0 * width
     else:
-        pairs = shape.rows * (first + 0 * width if causal else width**2)
+        pairs = shape.rows * width**2
     ends = shape.rows if budget.streamed or not shape.reads else 0
     return Work(shape.rows * width + shape.before, pairs + shape.before * trunk, shape.reads + ends)
 

@@ -7,7 +7,7 @@ from itertools import chain
 
 import numpy as np
 
-from patchboard.plan.cells import OWN_STATE, Edit, source_of
+from patchboard.plan.cells import OWN_STATE, Edit, reads_later, source_of, with_lent
 from patchboard.plan.layout import LENT, PAD, ROOT, EditSpan, Join, Layout, Read, Reads
 from patchboard.plan.model import Counterfactual, EngineKind
 from patchboard.plan.segments import Home, Segment
@@ -52,6 +52,10 @@ class UnitBuilder:
         donors: Mapping[str, Sequence[Prompt]],
     ):  # fmt: skip
         self.prompts, self.copies, self.way, self.prefix, self.donors = prompts, copies, way, prefix, donors
+        edits = chain.from_iterable(with_lent(copy.edits) for copy in copies)
+        self.apart = way == "rows" or any(edit.keys or reads_later(edit) for edit in edits)
+        """Whether unedited runs of others have rows of their own: some are to be run alone, before all others."""
+        self.homes: list[Home] = []
         self.rows: list[list[Segment]] = []
         self.donor_homes: dict[tuple[str, int], Home] = {}  # (source, prompt) -> the donor's clean run
         self.own: dict[tuple[tuple[int, ...], int], Home] = {}
@@ -64,7 +68,7 @@ class UnitBuilder:
 
     def build(self) -> Layout:
         """The layout; foils of its reads are -1."""
-        homes = [self._home(i, prompt) for i, prompt in enumerate(self.prompts)]
+        homes = self.homes = [self._home(i, prompt) for i, prompt in enumerate(self.prompts)]
         placed = [
             self._copies(i, prompt, home) for i, (prompt, home) in enumerate(zip(self.prompts, homes, strict=True))
         ]
@@ -129,6 +133,12 @@ class UnitBuilder:
         self.rows.append([root])
         return root
 
+    def _beside(self, i: int, tokens: tuple[int, ...], owner: int) -> Home:
+        """An unedited run of other tokens than the prompt's: behind its clean run, and blind to it. A row of its own
+        would be padded to the length that the copies give to that of the prompt."""
+        run = self._row(tokens, owner) if self.apart else self._append(self.homes[i].clean.row, ROOT, tokens, 0, owner)
+        return Home(run, None)
+
     def _append(self, row: int, home: int, tokens: tuple[int, ...], start: int, owner: int) -> Segment:
         segment = Segment(row, len(self.rows[row]), home, tokens, start, owner)
         self.rows[row].append(segment)
@@ -152,8 +162,8 @@ class UnitBuilder:
         return {c: (suffix, made.get((copies[c].edits, suffix.tokens))) for c, suffix in suffixes.items()}
 
     def _find_donors(self, i: int, suffix: Suffix, copy: Counterfactual) -> bool:
-        """Put the donors' clean runs into rows, and that of the source it is held against; False where one cannot give
-        every edited token its state."""
+        """Put the donors' clean runs into the layout, and that of the source it is held against; False where one cannot
+        give every edited token its state."""
         if copy.against and not self._find_run(copy.against, i):
             return False
         for edit, _, where in chain(suffix.edited, *(lent.edited for _, lent in suffix.lent)):
@@ -165,19 +175,19 @@ class UnitBuilder:
                 return False
             if edit.operand == OWN_STATE and max(taken) >= shared_tokens(self.prompts[i], suffix.tokens):
                 key = (suffix.tokens, i)
-                self.own[key] = self.own.get(key) or Home(self._row(suffix.tokens, i), None)
+                self.own[key] = self.own.get(key) or self._beside(i, suffix.tokens, i)
             if source:
                 self._find_run(source, i)
         return True
 
     def _find_run(self, source: str, i: int) -> bool:
-        """Put a source's clean run into a row, once; False where it cannot be run."""
+        """Put a source's clean run into the layout, once; False where it cannot be run."""
         if self.donors[source][i].excluded:
             return False
         if (source, i) not in self.donor_homes:
             self.owners_of.append((source, i))
             tokens = clean_tokens(self.donors[source][i])
-            self.donor_homes[source, i] = Home(self._row(tokens, len(self.owners_of) - 1), None)
+            self.donor_homes[source, i] = self._beside(i, tokens, len(self.owners_of) - 1)
         return True
 
     def _taken(self, edit: Edit, i: int, where: tuple[int, ...]) -> tuple[int, ...]:

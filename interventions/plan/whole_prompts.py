@@ -78,8 +78,11 @@ def whole_shape(part: Fit | Decoding, chunk: Sequence[Prompt]) -> PassShape:
     sizes, shots = _sizes(part, chunk), shots_of(part)
     reads = sum(_answer_length(prompt, s) for prompt in chunk for s in shots)
     reads += sum(len(ids) for ids in _more(part, chunk) if len(ids) > 1)
-    padded = min(sizes) < max(sizes)
-    return PassShape(len(sizes), ((0, max(sizes)),), padded, packed=False, alone=True, cut=False, reads=reads)
+    longest = max(sizes)
+    return PassShape(
+        len(sizes), ((0, longest),), min(sizes) < longest, packed=False, runs=len(sizes), longest=longest, seen=longest,
+        cut=False, reads=reads,
+    )  # fmt: skip
 
 
 def _sizes(part: Fit | Decoding, chunk: Sequence[Prompt]) -> list[int]:

@@ -76,8 +76,8 @@ def must_be(found: dict[str, int], planned: int, family: str) -> None:
     assert planned == total if exact else 0.985 * total < planned < total
 
 
-def _edit(layer: int, position: str) -> Edit:
-    return Edit("patch", "resid_post", layer, f'"{position}"', 1.0, "v")
+def _edit(layer: int, position: str, operand: str = "v") -> Edit:
+    return Edit("patch", "resid_post", layer, f'"{position}"', 1.0, operand)
 
 
 COPIES = (
@@ -86,11 +86,14 @@ COPIES = (
     *(Counterfactual((_edit(layer, "query"),)) for layer in range(3)),
     Counterfactual((_edit(1, "last"),), "B"),
 )
+GIVEN = (*COPIES, *(Counterfactual((_edit(layer, "last", "@C"),)) for layer in range(2)))
+"""Some of which take states of another prompt's unedited run."""
 
 
 def plan_of(facts, copies=COPIES, prompts=None, **more) -> ModelPlan:
     prompts = tuple(unequal_prompts() if prompts is None else prompts)
-    group = Group("g", "A", 0, 0, prompts, (-1,) * len(prompts), copies, 0, (), ("logprob",))
+    donors = {"C": prompts[::-1]} if any(edit.operand == "@C" for copy in copies for edit in copy.edits) else {}
+    group = Group("g", "A", 0, 0, prompts, (-1,) * len(prompts), copies, 0, (), ("logprob",), donors=donors)
     parts = {"groups": (group,), "fits": (), "decodings": ()} | more
     return ModelPlan(ModelSection(), facts, parts["groups"], parts["fits"], {}, parts["decodings"], {})
 
@@ -113,11 +116,12 @@ def test_a_blocks_matrices_are_those_of_the_model(family):
 
 
 @pytest.mark.parametrize("family", families(KINDS[:-1]))
-def test_packed_passes_compute_what_was_planned(family):
+@pytest.mark.parametrize("copies", [COPIES, GIVEN], ids=["vectors", "states"])
+def test_packed_passes_compute_what_was_planned(family, copies):
     """In one large pack and in many small ones, attention in parts or with a dense mask, wavefront and rows."""
     model, facts = model_of(family)
     engine = LocalEngine(model, build())
-    plan = plan_of(facts)
+    plan = plan_of(facts, copies)
     operands = engine.place({"v": torch.zeros(facts.width)})
     for way, budget in (("auto", default_budget(facts)), ("auto", Budget(tokens=60)), ("rows", Budget(tokens=200))):
         engine.budget, engine.sparse = budget, budget.sparse and facts.sparse
@@ -162,6 +166,21 @@ def test_a_sweep_at_the_last_token_is_at_the_bound():
     reads = 2 * 5 * rows * facts.width * facts.vocab
     pairs = 4 * facts.heads * facts.head_dim * rows * there * tokens
     assert cost.bound_flops == flops_of(literal, facts) + tokens_of_copies + pairs + reads
+
+
+def test_states_of_another_prompt_cost_its_run_and_no_padding():
+    """Its run stands behind the prompt's own; in a row of its own it would be as long as all copies together."""
+    _, facts = model_of("llama")
+    tokens, rows = 7, 2
+    prompts = [
+        Prompt("A", "", "", tuple(range(2 + i, 2 + i + tokens)), (5,), {"all": tuple(range(tokens))})
+        for i in range(rows)
+    ]
+    given = (Counterfactual(), *(Counterfactual((_edit(layer, "all", "@C"),)) for layer in range(4)))
+    cost = cost_of(plan_of(facts, given, prompts), "auto", default_budget(facts))
+    assert cost.token_layers == cost.bound == rows * tokens * (2 * 4 + sum(4 - layer - 1 for layer in range(4)))
+    matrices = 2 * cost.token_layers * int(block_numbers(facts)[0])
+    assert matrices < cost.bound_flops < cost.flops < 1.1 * cost.bound_flops
 
 
 def test_answers_of_other_tasks_are_read_once():

@@ -67,13 +67,21 @@ ways = st.sampled_from(["wavefront", "rows"])
 LAYERS = 4
 
 
+given_states = st.builds(lambda layer: Counterfactual((Edit("patch", "resid_post", layer, '"last"', 1.0, "@C"),)),
+                         st.integers(0, 3))  # fmt: skip
+"""Copies that take the last token's state of another prompt."""
+
+
 @st.composite
 def layouts(draw, ways=ways):
-    """(layout, prompts, copies) in any way, with and without a shared prefix (all prompts begin alike)."""
+    """(layout, prompts, copies) in any way, with and without a shared prefix (all prompts begin alike), with and
+    without states of another prompt of any length."""
     found, wanted = draw(groups)
+    wanted = [*wanted, *draw(st.lists(given_states, max_size=2))]
     shortest = min(len(prompt.token_ids) for prompt in found)
     prefix, together = draw(st.integers(0, shortest - 1)), draw(st.integers(1, 3))
-    return lay_out(found, [-1] * len(found), wanted, draw(ways), prefix, together), found, wanted
+    donors = {"C": found[::-1]}
+    return lay_out(found, [-1] * len(found), wanted, draw(ways), prefix, together, donors), found, wanted
 
 
 def literal_mask(layout: Layout, window: int) -> np.ndarray:
