@@ -22,7 +22,7 @@ _CONDITIONS = {
     "negative": line_of("other_task").colour,
     "random": line_of("random").colour,
 }
-_MATRICES = {"accuracy": "change of accuracy", "conversion": "answered as the source (conversion)"}
+_MATRICES = {"accuracy": "change of accuracy", "conversion": "conversion to the source"}
 
 
 def drawings(bars: pl.DataFrame, matrix: pl.DataFrame) -> Iterator[Drawing]:

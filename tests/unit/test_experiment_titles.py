@@ -25,7 +25,8 @@ def outside(figure: Figure) -> list[str]:
 
 
 def test_titles_of_matrices():
-    cells = itertools.product((0, 16), ("accuracy", "conversion"), ("NAND", "XNOR", "Null"), ("NAND", "XNOR"))
+    tasks = ("noun", "preposition")
+    cells = itertools.product((0, 16), ("accuracy", "conversion"), (*tasks, "Null"), tasks)
     rows = [(*cell, 0.5) for cell in cells]
     table = pl.DataFrame(rows, schema=["shots", "measure", "source", "target", "mean"], orient="row")
     with styled():
