@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,10 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from patchboard.engine.batch import Capture, put
+from patchboard.engine.halving import Halving
 from patchboard.engine.local import LocalEngine
-from patchboard.engine.memory import is_out_of_memory
 from patchboard.engine.pack_scores import pack_layout
-from patchboard.errors import EngineError
 from patchboard.plan.facts import ModelFacts
 from patchboard.plan.layout import NONE
 from patchboard.plan.model import Group, Pack
@@ -33,25 +31,14 @@ def states_of_copies(
     """
     width, layers = facts.width, facts.layers
     found = [np.empty((len(group.prompts), layers - start, width), np.float32) for start in first]
-    pieces = list(packs_of(group, facts, way, engine.budget))
-    while pieces:
-        pack = pieces.pop(0)
-        try:
-            states = _of_pack(engine, group, pack, first, operands)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-        else:
-            for copy, of_copy in zip(pack.copies, states, strict=True):
-                found[copy][pack.prompts.start : pack.prompts.stop] = of_copy
-            continue
-        gc.collect()  # only now, when the error no longer holds the frames and their tensors
-        engine.release()
-        halves = halved(pack, 1)
-        if len(halves) == 1:
-            what = f"one prompt of {group.task} with one edit does not fit in the memory of {engine.device}"
-            raise EngineError("--device", what, "use fewer shots, a smaller --dtype or a larger device")
-        pieces = halves + [half for rest in pieces for half in halved(rest, 1)]
+
+    def put_down(pack: Pack) -> None:
+        for copy, states in zip(pack.copies, _of_pack(engine, group, pack, first, operands), strict=True):
+            found[copy][pack.prompts.start : pack.prompts.stop] = states
+
+    packs = Halving(engine, put_down, halved, lambda _: f"one prompt of {group.task} with one edit does not fit")
+    for pack in packs_of(group, facts, way, engine.budget):
+        packs.do(pack)
     return found
 
 

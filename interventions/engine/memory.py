@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Callable
+from typing import TypeVar
+
 import psutil
 import torch
 
@@ -9,6 +13,7 @@ from patchboard.plan.facts import ModelFacts
 from patchboard.plan.pack_cost import activation_floats
 from patchboard.plan.packs import Budget, default_budget
 
+P = TypeVar("P")
 _SHARE = 0.5
 """Of the free memory: allocators fragment, other processes grow."""
 
@@ -38,6 +43,20 @@ def budget_for(facts: ModelFacts, device: torch.device, bytes_each: int, begun: 
     while budget.tokens > 64 and needed(budget) > free * _SHARE:
         budget = budget.halved()
     return budget
+
+
+def fits(work: Callable[[P], object], piece: P, release: Callable[[], None]) -> bool:
+    """Do a piece of work; False where memory ran out. release: gives back what a device holds of it."""
+    try:
+        work(piece)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    else:
+        return True
+    gc.collect()  # only now, when the error no longer holds the frames and their tensors
+    release()
+    return False
 
 
 def is_out_of_memory(error: BaseException) -> bool:

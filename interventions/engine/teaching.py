@@ -6,7 +6,6 @@ out of the passes.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
@@ -18,7 +17,7 @@ from torch.optim.lr_scheduler import LinearLR
 
 from patchboard.engine.learning import Slopes, slopes
 from patchboard.engine.local import LocalEngine, Scorer
-from patchboard.engine.memory import is_out_of_memory
+from patchboard.engine.memory import fits
 from patchboard.errors import EngineError
 from patchboard.plan.learning import Training, part_of
 from patchboard.plan.model import Group, Pack
@@ -172,13 +171,10 @@ class Teacher:
     ) -> T:
         """``work`` on these pairs and the copies of these pupils, in passes as small as memory asks for."""
         group = part_of(self.training.group, prompts, [0, *left])
-        while True:
+        found: list[T] = []
+        while self.budget.tokens > 1:
             packs = self.packs(group, self.budget)
-            try:
-                return work(group, packs)
-            except Exception as error:
-                if not is_out_of_memory(error) or self.budget.tokens == 1:
-                    raise
-            gc.collect()  # only now, when the error no longer holds the frames and their tensors
-            self.engine.release()
+            if fits(lambda some: found.append(work(group, some)), packs, self.engine.release):
+                return found[0]
             self.budget = self.budget.halved()
+        return work(group, self.packs(group, self.budget))

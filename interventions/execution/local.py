@@ -72,7 +72,7 @@ def _compute(run: ModelRun, measure: Measure) -> tuple[ModelResult, Blueprint, P
         str(engine.device),
         # of this process: what an earlier one left in parts is not computed again
         token_layers={"computed": engine.token_layers - engine.sampled, "sample": engine.sampled},
-        budget={**asdict(budget), "halved": packs.halvings},
+        budget={**asdict(budget), "halved": packs.halving.times},
         **({"embedding_sd": float(engine.noise_unit())} if plan.has_noise else {}),
     )
     fallback = [choice.fallback] if choice.fallback else []

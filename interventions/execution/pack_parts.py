@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from patchboard.engine.pack_scores import PackScores
+from patchboard.execution.held_parts import files_holding
 from patchboard.measure.kept_tokens import with_top_tokens
 from patchboard.measure.outcomes import combine
 from patchboard.measure.scored_group import ScoreTables
@@ -36,16 +37,7 @@ class PackParts:
 
     def files_holding(self, pack: Pack) -> list[str] | None:
         """The files that hold the pack, as a whole or in halves; None where some of it is missing."""
-        if self.folder.has(self.file_of(pack)):
-            return [self.file_of(pack)]
-        names: list[str] = []
-        pieces = halved(pack, 1)
-        for piece in pieces if len(pieces) > 1 else ():
-            own = self.files_holding(piece)
-            if own is None:
-                return None
-            names += own
-        return names or None
+        return files_holding(self.folder, pack, self.file_of, halved)
 
     def missing(self) -> list[tuple[Group, Pack]]:
         """The packs of which something is not in the folder yet."""

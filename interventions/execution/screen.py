@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import zlib
 from collections.abc import Iterator
 
@@ -10,9 +9,9 @@ import numpy as np
 import polars as pl
 
 from patchboard.engine.attribution import attributions
+from patchboard.engine.halving import REMEDY, Halving, halved_range
 from patchboard.engine.local import LocalEngine, Step
-from patchboard.engine.memory import is_out_of_memory
-from patchboard.errors import EngineError
+from patchboard.execution.held_parts import files_holding
 from patchboard.execution.model_run import ModelRun
 from patchboard.measure.screen import LEFT_OUT, screen_table
 from patchboard.metrics import METRICS
@@ -59,53 +58,53 @@ def _write_all(folder: RunFolder) -> None:
 def _of_group(run: ModelRun, engine: LocalEngine, group: Group, step: Step) -> pl.DataFrame:
     """SCREEN, with the group's id and each cell's place in ``group.uses``."""
     assert run.plan.screen is not None
-    cells = screened_cells(group)
+    passes = _Passes(run, engine, group)
+    cells = passes.cells
     estimates = np.full((len(cells), len(group.prompts)), np.nan)
-    name = graded(group.metrics)
-    at_once = pass_prompts(group, run.plan, activation_floats(run.plan.facts, engine.budget))
-    for start in range(0, len(group.prompts) if cells else 0, at_once):
-        prompts = range(start, min(start + at_once, len(group.prompts)))
-        for part in _estimated(run, engine, group, cells, prompts, name):
+    for prompts in passes:
+        passes.compute(prompts)
+        for part in map(run.folder.read_table, passes.held(prompts)):
             estimates[part["cell"].to_numpy(), part["query"].to_numpy()] = part["estimate"].to_numpy()
         step(len(prompts))
-    table = screen_table(group, cells, estimates, name, run.plan.screen, run.bootstrap)
+    table = screen_table(group, cells, estimates, passes.metric, run.plan.screen, run.bootstrap)
     return table.with_columns(group=pl.lit(group.id), cell=pl.Series(cells, dtype=pl.Int64))
 
 
-def _estimated(
-    run: ModelRun, engine: LocalEngine, group: Group, cells: list[int], prompts: range, metric: str
-) -> Iterator[pl.DataFrame]:
-    """``cell`` (place in ``cells``), ``query``, ``estimate`` of these prompts, from the folder where it has them."""
-    file = f"parts/{run.prefix}screen-{group.id}-q{prompts.start}.{prompts.stop}.parquet"
-    if run.folder.has(file) or _fits(run, engine, group, cells, prompts, metric, file):
-        yield run.folder.read_table(file)
-        return
-    if len(prompts) == 1:
-        what = f"one prompt of {group.task}, its sources and the gradients do not fit in the memory of {engine.device}"
-        raise EngineError("--device", what, "use fewer shots, a smaller --dtype, a larger device, or leave screen out")
-    middle = prompts.start + len(prompts) // 2
-    for half in (range(prompts.start, middle), range(middle, prompts.stop)):
-        yield from _estimated(run, engine, group, cells, half, metric)
+class _Passes:
+    """A group's passes forwards and backwards, each a part: ``cell`` (place in ``cells``), ``query``, ``estimate``."""
 
+    def __init__(self, run: ModelRun, engine: LocalEngine, group: Group):
+        self.run, self.engine, self.group = run, engine, group
+        self.cells, self.metric = screened_cells(group), graded(group.metrics)
+        what = f"one prompt of {group.task}, its sources and the gradients do not fit"
+        remedy = f"{REMEDY}, or leave screen out"
+        self._halving = Halving(engine, self._write, halved_range, lambda _: what, remedy, lambda p: bool(self.held(p)))
 
-def _fits(
-    run: ModelRun, engine: LocalEngine, group: Group, cells: list[int], prompts: range, metric: str, file: str
-) -> bool:
-    """Estimate and write; False where memory ran out."""
-    section = run.plan.screen
-    assert section is not None
-    steps = section.steps if section.method == "integrated_gradients" else 0
-    graded_metric: type[Graded] = METRICS.get(metric, "metrics")  # type: ignore[assignment]  # it has a slope
-    try:
-        estimates = attributions(engine, group, cells, prompts, graded_metric, steps)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-    else:
+    def __iter__(self) -> Iterator[range]:
+        """The prompts of each."""
+        number = len(self.group.prompts) if self.cells else 0
+        at_once = pass_prompts(self.group, self.run.plan, activation_floats(self.run.plan.facts, self.engine.budget))
+        for start in range(0, number, at_once):
+            yield range(start, min(start + at_once, number))
+
+    def compute(self, prompts: range) -> None:
+        """Unless the folder has it."""
+        if not self.held(prompts):
+            self._halving.do(prompts)
+
+    def held(self, prompts: range) -> list[str]:
+        """The files that hold the pass; none where some of it is missing."""
+        return files_holding(self.run.folder, prompts, self._file_of, halved_range) or []
+
+    def _file_of(self, prompts: range) -> str:
+        return f"parts/{self.run.prefix}screen-{self.group.id}-q{prompts.start}.{prompts.stop}.parquet"
+
+    def _write(self, prompts: range) -> None:
+        section = self.run.plan.screen
+        assert section is not None
+        steps = section.steps if section.method == "integrated_gradients" else 0
+        metric: type[Graded] = METRICS.get(self.metric, "metrics")  # type: ignore[assignment]  # it has a slope
+        estimates = attributions(self.engine, self.group, self.cells, prompts, metric, steps)
         cell, query = np.nonzero(~np.isnan(estimates))
         columns = {"cell": cell, "query": query + prompts.start, "estimate": estimates[cell, query]}
-        run.folder.write_table(file, pl.DataFrame(columns))
-        return True
-    gc.collect()  # only now, when the error no longer holds the frames and their tensors
-    engine.release()
-    return False
+        self.run.folder.write_table(self._file_of(prompts), pl.DataFrame(columns))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +10,11 @@ import polars as pl
 from transformers import PreTrainedTokenizerBase
 
 from patchboard.engine.generation import Begun, end_tokens, generated
+from patchboard.engine.halving import Halving, halved_range
 from patchboard.engine.local import LocalEngine, Step
-from patchboard.engine.memory import is_out_of_memory
 from patchboard.engine.perplexity import perplexities
 from patchboard.engine.sampling import uniforms
-from patchboard.errors import EngineError
+from patchboard.execution.held_parts import files_holding
 from patchboard.execution.model_run import ModelRun
 from patchboard.measure.texts import repetition, text_row, text_schema
 from patchboard.plan.model import Group, ModelPlan
@@ -79,37 +78,27 @@ class _Writer:
 
     def found(self, rows: Sequence[TextRow], step: Step) -> pl.DataFrame:
         """_FOUND of all rows."""
-        tables = [pl.DataFrame(schema=_FOUND)]
+
+        def write(batch: range) -> None:
+            self.folder.write_table(self._file_of(batch), self._computed([rows[i] for i in batch]))
+
+        smallest = f"one text behind a prompt of {self.group.task} does not fit"
+        texts = Halving(
+            self.engine, write, halved_range, lambda _: smallest, is_done=lambda some: bool(self._held(some))
+        )
+        names: list[str] = []
         for batch in text_batches(self.group, rows, self.plan, self.engine.budget):
-            tables += self._of_batch(rows, batch)
+            if not self._held(batch):
+                texts.do(batch)
+            names += self._held(batch)
             step(len(batch))
-        return pl.concat(tables)
+        return pl.concat([pl.DataFrame(schema=_FOUND), *map(self.folder.read_table, names)])
 
-    def _of_batch(self, rows: Sequence[TextRow], batch: range) -> list[pl.DataFrame]:
-        """The batch's tables: one, or those of its halves where memory asks for it."""
-        file = f"parts/{self.prefix}texts-{self.group.id}-{batch.start}.{batch.stop}.parquet"
-        if self.folder.has(file) or self._fits([rows[i] for i in batch], file):
-            return [self.folder.read_table(file)]
-        if len(batch) == 1:
-            what = f"one text behind a prompt of {self.group.task} does not fit in the memory of {self.engine.device}"
-            raise EngineError("--device", what, "use fewer shots, a smaller --dtype or a larger device")
-        middle = batch.start + len(batch) // 2
-        halves = range(batch.start, middle), range(middle, batch.stop)
-        return [table for half in halves for table in self._of_batch(rows, half)]
+    def _file_of(self, batch: range) -> str:
+        return f"parts/{self.prefix}texts-{self.group.id}-{batch.start}.{batch.stop}.parquet"
 
-    def _fits(self, rows: Sequence[TextRow], file: str) -> bool:
-        """Compute and write; False where memory ran out."""
-        try:
-            table = self._computed(rows)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-        else:
-            self.folder.write_table(file, table)
-            return True
-        gc.collect()  # only now, when the error no longer holds the frames and their tensors
-        self.engine.release()
-        return False
+    def _held(self, batch: range) -> list[str]:
+        return files_holding(self.folder, batch, self._file_of, halved_range) or []
 
     def _computed(self, rows: Sequence[TextRow]) -> pl.DataFrame:
         group, section = self.group, self.section

@@ -121,7 +121,7 @@ with open_run(Path(sys.argv[1]), "d") as folder:
     engine.more = int(sys.argv[2]) or engine.more
     table = pl.concat(packs.compute(*packs.parts.groups)).sort("query", "copy")
     table.write_parquet(Path(sys.argv[1]) / "table.parquet")
-    print(packs.halvings)
+    print(packs.halving.times)
 """
 
 
