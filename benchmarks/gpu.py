@@ -59,7 +59,7 @@ class Bench:
         self.size, self.device, self.dtype = size, device, dtype
         self.model = workload.llama_of(SIZES[size], device, dtype)
         self.facts = workload.facts_of(self.model.config)
-        self.picked = budget_for(self.facts, device, dtype.itemsize)
+        self.picked = budget_for(self.facts, (device,), dtype.itemsize)
         self.budgets = sorted({*budgets, self.picked.tokens})
 
     def measure(self, point: workload.Point, repeats: int) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class Bench:
         self.settings, self.device, self.dtype = settings, device, dtype
         self.model = workload.random_llama(layers, settings.width, settings.vocab, device, dtype)
         self.facts = workload.facts_of(self.model.config)
-        self.budget = budget_for(self.facts, device, dtype.itemsize)
+        self.budget = budget_for(self.facts, (device,), dtype.itemsize)
         self._matrices = [p.detach() for p in self.model.model.layers.parameters() if p.dim() == 2]
         longest = workload.BATCH * max(GRID["tokens"])
         self._states = {

@@ -63,7 +63,7 @@ class CheckpointEngine:
     def __init__(self, model: Regressor, questions: Questions, bootstrap: Bootstrap, engine_kind: str):
         self.model, self.questions, self.bootstrap, self.engine_kind = model, questions, bootstrap, engine_kind
         self.table = torch.from_numpy(questions.table).to(model.device)
-        budget = budget_for(questions.plan.facts, model.device, 4)
+        budget = budget_for(questions.plan.facts, (model.device,), 4)
         # nnsight wants a tokenizer, whichever; nothing here is text
         self.engine = LocalEngine(model.language, build(), budget, lambda tokens: model.read_in(self.table[tokens]))
 

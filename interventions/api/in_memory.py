@@ -16,7 +16,7 @@ Kind = TypeVar("Kind", bound=Study)
 
 @contextmanager
 def study_in_memory(
-    study: Kind, model: Any, tokenizer: Any, remote: object, device: str = "auto"
+    study: Kind, model: Any, tokenizer: Any, remote: object, device: str = "auto", devices: int | None = None
 ) -> Iterator[tuple[Kind, LoadedModel | None]]:
     """The study as it is where no model is given, else the same on that model, which can be found in the body.
 
@@ -26,7 +26,7 @@ def study_in_memory(
     if model is None and tokenizer is None:
         yield study, None
         return
-    check_alone(study, model, tokenizer, remote, device)
+    check_alone(study, model, tokenizer, remote, device, devices or 1)
     from patchboard.engine.load_in_memory import holding
 
     with holding(model, tokenizer) as loaded:
@@ -34,7 +34,7 @@ def study_in_memory(
         yield type(study)(**vars(moved)), loaded
 
 
-def check_alone(study: Study, model: Any, tokenizer: Any, remote: object, device: str) -> None:
+def check_alone(study: Study, model: Any, tokenizer: Any, remote: object, device: str, devices: int) -> None:
     """Raises SpecError where one of the two is missing, or something beside them has no meaning with them."""
     if tokenizer is None:
         raise SpecError("tokenizer", "is missing beside model", "give the model's tokenizer too")
@@ -44,6 +44,9 @@ def check_alone(study: Study, model: Any, tokenizer: Any, remote: object, device
         raise SpecError("remote", "a model in memory is on no server", "leave remote out, or name a served model")
     if device != "auto":
         raise SpecError("device", "a model in memory stays where it is", "leave device out, or move the model before")
+    if devices > 1:
+        what = f"found {devices}, and a model in memory is in this process alone"
+        raise SpecError("devices", what, "leave devices out, or name the model's folder in the spec")
     swept = next((path for path in study.axes if path.split(".")[0] == "model"), None)
     if swept is not None:
         raise SpecError(swept, "is swept, and a model in memory is one", "leave the sweep out")

@@ -16,7 +16,8 @@ from patchboard.api.study import as_study
 from patchboard.engine.trust import trusting
 from patchboard.errors import SpecError
 from patchboard.execution.identity import identity_of
-from patchboard.execution.options import DEVICES, Options, check_engine
+from patchboard.execution.options import DEVICES, Options, check_devices, check_engine
+from patchboard.execution.placement import check_placement
 from patchboard.execution.planned import folder_of
 from patchboard.execution.progress import Tick
 from patchboard.execution.run import run_study
@@ -26,6 +27,7 @@ from patchboard.report.formats import formats_of
 from patchboard.report.progress import in_notebook
 from patchboard.report.progress import progress as drawn_progress
 from patchboard.spec import axes
+from patchboard.store.folder import is_finished
 from patchboard.track.mode import CHOICES, wanted
 from patchboard.track.session import Mirror, mirrored
 from patchboard.user_paths import expanded
@@ -40,6 +42,7 @@ def run(
     fresh: bool = False,
     remote: bool | str | None = None,
     device: str = "auto",
+    devices: int | None = None,
     engine: str = "auto",
     job_tokens: int = 200_000,
     patience: float = 60.0,
@@ -58,7 +61,9 @@ def run(
     another run. The digest reads all weights once, about a second for each GB.
     out: the run's folder; by default ``runs/NAME-DIGEST`` in the working folder, as on the command line.
     fresh: start over. remote: ``True`` for NDIF (``NDIF_API_KEY``, ``NDIF_HOST``), or a host's URL.
-    device: ``auto``, ``cpu`` or ``cuda``. engine: ``auto``, ``wavefront`` or ``rows``.
+    device: ``auto``, ``cpu`` or ``cuda``. devices: share the run over so many GPUs, or processes of the CPU, each with
+    a copy of the model, or one copy over all these GPUs where it is too large for one. engine: ``auto``, ``wavefront``
+    or ``rows``.
     job_tokens, patience, vectors: of a remote run: tokens a job, seconds that a host may be silent, and whether
     fitted vectors come home. trust_remote_code: let Python code that the model brings along run in this process.
     wandb: ``auto``, ``online``, ``offline`` or ``off``. figures: formats of figures beside PNG, ``"svg"``, ``"pdf"`` or
@@ -79,6 +84,7 @@ def run(
     shown = progress is True or (progress is None and (sys.stderr.isatty() or in_notebook()))
     tell = (lambda line: print(line, file=sys.stderr, flush=True)) if shown else (lambda line: None)
     host = remote_of(remote, job_tokens, patience, vectors, tell)
+    check_devices(devices, host is not None, "devices")
     with (
         trusting(trust_remote_code),
         quiet_transformers(),
@@ -87,8 +93,10 @@ def run(
     ):
         mirror.open_for_agent()
         tick = progress if callable(progress) else bars
-        options = Options(expanded(out) if out is not None else None, fresh, engine, device, tick, host, formats)
-        with study_in_memory(as_study(study), model, tokenizer, remote, device) as (chosen, loaded):
+        options = Options(
+            expanded(out) if out is not None else None, fresh, engine, device, tick, host, formats, devices
+        )
+        with study_in_memory(as_study(study), model, tokenizer, remote, device, devices) as (chosen, loaded):
             return Run(run_mirrored(chosen, options, mirror), loaded.without_weights() if loaded else None)
 
 
@@ -96,7 +104,9 @@ def run_mirrored(study: axes.Study, options: Options, mirror: Mirror) -> Path:
     """Run the study and mirror its folder, which is returned. Raises PatchboardError."""
     folder = folder_of(study, options.out)
     if mirror.may_open:  # no W&B run is opened for a run that is refused
-        identity_of(study, check_study(study), options.remote is not None, folder, options.fresh)
+        data = check_study(study)
+        check_placement(study, options, finished=not options.fresh and is_finished(folder))
+        identity_of(study, data, options.remote is not None, folder, options.fresh)
     mirror.begin(study, folder, options.fresh)
     run_study(study, options)
     mirror.finish(folder)

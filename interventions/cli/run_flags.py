@@ -13,12 +13,13 @@ from patchboard.cli.arguments import (
     overrides_apart,
     with_negative_values,
 )
-from patchboard.execution.options import DEVICES, ENGINES, check_engine
+from patchboard.execution.options import DEVICES, ENGINES, check_devices, check_engine
 from patchboard.track.mode import CHOICES
 from patchboard.user_paths import expanded
 
 if TYPE_CHECKING:
-    from patchboard.execution.options import Remote
+    from patchboard.execution.options import Options, Remote
+    from patchboard.execution.progress import Tick
 
 
 def parse_flags(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -78,6 +79,13 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--vectors", action="store_true", help="bring fitted vectors home from a remote run")
     how.add_argument("--device", default="auto", choices=DEVICES, help="default: auto")
+    how.add_argument(
+        "--devices",
+        type=int,
+        metavar="N",
+        help="share the run over N GPUs, or N processes of the CPU: a copy of the model each, or one over all N GPUs"
+        " where it is too large for one",
+    )
     add_figures_flag(how)
     how.add_argument(
         "--wandb",
@@ -88,6 +96,15 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     add_trust_flag(how)
     how.add_argument("--quiet", action="store_true", help="no progress, no table")
     how.add_argument("--json", action="store_true", help="print summary.json (or the plan) instead of a table")
+
+
+def options_of_flags(args: argparse.Namespace, tick: Tick) -> Options:
+    """How the flags say to run. Raises SpecError."""
+    from patchboard.execution.options import Options
+
+    remote = remote_of_flags(args)
+    check_devices(args.devices, remote is not None, "--devices")
+    return Options(args.out, args.fresh, args.engine, args.device, tick, remote, args.figures, args.devices)
 
 
 def remote_of_flags(args: argparse.Namespace) -> Remote | None:

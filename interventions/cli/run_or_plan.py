@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from patchboard.cli.arguments import Parser, prepare_libraries
 from patchboard.cli.flags_study import say_what_layers_left, study_of_flags
 from patchboard.cli.own_process import is_own
-from patchboard.cli.run_flags import add_run_flags, parse_flags, remote_of_flags
+from patchboard.cli.run_flags import add_run_flags, options_of_flags, parse_flags, remote_of_flags
 from patchboard.cli.show_plan import show_plan
 from patchboard.errors import SpecError
 from patchboard.plugin_files import any_in_use
@@ -87,12 +87,10 @@ def run_of_study(
         study = prepare(study)
         prepare_libraries()
         from patchboard.api.run import run_mirrored
-        from patchboard.execution.options import Options
         from patchboard.report.progress import progress
 
         with progress(shown=not args.quiet and sys.stderr.isatty()) as tick:
-            remote = remote_of_flags(args)
-            options = Options(args.out, args.fresh, args.engine, args.device, tick, remote, args.figures)
+            options = options_of_flags(args, tick)
             yield study, run_mirrored(study, options, mirror), options
     say_what_layers_left(study, args)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from patchboard.engine import adapter, gguf
 from patchboard.engine.families import architecture_of, head_dim_of, mlp_width_of, sites_of
@@ -19,6 +19,9 @@ from patchboard.errors import ModelError, PatchboardError
 from patchboard.hub import HubSilentError, downloaded, looked_up
 from patchboard.plan.facts import ModelFacts
 from patchboard.spec.sections import EMBEDDED, ModelSection
+
+if TYPE_CHECKING:  # torch takes a second to load, which a plan can do without
+    from patchboard.engine.device import Device
 
 
 def _loaded(section: ModelSection, what: str, load: Any, **options: Any) -> Any:
@@ -144,12 +147,20 @@ def rotary_limit_of(config: Any) -> int:
     return min(limits, default=0)
 
 
-def load_weights(section: ModelSection, device: str, dtype: str) -> Any:
+def kind_of(section: ModelSection, dtype: str, on_cpu: bool) -> Any:
+    """The torch dtype of the weights, ``"auto"`` for the checkpoint's own. dtype: auto, or a torch dtype's name."""
+    import torch
+
+    if dtype == "auto":
+        return torch.float32 if on_cpu or section.name == EMBEDDED else "auto"
+    return getattr(torch, dtype)
+
+
+def load_weights(section: ModelSection, device: Device, dtype: str) -> Any:
     """The causal language model in evaluation mode, on its device or devices.
 
-    device: auto (all GPUs there are, else the CPU), cpu, cuda. dtype: auto, or a torch dtype's name.
+    device: as ``Device`` says; auto is all GPUs there are, else the CPU. dtype: auto, or a torch dtype's name.
     """
-    import torch
     from transformers import AutoModelForCausalLM
 
     held = loaded_model(section)
@@ -157,17 +168,15 @@ def load_weights(section: ModelSection, device: str, dtype: str) -> Any:
         assert held.model is not None, "only planned"
         return held.model  # as it is: where it lies, and in its own dtype
     from patchboard.engine.checkpoint import checkpoint_of
-    from patchboard.engine.device import device_map_for
+    from patchboard.engine.device import device_map_for, max_memory_for
     from patchboard.engine.family_check import check_architecture
     from patchboard.engine.gguf_read import check_gguf_read
     from patchboard.engine.read_weights import check_read
 
     device_map = device_map_for(device)
-    if dtype == "auto":
-        kind: Any = torch.float32 if device_map is None or section.name == EMBEDDED else "auto"
-    else:
-        kind = getattr(torch, dtype)
+    kind = kind_of(section, dtype, on_cpu=device_map is None)
     how = {"dtype": kind, "device_map": device_map, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    how |= {"max_memory": room} if (room := max_memory_for(device)) else {}
     how |= gguf.plain_weights() if gguf.stamp_of(section) else quantization_of(section, kind)
     config = open_config(section)
     model, loading = _loaded(section, "weights", AutoModelForCausalLM.from_pretrained, config=config, **how)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import psutil
@@ -18,21 +18,25 @@ _SHARE = 0.5
 """Of the free memory: allocators fragment, other processes grow."""
 
 
-def free_bytes(device: torch.device) -> int:
-    """Bytes that can still be allocated on the device; of GPUs, on the fullest: a model may lie on all of them."""
-    if device.type == "cuda":
-        return min(torch.cuda.mem_get_info(number)[0] for number in range(torch.cuda.device_count()))
+def free_bytes(devices: Sequence[torch.device]) -> int:
+    """Bytes that can still be allocated on each of the devices: on the fullest of them."""
+    if devices[0].type == "cuda":
+        return min(torch.cuda.mem_get_info(device)[0] for device in devices)
     return psutil.virtual_memory().available
 
 
-def budget_for(facts: ModelFacts, device: torch.device, bytes_each: int, begun: Budget | None = None) -> Budget:
-    """The default budget, halved until a pack's activations fit into half of the device's free memory.
+def budget_for(
+    facts: ModelFacts, devices: Sequence[torch.device], bytes_each: int, begun: Budget | None = None,
+    others: int = 0, weights: int = 0,
+) -> Budget:  # fmt: skip
+    """The default budget, halved until a pack's activations fit into half of the devices' free memory.
 
     bytes_each: of one number in the model's dtype; scores are computed in float32, so at least 4 are counted.
     begun: the budget that the run began with, kept while it fits into the free memory at all: packs of other sizes
-    would round otherwise than those that are there.
+    would round otherwise than those that are there. others: processes that take the same of the same memory, and as
+    many bytes of weights, which they do not hold yet.
     """
-    free = free_bytes(device)
+    free = (free_bytes(devices) - others * weights) // (1 + others)
 
     def needed(budget: Budget) -> int:
         return activation_floats(facts, budget) * max(4, bytes_each)

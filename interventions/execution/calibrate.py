@@ -18,7 +18,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from patchboard.engine.device import device_of
+from patchboard.engine.device import devices_of
 from patchboard.engine.load import load_weights, open_model
 from patchboard.engine.local import LocalEngine
 from patchboard.engine.memory import budget_for
@@ -49,7 +49,7 @@ def predicted_seconds(plan: ModelPlan, engine: str, device: str) -> dict[str, di
     """
     tokenizer, _ = open_model(plan.section)
     model = load_weights(plan.section, device, plan.section.dtype)
-    budget = budget_for(plan.facts, device_of(model), model.dtype.itemsize)
+    budget = budget_for(plan.facts, devices_of(model), model.dtype.itemsize)
     local = LocalEngine(model, tokenizer, budget)
     phases = {
         "fit": list(_whole(plan, plan.fits, local)),

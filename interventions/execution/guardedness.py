@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from patchboard.engine.erased import states_of_copies
-from patchboard.engine.local import LocalEngine
+from patchboard.engine.local import LocalEngine, Step
 from patchboard.execution.model_run import ModelRun
 from patchboard.measure.decodability import label_codes
 from patchboard.measure.guarded import Points
@@ -26,18 +26,31 @@ _BYTES_AT_ONCE = 1 << 29
 """Of states that are held while probes are fitted on them: more cells take the prompts through the model again."""
 
 
-def probe_guarded(run: ModelRun, engine: LocalEngine, way: str, operands: Mapping[str, Any]) -> list[str]:
-    """Write what fresh probes find after every cell that erases, unless it is in the folder; gives notes.
-
-    way: as ``packs_of`` takes an engine. operands: as ``LocalEngine.place`` gives them.
-    """
-    notes = []
+def note_points(run: ModelRun, engine: LocalEngine) -> None:
+    """Write which prompts are points, unless it is in the folder."""
     for guarding in run.plan.guardings:
         parts = GuardParts(run, guarding)
         if not run.folder.has(parts.points_file):
             run.folder.write_arrays(parts.points_file, {"used": _fitted_on(run, guarding, engine)})
-        notes += _Fitting(run, parts, engine).fit(way, operands)
+
+
+def probe_guarded(
+    run: ModelRun, engine: LocalEngine, way: str, operands: Mapping[str, Any], take: Callable[[str], bool]
+) -> list[str]:
+    """Write what fresh probes find after every cell that erases, as far as it is not in the folder and this process's
+    to do; gives notes.
+
+    way: as ``packs_of`` takes an engine. operands: as ``LocalEngine.place`` gives them. take: as of ``Claims``.
+    """
+    notes = []
+    for guarding in run.plan.guardings:
+        notes += _Fitting(run, GuardParts(run, guarding), engine).fit(way, operands, take)
     return notes
+
+
+def all_probed(run: ModelRun) -> bool:
+    """Whether the folder has what probes find after all cells."""
+    return not any(GuardParts(run, guarding).missing() for guarding in run.plan.guardings)
 
 
 class GuardParts:
@@ -57,8 +70,11 @@ class GuardParts:
         """The first layer at which probes are fitted."""
         return self.guarding.cells[of].cell.layer if isinstance(of, int) else self.first
 
+    def all(self) -> list[str | int]:
+        return ["clean", *range(len(self.guarding.cells))]
+
     def missing(self) -> list[str | int]:
-        return [of for of in ("clean", *range(len(self.guarding.cells))) if not self.run.folder.has(self.file(of))]
+        return [of for of in self.all() if not self.run.folder.has(self.file(of))]
 
     def prompts(self) -> dict[str, list[Prompt]]:
         """Label -> prompts that are points."""
@@ -93,38 +109,49 @@ class _Fitting:
         parted = len(set(points.queries.tolist())) >= FOLDS <= np.bincount(self.codes).max()
         self.folds = folds_of(self.codes, points.queries, self.guarding.seed) if parted else []
 
-    def fit(self, way: str, operands: Mapping[str, Any]) -> list[str]:
+    def fit(self, way: str, operands: Mapping[str, Any], take: Callable[[str], bool]) -> list[str]:
         """Gives notes."""
-        missing = self.parts.missing()
-        layers = sum(self.parts.layers - self.parts.first_of(of) for of in missing)
         half = self.guarding.half.replace("_", "-")
-        step = self.run.progress.counter(f"probes after edits, {half} prompts", layers)
-        for some in self._at_once(missing):
-            for of, states in zip(some, self._states(some, way, operands), strict=True):
+        step = self.run.progress.counter(f"probes after edits, {half} prompts", self._layers(self.parts.all()))
+        for several in self._at_once(self.parts.all()):
+            if not take(self.parts.file(several[0])):
+                step(self._layers(several))
+                continue
+            missing = self.parts.missing()
+            some = [of for of in several if of in missing]
+            step(self._layers(several) - self._layers(some))
+            for of, states in zip(some, self._states(some, way, operands) if some else (), strict=True):
                 if not np.isfinite(states).all():
                     raise not_finite("states after an edit")
-                arrays: dict[str, NDArray] = {}
-                if self.folds:
-                    crossed = []
-                    for layer in range(states.shape[1]):
-                        crossed.append(cross_validated(states[:, layer], [self.codes], self.folds, self.asked)[0])
-                        step(1)
-                    arrays["crossed"] = np.stack(crossed)
-                if self.guarding.half == "fit" and self.linear.probes:
-                    # of the unedited run beside every edited layer, of an edited run at its own
-                    sampled = range(states.shape[1] if of == "clean" else 1)
-                    arrays["sample"] = np.stack([in_sample(states[:, i], self.codes, self.linear) for i in sampled])
-                self.run.folder.write_arrays(self.parts.file(of), arrays)
+                self.run.folder.write_arrays(self.parts.file(of), self._fitted(of, states, step))
         if self.folds:
             return []
         what = f"{len(self.codes)} prompts that a subspace was fitted on ({self.guarding.fit}) are too few to part"
         return [f"{self.run.note_head}{what} into {FOLDS} folds: of these, probes are tested in-sample alone"]
 
-    def _at_once(self, missing: Sequence[str | int]) -> Iterator[list[str | int]]:
+    def _fitted(self, of: str | int, states: NDArray[np.float32], step: Step) -> dict[str, NDArray]:
+        """What the part has of one cell's states [point, layer, d_model], or of the unedited run's."""
+        arrays: dict[str, NDArray] = {}
+        if self.folds:
+            crossed = []
+            for layer in range(states.shape[1]):
+                crossed.append(cross_validated(states[:, layer], [self.codes], self.folds, self.asked)[0])
+                step(1)
+            arrays["crossed"] = np.stack(crossed)
+        if self.guarding.half == "fit" and self.linear.probes:
+            # of the unedited run beside every edited layer, of an edited run at its own
+            sampled = range(states.shape[1] if of == "clean" else 1)
+            arrays["sample"] = np.stack([in_sample(states[:, i], self.codes, self.linear) for i in sampled])
+        return arrays
+
+    def _layers(self, some: Sequence[str | int]) -> int:
+        return sum(self.parts.layers - self.parts.first_of(of) for of in some)
+
+    def _at_once(self, wanted: Sequence[str | int]) -> Iterator[list[str | int]]:
         """Those whose states may be held together."""
         some: list[str | int] = []
         held = 0
-        for of in missing:
+        for of in wanted:
             own = 4 * len(self.codes) * (self.parts.layers - self.parts.first_of(of)) * self.run.plan.facts.width
             if some and held + own > _BYTES_AT_ONCE:
                 yield some

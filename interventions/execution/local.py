@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import asdict, replace
+from functools import partial
 
 from transformers import PreTrainedTokenizerBase
 
@@ -11,16 +13,19 @@ from patchboard.engine.local import LocalEngine
 from patchboard.engine.parameters import counted
 from patchboard.engine.twin import Blueprint, blueprint_of
 from patchboard.execution.choose_engine import choose_engine
+from patchboard.execution.crew import Crew
 from patchboard.execution.fitting import fit_operands
-from patchboard.execution.guardedness import probe_guarded
+from patchboard.execution.guardedness import all_probed, note_points, probe_guarded
 from patchboard.execution.identity import HERE, bind_to_place, check_loaded
 from patchboard.execution.local_budget import budget_of
-from patchboard.execution.local_decodings import search_neighbours, search_twins
+from patchboard.execution.local_decodings import all_searched, search_all, search_twins
 from patchboard.execution.model_run import Measure, ModelResult, ModelRun, model_entry
 from patchboard.execution.pack_parts import PackParts
+from patchboard.execution.placement import placement_of
 from patchboard.execution.run_packs import PackRunner
-from patchboard.execution.screen import screened_run
-from patchboard.execution.texts import compute_texts
+from patchboard.execution.screen import choose, chosen_plan, estimate, is_estimated
+from patchboard.execution.texts import TextParts
+from patchboard.plan.model import Group
 
 
 def compute_locally(run: ModelRun, measure: Measure) -> ModelResult:
@@ -39,42 +44,73 @@ def _compute(run: ModelRun, measure: Measure) -> tuple[ModelResult, Blueprint, P
     """All that the model itself is needed for, and what an untrained twin of it is made of."""
     plan, timed = run.plan, run.progress.timed
     with timed("load"):
+        placement = placement_of(plan.section, plan.facts, run.options)
         tokenizer, _ = open_model(plan.section)
-        model = load_weights(plan.section, run.options.device, plan.section.dtype)
+        model = load_weights(plan.section, placement.own, plan.section.dtype)
         check_loaded(run.folder, plan.section, model.config)
-        budget, notes = budget_of(run, model)
+        budget, notes = budget_of(run, model, placement=placement)
         engine = LocalEngine(model, tokenizer, budget)
-    with timed("fit"):
-        operands, fit_notes = fit_operands(run, engine)
-    with timed("decodability"):
-        for decoding in plan.decodings:
-            search_neighbours(run, decoding, engine)
-    with timed("screen"):
-        plan, prefix = screened_run(run, engine)
-    with timed("packs"):
-        placed = engine.place(operands)
-        choice = choose_engine(plan, engine, placed, run.options.engine)
-        parts = PackParts(plan, run.folder, prefix, choice.engine, budget)
-        step = run.progress.counter("packs", sum(map(len, parts.packs.values())))
-        packs = PackRunner(parts, engine, placed, step)
-    for group in plan.groups:
+    with Crew(run, placement, budget) as crew:
+        with timed("fit"):
+            operands, fit_notes = fit_operands(run, engine)
+        with timed("decodability"):
+            search_all(run, engine, crew.take)
+        with timed("screen"):
+            estimate(run, engine, crew.take)
+            crew.until(lambda: is_estimated(run, engine))
+            choose(run, engine)
+            plan, prefix = chosen_plan(run)
         with timed("packs"):
-            scores = packs.compute(group)
-        measure(group, scores)
-    with timed("texts"):
-        compute_texts(run, plan, prefix, engine, placed, tokenizer)
-    with timed("guardedness"):
-        guard_notes = probe_guarded(run, engine, choice.engine, placed)
+            placed = engine.place(operands)
+            choice = choose_engine(plan, engine, placed, run.options.engine)
+            parts = PackParts(plan, run.folder, prefix, choice.engine, budget)
+            packs = PackRunner(parts, engine, placed, run.progress.counter("packs", len(parts), shared=True), crew.take)
+        with timed("guardedness"):
+            note_points(run, engine)
+        crew.begin(choice.engine)
+        _compute_packs(run, packs, crew, measure)
+        with timed("texts"):
+            texts = TextParts(run, plan, prefix, engine, placed)
+            texts.write(crew.take)
+            crew.until(texts.are_there, texts.step)
+            texts.gather(tokenizer)
+        with timed("guardedness"):
+            guard_notes = probe_guarded(run, engine, choice.engine, placed, crew.take)
+            crew.until(lambda: all_probed(run))
+        with timed("decodability"):
+            crew.until(lambda: all_searched(run))
+        others = crew.finish()
+    for other in others:
+        run.progress.add_processor_seconds(other.processor_seconds)
+    computed = engine.token_layers - engine.sampled + sum(other.token_layers for other in others)
     entry = model_entry(
         plan,
         counted(model),
         str(engine.dtype),
         str(engine.device),
-        # of this process: what an earlier one left in parts is not computed again
-        token_layers={"computed": engine.token_layers - engine.sampled, "sample": engine.sampled},
-        budget={**asdict(budget), "halved": packs.halving.times},
+        **({"devices": placement.names(engine.device)} if run.options.devices else {}),
+        # of the processes of this command: what an earlier one left in parts is not computed again
+        token_layers={"computed": computed, "sample": engine.sampled},
+        budget={**asdict(budget), "halved": max(packs.halving.times, *(other.halved for other in others), 0)},
         **({"embedding_sd": float(engine.noise_unit())} if plan.has_noise else {}),
     )
+    notes = [*([f"{run.note_head}{placement.note}"] if placement.note else []), *notes, *fit_notes]
     fallback = [choice.fallback] if choice.fallback else []
-    result = ModelResult(entry, parts.explain(choice.reason), [*notes, *fit_notes, *fallback, *guard_notes])
+    result = ModelResult(entry, parts.explain(choice.reason), [*notes, *fallback, *guard_notes])
     return result, blueprint_of(model), tokenizer
+
+
+def _compute_packs(run: ModelRun, packs: PackRunner, crew: Crew, measure: Measure) -> None:
+    """Measure each group as soon as it is there, in their order; what others have begun is waited for at the end."""
+    parts, timed = packs.parts, run.progress.timed
+    waiting: deque[Group] = deque()
+    for group in parts.groups:
+        with timed("packs"):
+            packs.run(group)
+        waiting.append(group)
+        while waiting and parts.hold(waiting[0]):
+            measure(waiting[0], parts.scores(waiting.popleft()))
+    for group in waiting:
+        with timed("packs"):
+            crew.until(partial(parts.hold, group), packs.step)
+        measure(group, parts.scores(group))

@@ -6,7 +6,7 @@ The model's, and those of its untrained twin, for which the model makes room.
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -27,7 +27,22 @@ from patchboard.plan.model import Decoding
 from patchboard.store.states import StateFile
 
 
-def search_neighbours(run: ModelRun, decoding: Decoding, engine: LocalEngine) -> None:
+def search_all(run: ModelRun, engine: LocalEngine, take: Callable[[str], bool]) -> None:
+    """All decodings of the plan that are this process's to do. take: as of ``Claims``."""
+    for decoding in run.plan.decodings:
+        if take(votes_file(run, decoding)):
+            _search_neighbours(run, decoding, engine)
+
+
+def all_searched(run: ModelRun) -> bool:
+    """Whether the folder has the model's decodings and probes."""
+    return all(
+        run.folder.has(votes_file(run, decoding)) and ProbeParts(run, decoding).all_there()
+        for decoding in run.plan.decodings
+    )
+
+
+def _search_neighbours(run: ModelRun, decoding: Decoding, engine: LocalEngine) -> None:
     """Write what the model's neighbours vote for, and for shuffled labels, and what probes say, unless it is in the
     folder already."""
     probes = ProbeParts(run, decoding)

@@ -41,7 +41,8 @@ class Remote:
 class Options:
     """out: the run's folder, by default ``planned.folder_of`` the study. fresh: start over instead of resuming.
 
-    figures: formats of figures beside PNG, of ``report.formats.VECTOR``.
+    figures: formats of figures beside PNG, of ``report.formats.VECTOR``. devices: how many share the run, a process
+    each, or one process on all where the model is too large for one; None for one process, where ``device`` says.
     """
 
     out: Path | None = None
@@ -51,6 +52,17 @@ class Options:
     tick: Tick = lambda phase, done, of: None
     remote: Remote | None = None
     figures: tuple[str, ...] = ()
+    devices: int | None = None
+
+
+def check_devices(devices: int | None, remote: bool, where: str) -> None:
+    """Raises SpecError at ``where`` for a number of devices that cannot be meant."""
+    if devices is None:
+        return
+    if devices < 1:
+        raise SpecError(where, f"found {devices}, expected a whole number ≥ 1", "give how many")
+    if remote:
+        raise SpecError(where, "is of this machine, and the run is on a host", "leave one of the two out")
 
 
 def check_calibration(asked: bool, remote: Remote | None, where: str) -> None:

@@ -23,6 +23,10 @@ class PackParts:
         self.groups = plan.groups
         self.packs = {group.id: list(packs_of(group, plan.facts, engine, budget)) for group in plan.groups}
 
+    def __len__(self) -> int:
+        """How many packs there are."""
+        return sum(map(len, self.packs.values()))
+
     def explain(self, reason: str) -> str:
         """The reason of an engine's choice, and where single copies are computed in another way all the same."""
         packs = [pack for packs in self.packs.values() for pack in packs]
@@ -38,6 +42,10 @@ class PackParts:
     def files_holding(self, pack: Pack) -> list[str] | None:
         """The files that hold the pack, as a whole or in halves; None where some of it is missing."""
         return files_holding(self.folder, pack, self.file_of, halved)
+
+    def hold(self, group: Group) -> bool:
+        """Whether all of the group's packs are in the folder."""
+        return all(self.files_holding(pack) is not None for pack in self.packs[group.id])
 
     def missing(self) -> list[tuple[Group, Pack]]:
         """The packs of which something is not in the folder yet."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from patchboard.plugin_files import active_files
-from patchboard.registry import Registry
+from patchboard.registry import Enrolment, Registry
 from patchboard.spec import Study
 
 
@@ -22,15 +22,23 @@ def plugin_sources(study: Study) -> dict[str, str]:
     digests = {path: digest for file in active_files() for path, digest in file.digests.items()}
     names = [path.name for path in digests]
     files = {path.name if names.count(path.name) == 1 else str(path): digest for path, digest in digests.items()}
-    words = set(_words(study.tree))
     pieces = {
-        f"{registry.kind} '{name}'": piece_digest(enrolment.entry if enrolment.piece is None else enrolment.piece)
-        for registry in Registry.all
+        called: piece_digest(enrolment.entry if enrolment.piece is None else enrolment.piece)
         for kind in ("distribution", "session")
+        for called, enrolment in pieces_of(study, kind).items()
+    }
+    return {**files, **pieces}
+
+
+def pieces_of(study: Study, kind: str) -> dict[str, Enrolment]:
+    """The pieces of that kind of origin that the study names, each as ``op 'clamp'``."""
+    words = set(_words(study.tree))
+    return {
+        f"{registry.kind} '{name}'": enrolment
+        for registry in Registry.all
         for name, enrolment in registry.enrolments(kind).items()
         if name in words or registry.kind == _MODEL_FAMILY
     }
-    return {**files, **pieces}
 
 
 _MODEL_FAMILY = "model family"

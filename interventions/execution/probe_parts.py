@@ -61,8 +61,7 @@ class ProbeParts:
 
     def fit_features(self) -> None:
         """Fit and write the probes on random features of the prompts' tokens, unless they are in the folder."""
-        name = self._file("tokens")
-        if not self.asked.probes or self.run.folder.has(name):
+        if not self._lack_features():
             return
         given = []
         for shots, queries in zip(self.decoding.section.shots, self.queries, strict=True):
@@ -70,7 +69,14 @@ class ProbeParts:
             features = random_features(tokens, self.run.plan.facts.width, self.asked.seed)
             folds = folds_of(self.codes, queries, self.asked.seed)
             given.append(cross_validated(features, [self.codes], folds, self.asked)[0])
-        self.run.folder.write_arrays(name, {"given": np.stack(given)})
+        self.run.folder.write_arrays(self._file("tokens"), {"given": np.stack(given)})
+
+    def all_there(self) -> bool:
+        """Whether nothing is missing of the model's own."""
+        return not self.missing() and not self._lack_features()
+
+    def _lack_features(self) -> bool:
+        return bool(self.asked.probes) and not self.run.folder.has(self._file("tokens"))
 
     def given(self) -> NDArray[np.int64]:
         """[shots, layer, probe, point] codes of the labels that the probes give."""

@@ -18,6 +18,7 @@ from patchboard.execution.guarded_tables import guarded_tables
 from patchboard.execution.identity import distinct_names, identity_of, note_process
 from patchboard.execution.model_run import Measure, ModelResult, ModelRun
 from patchboard.execution.options import Options
+from patchboard.execution.placement import check_placement
 from patchboard.execution.plan_files import excluded_prompts, write_plan
 from patchboard.execution.plan_numbers import costs_of
 from patchboard.execution.planned import folder_of
@@ -36,7 +37,7 @@ from patchboard.plan.build import build_plans
 from patchboard.plan.model import Group, ModelPlan
 from patchboard.plan.validate import check_study
 from patchboard.spec import Study
-from patchboard.store.folder import RunFolder, open_run
+from patchboard.store.folder import RunFolder, is_finished, open_run
 from patchboard.store.progress import told_in
 from patchboard.store.schema import DECODABILITY, GUARDED_FILE, PROBES_FILE
 
@@ -49,6 +50,7 @@ def run_study(study: Study, options: Options) -> Path:
         from patchboard.execution.remote_checks import check_host_first
 
         check_host_first(study, path, options)
+    check_placement(study, options, finished=not options.fresh and is_finished(path))
     # with --fresh before the folder is cleared: bad input must not cost the results that are there
     plans = build_plans(study, open_model) if options.fresh else None
     identity = identity_of(study, data, options.remote is not None, path, options.fresh)

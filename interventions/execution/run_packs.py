@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from patchboard.engine.halving import Halving
 from patchboard.engine.local import LocalEngine, Scorer
+from patchboard.execution.claims import everything
 from patchboard.execution.pack_parts import PackParts
 from patchboard.measure.outcomes import scored_metrics
-from patchboard.measure.scored_group import ScoreTables
 from patchboard.metrics import METRICS
 from patchboard.plan.model import Group, Pack
 from patchboard.plan.packs import halved
@@ -21,23 +21,23 @@ class PackRunner:
     """Computes packs, each once; what lies in the folder's parts is not computed again.
 
     A pack that runs out of memory is halved, and so are all that follow, also of later groups.
-    operands: as ``LocalEngine.place`` gives them. step: called with the number of packs done.
+    operands: as ``LocalEngine.place`` gives them. step: called with the number of packs done. take: as of ``Claims``.
     """
 
     def __init__(
         self, parts: PackParts, engine: LocalEngine, operands: Mapping[str, Operand],
-        step: Callable[[int], None] = lambda count: None,
+        step: Callable[[int], None] = lambda count: None, take: Callable[[str], bool] = everything,
     ):  # fmt: skip
-        self.parts, self.engine, self.operands, self.step = parts, engine, operands, step
+        self.parts, self.engine, self.operands, self.step, self.take = parts, engine, operands, step, take
         self.halving = Halving(engine, self._compute, _halved, _smallest, is_done=self._is_there)
 
-    def compute(self, group: Group) -> ScoreTables:
-        """The group's scores, computed where they are missing."""
+    def run(self, group: Group) -> None:
+        """Compute what is missing of the group's packs, as far as it is this process's to do."""
         for pack in self.parts.packs[group.id]:
-            if not self._is_there((group, pack)):
-                self.halving.do((group, pack))
-            self.step(1)
-        return self.parts.scores(group)
+            if self.take(self.parts.file_of(pack)):
+                if not self._is_there((group, pack)):
+                    self.halving.do((group, pack))
+                self.step(1)
 
     def _is_there(self, piece: Piece) -> bool:
         return self.parts.files_holding(piece[1]) is not None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import polars as pl
 
 from patchboard.engine.attribution import attributions
 from patchboard.engine.halving import REMEDY, Halving, halved_range
-from patchboard.engine.local import LocalEngine, Step
+from patchboard.engine.local import LocalEngine
 from patchboard.execution.held_parts import files_holding
 from patchboard.execution.model_run import ModelRun
 from patchboard.measure.screen import LEFT_OUT, screen_table
@@ -24,28 +24,54 @@ from patchboard.store.folder import RunFolder
 from patchboard.store.schema import SCREEN_FILE
 
 
-def screened_run(run: ModelRun, engine: LocalEngine) -> tuple[ModelPlan, str]:
-    """The plan of the cells that are run exactly, and what begins the names of its parts: it tells this choice from
-    any other. The run's own plan where nothing is screened.
+def estimate(run: ModelRun, engine: LocalEngine, take: Callable[[str], bool]) -> None:
+    """Estimate what is missing of the screened cells, as far as it is this process's to do. take: as of ``Claims``."""
+    if run.plan.screen is None or run.folder.has(_choice_file(run)):
+        return
+    step = run.progress.counter("screen", sum(len(group.prompts) for group in run.plan.groups), shared=True)
+    for group in run.plan.groups:
+        passes = _Passes(run, engine, group)
+        for prompts in passes:
+            if take(passes.file_of(prompts)):
+                passes.compute(prompts)
+                step(len(prompts))
 
-    The choice is kept among the parts as soon as it is made, and followed from there by whoever resumes.
-    """
+
+def is_estimated(run: ModelRun, engine: LocalEngine) -> bool:
+    """Whether all of the screen's estimates are in the folder."""
+    if run.plan.screen is None or run.folder.has(_choice_file(run)):
+        return True
+    of_groups = (_Passes(run, engine, group) for group in run.plan.groups)
+    return all(passes.held(prompts) for passes in of_groups for prompts in passes)
+
+
+def choose(run: ModelRun, engine: LocalEngine) -> None:
+    """Keep the choice among the parts, once all is estimated: whoever resumes follows it."""
+    if run.plan.screen is None:
+        return
+    if not run.folder.has(_choice_file(run)):
+        tables = [_of_group(run, engine, group) for group in run.plan.groups]
+        run.folder.write_table(_choice_file(run), pl.concat(tables, how="diagonal_relaxed"))
+    _write_all(run.folder)
+
+
+def chosen_plan(run: ModelRun) -> tuple[ModelPlan, str]:
+    """The plan of the cells that are run exactly, and what begins the names of its parts: it tells this choice from
+    any other. The run's own plan where nothing is screened."""
     plan = run.plan
     if plan.screen is None:
         return plan, run.prefix
-    name = f"parts/{run.prefix}screen.parquet"
-    if not run.folder.has(name):
-        step = run.progress.counter("screen", sum(len(group.prompts) for group in plan.groups))
-        tables = [_of_group(run, engine, group, step) for group in plan.groups]
-        run.folder.write_table(name, pl.concat(tables, how="diagonal_relaxed"))
-    table = run.folder.read_table(name)
-    _write_all(run.folder)
+    table = run.folder.read_table(_choice_file(run))
     chosen: dict[str, list[int]] = {group.id: [] for group in plan.groups}
     for group, number, what in table.select("group", "cell", "chosen").iter_rows():
         chosen[group] += [number] if what != LEFT_OUT else []
     if (table["chosen"] != LEFT_OUT).all():
         return plan, run.prefix
     return reduced_plan(plan, chosen), f"{run.prefix}x{zlib.crc32(repr(chosen).encode()):08x}-"
+
+
+def _choice_file(run: ModelRun) -> str:
+    return f"parts/{run.prefix}screen.parquet"
 
 
 def _write_all(folder: RunFolder) -> None:
@@ -55,17 +81,15 @@ def _write_all(folder: RunFolder) -> None:
     folder.write_table(SCREEN_FILE, pl.concat(tables, how="diagonal_relaxed"))
 
 
-def _of_group(run: ModelRun, engine: LocalEngine, group: Group, step: Step) -> pl.DataFrame:
+def _of_group(run: ModelRun, engine: LocalEngine, group: Group) -> pl.DataFrame:
     """SCREEN, with the group's id and each cell's place in ``group.uses``."""
     assert run.plan.screen is not None
     passes = _Passes(run, engine, group)
     cells = passes.cells
     estimates = np.full((len(cells), len(group.prompts)), np.nan)
     for prompts in passes:
-        passes.compute(prompts)
         for part in map(run.folder.read_table, passes.held(prompts)):
             estimates[part["cell"].to_numpy(), part["query"].to_numpy()] = part["estimate"].to_numpy()
-        step(len(prompts))
     table = screen_table(group, cells, estimates, passes.metric, run.plan.screen, run.bootstrap)
     return table.with_columns(group=pl.lit(group.id), cell=pl.Series(cells, dtype=pl.Int64))
 
@@ -94,9 +118,9 @@ class _Passes:
 
     def held(self, prompts: range) -> list[str]:
         """The files that hold the pass; none where some of it is missing."""
-        return files_holding(self.run.folder, prompts, self._file_of, halved_range) or []
+        return files_holding(self.run.folder, prompts, self.file_of, halved_range) or []
 
-    def _file_of(self, prompts: range) -> str:
+    def file_of(self, prompts: range) -> str:
         return f"parts/{self.run.prefix}screen-{self.group.id}-q{prompts.start}.{prompts.stop}.parquet"
 
     def _write(self, prompts: range) -> None:
@@ -107,4 +131,4 @@ class _Passes:
         estimates = attributions(self.engine, self.group, self.cells, prompts, metric, steps)
         cell, query = np.nonzero(~np.isnan(estimates))
         columns = {"cell": cell, "query": query + prompts.start, "estimate": estimates[cell, query]}
-        self.run.folder.write_table(self._file_of(prompts), pl.DataFrame(columns))
+        self.run.folder.write_table(self.file_of(prompts), pl.DataFrame(columns))

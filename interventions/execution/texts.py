@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import polars as pl
@@ -30,24 +31,39 @@ _FOUND = {
 }  # fmt: skip
 
 
-def compute_texts(
-    run: ModelRun, plan: ModelPlan, prefix: str, engine: LocalEngine, operands: Mapping[str, Operand],
-    tokenizer: PreTrainedTokenizerBase,
-) -> None:  # fmt: skip
-    """Write each group's texts, unless they are in the folder already.
+class TextParts:
+    """The texts of one model's plan: batches of them, as parts, and a table of each group.
 
     plan: of the cells that are run. prefix: of its parts' names. operands: as ``LocalEngine.place`` gives them.
     """
-    if plan.generate is None:
-        return
-    rows = {group.id: text_rows(group, plan.generate, plan.facts) for group in plan.groups}
-    step = run.progress.counter("texts", sum(map(len, rows.values())))
-    for group in plan.groups:
-        name = _group_file(run, group)
-        if not run.folder.has(name):
-            writer = _Writer(run.folder, prefix, plan, group, plan.generate, engine, operands)
-            found = writer.found(rows[group.id], step)
-            run.folder.write_table(name, _table(group, plan, found, tokenizer, end_tokens(engine.module)))
+
+    def __init__(
+        self, run: ModelRun, plan: ModelPlan, prefix: str, engine: LocalEngine, operands: Mapping[str, Operand]
+    ):
+        self.run, self.plan, self.engine = run, plan, engine
+        groups = plan.groups if plan.generate is not None else ()
+        self._writers = {
+            _group_file(run, group): _Writer(run.folder, prefix, plan, group, plan.generate, engine, operands)
+            for group in groups
+            if plan.generate is not None
+        }
+        self.step = run.progress.counter("texts", sum(len(each.rows) for each in self._writers.values()), shared=True)
+
+    def write(self, take: Callable[[str], bool]) -> None:
+        """Write the batches that are not in the folder and are this process's to do. take: as of ``Claims``."""
+        for name, writer in self._writers.items():
+            if not self.run.folder.has(name):
+                writer.write(take, self.step)
+
+    def are_there(self) -> bool:
+        return all(self.run.folder.has(name) or writer.is_done() for name, writer in self._writers.items())
+
+    def gather(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Write each group's table, once all batches are there."""
+        for name, writer in self._writers.items():
+            if not self.run.folder.has(name):
+                ends = end_tokens(self.engine.module)
+                self.run.folder.write_table(name, _table(writer.group, self.plan, writer.found(), tokenizer, ends))
 
 
 def write_texts(runs: Sequence[ModelRun], folder: RunFolder) -> None:
@@ -64,7 +80,7 @@ def _group_file(run: ModelRun, group: Group) -> str:
     return f"parts/{run.prefix}texts-of-{group.id}.parquet"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Writer:
     """Writes a group's texts in batches, of which each is a part named by the rows that it holds."""
 
@@ -76,23 +92,37 @@ class _Writer:
     engine: LocalEngine
     operands: Mapping[str, Operand]
 
-    def found(self, rows: Sequence[TextRow], step: Step) -> pl.DataFrame:
-        """_FOUND of all rows."""
+    @cached_property
+    def rows(self) -> list[TextRow]:
+        return text_rows(self.group, self.section, self.plan.facts)
 
-        def write(batch: range) -> None:
-            self.folder.write_table(self._file_of(batch), self._computed([rows[i] for i in batch]))
+    @cached_property
+    def batches(self) -> list[range]:
+        """Places in ``rows``."""
+        return list(text_batches(self.group, self.rows, self.plan, self.engine.budget))
 
+    def write(self, take: Callable[[str], bool], step: Step) -> None:
         smallest = f"one text behind a prompt of {self.group.task} does not fit"
-        texts = Halving(
-            self.engine, write, halved_range, lambda _: smallest, is_done=lambda some: bool(self._held(some))
-        )
-        names: list[str] = []
-        for batch in text_batches(self.group, rows, self.plan, self.engine.budget):
-            if not self._held(batch):
-                texts.do(batch)
-            names += self._held(batch)
-            step(len(batch))
+        texts = Halving(self.engine, self._write, halved_range, lambda _: smallest, is_done=self._is_held)
+        for batch in self.batches:
+            if take(self._file_of(batch)):
+                if not self._is_held(batch):
+                    texts.do(batch)
+                step(len(batch))
+
+    def is_done(self) -> bool:
+        return all(map(self._is_held, self.batches))
+
+    def found(self) -> pl.DataFrame:
+        """_FOUND of all rows."""
+        names = [name for batch in self.batches for name in self._held(batch)]
         return pl.concat([pl.DataFrame(schema=_FOUND), *map(self.folder.read_table, names)])
+
+    def _write(self, batch: range) -> None:
+        self.folder.write_table(self._file_of(batch), self._computed([self.rows[i] for i in batch]))
+
+    def _is_held(self, batch: range) -> bool:
+        return bool(self._held(batch))
 
     def _file_of(self, batch: range) -> str:
         return f"parts/{self.prefix}texts-{self.group.id}-{batch.start}.{batch.stop}.parquet"

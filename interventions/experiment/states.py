@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from patchboard.engine.device import device_of
+from patchboard.engine.device import devices_of
 from patchboard.engine.load import load_weights, open_model
 from patchboard.engine.local import LocalEngine
 from patchboard.engine.memory import budget_for
@@ -48,7 +48,7 @@ def states_of(study: Study, parts: Path, device: str, tick: Tick) -> Iterator[St
     (decoding,) = plan.decodings
     tokenizer, _ = open_model(plan.section)
     model = load_weights(plan.section, device, plan.section.dtype)
-    engine = LocalEngine(model, tokenizer, budget_for(plan.facts, device_of(model), model.dtype.itemsize))
+    engine = LocalEngine(model, tokenizer, budget_for(plan.facts, devices_of(model), model.dtype.itemsize))
     total, done = sum(map(len, decoding.prompts.values())), 0
 
     def step(count: int) -> None:

@@ -86,7 +86,7 @@ def test_after_an_interrupt_packs_and_operands_are_those_of_an_undisturbed_run(s
 
 def test_the_budget_that_a_run_began_with_is_kept_while_it_fits(free):
     facts = ModelFacts("llama", layers=4, width=64, vocab=83)
-    cpu = torch.device("cpu")
+    cpu = (torch.device("cpu"),)
     begun = budget_for(facts, cpu, 4)
     assert begun == default_budget(facts)
     free(TIGHT)

@@ -184,15 +184,16 @@ def test_one_text_that_does_not_fit_is_told(llama_folder, tmp_path, monkeypatch)
 
 def test_the_plan_counts_what_is_computed(llama_folder, tmp_path, monkeypatch):
     seen = []
-    original = stage.compute_texts
+    original = stage.TextParts.write
 
-    def counted(run_: Any, plan: Any, prefix: str, engine: Any, *more: Any) -> None:
+    def counted(parts: Any, take: Any) -> None:
+        engine = parts.engine
         before = engine.token_layers
         engine.module.generation_config.eos_token_id = engine.module.config.eos_token_id = None  # no text ends before
-        original(run_, plan, prefix, engine, *more)
+        original(parts, take)
         seen.append(engine.token_layers - before)
 
-    monkeypatch.setattr("patchboard.execution.local.compute_texts", counted)
+    monkeypatch.setattr(stage.TextParts, "write", counted)
     study = study_of(tree_of(llama_folder))
     folder = run_study(study, Options(tmp_path / "run"))
     cost = json.loads((folder / "plan.json").read_text())["models"][0]["cost"]

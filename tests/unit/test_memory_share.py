@@ -20,7 +20,7 @@ FACTS = ModelFacts("llama", layers=32, width=4096, vocab=32000, mlp=11008, heads
 @pytest.mark.parametrize(("free", "bytes_each"), [(64 << 20, 2), (256 << 20, 4), (1 << 30, 4), (1 << 30, 8)])
 def test_a_pass_takes_half_of_the_free_memory_and_no_more(monkeypatch, free, bytes_each):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": free}))
-    budget = budget_for(FACTS, torch.device("cpu"), bytes_each)
+    budget = budget_for(FACTS, (torch.device("cpu"),), bytes_each)
     taken = activation_floats(FACTS, budget) * max(4, bytes_each)
     assert free / 10 < taken <= free / 2
 
