@@ -51,3 +51,12 @@ def devices_of(model: Any) -> tuple[torch.device, ...]:
     first = device_of(model)
     lies = {parameter.device for parameter in model.parameters() if parameter.device.type == first.type}
     return tuple(sorted(lies | {first}, key=lambda place: place.index or 0))
+
+
+def slow_dtype(device: torch.device, dtype: torch.dtype) -> str:
+    """A note where the processor has no instructions for the model's dtype, so that it saves memory and no time."""
+    able = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}.get(dtype)
+    if device.type != "cpu" or able is None or getattr(torch.ops.mkldnn, able)():
+        return ""
+    name = str(dtype).removeprefix("torch.")
+    return f"this processor computes {name} without instructions for it: passes take longer than in float32"

@@ -8,6 +8,7 @@ from functools import partial
 
 from transformers import PreTrainedTokenizerBase
 
+from patchboard.engine.device import slow_dtype
 from patchboard.engine.load import load_weights, open_model
 from patchboard.engine.local import LocalEngine
 from patchboard.engine.parameters import counted
@@ -94,9 +95,9 @@ def _compute(run: ModelRun, measure: Measure) -> tuple[ModelResult, Blueprint, P
         budget={**asdict(budget), "halved": max(packs.halving.times, *(other.halved for other in others), 0)},
         **({"embedding_sd": float(engine.noise_unit())} if plan.has_noise else {}),
     )
-    notes = [*([f"{run.note_head}{placement.note}"] if placement.note else []), *notes, *fit_notes]
+    own = [f"{run.note_head}{note}" for note in (placement.note, slow_dtype(engine.device, engine.dtype)) if note]
     fallback = [choice.fallback] if choice.fallback else []
-    result = ModelResult(entry, parts.explain(choice.reason), [*notes, *fallback, *guard_notes])
+    result = ModelResult(entry, parts.explain(choice.reason), [*own, *notes, *fit_notes, *fallback, *guard_notes])
     return result, blueprint_of(model), tokenizer
 
 

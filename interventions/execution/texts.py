@@ -93,7 +93,7 @@ class _Writer:
     operands: Mapping[str, Operand]
 
     @cached_property
-    def rows(self) -> list[TextRow]:
+    def rows(self) -> tuple[TextRow, ...]:
         return text_rows(self.group, self.section, self.plan.facts)
 
     @cached_property

@@ -14,6 +14,7 @@ import pickle
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 from queue import Queue
 from typing import Any, BinaryIO
@@ -83,6 +84,10 @@ def _told_apart(error: PatchboardError) -> list[str]:
 
 
 if __name__ == "__main__":
-    status = main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.stdin.buffer)
+    status = 1
+    try:
+        status = main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.stdin.buffer)
+    except Exception:
+        traceback.print_exc()
     sys.stderr.flush()
-    os._exit(status)  # its parts are in place: what libraries do at exit can only hang
+    os._exit(status)  # its parts are in place: a thread that listens, and libraries, can only hang at exit
