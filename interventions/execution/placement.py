@@ -70,10 +70,11 @@ def placement_of(section: ModelSection, facts: ModelFacts, options: Options) -> 
     # scores are float32, and their arrays the largest of small models
     needed = weights + activation_floats(facts, default_budget(facts)) * 4
     free = min(free_bytes([torch.device(name)]) for name in names)
-    if needed <= free or devices == 1:
+    if needed <= free:
         return Placement(names[0], names[1:], weights)
     what = f"{section.label} needs {needed / _GB:.1f} GB and a GPU has {free / _GB:.1f} GB free"
-    return Placement(names, (), weights, f"{what}: it was spread over {devices} GPUs, in one process")
+    where = f"{', '.join(names)} and, where these are full, the CPU"
+    return Placement(names, (), weights, f"{what}: it was spread over {where}, in one process")
 
 
 def _on_gpus(options: Options) -> bool:

@@ -75,12 +75,14 @@ def test_one_copy_over_all_where_the_fullest_gpu_is_too_small(section, gpus):
     needed = needed_by(section)
     gpus(needed, needed - 1, 10 * needed)
     found = placed(section, devices=2)
-    assert (found.own, found.others) == (("cuda:0", "cuda:1"), ()) and "over 2 GPUs, in one process" in found.note
+    assert (found.own, found.others) == (("cuda:0", "cuda:1"), ()) and "over cuda:0, cuda:1 and, where" in found.note
     assert found.names(torch.device("cuda", 0)) == ["cuda:0", "cuda:1"]
     assert placed(section, devices=1).own == "cuda:0" and placed(section).own == "auto"
     assert devices.device_map_for(found.own) == "auto"
     room = devices.max_memory_for(found.own)
     assert room is not None and set(room) == {0, 1, "cpu"} and room[1] == int(0.9 * (needed - 1))
+    gpus(needed - 1, needed)
+    assert placed(section, devices=1).own == ("cuda:0",)
     assert devices.device_map_for("cuda:1") == {"": "cuda:1"} and devices.max_memory_for("cuda:1") is None
 
 
