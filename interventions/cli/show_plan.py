@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 def show_plan(study: Study, args: argparse.Namespace, following: Callable[[Study], Sequence[Study]]) -> None:
     from patchboard.api.plan import Plan, predictions
-    from patchboard.execution.options import check_calibration
+    from patchboard.execution.options import check_calibration, check_devices
     from patchboard.execution.planned import plan_study
     from patchboard.report.plan_tables import print_plan
 
     remote = remote_of_flags(args)
+    check_devices(args.devices, remote is not None, "--devices")
     check_calibration(args.calibrate, remote, "--calibrate")
     plans = plan_study(study)
     predicted = predictions(plans, args.engine, args.device) if args.calibrate else []

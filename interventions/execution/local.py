@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -14,6 +16,7 @@ from patchboard.engine.local import LocalEngine
 from patchboard.engine.parameters import counted
 from patchboard.engine.twin import Blueprint, blueprint_of
 from patchboard.execution.choose_engine import choose_engine
+from patchboard.execution.claims import Tally
 from patchboard.execution.crew import Crew
 from patchboard.execution.fitting import fit_operands
 from patchboard.execution.guardedness import all_probed, note_points, probe_guarded
@@ -22,7 +25,7 @@ from patchboard.execution.local_budget import budget_of
 from patchboard.execution.local_decodings import all_searched, search_all, search_twins
 from patchboard.execution.model_run import Measure, ModelResult, ModelRun, model_entry
 from patchboard.execution.pack_parts import PackParts
-from patchboard.execution.placement import placement_of
+from patchboard.execution.placement import Placement, placement_of
 from patchboard.execution.run_packs import PackRunner
 from patchboard.execution.screen import choose, chosen_plan, estimate, is_estimated
 from patchboard.execution.texts import TextParts
@@ -83,22 +86,29 @@ def _compute(run: ModelRun, measure: Measure) -> tuple[ModelResult, Blueprint, P
         others = crew.finish()
     for other in others:
         run.progress.add_processor_seconds(other.processor_seconds)
+    entry = _entry(run, engine, placement, packs.halving.times, others)
+    own = [f"{run.note_head}{note}" for note in (placement.note, slow_dtype(engine.device, engine.dtype)) if note]
+    fallback = [choice.fallback] if choice.fallback else []
+    result = ModelResult(entry, parts.explain(choice.reason), [*own, *notes, *fit_notes, *fallback, *guard_notes])
+    return result, blueprint_of(model), tokenizer
+
+
+def _entry(
+    run: ModelRun, engine: LocalEngine, placement: Placement, halved: int, others: Sequence[Tally]
+) -> dict[str, Any]:
+    """The manifest's. halved: how often packs were, in this process."""
     computed = engine.token_layers - engine.sampled + sum(other.token_layers for other in others)
-    entry = model_entry(
-        plan,
-        counted(model),
+    return model_entry(
+        run.plan,
+        counted(engine.module),
         str(engine.dtype),
         str(engine.device),
         **({"devices": placement.names(engine.device)} if run.options.devices else {}),
         # of the processes of this command: what an earlier one left in parts is not computed again
         token_layers={"computed": computed, "sample": engine.sampled},
-        budget={**asdict(budget), "halved": max(packs.halving.times, *(other.halved for other in others), 0)},
-        **({"embedding_sd": float(engine.noise_unit())} if plan.has_noise else {}),
+        budget={**asdict(engine.budget), "halved": max([halved, *(other.halved for other in others)])},
+        **({"embedding_sd": float(engine.noise_unit())} if run.plan.has_noise else {}),
     )
-    own = [f"{run.note_head}{note}" for note in (placement.note, slow_dtype(engine.device, engine.dtype)) if note]
-    fallback = [choice.fallback] if choice.fallback else []
-    result = ModelResult(entry, parts.explain(choice.reason), [*own, *notes, *fit_notes, *fallback, *guard_notes])
-    return result, blueprint_of(model), tokenizer
 
 
 def _compute_packs(run: ModelRun, packs: PackRunner, crew: Crew, measure: Measure) -> None:
@@ -110,7 +120,8 @@ def _compute_packs(run: ModelRun, packs: PackRunner, crew: Crew, measure: Measur
             packs.run(group)
         waiting.append(group)
         while waiting and parts.hold(waiting[0]):
-            measure(waiting[0], parts.scores(waiting.popleft()))
+            done = waiting.popleft()
+            measure(done, parts.scores(done))
     for group in waiting:
         with timed("packs"):
             crew.until(partial(parts.hold, group), packs.step)

@@ -55,12 +55,12 @@ class Options:
     devices: int | None = None
 
 
-def check_devices(devices: int | None, remote: bool, where: str) -> None:
+def check_devices(devices: object, remote: bool, where: str) -> None:
     """Raises SpecError at ``where`` for a number of devices that cannot be meant."""
     if devices is None:
         return
-    if devices < 1:
-        raise SpecError(where, f"found {devices}, expected a whole number ≥ 1", "give how many")
+    if not isinstance(devices, int) or isinstance(devices, bool) or devices < 1:
+        raise SpecError(where, f"found {devices!r}, expected a whole number ≥ 1", "give how many")
     if remote:
         raise SpecError(where, "is of this machine, and the run is on a host", "leave one of the two out")
 

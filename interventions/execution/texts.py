@@ -41,12 +41,11 @@ class TextParts:
         self, run: ModelRun, plan: ModelPlan, prefix: str, engine: LocalEngine, operands: Mapping[str, Operand]
     ):
         self.run, self.plan, self.engine = run, plan, engine
-        groups = plan.groups if plan.generate is not None else ()
-        self._writers = {
-            _group_file(run, group): _Writer(run.folder, prefix, plan, group, plan.generate, engine, operands)
-            for group in groups
-            if plan.generate is not None
-        }
+        self._writers: dict[str, _Writer] = {}
+        if plan.generate is not None:
+            for group in plan.groups:
+                writer = _Writer(run.folder, prefix, plan, group, plan.generate, engine, operands)
+                self._writers[_group_file(run, group)] = writer
         self.step = run.progress.counter("texts", sum(len(each.rows) for each in self._writers.values()), shared=True)
 
     def write(self, take: Callable[[str], bool]) -> None:

@@ -411,6 +411,8 @@ def test_what_cannot_be_run_or_opened(tree, tmp_path):
     for arguments, line in (
         ({"engine": "packed"}, "engine: there is no engine 'packed'; use wavefront"),
         ({"device": "gpu"}, "device: found 'gpu', expected one of auto, cpu, cuda"),
+        ({"devices": "2"}, "devices: found '2', expected a whole number ≥ 1; give how many"),
+        ({"devices": 2, "remote": "http://127.0.0.1:9"}, "devices: is of this machine, and the run is on a host"),
         ({"patience": 0}, "--patience: 0 is not above 0; give more"),
         ({"remote": "http://127.0.0.1:9", "device": "cpu"}, "--device: has no meaning with --remote"),
     ):

@@ -142,6 +142,7 @@ class Unknown(torch.nn.Module):
         ({}, {"model": None}, "model", "is missing beside tokenizer; give"),
         ({}, {"remote": "http://127.0.0.1:1"}, "remote", "a model in memory is on no server; leave"),
         ({}, {"device": "cpu"}, "device", "a model in memory stays where it is; leave"),
+        ({}, {"devices": 2}, "devices", "found 2, and a model in memory is in this process alone; leave"),
         ({"model": {"adapter": "a"}}, {}, "model.adapter", "found a, and a model in memory is run as it is; leave"),
         ({"model": {"quantization": "4bit"}}, {}, "model.quantization", "found 4bit, and a model in memory"),
         ({"model": {"dtype": "bfloat16"}}, {}, "model.dtype", "found bfloat16, and a model in memory"),
