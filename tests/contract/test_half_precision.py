@@ -69,7 +69,7 @@ def test_a_fit_takes_the_models_states_as_they_are(dtype, llama_folder):
             assert apart(statistics.means([task], 1, "all")[0], states[:, 0].double().mean(0)) < 1e-6
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
 def test_a_run_in_half_precision(dtype, tmp_path, monkeypatch):
     monkeypatch.setattr("patchboard.execution.run._report", lambda folder: None)
     tree = tiny_tree(tmp_path, prompts={"shots": 2, "queries": 6}) | {"model": {"name": "embedded"}}

@@ -145,6 +145,7 @@ def test_two_processes_give_the_numbers_of_one(llama_folder, alone, tmp_path, mo
     assert not (tmp_path / "run" / FOLDER).exists()
 
 
+@pytest.mark.slow
 def test_one_that_is_killed_is_told_and_the_run_resumes_with_another_number(
     llama_folder, alone, tmp_path, monkeypatch, capsys
 ):
