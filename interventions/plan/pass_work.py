@@ -42,13 +42,11 @@ def pass_shape(layout: Layout, read: bool = True) -> PassShape:
     trunk, segments = layout.first_width, layout.segments
     first = segments[:, :trunk]
     whole = not (layout.starts[:, :trunk] > 0)[first != PAD].any()
-    lengths = [length for row in first for length in np.unique(row[row != PAD], return_counts=True)[1].tolist()]
+    lengths = _lengths(first)
     joins = [(join.layer, join.stop - join.start) for join in layout.joins]
     copies: Counter[tuple[int, int]] = Counter()
     for join in layout.joins:
-        inside = segments[:, join.start : join.stop]
-        for row in inside:
-            copies.update((join.layer, length) for length in np.unique(row[row != PAD], return_counts=True)[1].tolist())
+        copies.update((join.layer, length) for length in _lengths(segments[:, join.start : join.stop]))
     reads = layout.reads if read else NONE
     rows, cols = np.r_[reads.row, reads.clean_row], np.r_[reads.col, reads.clean_col]
     return PassShape(
@@ -61,6 +59,11 @@ def pass_shape(layout: Layout, read: bool = True) -> PassShape:
         reads=len(np.unique(rows * segments.shape[1] + cols)),
         before=layout.computed_tokens - int((segments != PAD).sum()),
     )  # fmt: skip
+
+
+def _lengths(segments: np.ndarray) -> list[int]:
+    """Tokens of each segment of each row."""
+    return [length for row in segments for length in np.unique(row[row != PAD], return_counts=True)[1].tolist()]
 
 
 def side_by_side(shapes: Mapping[PassShape, int]) -> PassShape:
