@@ -21,6 +21,8 @@ from patchboard.spec import Study
 from patchboard.spec.sections import ModelSection
 
 _GB = 1e9
+_MOST_A_CORE = 4
+"""Processes of the CPU: each has libraries and arrays of its own, so too many of them take a machine down."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,10 @@ def check_placement(study: Study, options: Options, finished: bool) -> None:
         there = torch.cuda.device_count()
         what = f"found {options.devices}, and there {'is 1 GPU' if there == 1 else f'are {there} GPUs'}"
         raise SpecError("--devices", what, f"give at most {there}, or --device cpu")
+    most = _MOST_A_CORE * (psutil.cpu_count() or 1)
+    if not _on_gpus(options) and options.devices > most:
+        what = f"found {options.devices} processes of the CPU, more than {_MOST_A_CORE} for each of its cores"
+        raise SpecError("--devices", what, f"give at most {most}")
     if finished:
         return
     own = pieces_of(study, "session")

@@ -103,6 +103,7 @@ def test_processes_of_the_cpu_share_its_memory(section, monkeypatch):
     [
         (["--devices", "0"], "--devices: found 0, expected a whole number ≥ 1"),
         (["--devices", "2", "--remote", "http://127.0.0.1:9"], "--devices: is of this machine, and the run is on a"),
+        (["--devices", "100000", "--device", "cpu"], "--devices: found 100000 processes of the CPU, more than"),
         (["--devices", "two"], "command line: argument --devices: invalid int value: 'two'"),
     ],
 )
