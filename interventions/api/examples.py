@@ -93,7 +93,7 @@ def _edited(plans: Sequence[ModelPlan], rows: pl.DataFrame, swept: Sequence[str]
         prompt = group.prompts[row["query"]]
         suffix = suffix_of(prompt, Counterfactual(cell.edits))
         assert suffix is not None, "a measured query has a suffix"
-        at = sorted({index for _, _, indices in suffix.edited for index in indices})
+        at = sorted({index for _, indices in suffix.edited for index in indices})
         texts = [tokenizers[id(plan)].decode([suffix.tokens[index]]) for index in at]
         yield prompt.text, at, texts, prompt.answer
 

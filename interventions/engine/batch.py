@@ -5,7 +5,7 @@ Nothing here depends on a model or a device, so a batch can be sent to where the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
@@ -13,38 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from patchboard.engine.sites import Place, place_of
-from patchboard.ops import OPS
-from patchboard.plan.cells import STATE
-from patchboard.plan.layout import PAD, EditSpan, Layout
-from patchboard.spec.sites import HEADED, PATTERN
-
-
-@dataclass
-class EditGroup:
-    """Edited tokens that one call of one op serves. rows, cols, copies [edit]; strength [edit, 1].
-
-    keys: names of its operands: one subspace or set of features, or vectors, of which edit i takes ``which[i]``; none
-    where the op needs none, or puts in the states that stand at ``sources`` = (rows, cols), there or, where it is
-    given, at the place ``read``, which the pass meets before. With ``sources`` and a key it puts in the part of these
-    states that lies in that subspace.
-    """
-
-    op: str
-    place: Place
-    rows: Tensor
-    cols: Tensor
-    strength: Tensor
-    copies: Tensor  # which copy each edited token belongs to
-    keys: tuple[str, ...] = ()
-    which: Tensor | None = None
-    sources: tuple[Tensor, Tensor] | None = None
-    read: Place | None = None
-    heads: Tensor | None = None  # [edit], at sites by head
-    units: Tensor | None = None  # [unit] edited together: neurons, or heads in which edges are cut; None: all of them
-    attended: Tensor | None = None  # [edit] of edges: the column of the token that is attended to
-    seeds: Tensor | None = None  # [edit] of noise: the edit's part of its seed
-    queries: Tensor | None = None  # [edit] of noise: the prompt, counted from the batch's first one
+from patchboard.engine.edit_groups import EditGroup, edit_groups
+from patchboard.plan.layout import PAD, Layout
 
 
 @dataclass
@@ -93,7 +63,7 @@ class Batch:
     starts: Tensor
     packed: bool
     first_width: int  # columns that enter at the first block
-    copies: int  # 1 + the largest number of a copy among the edits
+    copies: int  # 1 + the largest number of a copy that has edits
     joins: dict[int, TensorJoin] = field(default_factory=dict)  # block -> what enters at its input
     edits: list[EditGroup] = field(default_factory=list)
     captures: list[Capture] = field(default_factory=list)
@@ -137,12 +107,12 @@ def on_device(value: Any, device: torch.device) -> Any:
 
 
 def make_batch(layout: Layout, captures: Sequence[Capture] = ()) -> Batch:
-    """The layout's tensors, its edits grouped by (order, layer, site, op, operand, neurons or heads)."""
+    """The layout's tensors."""
     batch = Batch(
         put(layout.tokens), put(layout.positions), put(layout.segments), put(layout.homes), put(layout.starts),
-        layout.packed, layout.first_width, 1 + max((span.copy for span in layout.edits), default=-1),
+        layout.packed, layout.first_width, 1 + layout.edits.edits.highest,
         joins={j.layer: TensorJoin(j.stop, put(j.source)) for j in layout.joins},
-        edits=_edit_groups(layout.edits), captures=list(captures), first=put([layout.first]),
+        edits=edit_groups(layout.edits), captures=list(captures), first=put([layout.first]),
     )  # fmt: skip
     reads = layout.reads
     if len(reads):
@@ -158,67 +128,3 @@ def make_batch(layout: Layout, captures: Sequence[Capture] = ()) -> Batch:
     if layout.top is not None:
         batch.top = Top(layout.top.count, layout.top.every, put(layout.top.reads), put(layout.top.prompts))
     return batch
-
-
-def _edit_groups(spans: Sequence[EditSpan]) -> list[EditGroup]:
-    """In the order in which a forward pass meets them: place, order within a copy."""
-    grouped: dict[tuple[Place, int, str, str, Place, tuple[int, ...]], list[EditSpan]] = {}
-    for span in spans:
-        edit = span.edit
-        # a subspace and features are one call each; vectors, and states of other runs, are stacked whichever they are
-        if edit.operand.startswith(STATE):
-            shared = STATE + edit.subspace
-        else:
-            shared = edit.operand if OPS.get(edit.op, "op").operand in ("subspace", "features") else ""
-        place = place_of(edit.layer, edit.site)
-        read = place_of(edit.read.layer, edit.read.site) if edit.read else place
-        read = place_of(edit.layer, "v") if edit.site == PATTERN else read  # what the weights are of
-        units = edit.neurons or edit.heads
-        grouped.setdefault((place, span.order, edit.op, shared, read, units), []).append(span)
-    ordered = sorted(grouped.items(), key=lambda entry: entry[0])
-    tokens = _tokens_of([span for _, members in ordered for span in members])
-    ends = np.cumsum([0, *(sum(len(span.rows) for span in members) for _, members in ordered)]).tolist()
-    return [
-        _group(place, op, shared, read, members, {name: each[start:stop] for name, each in tokens.items()})
-        for ((place, _, op, shared, read, _), members), start, stop in zip(ordered, ends, ends[1:], strict=False)
-    ]
-
-
-def _tokens_of(spans: Sequence[EditSpan]) -> dict[str, Tensor]:
-    """Arrays [token] of all spans, one behind the other: made at once, as there may be thousands of groups."""
-    names = ("rows", "cols", "source_rows", "source_cols", "prompts") if spans else ()
-    arrays = {name: put(np.concatenate([getattr(span, name) for span in spans])) for name in names}
-    sizes = [len(span.rows) for span in spans]
-    strength = torch.as_tensor(np.repeat([span.edit.strength for span in spans], sizes)).float()[:, None]
-    return arrays | {"copies": put(np.repeat([span.copy for span in spans], sizes)), "strength": strength}
-
-
-def _group(
-    place: Place, op: str, shared: str, read: Place, members: list[EditSpan], tokens: Mapping[str, Tensor]
-) -> EditGroup:
-    """tokens: as of ``_tokens_of``, of the members."""
-    group = EditGroup(op, place, tokens["rows"], tokens["cols"], tokens["strength"], tokens["copies"])
-
-    def each(values: Sequence[float]) -> Tensor:
-        return torch.as_tensor(np.repeat(values, [len(span.rows) for span in members]))
-
-    edit = members[0].edit
-    if edit.site in HEADED:
-        group.heads = each([span.edit.head for span in members])
-    if edit.neurons or edit.heads:
-        group.units = put(edit.neurons or edit.heads)
-    if edit.origin:
-        group.attended = tokens["source_cols"]
-    if edit.seed >= 0:
-        group.seeds, group.queries = each([span.edit.seed for span in members]), tokens["prompts"]
-    if shared.startswith(STATE):
-        group.sources = tokens["source_rows"], tokens["source_cols"]
-        group.read = read if read != place else None
-        group.keys = (edit.subspace,) if edit.subspace else ()
-    elif shared:
-        group.keys = (shared,)
-    elif edit.operand:  # a vector, or a state that is known
-        place_of_key = {key: i for i, key in enumerate(dict.fromkeys(span.edit.operand for span in members))}
-        group.keys = tuple(place_of_key)
-        group.which = each([place_of_key[span.edit.operand] for span in members])
-    return group

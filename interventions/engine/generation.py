@@ -20,7 +20,8 @@ from patchboard.engine.given_states import Wanted, given_states
 from patchboard.engine.local import LocalEngine
 from patchboard.engine.sampling import next_tokens
 from patchboard.plan.cells import STATE
-from patchboard.plan.layout import PAD, ROOT, EditSpan, Layout, Read, Reads
+from patchboard.plan.edit_table import NO_EDITS, CopyEdit, CopyEdits, EditTable
+from patchboard.plan.layout import PAD, ROOT, Layout, Read, Reads
 from patchboard.plan.texts import PlacedEdit
 from patchboard.spec.generate import When
 from patchboard.tasks.prompt import Prompt
@@ -56,10 +57,10 @@ def generated(
     drawn = torch.stack([text.drawn for text in texts])
     placed, states = _with_states(engine, texts)
     known = {**operands, **engine.place(states)}
-    first = _spans(texts, placed, [max(lengths) - length for length in lengths]) if when != "decode" else []
+    first = _edit_table(texts, placed, [max(lengths) - length for length in lengths]) if when != "decode" else NO_EDITS
     batch = make_batch(_layout([text.prompt.token_ids for text in texts], first))
     single = [[each._replace(tokens=(0,)) for each in own] for own in placed]
-    later = make_batch(_layout([(0,)] * len(texts), _spans(texts, single) if when != "prompt" else []))
+    later = make_batch(_layout([(0,)] * len(texts), _edit_table(texts, single) if when != "prompt" else NO_EDITS))
     real = (batch.segments != PAD).long()
     new: list[Tensor] = []
     ended = torch.zeros(len(texts), dtype=torch.bool, device=engine.device)
@@ -112,21 +113,21 @@ def _with_states(engine: LocalEngine, texts: Sequence[Begun]) -> tuple[list[list
     return placed, {f"given {w} {i}": state for w, states in enumerate(found) for i, state in enumerate(states)}
 
 
-def _spans(
+def _edit_table(
     texts: Sequence[Begun], placed: Sequence[Sequence[PlacedEdit]], padding: Sequence[int] | None = None
-) -> list[EditSpan]:
+) -> EditTable:
     """The edits of all texts. padding: columns in front of each."""
-    spans = []
+    made, where = [], []
     for row, (text, edits) in enumerate(zip(texts, placed, strict=True)):
+        before = padding[row] if padding else 0
         for edit, order, tokens, _ in edits:
             assert not edit.operand.startswith(STATE), "known states alone"
-            cols = np.array(tokens, dtype=np.int64) + (padding[row] if padding else 0)
-            rows = np.full(len(cols), row)
-            spans.append(EditSpan(edit, order, row, rows, cols, rows, cols, np.full(len(cols), text.query)))
-    return spans
+            where += [(len(made), row, before + at, row, before + at, text.query) for at in tokens]
+            made.append(CopyEdit(edit, order, row))
+    return EditTable.made(CopyEdits(tuple(made)), where)
 
 
-def _layout(rows: Sequence[tuple[int, ...]], spans: list[EditSpan]) -> Layout:
+def _layout(rows: Sequence[tuple[int, ...]], edits: EditTable) -> Layout:
     """Sequences beside each other, padded on the left, each read at its last token."""
     width = max(map(len, rows))
     zeros = np.zeros((len(rows), width), np.int64)
@@ -136,7 +137,7 @@ def _layout(rows: Sequence[tuple[int, ...]], spans: list[EditSpan]) -> Layout:
         tokens[row, own], positions[row, own], segments[row, own] = ids, np.arange(len(ids)), ROOT
     last = width - 1
     reads = Reads.of([Read(row, row, 0, row, last, 0, -1, row, last) for row in range(len(rows))])
-    return Layout(tokens, positions, segments, zeros, zeros, edits=spans, reads=reads)
+    return Layout(tokens, positions, segments, zeros, zeros, edits=edits, reads=reads)
 
 
 def _fed(batch: Batch, tokens: Tensor, positions: Tensor, before: Tensor) -> Batch:

@@ -49,7 +49,7 @@ class _LaidOut:
     group: Group | None = None
     copies: Sequence[int] = ()
     way: str = ""
-    templates: Templates = field(default_factory=dict)
+    templates: Templates = field(default_factory=Templates)
 
     def is_of(self, group: Group, pack: Pack) -> bool:
         return self.group is group and (self.copies, self.way) == (pack.copies, pack.way)

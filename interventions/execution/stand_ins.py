@@ -20,9 +20,9 @@ def stand_ins(
 ) -> dict[str, Operand]:
     """Key -> zeros, for all fitted operands of the layout's edits. Features of dictionaries, whose files are large,
     have none: their edits are taken out of the layout."""
-    layout.edits = [span for span in layout.edits if not _is_of_features(span.edit, recipes)]
+    layout.edits = layout.edits.where(layout.edits.edits.such(lambda edit: not _is_of_features(edit, recipes)))
     operands: dict[str, Any] = {}
-    for edit in dict.fromkeys(span.edit for span in layout.edits):
+    for edit in layout.edits.present:
         width = len(edit.neurons) or facts.width_at(edit.site)
         if edit.subspace:
             operands[edit.subspace] = _subspace(edit.subspace, width, recipes)

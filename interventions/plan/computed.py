@@ -13,7 +13,7 @@ def is_computed(group: Group, copy: Counterfactual, i: int) -> bool:
     suffix = suffix_of(group.prompts[i], copy)
     if suffix is None:
         return False
-    donors = ((group.donors[source_of(e)][i], e, where) for e, _, where in suffix.edited if source_of(e))
+    donors = ((group.donors[source_of(e)][i], e, where) for e, where in suffix.edited if source_of(e))
     return all(
         not donor.excluded and len(read_positions(donor, edit, len(where))) == len(where)
         for donor, edit, where in donors

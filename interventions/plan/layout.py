@@ -8,46 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from patchboard.plan.cells import Edit, reads_later
+from patchboard.plan.edit_table import NO_EDITS, EditTable
 
 PAD = -1
-LENT = -1
-"""In place of a copy's number: the edits of a run that only lends its states to copies."""
 ROOT = 0
 """Segment of the tokens that every other segment of a row may see: the clean run, or a shared prefix."""
-
-
-class EditToken(NamedTuple):
-    """One edited token: which edit, at which (row, column), and where the state to put there stands."""
-
-    edit: Edit
-    order: int
-    copy: int
-    row: int
-    col: int
-    source: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class EditSpan:
-    """The tokens, of any number of prompts, that one edit of one copy is made at: arrays [token].
-
-    Of edges of attention an entry is an edge, and its source the token that is no longer attended to.
-    """
-
-    edit: Edit
-    order: int
-    """Edits of the same copy at the same block and site that come before it."""
-    copy: int
-    rows: np.ndarray
-    cols: np.ndarray
-    source_rows: np.ndarray  # where the state stands that the token may be given
-    source_cols: np.ndarray
-    prompts: np.ndarray  # index within the layout of the prompt that the token is of
-
-    def tokens(self) -> Iterator[EditToken]:
-        for row, col, *source in zip(self.rows, self.cols, self.source_rows, self.source_cols, strict=True):
-            yield EditToken(self.edit, self.order, self.copy, row, col, (source[0], source[1]))
 
 
 class Read(NamedTuple):
@@ -148,15 +113,11 @@ class Layout:
     homes: np.ndarray
     starts: np.ndarray
     joins: list[Join] = field(default_factory=list)
-    edits: list[EditSpan] = field(default_factory=list)
+    edits: EditTable = NO_EDITS
     reads: Reads = NONE
     first: int = 0
     """Place of its first prompt among those of the group that it is of."""
     top: TopReads | None = None
-
-    def edit_tokens(self) -> Iterator[EditToken]:
-        for span in self.edits:
-            yield from span.tokens()
 
     @property
     def packed(self) -> bool:
@@ -180,21 +141,20 @@ class Layout:
     def _run_before(self) -> list[tuple[int, int]]:
         """(tokens, passes) of the unedited runs that are run before the others: since their states are put in at a
         place before the one where they are computed, and since their attention weights are."""
-        later = [span for span in self.edits if reads_later(span.edit)]
-        patterns = [span for span in self.edits if span.edit.keys]
-        counts = [(int(self._read_by(later).sum()), 1)] if later else []
-        if patterns:
+        edits = self.edits.edits
+        later, patterns = self.edits.where(edits.later), self.edits.where(edits.patterns)
+        counts = [(int(self._read_by(later).sum()), 1)] if len(later) else []
+        if len(patterns):
+            keys = next(token.edit.keys for token in patterns)
             read = self._read_by(patterns)
             widths = (read * np.arange(1, read.shape[1] + 1)).max(1)
-            passes = 1 + -(-widths // patterns[0].edit.keys)
+            passes = 1 + -(-widths // keys)
             counts.append((int((read.sum(1) * passes).sum()), int(passes.max())))
         return counts
 
-    def _read_by(self, spans: Sequence[EditSpan]) -> np.ndarray:
+    def _read_by(self, edits: EditTable) -> np.ndarray:
         """[batch, seq] bool: the tokens of the unedited runs in which the sources of these edits stand."""
-        rows, cols = (
-            np.concatenate([getattr(span, name) for span in spans]) for name in ("source_rows", "source_cols")
-        )
+        _, _, _, rows, cols, _ = edits.tokens
         read = np.zeros((len(self.segments), int(self.segments.max()) + 1), bool)
         read[rows, self.segments[rows, cols]] = True
         read[rows, ROOT] = True

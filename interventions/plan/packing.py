@@ -16,11 +16,12 @@ shape and stamped for the others, as arrays: token by token in Python it took lo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from patchboard.plan.layout import PAD, EditSpan, Join, Layout, Reads
+from patchboard.plan.edit_table import NO_EDITS, CopyEdits, EditTable
+from patchboard.plan.layout import PAD, Join, Layout, Reads
 from patchboard.plan.model import Counterfactual, EngineKind
 from patchboard.plan.suffix import shape_of
 from patchboard.plan.unit import UnitBuilder
@@ -44,7 +45,8 @@ def lay_out(
         prefix, together = 0, 1
     kept = [i for i, prompt in enumerate(prompts) if not prompt.excluded]
     units = [tuple(kept[start : start + together]) for start in range(0, len(kept), together)]
-    donors, known = donors or {}, {} if known is None else known
+    donors, known = donors or {}, known or Templates()
+    edits = known.edits = known.edits or CopyEdits.of(copies)
     alike: dict[tuple, list[int]] = {}
     for number, unit in enumerate(units):
         sources = (prompts, *donors.values())
@@ -54,11 +56,12 @@ def lay_out(
         chosen = [units[number] for number in numbers]
         own = [[prompts[i] for i in unit] for unit in chosen]
         others = {source: [[some[i] for i in unit] for unit in chosen] for source, some in donors.items()}
-        if shapes not in known:
+        if shapes not in known.units:
             first = {source: some for source, (some, *_) in others.items()}
-            known[shapes] = _template(UnitBuilder(own[0], copies, way, prefix, first))
-        stamps.append(_stamp(known[shapes], np.array(numbers), np.array(chosen), own, others, copies))
-    layout = _side_by_side(stamps)
+            builder = UnitBuilder(own[0], copies, way, prefix, first, edits)
+            known.units[shapes] = _Template(builder.build(), builder.owners, builder.owners_of)
+        stamps.append(_stamp(known.units[shapes], np.array(numbers), np.array(chosen), own, others, copies))
+    layout = _side_by_side(stamps, edits)
     reads = layout.reads.taken(np.argsort(layout.reads.prompt, kind="stable"))
     layout.reads = replace(reads, foil=np.asarray(foils, dtype=np.int64)[reads.prompt])
     return layout
@@ -68,27 +71,20 @@ def lay_out(
 class _Template:
     """The layout of one unit, which those of its shape have too, but for tokens and targets.
 
-    owners [row, seq], owners_of: as of ``UnitBuilder``. edited [token of any edit, 5]: row, column, source's row,
-    source's column and prompt of each, edit by edit; ends [edit]: where each one's tokens end.
+    owners [row, seq], owners_of: as of ``UnitBuilder``.
     """
 
     layout: Layout
     owners: np.ndarray
     owners_of: list[tuple[str, int]]
-    edited: np.ndarray
-    ends: list[int]
 
 
-Templates = dict[tuple, _Template]
-"""By the shapes of a unit's prompts, all of the same copies in the same way."""
+@dataclass
+class Templates:
+    """What layouts of the same copies in the same way share: the copies' edits, and units by their prompts' shapes."""
 
-
-def _template(builder: UnitBuilder) -> _Template:
-    layout = builder.build()
-    columns = ([s.rows, s.cols, s.source_rows, s.source_cols, s.prompts] for s in layout.edits)
-    edited = np.concatenate([np.zeros((5, 0), np.int64), *map(np.array, columns)], 1).T
-    ends = np.cumsum([len(span.rows) for span in layout.edits]).tolist()
-    return _Template(layout, builder.owners, builder.owners_of, edited, ends)
+    edits: CopyEdits | None = None
+    units: dict[tuple, _Template] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -138,7 +134,7 @@ def _padded(rows: Sequence[Sequence[tuple[int, ...]]]) -> np.ndarray:
     return np.array([[(*one, *(0,) * (longest - len(one))) for one in row] for row in rows], dtype=np.int64)
 
 
-def _side_by_side(stamps: Sequence[_Stamp]) -> Layout:
+def _side_by_side(stamps: Sequence[_Stamp], copy_edits: CopyEdits) -> Layout:
     """All units in one layout: those that join at a block in the same columns, whatever their lengths."""
     spans = [{0: (0, s.template.first_width)} | {j.layer: (j.start, j.stop) for j in s.template.joins} for s in stamps]
     widths = {
@@ -152,7 +148,7 @@ def _side_by_side(stamps: Sequence[_Stamp]) -> Layout:
     rows, width = int(heights.sum()), sum(widths.values())
     whole = {name: np.zeros((rows, width), np.int64) for name in ("tokens", "positions", "homes", "starts", "source")}
     segments = np.full((rows, width), PAD, np.int64)
-    edits: list[EditSpan] = []
+    edited: list[np.ndarray] = [NO_EDITS.tokens]
     reads: list[Reads] = []
     for stamp, span in zip(stamps, spans, strict=True):
         template = stamp.template
@@ -167,7 +163,7 @@ def _side_by_side(stamps: Sequence[_Stamp]) -> Layout:
         for join in template.joins:
             there = np.ix_(inside[0][:, 0], columns[join.start : join.stop])
             whole["source"][there] = np.tile(columns[join.source], (units, 1))
-        edits += _moved(stamp, first_rows, columns)
+        edited.append(_edited_by_all(stamp, first_rows, columns))
         reads.append(_read_by_all(stamp, first_rows, columns))
     joins = [
         Join(layer, starts[layer], starts[layer] + widths[layer],
@@ -176,23 +172,17 @@ def _side_by_side(stamps: Sequence[_Stamp]) -> Layout:
     ]  # fmt: skip
     del whole["source"]
     arrays = (whole["tokens"], whole["positions"], segments, whole["homes"], whole["starts"])
-    return Layout(*arrays, joins, edits, Reads.joined(reads))
+    return Layout(*arrays, joins, EditTable(copy_edits, np.concatenate(edited, 1)), Reads.joined(reads))
 
 
-def _moved(stamp: _Stamp, first_rows: np.ndarray, columns: np.ndarray) -> list[EditSpan]:
-    """The first unit's edits, for all units: ``first_rows`` [unit, 1], ``columns`` [the unit's column]. Made for all
-    edits at once: one after the other they took most of the time that a layout takes."""
-    units, own = len(first_rows), stamp.of.edited
-    of_units = np.stack([
-        (own[:, 0, None] + first_rows[:, 0]).ravel(), columns[own[:, 1]].repeat(units),
-        (own[:, 2, None] + first_rows[:, 0]).ravel(), columns[own[:, 3]].repeat(units),
-        stamp.prompts[:, own[:, 4]].T.ravel(),
+def _edited_by_all(stamp: _Stamp, first_rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The first unit's edited tokens, for all units. first_rows [unit, 1], columns [the unit's column]."""
+    of, rows, cols, source_rows, source_cols, prompts = stamp.template.edits.tokens
+    units, first = len(first_rows), first_rows[:, 0]
+    return np.stack([
+        of.repeat(units), (rows[:, None] + first).ravel(), columns[cols].repeat(units),
+        (source_rows[:, None] + first).ravel(), columns[source_cols].repeat(units), stamp.prompts[:, prompts].T.ravel(),
     ])  # fmt: skip
-    starts = [0, *stamp.of.ends]
-    return [
-        EditSpan(span.edit, span.order, span.copy, *of_units[:, units * start : units * end])
-        for span, start, end in zip(stamp.template.edits, starts, stamp.of.ends, strict=False)
-    ]
 
 
 def _read_by_all(stamp: _Stamp, first_rows: np.ndarray, columns: np.ndarray) -> Reads:

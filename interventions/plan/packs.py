@@ -108,10 +108,11 @@ def ways_of(group: Group, size: Size, facts: ModelFacts, engine: str, budget: Bu
         return ["wavefront"] * len(group.copies)
     row = size.prompt * token_work(facts, size.prompt) * facts.layers  # a lending run is another
     dense = token_work(facts, best_sequence(facts, size.prompt))
+    sparse = {length: token_work(facts, size.prompt + length) for length in set(size.copies)}
     ways: list[EngineKind] = []
     for copy, length in zip(group.copies, size.copies, strict=True):
         runs = runs_of(copy)
-        inside = token_work(facts, size.prompt + length) if budget.sparse else dense
+        inside = sparse[length] if budget.sparse else dense
         work = length * inside * (facts.layers - min(map(first_block, runs)))
         ways.append("rows" if work > row * len(runs) else "wavefront")
     return ways

@@ -54,7 +54,7 @@ def pass_shape(layout: Layout, read: bool = True) -> PassShape:
         padded=bool((first == PAD).any()), packed=layout.packed,
         runs=len(lengths) if whole else 0, longest=max(lengths, default=0),
         seen=int((first == ROOT).sum(1).max(initial=0)) if whole else trunk,
-        cut=any(span.edit.origin for span in layout.edits),
+        cut=len(layout.edits.where(layout.edits.edits.cutting)) > 0,
         copies=tuple((block, length, count) for (block, length), count in sorted(copies.items())),
         reads=len(np.unique(rows * segments.shape[1] + cols)),
         before=layout.computed_tokens - int((segments != PAD).sum()),

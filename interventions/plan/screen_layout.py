@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from patchboard.plan.cells import Edit, source_of
-from patchboard.plan.layout import PAD, EditSpan, Layout, Read, Reads
+from patchboard.plan.edit_table import NO_EDITS, CopyEdit, CopyEdits, EditTable
+from patchboard.plan.layout import PAD, Layout, Read, Reads
 from patchboard.plan.model import Counterfactual, Group
 from patchboard.plan.screen import usable
 from patchboard.plan.suffix import clean_tokens, suffix_of
@@ -60,7 +61,7 @@ def screen_layout(group: Group, cells: Sequence[int], prompts: range, steps: int
     for (_, i), row in rows.items():
         points[row] = np.arange(row + 1, row + 1 + steps) if steps else own.index(i)
     layout = _of_rows(sequences)
-    layout.edits = _spans(group, edits, own, rows)
+    layout.edits = _edit_table(group, edits, own, rows)
     layout.reads = Reads.of([read for some in reads for read in some])
     between = np.array(ends, np.int64).reshape(-1, 3)
     weights = np.tile((np.arange(steps) + 0.5) / max(1, steps), len(between) // max(1, steps))
@@ -88,17 +89,17 @@ def _of_rows(sequences: Sequence[tuple[int, ...]]) -> Layout:
     return Layout(tokens, positions, segments, homes, starts)
 
 
-def _spans(group: Group, edits: Sequence[Edit], own: Sequence[int], rows: dict[tuple[str, int], int]) -> list[EditSpan]:
-    """One a cell, of all prompts that it can be made in."""
-    known: dict[tuple, tuple[np.ndarray, ...]] = {}  # layers, heads and sites change nothing about where
-    spans = []
+def _edit_table(group: Group, edits: Sequence[Edit], own: Sequence[int], rows: dict[tuple[str, int], int]) -> EditTable:
+    """Of each edit the tokens of all prompts that it can be made in."""
+    known: dict[tuple, np.ndarray] = {}  # layers, heads and sites change nothing about where
+    tokens = [NO_EDITS.tokens]
     for number, edit in enumerate(edits):
         key = source_of(edit), edit.position, edit.read and (edit.read.position, edit.read.filled)
         if key not in known:
-            tokens = [at for row, i in enumerate(own) for at in _tokens(group, edit, i, row, rows)]
-            known[key] = tuple(np.array(tokens, np.int64).reshape(-1, 5).T)
-        spans.append(EditSpan(edit, 0, number, *known[key]))
-    return [span for span in spans if len(span.rows)]
+            places = [at for row, i in enumerate(own) for at in _tokens(group, edit, i, row, rows)]
+            known[key] = np.array(places, np.int64).reshape(-1, 5).T
+        tokens.append(np.vstack([np.full(known[key].shape[1], number), known[key]]))
+    return EditTable(CopyEdits(tuple(CopyEdit(edit, 0, c) for c, edit in enumerate(edits))), np.concatenate(tokens, 1))
 
 
 def _tokens(
@@ -117,4 +118,4 @@ def _tokens(
 
 def _edited(prompt: Prompt, edit: Edit) -> tuple[int, ...]:
     suffix = suffix_of(prompt, Counterfactual((edit,)))
-    return suffix.edited[0][2] if suffix else ()
+    return suffix.edited[0][1] if suffix else ()

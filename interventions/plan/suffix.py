@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -13,6 +12,9 @@ from patchboard.plan.edges import Edge, edges_between
 from patchboard.plan.model import Counterfactual
 from patchboard.spec.positions import name_and_end
 from patchboard.tasks.prompt import Prompt
+
+UNEDITED = -1
+"""In place of a copy's number: the run without edits."""
 
 
 @lru_cache
@@ -47,7 +49,7 @@ class Suffix:
 
     tokens: tuple[int, ...]  # the whole sequence: prompt and forced answer tokens
     start: int
-    edited: tuple[tuple[Edit, int, tuple[int, ...]], ...]  # each edit, its order, its token indices
+    edited: tuple[tuple[Edit, tuple[int, ...]], ...]  # each edit, and its token indices
     answer: tuple[int, ...]
     lent: tuple[tuple[Counterfactual, Suffix], ...] = ()
     """The runs that lend the copy states, and what they compute."""
@@ -73,29 +75,25 @@ def suffix_of(prompt: Prompt, copy: Counterfactual) -> Suffix | None:
         return None
     answer = right[copy.answer]
     tokens = prompt.token_ids + answer[:-1]
-    orders = _orders(copy.edits)
     places: dict[tuple, tuple[int, ...]] = {}  # edits of one copy are mostly the same at many layers
+    edited = []
     for edit in copy.edits:
-        if _place(edit) not in places:
-            places[_place(edit)] = _edited(prompt, edit, len(tokens))
-    edited = tuple((edit, order, places[_place(edit)]) for edit, order in zip(copy.edits, orders, strict=True))
+        place = edit.position, edit.origin, edit.draw
+        if place not in places:
+            places[place] = _edited(prompt, edit, len(tokens))
+        edited.append((edit, places[place]))
     lending = runs_of(copy)[1:]
     lent = tuple((run, own) for run in lending if (own := suffix_of(prompt, run)) is not None)
-    if any(not at for _, _, at in edited) or len(lent) < len(lending):
+    if not all(places.values()) or len(lent) < len(lending):
         return None
-    start = min([shared_tokens(prompt, tokens), *(at[0] for _, _, at in edited)])
-    return Suffix(tokens, start, edited, answer, lent)
+    start = min([shared_tokens(prompt, tokens), *(at[0] for at in places.values())])
+    return Suffix(tokens, start, tuple(edited), answer, lent)
 
 
 def edges_of(prompt: Prompt, edit: Edit, length: int) -> tuple[Edge, ...]:
     """The edges that an edit of the mask cuts in a sequence of ``length`` tokens; there may be none to cut."""
     origins, targets = (positions_of(prompt, position, length) for position in (edit.origin, edit.position))
     return edges_between(origins, targets, edit.draw)
-
-
-def _place(edit: Edit) -> tuple:
-    """What of an edit tells the tokens that it is made at."""
-    return edit.position, edit.origin, edit.draw
 
 
 def _edited(prompt: Prompt, edit: Edit, length: int) -> tuple[int, ...]:
@@ -122,24 +120,18 @@ def runs_of(copy: Counterfactual) -> tuple[Counterfactual, ...]:
     return (copy, *(replace(copy, edits=lender.edits) for lender in lenders_of(copy.edits)))
 
 
+def same_runs(copies: Sequence[Counterfactual]) -> list[int]:
+    """[copy] a number that copies of the same edits share, so that these are compared once; none: ``UNEDITED``."""
+    numbers: dict[tuple[Edit, ...], int] = {(): UNEDITED}
+    return [numbers.setdefault(copy.edits, c) for c, copy in enumerate(copies)]
+
+
 def first_block(copy: Counterfactual) -> int:
     """The first block whose input or inside the copy's edits change: below it the copy is the unedited run.
 
     The output of block l is the input of block l + 1, so an edit there is one of that input.
     """
     return min((edit.layer + (edit.site == "resid_post") for edit in copy.edits), default=0)
-
-
-def _orders(edits: tuple[Edit, ...]) -> list[int]:
-    """Of each edit, how many of those before it are made at the same place."""
-    if len(edits) < 2:
-        return [0] * len(edits)
-    before: Counter[tuple[int, str]] = Counter()
-    orders = []
-    for edit in edits:
-        orders.append(before[edit.layer, edit.site])
-        before[edit.layer, edit.site] += 1
-    return orders
 
 
 Shape = tuple

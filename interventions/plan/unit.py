@@ -7,11 +7,13 @@ from itertools import chain
 
 import numpy as np
 
-from patchboard.plan.cells import OWN_STATE, Edit, reads_later, source_of, with_lent
-from patchboard.plan.layout import LENT, PAD, ROOT, EditSpan, Join, Layout, Read, Reads
+from patchboard.plan.cells import OWN_STATE, Edit, source_of
+from patchboard.plan.edit_table import CopyEdits, EditTable
+from patchboard.plan.layout import PAD, ROOT, Join, Layout, Read, Reads
 from patchboard.plan.model import Counterfactual, EngineKind
 from patchboard.plan.segments import Home, Segment
 from patchboard.plan.suffix import (
+    UNEDITED,
     Suffix,
     clean_tokens,
     edges_of,
@@ -23,9 +25,6 @@ from patchboard.plan.suffix import (
 from patchboard.spec.sites import PATTERN
 from patchboard.tasks.prompt import Prompt
 
-_BEHIND = 1 << 20
-"""Added to the order of edits that must come after all others of their place."""
-
 
 def read_positions(donor: Prompt, edit: Edit, wanted: int) -> tuple[int, ...]:
     """Positions of the donor whose states the edit puts in, in order: ``wanted`` of them, or as many as it has."""
@@ -33,27 +32,22 @@ def read_positions(donor: Prompt, edit: Edit, wanted: int) -> tuple[int, ...]:
     return (at + at[-1:] * wanted)[:wanted] if edit.read and edit.read.filled else at
 
 
-def _span_of(
-    edit: Edit, order: int, copy: int, tokens: list[tuple[int, int]], sources: list[tuple[int, int]], prompt: int
-) -> EditSpan:
-    (rows, cols), (source_rows, source_cols) = np.array([tokens, sources], np.int64).transpose(0, 2, 1)
-    return EditSpan(edit, order, copy, rows, cols, source_rows, source_cols, np.full(len(tokens), prompt))
-
-
 class UnitBuilder:
     """Segments first, then columns, then edits and reads that need the columns.
 
     prompts: those of the unit, with the first ``prefix`` tokens in common if there are several. donors: for
-    each source that an operand names, the prompt that gives states to each of ``prompts``.
+    each source that an operand names, the prompt that gives states to each of ``prompts``. edits: the copies'.
     """
 
     def __init__(
         self, prompts: Sequence[Prompt], copies: Sequence[Counterfactual], way: EngineKind, prefix: int,
-        donors: Mapping[str, Sequence[Prompt]],
+        donors: Mapping[str, Sequence[Prompt]], edits: CopyEdits,
     ):  # fmt: skip
         self.prompts, self.copies, self.way, self.prefix, self.donors = prompts, copies, way, prefix, donors
-        edits = chain.from_iterable(with_lent(copy.edits) for copy in copies)
-        self.apart = way == "rows" or any(edit.keys or reads_later(edit) for edit in edits)
+        self.edits = edits
+        self.edited: list[tuple[int, ...]] = []
+        """Tokens at which edits are made, as ``EditTable`` has them."""
+        self.apart = way == "rows" or bool(edits.patterns.any() or edits.later.any())
         """Whether unedited runs of others have rows of their own: some are to be run alone, before all others."""
         self.homes: list[Home] = []
         self.rows: list[list[Segment]] = []
@@ -79,46 +73,50 @@ class UnitBuilder:
             for c, (suffix, segment) in placed[i].items():
                 if segment is not None and id(segment) not in edited:
                     edited.add(id(segment))
-                    layout.edits += self._spans(c, segment, i, suffix, home)
+                    self._edit(self.edits.starts[c], segment, i, suffix, home)
                 clean = self._reference(self.copies[c].against, i, home)
                 for j, target in enumerate(suffix.answer):
                     at = prompt.last + j
                     place = segment.at(at) if segment is not None and at >= segment.start else home.at(at)
                     reads.append(Read(i, c, j, *place, target, -1, *clean))
-        for (i, _, _), (suffix, segment) in self.lent.items():
-            layout.edits += self._spans(LENT, segment, i, suffix, homes[i])
-        layout.reads = Reads.of(reads)
+        for (i, edits, _), (suffix, segment) in self.lent.items():
+            self._edit(self.edits.starts_of_lent[edits], segment, i, suffix, homes[i])
+        layout.edits, layout.reads = EditTable.made(self.edits, self.edited), Reads.of(reads)
         return layout
 
-    def _spans(self, copy: int, segment: Segment, i: int, suffix: Suffix, home: Home) -> list[EditSpan]:
-        behind = _BEHIND if copy == LENT else 0  # others are given its state before it is edited there
-        return [
-            self._span(edit, order + behind, copy, segment, i, suffix, home, at) for edit, order, at in suffix.edited
-        ]
+    def _edit(self, start: int, segment: Segment, i: int, suffix: Suffix, home: Home) -> None:
+        """Put down the tokens of a run's edits, which begin at ``start`` among those of all copies."""
+        for number, (edit, where) in enumerate(suffix.edited, start):
+            places = self._edges if edit.origin else self._states
+            pairs = places(edit, segment, i, suffix, home, where)
+            self.edited += [(number, *token, *source, i) for token, source in pairs]
 
     def _reference(self, source: str, i: int, home: Home) -> tuple[int, int]:
         """Where the distribution stands that a prompt's are compared with: the clean run's, or that of a source."""
         return self.donor_homes[source, i].at(self.donors[source][i].last) if source else home.at(self.prompts[i].last)
 
-    def _span(
-        self, edit: Edit, order: int, copy: int, segment: Segment, i: int, suffix: Suffix, home: Home,
-        where: tuple[int, ...],
-    ) -> EditSpan:  # fmt: skip
-        if edit.origin:
-            edges = edges_of(self.prompts[i], edit, len(suffix.tokens))
-            tokens = [segment.at(at) for at, _ in edges]
-            sources = [(segment if origin >= segment.start else home).at(origin) for _, origin in edges]
-            return _span_of(edit, order, copy, tokens, sources, i)
-        tokens = [segment.at(at) for at in where]
+    def _edges(
+        self, edit: Edit, segment: Segment, i: int, suffix: Suffix, home: Home, where: tuple[int, ...]
+    ) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+        """For each edge that is cut, where its token stands, and the one that is no longer attended to."""
+        edges = edges_of(self.prompts[i], edit, len(suffix.tokens))
+        return [(segment.at(at), (segment if origin >= segment.start else home).at(origin)) for at, origin in edges]
+
+    def _states(
+        self, edit: Edit, segment: Segment, i: int, suffix: Suffix, home: Home, where: tuple[int, ...]
+    ) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+        """For each edited token, where it stands, and where the state stands that it may be given."""
         own = self.own.get((suffix.tokens, i)) if edit.operand == OWN_STATE else None
         shared = shared_tokens(self.prompts[i], suffix.tokens) if own else 0
-        taken = self._taken(edit, i, where)
         lent = self.lent[i, edit.lender.edits, suffix.tokens][1] if edit.lender else None
-        unedited = [self._source(edit, i, own if own and at >= shared else home, at) for at in taken]
-        sources = [
-            lent.at(at) if lent and at >= lent.start else place for at, place in zip(taken, unedited, strict=True)
-        ]
-        return _span_of(edit, order, copy, tokens, sources, i)
+        pairs = []
+        for at, taken in zip(where, self._taken(edit, i, where), strict=True):
+            if lent and taken >= lent.start:
+                source = lent.at(taken)
+            else:
+                source = self._source(edit, i, own if own and taken >= shared else home, taken)
+            pairs.append((segment.at(at), source))
+        return pairs
 
     def _home(self, i: int, prompt: Prompt) -> Home:
         tokens = clean_tokens(prompt)
@@ -146,27 +144,27 @@ class UnitBuilder:
 
     def _copies(self, i: int, prompt: Prompt, home: Home) -> dict[int, tuple[Suffix, Segment | None]]:
         """Copy -> its suffix and the segment that computes it (None: all of it is in the clean run)."""
-        copies = self.copies
+        copies, runs = self.copies, self.edits.runs
         computable = {c: suffix for c, copy in enumerate(copies) if (suffix := suffix_of(prompt, copy)) is not None}
         suffixes = {c: suffix for c, suffix in computable.items() if self._find_donors(i, suffix, copies[c])}
         made: dict[tuple, Segment] = {}
         # unedited runs under another answer come first: edited ones take their states from them
         for c in sorted(suffixes, key=lambda c: bool(copies[c].edits)):
             suffix = suffixes[c]
-            key, unedited = (copies[c].edits, suffix.tokens), made.get(((), suffix.tokens))
+            key, unedited = (runs[c], suffix.tokens), made.get((UNEDITED, suffix.tokens))
             for run, lent in suffix.lent:
                 if (i, run.edits, suffix.tokens) not in self.lent:
                     self.lent[i, run.edits, suffix.tokens] = lent, self._segment(i, home, run, lent, unedited)
             if suffix.length and key not in made:
                 made[key] = self._segment(i, home, copies[c], suffix, unedited)
-        return {c: (suffix, made.get((copies[c].edits, suffix.tokens))) for c, suffix in suffixes.items()}
+        return {c: (suffix, made.get((runs[c], suffix.tokens))) for c, suffix in suffixes.items()}
 
     def _find_donors(self, i: int, suffix: Suffix, copy: Counterfactual) -> bool:
         """Put the donors' clean runs into the layout, and that of the source it is held against; False where one cannot
         give every edited token its state."""
         if copy.against and not self._find_run(copy.against, i):
             return False
-        for edit, _, where in chain(suffix.edited, *(lent.edited for _, lent in suffix.lent)):
+        for edit, where in chain(suffix.edited, *(lent.edited for _, lent in suffix.lent)):
             source = source_of(edit)
             if source and self.donors[source][i].excluded:
                 return False

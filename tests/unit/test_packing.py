@@ -16,7 +16,7 @@ from patchboard.plan.cost import cost_of
 from patchboard.plan.facts import ModelFacts
 from patchboard.plan.layout import PAD, Layout
 from patchboard.plan.model import Counterfactual, Group, ModelPlan
-from patchboard.plan.packing import lay_out
+from patchboard.plan.packing import Templates, lay_out
 from patchboard.plan.packs import Budget, best_sequence, halved, packs_of, token_work
 from patchboard.plan.suffix import positions_of, suffix_of
 from patchboard.plan.whole_prompts import chunks
@@ -146,7 +146,7 @@ def test_what_joins_takes_the_state_of_the_same_tokens(made):
     """A column's source is there from the first block on, unedited, and has seen the same tokens."""
     layout, *_ = made
     mask = mask_of(layout)
-    edited = {(token.row, layout.segments[token.row, token.col]) for token in layout.edit_tokens()}
+    edited = {(token.row, layout.segments[token.row, token.col]) for token in layout.edits}
     for join in layout.joins:
         for row, col in zip(*np.nonzero(layout.segments[:, join.start : join.stop] != PAD), strict=True):
             source = join.source[row, col]
@@ -160,7 +160,7 @@ def test_what_joins_takes_the_state_of_the_same_tokens(made):
 @given(layouts(st.just("wavefront")))
 def test_nothing_is_edited_before_it_joins(made):
     layout, *_ = made
-    for token in layout.edit_tokens():
+    for token in layout.edits:
         enters = max((j.layer for j in layout.joins if j.start <= token.col < j.stop), default=0)
         assert enters <= token.edit.layer + (token.edit.site == "resid_post")
 
@@ -186,7 +186,7 @@ def test_every_computable_cell_is_read_once_a_token(made):
 def test_edited_tokens_stand_where_the_spec_says(group, way):
     found, wanted = group
     layout = lay_out(found, [-1] * len(found), wanted, way)
-    for token in layout.edit_tokens():
+    for token in layout.edits:
         at = layout.positions[token.row, token.col]
         prompt = next(
             p
@@ -253,14 +253,14 @@ def group_of(found: list[Prompt], wanted: list[Counterfactual], prefix: int = 0)
 @given(alike, st.lists(copies, min_size=1, max_size=6), ways)
 def test_what_was_laid_out_before_changes_nothing(found, wanted, way):
     """A template of another pack's first prompt, with other tokens of the same shape, gives the layout of one's own."""
-    known: dict = {}
+    known = Templates()
     lay_out(found[:1], [-1], wanted, way, known=known)
-    before = len(known)
+    before = len(known.units)
     stamped, own = (lay_out(found[1:], [-1] * (len(found) - 1), wanted, way, known=k) for k in (known, None))
-    assert before == len(known) == 1
+    assert before == len(known.units) == 1
     for name in ("tokens", "positions", "segments", "homes", "starts"):
         assert np.array_equal(getattr(stamped, name), getattr(own, name))
-    assert list(stamped.reads) == list(own.reads) and list(stamped.edit_tokens()) == list(own.edit_tokens())
+    assert list(stamped.reads) == list(own.reads) and list(stamped.edits) == list(own.edits)
 
 
 engines = st.sampled_from(["auto", "wavefront", "rows"])
