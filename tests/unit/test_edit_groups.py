@@ -100,3 +100,10 @@ def test_groups_are_those_of_the_tokens_one_by_one(table):
 def test_no_operand_is_asked_for_that_no_token_takes(table):
     asked = {key for group in edit_groups(table) for key in group.keys}
     assert asked <= {name for edit in table.present for name in (edit.operand, edit.subspace)}
+
+
+def test_of_stacked_operands_those_of_other_copies_are_left_out():
+    first, second = (Edit("patch", "resid_post", 1, '"last"', 1.0, operand) for operand in ("v", "w"))
+    made = CopyEdits((CopyEdit(first, 0, 0), CopyEdit(second, 0, 1)))
+    (group,) = edit_groups(EditTable.made(made, [(1, 0, 3, 0, 3, 0)]))
+    assert group.which is not None and (group.keys, group.which.tolist()) == (("w",), [0])
