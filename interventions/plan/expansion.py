@@ -23,10 +23,11 @@ def cells_of(
     """Every cell of one variant for one task, its controls behind it, with the edits that have recipes."""
     swept = tuple(_swept(point, variant, context))
     names = tuple(control.name for control in controls)
+    made = []
     for sites in edit_sites_of(variant, context.facts):
         if is_behind_receivers(variant.section, sites, context.facts, variant.where):
             continue
-        placed = PlacedIntervention(variant, sites, context, names)
+        placed = PlacedIntervention(variant, sites, context, names, made)
         cells = [ControlCell("", placed.vector_task, placed.edits, scored_as=placed.vector_task)]
         for i, section in enumerate(controls):
             at = f"controls[{i}]"

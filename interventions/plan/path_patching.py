@@ -26,11 +26,16 @@ _Place = tuple[int, int]
 
 
 def planned_edits(
-    section: EditSection, sites: Sequence[EditSite], label: str, context: Context, where: str
-) -> tuple[PlannedEdit, ...]:
-    """All edits of a section at these sites: one a site; of ``path`` one a receiver, given states of one run."""
+    section: EditSection, sites: Sequence[EditSite], label: str, context: Context, where: str,
+    known: dict[EditSite, PlannedEdit],
+) -> tuple[PlannedEdit, ...]:  # fmt: skip
+    """All edits of a section at these sites: one a site; of ``path`` one a receiver, given states of one run. known:
+    those of single sites that were made before in this context, to which new ones are added."""
     if section.sender is None:
-        return tuple(planned_edit(section, site, label, context, where) for site in sites)
+        for site in sites:
+            if site not in known:
+                known[site] = planned_edit(section, site, label, context, where)
+        return tuple(known[site] for site in sites)
     senders = [planned_edit(section.made, site, label, context, f"{where}.sender").edit for site in sites]
     first = min(map(_place, senders))
     receivers = [edit for edit in receivers_of(section, context.facts, where) if _place(edit) > first]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from patchboard.errors import SpecError
 from patchboard.ops import OPS, fitted_part
@@ -24,12 +24,14 @@ from patchboard.vectors.fitters import FITTERS
 
 @dataclass(frozen=True)
 class PlannedEdit:
-    """One edit of the intervention at one block, with the recipe of its operand."""
+    """One edit of the intervention at one block, with the recipe of its operand. Cells of one intervention share it."""
 
     edit: Edit
     recipe: Recipe | None
     taught: Edit | None = None
     """Of a vector that is learned: the edit by which it is put in meanwhile."""
+    counterparts: dict[int, PlannedEdit] = field(default_factory=dict, compare=False, repr=False)
+    """Draw -> the same in a random direction, once made: cells share them too."""
 
 
 def planned_edit(section: EditSection, site: EditSite, label: str, context: Context, where: str) -> PlannedEdit:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, Literal
 
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from patchboard.plan.cells import OWN, SAME, STATE, with_lent
 from patchboard.plan.context import Answers, Context, vector_label, vector_task
-from patchboard.plan.edit_sites import EditSites
+from patchboard.plan.edit_sites import EditSite, EditSites
 from patchboard.plan.path_patching import planned_edits
 from patchboard.plan.planned_edits import PlannedEdit
 from patchboard.plan.state_reads import donor_of
@@ -41,6 +41,9 @@ class PlacedIntervention:
     context: Context
     controls: tuple[str, ...]
     """Names of all controls of the spec."""
+    made: list[tuple[Context, dict[int, dict[EditSite, PlannedEdit]]]] = field(default_factory=list)
+    """By context and number of the edit, what was made for other cells of the variant, which ``upto`` and ``onwards``
+    share nearly all edits with."""
 
     @cached_property
     def edits(self) -> tuple[PlannedEdit, ...]:
@@ -50,11 +53,20 @@ class PlacedIntervention:
     def edits_in(self, context: Context) -> tuple[PlannedEdit, ...]:
         """The same edits with another context's vectors: another task's, or of other fit prompts."""
         label, located = vector_label(self.variant, context), self.variant.located_edits
+        known = self._made_in(context)
         return tuple(
             planned
             for i, ((where, section), own) in enumerate(zip(located, self.sites.of_edits, strict=True))
-            for planned in planned_edits(section, own, label + (f".{i}" if len(located) > 1 else ""), context, where)
+            for planned in planned_edits(
+                section, own, label + (f".{i}" if len(located) > 1 else ""), context, where, known.setdefault(i, {})
+            )
         )
+
+    def _made_in(self, context: Context) -> dict[int, dict[EditSite, PlannedEdit]]:
+        found = next((made for other, made in self.made if other == context), None)
+        if found is None:
+            self.made.append((context, found := {}))
+        return found
 
     @property
     def vectors(self) -> list[VectorSection]:

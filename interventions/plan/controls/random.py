@@ -67,11 +67,15 @@ def _operands(placed: PlacedIntervention) -> set[str]:
 def _randomised(planned: PlannedEdit, draw: int) -> PlannedEdit:
     if planned.recipe is None:
         return planned
-    _check_others(planned.recipe)
-    name, task, layer = planned.recipe.key.rsplit("/", 2)
-    recipe = replace(
-        planned.recipe, key=f"{name}/{task}~random{draw}/{layer}", draw=draw, counterpart_of=planned.recipe.key
-    )
+    if draw not in planned.counterparts:
+        planned.counterparts[draw] = _counterpart(planned, planned.recipe, draw)
+    return planned.counterparts[draw]
+
+
+def _counterpart(planned: PlannedEdit, of: Recipe, draw: int) -> PlannedEdit:
+    _check_others(of)
+    name, task, layer = of.key.rsplit("/", 2)
+    recipe = replace(of, key=f"{name}/{task}~random{draw}/{layer}", draw=draw, counterpart_of=of.key)
     return PlannedEdit(with_operand(planned.edit, recipe.key), recipe)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 
 from patchboard.plan.cells import OWN_STATE, Edit
 from patchboard.plan.controls.base import CONTROLS, Control, ControlCell, LineStyle, PlacedIntervention
@@ -26,6 +27,7 @@ class SelfPatch(Control):
             yield ControlCell("self", "", tuple(PlannedEdit(edit, None) for edit in same))
 
 
+@lru_cache(maxsize=1024)  # cells share edits
 def _own_state(edit: Edit) -> Edit:
     """The edit, putting back what the clean run has there; of path patching the sender does."""
     if edit.lender:
