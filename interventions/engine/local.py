@@ -159,7 +159,7 @@ class LocalEngine:
         right: dict[str, dict[str, Tensor]] = {}
 
         def stepped(fit: Fit) -> Iterator[tuple[str, int, Batch]]:
-            for task, count, batch in fit_batches(fit, self.budget.tokens):
+            for task, count, batch in fit_batches(fit, self.budget.at_once):
                 yield task, count, batch
                 step(count)
 
@@ -172,7 +172,7 @@ class LocalEngine:
 
     def answered(self, fit: Fit, score: Scorer = Accuracy.score) -> dict[str, Tensor]:
         """Task -> [usable prompt] bool, which of a fit's prompts are answered rightly."""
-        return fill_statistics(self._pass, fit_batches(replace(fit, places=()), self.budget.tokens), score, [], None)
+        return fill_statistics(self._pass, fit_batches(replace(fit, places=()), self.budget.at_once), score, [], None)
 
     def projected(self, rows: dict[int, Tensor]) -> dict[int, Tensor]:
         """Block -> rows of heads' outputs through its output projection, as ``vectors.function.Project`` says."""
@@ -190,7 +190,7 @@ class LocalEngine:
         labels [point], in the order of the states: label order, excluded prompts left out."""
         layers = range(self.module.config.num_hidden_layers)
         accuracy, labels = [], []
-        for label, count, batch in decoding_batches(decoding, layers, self.budget.tokens):
+        for label, count, batch in decoding_batches(decoding, layers, self.budget.at_once):
             states, right = states_and_hits(self._pass, batch, count, len(decoding.section.shots), score)
             keep(states)
             accuracy.append(exact_match(label, right.numpy()))

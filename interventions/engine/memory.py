@@ -43,7 +43,7 @@ def budget_for(
 
     if begun is not None and needed(begun) <= free:
         return begun
-    budget = default_budget(facts)
+    budget = default_budget(facts, on_cpu=devices[0].type == "cpu")
     while budget.tokens > 64 and needed(budget) > free * _SHARE:
         budget = budget.halved()
     return budget

@@ -43,6 +43,11 @@ class ModelFacts:
     notes: tuple[str, ...] = ()
     """What a user should know of the model, told with the plan and in the report."""
 
+    @property
+    def inside(self) -> int:
+        """Numbers that a token has inside an MLP, at the widest of what a block computes."""
+        return self.mlp or 4 * self.width
+
     def width_at(self, site: str) -> int:
         """Numbers of a token's state there; at sites by head, of one head's part."""
         return self.head_dim if site in HEADED else self.neurons if site in NEURAL else self.width

@@ -56,7 +56,7 @@ def causal_work(layers: int, start: int, stop: int, first: int = 0) -> Work:
 @lru_cache(maxsize=8)  # asked for each pack and copy
 def block_numbers(facts: ModelFacts) -> np.ndarray:
     """[layer] numbers of the matrices that a token goes through in each block."""
-    inner = np.full(facts.layers, facts.mlp or 4 * facts.width, dtype=object)  # python's integers: they don't overflow
+    inner = np.full(facts.layers, facts.inside, dtype=object)  # python's integers: they don't overflow
     if not facts.mlps:
         inner[:] = 0
     for layer, width in facts.other_mlps:

@@ -18,7 +18,7 @@ from patchboard.plan.suffix import shape_of
 
 def activation_floats(facts: ModelFacts, budget: Budget) -> int:
     """Largest arrays of one pack: a few hidden states and the MLP's, masks, the logits read."""
-    states = 8 * facts.width + 3 * (facts.mlp or 4 * facts.width)
+    states = 8 * facts.width + 3 * facts.inside
     return budget.tokens * states + 2 * budget.tokens * 2048 + 3 * budget.read_floats
 
 

@@ -20,31 +20,46 @@ from patchboard.plan.suffix import clean_tokens, first_block, runs_of, shape_of,
 from patchboard.tasks.prompt import Prompt
 
 
+_CACHED = 3 << 20
+"""Numbers inside the MLP of a batch that are read again from a processor's caches (docs/performance.md, Tokens a
+pass)."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """What one forward pass may hold at most.
 
-    tokens: beyond a few thousand, larger batches are no faster on any device. read_floats: logits
-    (read x vocab), 128 MiB in float32. sparse: attention leaves out pairs of copies (``engine.block_sparse``).
-    streamed: the head reads some states at a time, so packs hold as many reads as tokens allow.
+    tokens: beyond a few thousand, larger batches are no faster on any device. batch: of prompts that share nothing, as
+    many as fill it go together; one prompt with its copies may take more. read_floats: logits (read x vocab), 128 MiB
+    in float32. sparse: attention leaves out pairs of copies (``engine.block_sparse``). streamed: the head reads some
+    states at a time, so packs hold as many reads as tokens allow.
     """
 
     tokens: int = 8192
     read_floats: int = 1 << 25
     sparse: bool = False
     streamed: bool = False
+    batch: int = 8192
 
     def halved(self, times: int = 1) -> Budget:
-        return replace(self, tokens=max(1, self.tokens >> times), read_floats=max(1, self.read_floats >> times))
+        tokens, batch, floats = (max(1, one >> times) for one in (self.tokens, self.batch, self.read_floats))
+        return replace(self, tokens=tokens, batch=batch, read_floats=floats)
+
+    @property
+    def at_once(self) -> int:
+        """Tokens of several prompts that one pass may hold."""
+        return min(self.tokens, self.batch)
 
     def reads(self, floats: int) -> int:
         """How many times so many logits a pass may hold."""
         return self.tokens if self.streamed else self.read_floats // floats
 
 
-def default_budget(facts: ModelFacts) -> Budget:
-    """Of a model in this process, before it is known how much memory is free."""
-    return Budget(sparse=facts.sparse, streamed=True)
+def default_budget(facts: ModelFacts, on_cpu: bool = True) -> Budget:
+    """Of a model in this process, before it is known how much memory is free. A processor computes passes faster whose
+    states stay in its caches."""
+    batch = min(max(_CACHED // facts.inside, 2048), 8192) if on_cpu else 8192
+    return Budget(sparse=facts.sparse, streamed=True, batch=batch)
 
 
 @dataclass(frozen=True)
@@ -138,13 +153,13 @@ def _over_prompts(
     donors = len(group.donors) * size.prompt
     if way == "rows":
         tokens = size.prompt * (1 + sum(len(runs_of(group.copies[c])) for c in copies if size.copies[c])) + donors
-        at_once = budget.tokens // tokens
+        at_once = budget.at_once // tokens
     else:
         tokens = size.prompt - size.prefix + sum(own)
         if size.prefix:
             room = max(best_sequence(facts, size.prefix), size.prefix + tokens)
             together = max(1, min((room - size.prefix) // tokens, prompts, budget.reads(reads)))
-        at_once = together * (budget.tokens // (size.prefix + together * (tokens + donors)))
+        at_once = together * (budget.at_once // (size.prefix + together * (tokens + donors)))
     at_once = max(1, min(at_once, budget.reads(reads)))
     at_once -= at_once % together if at_once > together else 0
     for start in range(0, prompts, at_once):

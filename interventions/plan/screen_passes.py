@@ -41,4 +41,4 @@ def _longest(group: Group) -> int:
 def token_floats(facts: ModelFacts, keys: int) -> int:
     """Numbers that a token leaves in all blocks until the backward pass has met them: of the stream, norms, queries,
     keys, values and the attention's output some widths, of the MLP a few more, and its weights of attention."""
-    return facts.layers * (12 * facts.width + 4 * (facts.mlp or 4 * facts.width) + 2 * facts.heads * keys)
+    return facts.layers * (12 * facts.width + 4 * facts.inside + 2 * facts.heads * keys)

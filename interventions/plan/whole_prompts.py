@@ -68,7 +68,7 @@ def whole_prompts(parts: Sequence[Fit | Decoding], facts: ModelFacts, budget: Bu
 def passes_of(part: Fit | Decoding, budget: Budget) -> Iterator[tuple[str, Sequence[Prompt]]]:
     """(label, prompts) of each."""
     for label, prompts in part.prompts.items():
-        for chunk in chunks(prompts, budget.tokens, shots_of(part)):
+        for chunk in chunks(prompts, budget.at_once, shots_of(part)):
             yield label, chunk
 
 
