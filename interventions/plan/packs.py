@@ -19,7 +19,6 @@ from patchboard.plan.model import Counterfactual, EngineKind, Group, Pack
 from patchboard.plan.suffix import clean_tokens, first_block, runs_of, shape_of, suffix_of
 from patchboard.tasks.prompt import Prompt
 
-
 _CACHED = 3 << 20
 """Numbers inside the MLP of a batch that are read again from a processor's caches (docs/performance.md, Tokens a
 pass)."""
