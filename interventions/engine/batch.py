@@ -75,7 +75,7 @@ class Batch:
     targets: Tensor | None = None  # [read]
     foils: Tensor | None = None
     clean: Tensor | None = None  # [read] index of its clean distribution among those places
-    first: Tensor | None = None  # [1] place of its first prompt in its group
+    queries: Tensor | None = None  # [prompt] place of each in its group; None where they are called by it already
     top: Top | None = None  # reads of which the likeliest tokens are kept
     embeds: Tensor | None = None  # [batch, seq, d_model] what enters in place of the tokens' embeddings
     before: Tensor | None = None  # [batch, column] 1 where a cache that it goes on from holds a token, 0: padding
@@ -112,7 +112,7 @@ def make_batch(layout: Layout, captures: Sequence[Capture] = ()) -> Batch:
         put(layout.tokens), put(layout.positions), put(layout.segments), put(layout.homes), put(layout.starts),
         layout.packed, layout.first_width, 1 + layout.edits.edits.highest,
         joins={j.layer: TensorJoin(j.stop, put(j.source)) for j in layout.joins},
-        edits=edit_groups(layout.edits), captures=list(captures), first=put([layout.first]),
+        edits=edit_groups(layout.edits), captures=list(captures)
     )  # fmt: skip
     reads = layout.reads
     if len(reads):
@@ -125,6 +125,8 @@ def make_batch(layout: Layout, captures: Sequence[Capture] = ()) -> Batch:
         batch.read_rows, batch.read_cols = put(rows[first[order]]), put(cols[first[order]])
         batch.targets, batch.foils = put(reads.target), put(reads.foil)
         batch.reads, batch.clean = put(number[: len(reads)]), put(number[len(reads) :])
+    if layout.queries is not None:
+        batch.queries = put(layout.queries)
     if layout.top is not None:
         batch.top = Top(layout.top.count, layout.top.every, put(layout.top.reads), put(layout.top.prompts))
     return batch

@@ -34,7 +34,7 @@ def states_of_copies(
 
     def put_down(pack: Pack) -> None:
         for copy, states in zip(pack.copies, _of_pack(engine, group, pack, first, operands), strict=True):
-            found[copy][pack.prompts.start : pack.prompts.stop] = states
+            found[copy][list(pack.prompts)] = states
 
     packs = Halving(engine, put_down, halved, lambda _: f"one prompt of {group.task} with one edit does not fit")
     for pack in packs_of(group, facts, way, engine.budget):

@@ -21,7 +21,7 @@ def sample(group: Group, budget: Budget, way: EngineKind) -> Pack:
     longest = max(len(prompt.token_ids) + len(prompt.answer_ids) for prompt in group.prompts[:_PROMPTS])
     copies = min(_COPIES, max(2, budget.tokens // (longest * _PROMPTS)))
     spread = np.unique(np.linspace(0, len(group.copies) - 1, copies).astype(int))
-    prompts = range(min(_PROMPTS, len(group.prompts)))
+    prompts = tuple(range(min(_PROMPTS, len(group.prompts))))
     together = 1 if way == "rows" or not group.prefix else _PROMPTS
     return Pack(group.id, prompts, tuple(spread.tolist()), way, together)
 

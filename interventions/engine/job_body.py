@@ -110,10 +110,10 @@ def score_packs(
         (batch_of(structure), opened(starts, "cpu").numpy(), opened(own, "cpu"), opened(slots, "cpu"))
         for structure, starts, own, slots in job["structures"]
     ]
-    for number, (tokens, targets, foils, first) in job["packs"]:
+    for number, (tokens, targets, foils, queries) in job["packs"]:
         batch, starts, own, slots = structures[number]
         batch.tokens, batch.targets, batch.foils = batch_of(tokens), batch_of(targets), batch_of(foils)
-        batch.first = batch_of(first)
+        batch.queries = batch_of(queries)
         result = forward(batch, operands, scorers)
         for name, values in result["scores"].items():
             answers = torch.from_numpy(tools["combined"](tools["combine"][name], values.float().cpu().numpy(), starts))

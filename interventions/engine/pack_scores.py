@@ -30,13 +30,11 @@ class PackScores:
 
 def pack_layout(group: Group, pack: Pack, known: Templates | None = None) -> Layout:
     """known: as of ``lay_out``, of packs of the same copies in the same way."""
-    inside = slice(pack.prompts.start, pack.prompts.stop)
+    prompts, foils = [group.prompts[i] for i in pack.prompts], [group.foils[i] for i in pack.prompts]
     copies = [group.copies[c] for c in pack.copies]
-    donors = {source: prompts[inside] for source, prompts in group.donors.items()}
-    layout = lay_out(
-        group.prompts[inside], group.foils[inside], copies, pack.way, group.prefix, pack.together, donors, known
-    )
-    layout.first = pack.prompts.start
+    donors = {source: [some[i] for i in pack.prompts] for source, some in group.donors.items()}
+    layout = lay_out(prompts, foils, copies, pack.way, group.prefix, pack.together, donors, known)
+    layout.queries = np.array(pack.prompts)
     layout.top = _top_reads(group, pack, layout.reads)
     return layout
 
@@ -56,7 +54,7 @@ def pack_scores(
     """far [copy]: as ``largest_moves`` gives it for the pack's copies. top: as ``top_tokens`` does."""
     reads = layout.reads
     return PackScores(
-        prompt=reads.prompt + pack.prompts.start,
+        prompt=np.array(pack.prompts)[reads.prompt],
         copy=np.array(pack.copies)[reads.copy],
         token=reads.token,
         scores=scores,

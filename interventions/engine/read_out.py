@@ -63,9 +63,9 @@ def read_states(
 
 def _kept(batch: Batch) -> Tensor | None:
     """Indices of the reads of which the likeliest tokens are kept, on the CPU; None where there are none to keep."""
-    if batch.top is None or batch.first is None:
+    if batch.top is None or batch.queries is None:
         return None
-    queries = batch.first + batch.top.prompts
+    queries = batch.queries[batch.top.prompts]
     return batch.top.reads[queries % batch.top.every == 0].cpu()
 
 

@@ -20,8 +20,8 @@ def top_tokens(logits: Tensor, batch: Batch) -> dict[str, Tensor]:
     """logits [place, vocab] -> of the reads that ``batch.top`` names, in their order: ``ids`` and ``logprobs`` [read,
     token], the likeliest first; ``answer`` [read] the log-probability of the answer's token, ``rank`` [read] how many
     tokens are likelier than it, plus one."""
-    assert batch.top is not None and batch.reads is not None and batch.targets is not None and batch.first is not None
-    queries = batch.first + batch.top.prompts
+    assert batch.top is not None and batch.reads is not None and batch.targets is not None and batch.queries is not None
+    queries = batch.queries[batch.top.prompts]
     reads = batch.top.reads[queries % batch.top.every == 0]
     parts: dict[str, list[Tensor]] = {"ids": [], "logprobs": [], "answer": [], "rank": []}
     for piece in reads.split(max(1, _AT_ONCE // logits.shape[-1])):  # an empty piece, where there are no reads

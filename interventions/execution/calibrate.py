@@ -116,8 +116,8 @@ def _packs(plan: ModelPlan, engine: str, local: LocalEngine) -> Iterator[Pass]:
 
 def _first_of(pack: Pack, count: int) -> Pack:
     """The pack with its first prompts alone."""
-    start, together = pack.prompts.start, min(pack.together, count)
-    return replace(pack, prompts=range(start, start + count - count % together), together=together)
+    together = min(pack.together, count)
+    return replace(pack, prompts=pack.prompts[: count - count % together], together=together)
 
 
 def _search(decoding: Decoding, facts: ModelFacts, device: torch.device) -> Seconds:

@@ -115,8 +115,8 @@ class Layout:
     joins: list[Join] = field(default_factory=list)
     edits: EditTable = NO_EDITS
     reads: Reads = NONE
-    first: int = 0
-    """Place of its first prompt among those of the group that it is of."""
+    queries: np.ndarray | None = None
+    """[prompt] place of each in the group that they are of; None where they are called by it already."""
     top: TopReads | None = None
 
     @property

@@ -183,7 +183,7 @@ class Pack:
     """One forward pass: some prompts of a group times some of its copies."""
 
     group: str
-    prompts: range
+    prompts: tuple[int, ...]
     copies: tuple[int, ...]
     way: EngineKind
     together: int = 1
@@ -192,10 +192,13 @@ class Pack:
     @property
     def id(self) -> str:
         """Names all that it holds, so that packs of another budget are not taken for it."""
-        prompts, copies = self.prompts, "-".join(f"{a}" if a == b else f"{a}.{b}" for a, b in _runs(self.copies))
-        if len(copies) > 40:
-            copies = f"{zlib.crc32(copies.encode()):08x}"
-        return f"{self.group}-{self.way[0]}-q{prompts.start}.{prompts.stop}-c{copies}"
+        prompts, copies = (_named(_runs(numbers)) for numbers in (self.prompts, self.copies))
+        return f"{self.group}-{self.way[0]}-p{prompts}-c{copies}"
+
+
+def _named(runs: list[tuple[int, int]]) -> str:
+    name = "-".join(f"{a}" if a == b else f"{a}.{b}" for a, b in runs)
+    return name if len(name) <= 40 else f"{zlib.crc32(name.encode()):08x}"
 
 
 def _runs(numbers: tuple[int, ...]) -> list[tuple[int, int]]:

@@ -63,10 +63,10 @@ def pack_sizes(group: Group, packs: Sequence[Pack]) -> list[tuple[int, int, int]
 def _pack_cost(group: Group, pack: Pack, layers: int, known: Known) -> _Counted:
     """known: what some shapes of prompts take, to which new ones are added."""
     parts: Counter[_Counted] = Counter()
-    for start in range(pack.prompts.start, pack.prompts.stop, pack.together):
-        inside = slice(start, min(start + pack.together, pack.prompts.stop))
-        row = group.prompts[inside]
-        donors = {source: prompts[inside] for source, prompts in group.donors.items()}
+    for start in range(0, len(pack.prompts), pack.together):
+        inside = pack.prompts[start : start + pack.together]
+        row = [group.prompts[i] for i in inside]
+        donors = {source: [prompts[i] for i in inside] for source, prompts in group.donors.items()}
         shapes = (tuple(map(shape_of, prompts)) for prompts in (row, *donors.values()))
         key = (pack.way, pack.copies, *shapes)
         if key not in known:

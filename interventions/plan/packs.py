@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from patchboard.plan.facts import ModelFacts
 from patchboard.plan.flops import attention_width, block_numbers
 from patchboard.plan.model import Counterfactual, EngineKind, Group, Pack
-from patchboard.plan.suffix import clean_tokens, first_block, runs_of, shape_of, suffix_of
+from patchboard.plan.suffix import Shape, clean_tokens, first_block, runs_of, shape_of, suffix_of
 from patchboard.tasks.prompt import Prompt
 
 _CACHED = 3 << 20
@@ -64,12 +64,14 @@ def default_budget(facts: ModelFacts, on_cpu: bool = True) -> Budget:
 @dataclass(frozen=True)
 class Size:
     """Lengths that decide a group's packs, each the largest over its prompts: of a prompt with its answer, of
-    each copy's suffix, of an answer; ``prefix``: first tokens that all prompts share, if they are to."""
+    each copy's suffix, of an answer; ``prefix``: first tokens that all prompts share, if they are to. order: the usable
+    prompts, those of one shape together and the shapes by how much there is to compute, so that little is padded."""
 
     prompt: int
     copies: tuple[int, ...]
     answers: int
     prefix: int = 0
+    order: tuple[int, ...] = ()
 
 
 def size_of(group: Group) -> Size:
@@ -82,9 +84,18 @@ def size_of(group: Group) -> Size:
         answers = max(answers, len(p.answer_ids), *map(len, p.alternatives.values()))
         answers = max(answers, *(len(answer.ids) for more in p.more.values() for answer in more), 0)
         answers = max(answers, *(len(ids) for source in p.sources.values() for ids in source.right()), 0)
-    for p in {shape_of(p): p for p in group.prompts if not p.excluded}.values():  # one prompt of each shape
-        copies = [max(known, length) for known, length in zip(copies, suffix_lengths(p, group.copies), strict=True)]
-    return Size(prompt, tuple(copies), answers, group.prefix)
+    alike: dict[Shape, list[int]] = {}
+    for i, p in enumerate(group.prompts):
+        if not p.excluded:
+            alike.setdefault(shape_of(p), []).append(i)
+    work: list[tuple[int, int, list[int]]] = []
+    for same in alike.values():
+        p = group.prompts[same[0]]
+        lengths = suffix_lengths(p, group.copies)
+        copies = list(map(max, copies, lengths))
+        work.append((sum(lengths), len(clean_tokens(p)), same))
+    order = tuple(i for *_, same in sorted(work, key=lambda one: one[:2]) for i in same)
+    return Size(prompt, tuple(copies), answers, group.prefix, order)
 
 
 def suffix_lengths(prompt: Prompt, copies: Sequence[Counterfactual]) -> tuple[int, ...]:
@@ -133,7 +144,7 @@ def ways_of(group: Group, size: Size, facts: ModelFacts, engine: str, budget: Bu
 
 
 def packs_of(group: Group, facts: ModelFacts, engine: str, budget: Budget) -> Iterator[Pack]:
-    """The group's packs in order; every (prompt, copy) pair is in exactly one."""
+    """The group's packs in order; every (usable prompt, copy) pair is in exactly one."""
     size = size_of(group)
     ways = ways_of(group, size, facts, engine, budget)
     for way in dict.fromkeys(ways):
@@ -148,7 +159,7 @@ def _over_prompts(
     """The packs of these copies: as many prompts at once as the budget allows."""
     own = [size.copies[c] for c in copies]
     reads = (len(copies) + 1) * size.answers * facts.vocab
-    prompts, together = len(group.prompts), 1
+    prompts, together = len(size.order), 1
     donors = len(group.donors) * size.prompt
     if way == "rows":
         tokens = size.prompt * (1 + sum(len(runs_of(group.copies[c])) for c in copies if size.copies[c])) + donors
@@ -162,7 +173,7 @@ def _over_prompts(
     at_once = max(1, min(at_once, budget.reads(reads)))
     at_once -= at_once % together if at_once > together else 0
     for start in range(0, prompts, at_once):
-        yield Pack(group.id, range(start, min(start + at_once, prompts)), copies, way, min(together, at_once))
+        yield Pack(group.id, size.order[start : start + at_once], copies, way, min(together, at_once))
 
 
 def _copy_sets(
@@ -194,10 +205,10 @@ def halved(pack: Pack, times: int) -> list[Pack]:
         return [pack]
     prompts, copies = pack.prompts, pack.copies
     if len(prompts) > 1:
-        middle = prompts.start + len(prompts) // 2
+        middle = len(prompts) // 2
         halves = [
             replace(pack, prompts=part, together=min(pack.together, len(part)))
-            for part in (range(prompts.start, middle), range(middle, prompts.stop))
+            for part in (prompts[:middle], prompts[middle:])
         ]
     elif len(copies) > 1:
         halves = [replace(pack, copies=part) for part in (copies[: len(copies) // 2], copies[len(copies) // 2 :])]

@@ -57,13 +57,13 @@ def shown_copies(group: Group) -> list[int]:
     return sorted({0, *own}) if group.top_tokens and own else []
 
 
-def most_kept(group: Group, prompts: range, copies: Sequence[int]) -> int:
+def most_kept(group: Group, prompts: Sequence[int], copies: Sequence[int]) -> int:
     """Distributions of these prompts and copies that are kept, at most: a copy may not be made of every prompt."""
     queries = sum(not group.prompts[query].excluded for query in prompts if query % group.every == 0)
     return queries * len(set(shown_copies(group)) & set(copies))
 
 
-def top_bytes(group: Group, prompts: range, copies: Sequence[int]) -> int:
+def top_bytes(group: Group, prompts: Sequence[int], copies: Sequence[int]) -> int:
     """Bytes of their numbers: ids and log-probabilities of tokens, the answer's log-probability and rank."""
     return most_kept(group, prompts, copies) * 8 * (group.top_tokens + 1)
 

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -79,11 +80,12 @@ def as_added(model, prompt, copy, query: int) -> tuple[Counterfactual, dict]:
     return replace(copy, edits=tuple(edits)), vectors
 
 
-def logits_of(engine, prompts, way, first=0, **layout):
+def logits_of(engine, prompts, way, queries=None, **layout):
     laid = lay_out(prompts, [-1] * len(prompts), COPIES, way, **layout)
-    laid.first = first
+    queries = np.arange(len(prompts)) if queries is None else np.array(queries)
+    laid.queries = queries
     _, result = engine.forward(laid, {}, {"logits": lambda logits, *_: logits})
-    keys = [(read.prompt + first, read.copy, read.token) for read in laid.reads]
+    keys = [(int(queries[read.prompt]), read.copy, read.token) for read in laid.reads]
     return dict(zip(keys, result["scores"]["logits"], strict=True))
 
 
@@ -95,12 +97,13 @@ def test_noise_is_the_same_in_every_way_and_by_hand(family):
     engine, prompts = LocalEngine(model, build()), unequal_prompts()[:4]
     for way in ("wavefront", "rows") if ARCHITECTURES[family].packs else ("rows",):
         layout = lay_out(prompts, [-1] * len(prompts), copies, way)
-        layout.first = 20
+        queries = [20, 22, 21, 25]
+        layout.queries = np.array(queries)
         _, result = engine.forward(layout, {}, {"logits": lambda logits, *_: logits})
         found = {(r.prompt, r.copy, r.token): x for r, x in zip(layout.reads, result["scores"]["logits"], strict=True)}
         for (i, c, token), got in found.items():
             if token == 0:
-                by_hand = hooked_logits(model, prompts[i], *as_added(model, prompts[i], copies[c], 20 + i))
+                by_hand = hooked_logits(model, prompts[i], *as_added(model, prompts[i], copies[c], queries[i]))
             torch.testing.assert_close(got, by_hand[token], atol=TOLERANCE * 5, rtol=TOLERANCE * 5)
         far = {c: max(float((x - found[i, 0, 0]).abs().max()) for (i, n, t), x in found.items() if n == c and t == 0)
                for c in range(1, 5)}  # fmt: skip
@@ -112,11 +115,11 @@ def test_noise_depends_on_the_query_and_not_on_the_pack():
     model, prompts = random_model("llama"), unequal_prompts()[:4]
     engine = LocalEngine(model, build())
     whole = logits_of(engine, prompts, "wavefront")
-    apart = logits_of(engine, prompts[:1], "rows") | logits_of(engine, prompts[1:], "rows", first=1)
+    apart = logits_of(engine, prompts[:1], "rows") | logits_of(engine, prompts[:0:-1], "rows", [3, 2, 1])
     assert whole.keys() == apart.keys()
     for key, logits in whole.items():
         torch.testing.assert_close(logits, apart[key], atol=TOLERANCE, rtol=TOLERANCE)
-    moved = logits_of(engine, prompts[1:], "rows", first=2)
+    moved = logits_of(engine, prompts[1:], "rows", [2, 3, 4])
     assert (moved[2, 1, 0] - whole[1, 1, 0]).abs().max() > 1e-3, "the next query has noise of its own"
     assert (whole[0, 1, 0] - whole[0, 6, 0]).abs().max() > 1e-3, "another seed, other noise"
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from itertools import groupby
 
 import numpy as np
 import pytest
@@ -17,8 +19,8 @@ from patchboard.plan.facts import ModelFacts
 from patchboard.plan.layout import PAD, Layout
 from patchboard.plan.model import Counterfactual, Group, ModelPlan
 from patchboard.plan.packing import Templates, lay_out
-from patchboard.plan.packs import Budget, best_sequence, halved, packs_of, token_work
-from patchboard.plan.suffix import positions_of, suffix_of
+from patchboard.plan.packs import Budget, best_sequence, default_budget, halved, packs_of, suffix_lengths, token_work
+from patchboard.plan.suffix import positions_of, shape_of, suffix_of
 from patchboard.plan.whole_prompts import chunks
 from patchboard.spec.sections import ModelSection
 from patchboard.tasks.prompt import Prompt
@@ -282,6 +284,39 @@ def test_packs_cover_every_pair_once(group, engine, vocab, tokens, halvings):
 
 
 @settings(max_examples=50, deadline=None)
+@given(groups, st.sets(st.integers(0, 3)), engines)
+def test_prompts_of_a_pack_take_about_as_much(group, left_out, engine):
+    """Those of one shape stand together, those with more to compute later; what is excluded is in no pack."""
+    found, wanted = group
+    found = [replace(p, excluded="why") if i in left_out else p for i, p in enumerate(found)]
+    packs = list(packs_of(group_of(found, wanted), ModelFacts("llama", LAYERS, 8, 50), engine, Budget(tokens=1)))
+    orders = {(pack.copies, pack.way): [] for pack in packs}
+    for pack in packs:
+        orders[pack.copies, pack.way] += pack.prompts
+    usable = [i for i, prompt in enumerate(found) if not prompt.excluded]
+    for order in orders.values():
+        assert sorted(order) == usable
+        work = [sum(suffix_lengths(found[i], wanted)) for i in order]
+        shapes = [shape_of(found[i]) for i in order]
+        assert work == sorted(work) and len([*groupby(shapes)]) == len(set(shapes))
+
+
+def test_a_processors_packs_hold_fewer_prompts_but_no_fewer_copies():
+    """Copies of one prompt share its clean run, so they are parted only where a pass could not hold them."""
+    prompt = make_prompt(20, (5,), (6,))
+    copies = [Counterfactual((Edit("patch", "resid_post", c % LAYERS, '"last"', 1.0, f"v{c}"),)) for c in range(3000)]
+    few, many = group_of([prompt] * 40, copies[:30]), group_of([prompt] * 2, copies)
+    wide, narrow = (ModelFacts("llama", LAYERS, width, 50, mlp=3 * width, sparse=True) for width in (1024, 32))
+    sizes = {
+        facts.width: [[len(pack.prompts) for pack in packs_of(group, facts, "wavefront", default_budget(facts, on_cpu))]
+                      for group in (few, many) for on_cpu in (True, False)]
+        for facts in (wide, narrow)
+    }  # fmt: skip
+    assert sizes[1024] == [[40], [40], [1, 1], [2]]
+    assert sizes[32] == [[40], [40], [2], [2]]
+
+
+@settings(max_examples=50, deadline=None)
 @given(groups, engines)
 def test_cost_counts_what_the_layouts_compute(group, engine):
     """The plan's count, with layouts of equal shape counted once, is that of the layouts themselves."""
@@ -293,7 +328,7 @@ def test_cost_counts_what_the_layouts_compute(group, engine):
     counted = 0
     for pack in packs_of(made, facts, engine, Budget()):
         chosen = [wanted[c] for c in pack.copies]
-        layout = lay_out(found[pack.prompts.start : pack.prompts.stop], [-1] * len(pack.prompts), chosen, pack.way)
+        layout = lay_out([found[i] for i in pack.prompts], [-1] * len(pack.prompts), chosen, pack.way)
         counted += layout.token_layers(LAYERS)
     assert cost.token_layers == counted
     assert cost.bound_flops <= cost.flops

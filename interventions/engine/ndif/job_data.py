@@ -20,7 +20,7 @@ from patchboard.plan.model import Fit, ModelPlan
 from patchboard.vectors.base import Recipe
 from patchboard.vectors.dictionaries.weights import some_features
 
-OF_EACH_PACK = ("tokens", "targets", "foils", "first")
+OF_EACH_PACK = ("tokens", "targets", "foils", "queries")
 """What batches of packs that share a structure do not share."""
 
 
@@ -67,8 +67,8 @@ def _packs_data(job: Job, slots: dict[tuple[str, int], int]) -> dict[str, Any]:
         starts = answer_starts(reads.prompt, reads.copy)
         own_answers = np.flatnonzero(of_own_task(group, np.array(first.copies)[reads.copy[starts]]))
         own_slots = put([slots[group.id, c] for c in first.copies])
-        firsts = [[job.packs[place][1].prompts.start] for place in structure.packs]
-        per_pack = (structure.tokens, structure.targets, structure.foils, firsts)
+        queries = [job.packs[place][1].prompts for place in structure.packs]
+        per_pack = (structure.tokens, structure.targets, structure.foils, queries)
         for place, *own in zip(structure.packs, *per_pack, strict=True):
             packs[place] = (len(structures), [sealed(put(values)) for values in own])
         structures.append((sealed(Record(**shared)), sealed(put(starts)), sealed(put(own_answers)), sealed(own_slots)))

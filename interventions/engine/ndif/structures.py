@@ -41,7 +41,7 @@ def answers_of(packs: Packs) -> list[tuple[np.ndarray, np.ndarray]]:
         starts = answer_starts(reads.prompt, reads.copy)
         for number in numbers:
             pack = packs[number][1]
-            answers[number] = reads.prompt[starts] + pack.prompts.start, np.array(pack.copies)[reads.copy[starts]]
+            answers[number] = np.array(pack.prompts)[reads.prompt[starts]], np.array(pack.copies)[reads.copy[starts]]
     return [answers[number] for number in range(len(packs))]
 
 
@@ -62,8 +62,7 @@ def _grouped_by_shape(packs: Packs) -> Iterator[tuple[list[int], Layout]]:
 
 def _shapes(group: Group, pack: Pack) -> list[tuple]:
     """Of the pack's prompts, and of those whose states they are given."""
-    inside = slice(pack.prompts.start, pack.prompts.stop)
-    return [tuple(map(shape_of, some[inside])) for some in (group.prompts, *group.donors.values())]
+    return [tuple(shape_of(some[i]) for i in pack.prompts) for some in (group.prompts, *group.donors.values())]
 
 
 def _tokens_of(packs: Packs, numbers: list[int], layout: Layout) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
