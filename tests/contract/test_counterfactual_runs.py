@@ -177,7 +177,7 @@ def test_a_state_of_a_later_layer_takes_a_pass_before(llama_folder, cases, tmp_p
 def test_a_stopped_run_goes_on_with_the_same_noise_and_states(llama_folder, cases, tmp_path, monkeypatch):
     noise = {"op": "noise", "site": "resid_pre", "layers": 0, "position": {"sweep": ["S1", "S2", "IO"]}}
     study = study_of(tiny_tree(llama_folder, **case_tree(cases, interventions={"later": LATER, "noise": noise})))
-    monkeypatch.setattr(memory, "default_budget", lambda facts: Budget(100, sparse=facts.sparse, streamed=True))
+    monkeypatch.setattr(memory, "default_budget", lambda facts, on_cpu: Budget(100, sparse=facts.sparse, streamed=True))
     whole = pl.read_parquet(run_study(study, Options(out=tmp_path / "whole")) / "outcomes.parquet")
     score, calls = LocalEngine.score_pack, []
 

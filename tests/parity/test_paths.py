@@ -148,7 +148,7 @@ def copies_of(model: Any, path: Path) -> tuple[Edit, ...]:
     }  # fmt: skip
     facts = facts_of(ModelSection(name="x"), model.config)
     context = Context("A", "A", ("A", "B"), facts, {}, "")
-    planned = planned_edits(EditSection.model_validate(tree), sites, "p", context, "interventions.p")
+    planned = planned_edits(EditSection.model_validate(tree), sites, "p", context, "interventions.p", {})
     return tuple(each.edit for each in planned)
 
 

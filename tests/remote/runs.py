@@ -110,7 +110,7 @@ def run_remotely(
 def packed_as_there() -> Iterator[None]:
     """Runs of this process in packs and with masks as a host has them, so that sums are in one order."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory, "default_budget", lambda facts: Budget())
+        patch.setattr(memory, "default_budget", lambda facts, on_cpu: Budget())
         yield
 
 
