@@ -75,7 +75,7 @@ class Batch:
     targets: Tensor | None = None  # [read]
     foils: Tensor | None = None
     clean: Tensor | None = None  # [read] index of its clean distribution among those places
-    queries: Tensor | None = None  # [prompt] place of each in its group; None where they are called by it already
+    queries: Tensor | None = None  # [prompt] place of each in its group
     top: Top | None = None  # reads of which the likeliest tokens are kept
     embeds: Tensor | None = None  # [batch, seq, d_model] what enters in place of the tokens' embeddings
     before: Tensor | None = None  # [batch, column] 1 where a cache that it goes on from holds a token, 0: padding

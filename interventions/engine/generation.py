@@ -57,10 +57,12 @@ def generated(
     drawn = torch.stack([text.drawn for text in texts])
     placed, states = _with_states(engine, texts)
     known = {**operands, **engine.place(states)}
-    first = _edit_table(texts, placed, [max(lengths) - length for length in lengths]) if when != "decode" else NO_EDITS
-    batch = make_batch(_layout([text.prompt.token_ids for text in texts], first))
+    first = _edit_table(placed, [max(lengths) - length for length in lengths]) if when != "decode" else NO_EDITS
+    queries = np.array([text.query for text in texts])
+    batch = make_batch(_layout([text.prompt.token_ids for text in texts], first, queries))
     single = [[each._replace(tokens=(0,)) for each in own] for own in placed]
-    later = make_batch(_layout([(0,)] * len(texts), _edit_table(texts, single) if when != "prompt" else NO_EDITS))
+    behind = _edit_table(single) if when != "prompt" else NO_EDITS
+    later = make_batch(_layout([(0,)] * len(texts), behind, queries))
     real = (batch.segments != PAD).long()
     new: list[Tensor] = []
     ended = torch.zeros(len(texts), dtype=torch.bool, device=engine.device)
@@ -113,21 +115,19 @@ def _with_states(engine: LocalEngine, texts: Sequence[Begun]) -> tuple[list[list
     return placed, {f"given {w} {i}": state for w, states in enumerate(found) for i, state in enumerate(states)}
 
 
-def _edit_table(
-    texts: Sequence[Begun], placed: Sequence[Sequence[PlacedEdit]], padding: Sequence[int] | None = None
-) -> EditTable:
+def _edit_table(placed: Sequence[Sequence[PlacedEdit]], padding: Sequence[int] | None = None) -> EditTable:
     """The edits of all texts. padding: columns in front of each."""
     made, where = [], []
-    for row, (text, edits) in enumerate(zip(texts, placed, strict=True)):
+    for row, edits in enumerate(placed):
         before = padding[row] if padding else 0
         for edit, order, tokens, _ in edits:
             assert not edit.operand.startswith(STATE), "known states alone"
-            where += [(len(made), row, before + at, row, before + at, text.query) for at in tokens]
+            where += [(len(made), row, before + at, row, before + at, row) for at in tokens]
             made.append(CopyEdit(edit, order, row))
     return EditTable.made(CopyEdits(tuple(made)), where)
 
 
-def _layout(rows: Sequence[tuple[int, ...]], edits: EditTable) -> Layout:
+def _layout(rows: Sequence[tuple[int, ...]], edits: EditTable, queries: np.ndarray) -> Layout:
     """Sequences beside each other, padded on the left, each read at its last token."""
     width = max(map(len, rows))
     zeros = np.zeros((len(rows), width), np.int64)
@@ -137,7 +137,7 @@ def _layout(rows: Sequence[tuple[int, ...]], edits: EditTable) -> Layout:
         tokens[row, own], positions[row, own], segments[row, own] = ids, np.arange(len(ids)), ROOT
     last = width - 1
     reads = Reads.of([Read(row, row, 0, row, last, 0, -1, row, last) for row in range(len(rows))])
-    return Layout(tokens, positions, segments, zeros, zeros, edits=edits, reads=reads)
+    return Layout(tokens, positions, segments, zeros, zeros, edits=edits, reads=reads, queries=queries)
 
 
 def _fed(batch: Batch, tokens: Tensor, positions: Tensor, before: Tensor) -> Batch:

@@ -27,10 +27,9 @@ _ENTERED = 16
 
 def seeds_of(group: EditGroup, batch: Batch) -> Tensor:
     """[edit] the seed of each edited token's draw, 32 bits, mixed from the edit's own, the query and the position."""
-    assert group.seeds is not None and group.queries is not None
-    queries = group.queries if batch.queries is None else batch.queries[group.queries]
+    assert group.seeds is not None and group.queries is not None and batch.queries is not None
     seeds = group.seeds
-    for part in (queries, batch.positions[group.rows, group.cols]):
+    for part in (batch.queries[group.queries], batch.positions[group.rows, group.cols]):
         seeds = ((seeds ^ part) * 0x5BD1E995) & 0xFFFFFFFF
         seeds = seeds ^ (seeds >> 15)
     return seeds

@@ -116,7 +116,7 @@ class Layout:
     edits: EditTable = NO_EDITS
     reads: Reads = NONE
     queries: np.ndarray | None = None
-    """[prompt] place of each in the group that they are of; None where they are called by it already."""
+    """[prompt] place of each in the group that they are of, by which noise is drawn and tokens are kept."""
     top: TopReads | None = None
 
     @property
