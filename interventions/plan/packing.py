@@ -33,7 +33,7 @@ def lay_out(
     prefix: int = 0, together: int = 1, donors: Mapping[str, Sequence[Prompt]] | None = None,
     known: Templates | None = None,
 ) -> Layout:  # fmt: skip
-    """The layout of every copy of every prompt, as if these were their whole group; a clean run of each is always in it.
+    """The layout of every copy of every prompt, as of a whole group; a clean run of each is always in it.
 
     Two copies of one prompt that differ only in a target of one token share their computation.
     Reads of copies that cannot be computed are absent. prefix: first tokens that all prompts have in
