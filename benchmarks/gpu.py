@@ -60,7 +60,9 @@ class Bench:
         self.model = workload.llama_of(SIZES[size], device, dtype)
         self.facts = workload.facts_of(self.model.config)
         self.picked = budget_for(self.facts, (device,), dtype.itemsize)
-        self.budgets = sorted({*budgets, self.picked.tokens})
+        given = {tokens: replace(self.picked, tokens=tokens, batch=tokens) for tokens in budgets}
+        self.budgets = dict(sorted((given | {self.picked.at_once: self.picked}).items()))
+        """Tokens of several prompts in a pass -> that budget."""
 
     def measure(self, point: workload.Point, repeats: int) -> dict[str, Any]:
         """The point's row of the result; a budget that memory has no room for has no seconds."""
@@ -79,15 +81,15 @@ class Bench:
         assert seconds["clean"] and seconds["hooks"]
         seconds["hooks"] *= len(point.cells) / len(some)
         peaks: dict[str, float] = {}
-        for tokens in self.budgets:
+        for tokens, budget in self.budgets.items():
             name = f"packs of {tokens}"
-            seconds[name], peaks[name] = self._swept(group, vectors, replace(self.picked, tokens=tokens), repeats)
+            seconds[name], peaks[name] = self._swept(group, vectors, budget, repeats)
         taken = {tokens: seconds[f"packs of {tokens}"] for tokens in self.budgets}
-        own, best = taken[self.picked.tokens], min((s for s in taken.values() if s), default=None)
+        own, best = taken[self.picked.at_once], min((s for s in taken.values() if s), default=None)
         clean = workload.BATCH * point.tokens * point.layers
         return {
             "size": self.size, **asdict(point), "cells": len(point.cells), "bound_token_layers": bound,
-            "seconds": seconds, "peak_memory_gb": peaks, "picked": self.picked.tokens,
+            "seconds": seconds, "peak_memory_gb": peaks, "picked": self.picked.at_once,
             "hooks_over_packs": timing.ratio(seconds["hooks"], own), "regret": timing.ratio(own, best) if own else None,
             "token_layers_a_second": {"clean": clean / seconds["clean"], "packs": bound / own if own else None},
             "efficiency": (bound / own) / (clean / seconds["clean"]) if own else None,
