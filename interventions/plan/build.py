@@ -150,7 +150,7 @@ class _Builder:
                             if recipe.given is None:
                                 self.fits.use(recipe)
                             if planned.taught is not None:
-                                self.trainings.add(recipe, planned.taught, f"interventions.{variant.name}.vector")
+                                self.trainings.add(recipe, planned.taught, f"{planned.where}.vector")
         return contexts
 
     def _group_of_texts(self, key: str, point: Point, task: str, file: str) -> OpenGroup:

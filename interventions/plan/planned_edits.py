@@ -30,6 +30,8 @@ class PlannedEdit:
     recipe: Recipe | None
     taught: Edit | None = None
     """Of a vector that is learned: the edit by which it is put in meanwhile."""
+    where: str = ""
+    """The section's path in the spec, for refusals."""
     counterparts: dict[int, PlannedEdit] = field(default_factory=dict, compare=False, repr=False)
     """Draw -> the same in a random direction, once made: cells share them too."""
 
@@ -82,7 +84,7 @@ def planned_edit(section: EditSection, site: EditSite, label: str, context: Cont
         heads=tuple((block, n * size, (n + 1) * size) for block, n in summed_heads(vector, context.facts, where)),
     )
     taught = _taught(edit, recipe, vector, context, where) if vector.is_learned else None
-    return PlannedEdit(with_operand(edit, recipe.key), recipe, taught)
+    return PlannedEdit(with_operand(edit, recipe.key), recipe, taught, where)
 
 
 def _taught(edit: Edit, recipe: Recipe, vector: VectorSection, context: Context, where: str) -> Edit:

@@ -243,6 +243,8 @@ def test_specs_of_before_say_nothing_of_learning(llama_folder):
         ({**SWAP, "vector": {"das": "flip", "prompts": 7}},
          "interventions.x.vector.das: 7 of 7 fit prompts of counterfactual, whose answer under flip is another, can be"
          " learned on, it takes 8; use more prompts, or another source or position"),
+        ({"edits": [{"op": "zero", "layers": 0}, {**SWAP, "vector": {"das": "flip", "prompts": 7}}]},
+         "interventions.x.edits[1].vector.das: 7 of 7 fit prompts of counterfactual, "),
         ({**SWAP, "vector": {"das": "third", "prompts": 9}},
          "interventions.x.vector.das: 0 of 9 fit prompts of counterfactual, whose answer under third is another, can"),
     ],
