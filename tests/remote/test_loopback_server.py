@@ -7,6 +7,7 @@ import json
 import math
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -55,7 +56,8 @@ def test_job_awaited(server, client, local_model):
     backend = AsyncRemoteBackend(client.to_model_key(), host=server.url)
     with client.trace(IDS, backend=backend):
         found = client.model.layers[2].output.save()  # noqa: F841  # comes home as a value of the dict
-    result = asyncio.run(backend.resolve())
+    with ThreadPoolExecutor(1) as apart:  # in this thread a browser of other tests may have a loop of its own
+        result = apart.submit(lambda: asyncio.run(backend.resolve())).result()
     assert result is not None and torch.equal(result["found"], blocking(local_model, {}))
 
 

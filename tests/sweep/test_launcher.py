@@ -120,6 +120,7 @@ def test_failed_jobs_are_told_with_their_logs(place, slurm, tmp_path, capfd):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     job = psutil.Process(int((slurm / "100_2.running").read_text()))
+    job.suspend()  # so that it does not see its commands end
     for process in (*job.children(recursive=True), job):  # as a cluster does where its memory is used up
         process.kill()
     (slurm / "100_2.running").rename(slurm / "100_2.over")
