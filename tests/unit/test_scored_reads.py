@@ -78,7 +78,7 @@ def test_states_are_read_out_some_at_a_time(at_once, monkeypatch):
     targets, foils = torch.randint(11, (2, len(reads)), generator=generator)
     top = Top(3, 2, torch.tensor([22, 0, 3, 12, 7, 44]), torch.tensor([0, 1, 2, 4, 3, 6]))
     whole = make_batch(lay_out((), (), [Counterfactual()], "rows"))
-    batch = replace(whole, reads=reads, targets=targets, foils=foils, clean=clean, top=top)
+    batch = replace(whole, reads=reads, targets=targets, foils=foils, clean=clean, top=top, queries=torch.arange(7))
     scorers = {name: METRICS[name].score for name in ("accuracy", "logprob", "kl", "logit_difference", "rank")}
     asked: list[int] = []
 

@@ -37,13 +37,13 @@ def test_the_largest_values_come_first_and_of_equal_ones_the_lower_index(count, 
 
 @pytest.mark.parametrize("at_once", [1 << 24, 60])
 def test_what_is_kept_of_a_batch(monkeypatch, at_once):
-    """Slices or not, of the queries that ``every`` divides: the batch's first prompt is number 4 of its group."""
+    """Slices or not, of the queries that ``every`` divides: a pack names its prompts in any order."""
     monkeypatch.setattr(top_tokens, "_AT_ONCE", at_once)
     logits = torch.randn(7, 29, generator=torch.Generator().manual_seed(0)).bfloat16()
     logits[2, 5:12] = 9.0  # equal ones, in bfloat16 as in any model
     reads, targets = torch.tensor([0, 1, 2, 3, 4, 5, 6, 2]), torch.tensor([5, 6, 9, 28, 0, 1, 2, 11])
     top = SimpleNamespace(count=4, every=3, reads=torch.tensor([0, 2, 4, 6, 7]), prompts=torch.tensor([2, 2, 3, 5, 5]))
-    batch = SimpleNamespace(top=top, reads=reads, targets=targets, first=torch.tensor([4]))
+    batch = SimpleNamespace(top=top, reads=reads, targets=targets, queries=torch.tensor([4, 8, 6, 7, 5, 9]))
     found = top_tokens.top_tokens(logits, batch)  # type: ignore[arg-type]  # of a batch it reads these
     kept = [0, 2, 6, 7]  # of prompts 6, 6, 9 and 9
     rows = logits[reads[kept]].float()
@@ -58,7 +58,9 @@ def test_what_is_kept_of_a_batch(monkeypatch, at_once):
 
 def test_nothing_is_kept_where_no_query_of_a_batch_is_shown():
     top = SimpleNamespace(count=2, every=50, reads=torch.tensor([0]), prompts=torch.tensor([0]))
-    batch = SimpleNamespace(top=top, reads=torch.tensor([0]), targets=torch.tensor([1]), first=torch.tensor([4]))
+    batch = SimpleNamespace(
+        top=top, reads=torch.tensor([0]), targets=torch.tensor([1]), queries=torch.tensor([4, 8, 6, 7, 5, 9])
+    )
     found = top_tokens.top_tokens(torch.zeros(1, 9), batch)  # type: ignore[arg-type]
     assert {name: tuple(values.shape) for name, values in found.items()} == {
         "ids": (0, 2), "logprobs": (0, 2), "answer": (0,), "rank": (0,),
