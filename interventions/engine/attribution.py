@@ -31,7 +31,7 @@ def attributions(
     """
     screen = screen_layout(group, cells, prompts, steps)
     estimates = np.full((len(cells), len(prompts)), np.nan)
-    if not len(screen.layout.edits):
+    if not screen.layout.edits:
         return estimates
     batch = make_batch(screen.layout)
     result = _pass(engine, batch, points_of(screen), metric)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
@@ -198,7 +198,7 @@ class Pack:
 
 def _named(runs: list[tuple[int, int]]) -> str:
     name = "-".join(f"{a}" if a == b else f"{a}.{b}" for a, b in runs)
-    return name if len(name) <= 40 else f"{zlib.crc32(name.encode()):08x}"
+    return name if len(name) <= 40 else hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
 def _runs(numbers: tuple[int, ...]) -> list[tuple[int, int]]:

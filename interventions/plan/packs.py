@@ -57,8 +57,8 @@ class Budget:
 def default_budget(facts: ModelFacts, on_cpu: bool = True) -> Budget:
     """Of a model in this process, before it is known how much memory is free. A processor computes passes faster whose
     states stay in its caches."""
-    batch = min(max(_CACHED // facts.inside, 2048), 8192) if on_cpu else 8192
-    return Budget(sparse=facts.sparse, streamed=True, batch=batch)
+    whole = Budget(sparse=facts.sparse, streamed=True)
+    return replace(whole, batch=min(max(_CACHED // facts.inside, 2048), whole.batch)) if on_cpu else whole
 
 
 @dataclass(frozen=True)
